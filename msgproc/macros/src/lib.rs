@@ -1,0 +1,1 @@
+//! The `#[backend]` attribute of msgproc.
