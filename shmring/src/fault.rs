@@ -1,0 +1,58 @@
+//! Named points at which a process kills itself, so that tests can stop it at every half step.
+//!
+//! Without the feature `fault` a point costs nothing and this module has nothing in it.
+
+/// A named fault point: `fault!("spsc.publish.before")`.
+macro_rules! fault {
+    ($name:literal) => {
+        #[cfg(feature = "fault")]
+        $crate::fault::pass($name);
+    };
+}
+pub(crate) use fault;
+
+#[cfg(feature = "fault")]
+pub use enabled::{arm, disarm, pass};
+
+#[cfg(feature = "fault")]
+mod enabled {
+    use std::sync::Mutex;
+
+    use crate::os;
+
+    struct Armed {
+        name: String,
+        passes_left: u32,
+    }
+
+    static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
+
+    /// Kills this process with SIGKILL when it passes the point `name` for the `n`-th time from
+    /// now (1 is the next).
+    pub fn arm(name: &str, n: u32) {
+        *ARMED.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Armed {
+            name: name.into(),
+            passes_left: n,
+        });
+    }
+
+    /// Takes back what [`arm`] ordered. Tells whether it was still waiting.
+    pub fn disarm() -> bool {
+        ARMED
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
+            .take()
+            .is_some()
+    }
+
+    /// Passes a point.
+    pub fn pass(name: &str) {
+        let mut armed = ARMED.lock().unwrap_or_else(|poison| poison.into_inner());
+        if let Some(wanted) = armed.as_mut().filter(|wanted| wanted.name == name) {
+            wanted.passes_left = wanted.passes_left.saturating_sub(1);
+            if wanted.passes_left == 0 {
+                os::kill_self();
+            }
+        }
+    }
+}

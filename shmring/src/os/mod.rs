@@ -1,0 +1,55 @@
+//! Every kernel call this library makes, each a thin safe function.
+//!
+//! Nothing above this module calls libc. The functions are public so that
+//! `msgproc` builds on the same ones; they are not part of the stable interface.
+
+#![allow(unsafe_code)] // Calls into the C library.
+
+mod event;
+mod futex;
+mod lock;
+mod process;
+mod shm;
+
+pub use event::{Event, Fifo, PollFd, poll};
+pub use futex::{futex_wait, futex_wake};
+pub use lock::{LockKind, RangeLock, flock_exclusive, flock_shared, range_lock, range_unlock};
+pub use process::{
+    PidFd, cpus_allowed, fork_generation, kill_self, page_size, pid, pid_namespace, start_time,
+    thread_count,
+};
+pub use shm::{
+    FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,
+    memfd, memory_available, open_read_write, punch_to_zero, remove, reopen, resize, same_file,
+    seal, sealed, tmpfile, user_id,
+};
+
+use std::io;
+
+/// Turns the C library's `-1` into the last error.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// The same for calls that return a `long`.
+fn check_long(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The one door to atomics: the standard ones, or loom's under `cfg(shmring_loom)`.
+
+#![allow(clippy::disallowed_types)] // This is the door itself.
+
+#[cfg(not(shmring_loom))]
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};
+
+#[cfg(shmring_loom)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};
+
+/// Flags that never leave the process and that no model looks at.
+pub(crate) mod local {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+}

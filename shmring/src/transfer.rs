@@ -1,0 +1,278 @@
+//! How ring ends, arrays, blocks and descriptors travel inside a message.
+//!
+//! Serialization sees only numbers: what is more than bytes goes into a [`Parcel`] beside them.
+//! A port wraps its serializer in [`collect`] and its deserializer in [`supply`]; outside of
+//! those, such values refuse to be serialized.
+//!
+//! Nothing is given up before the port has really sent: each value leaves what must happen then
+//! with [`on_sent`], and a parcel that is dropped unsent has changed nothing.
+
+use std::{
+    cell::RefCell,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use crate::{
+    error::{Error, Result},
+    os,
+};
+
+/// What travels beside the bytes of one message.
+#[derive(Default)]
+pub struct Parcel {
+    fds: Vec<OwnedFd>,
+    ids: Vec<Option<os::FileId>>,
+    on_sent: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Parcel {
+    /// A parcel as a receiver got it.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
+        Parcel {
+            fds,
+            ..Parcel::default()
+        }
+    }
+
+    /// The descriptors to send, in their order.
+    pub fn fds(&self) -> &[OwnedFd] {
+        &self.fds
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.fds.is_empty() && self.on_sent.is_empty()
+    }
+
+    /// The message is on its way: the values in it are no longer ours.
+    pub fn sent(self) {
+        for action in self.on_sent {
+            action();
+        }
+    }
+}
+
+impl std::fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parcel")
+            .field("fds", &self.fds)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Side {
+    Collect(Parcel),
+    Supply(Vec<Option<OwnedFd>>),
+}
+
+thread_local! {
+    // A stack: a serializer may itself send a message.
+    static OPEN: RefCell<Vec<Side>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Removes the innermost side again, also when the work in between panics.
+struct Scope;
+
+impl Scope {
+    fn open(side: Side) -> Scope {
+        OPEN.with_borrow_mut(|open| open.push(side));
+        Scope
+    }
+
+    fn close(self) -> Option<Side> {
+        std::mem::forget(self);
+        OPEN.with_borrow_mut(Vec::pop)
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        OPEN.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// Runs a serializer, and gathers what its values put beside the bytes.
+pub fn collect<R>(serialize: impl FnOnce() -> R) -> (R, Parcel) {
+    let scope = Scope::open(Side::Collect(Parcel::default()));
+    let result = serialize();
+    match scope.close() {
+        Some(Side::Collect(parcel)) => (result, parcel),
+        _ => (result, Parcel::default()),
+    }
+}
+
+/// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
+pub fn supply<R>(parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
+    let fds = parcel.fds.into_iter().map(Some).collect();
+    let scope = Scope::open(Side::Supply(fds));
+    let result = deserialize();
+    drop(scope.close());
+    result
+}
+
+fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Parcel) -> Result<R>) -> Result<R> {
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Side::Collect(parcel)) => f(parcel),
+        _ => Err(Error::OutsidePort { what }),
+    })
+}
+
+/// Puts a second descriptor of `fd` into the parcel; gives its number there. The same file is
+/// put in once.
+///
+/// # Errors
+///
+/// [`Error::OutsidePort`] when no port is serializing; [`Error::Io`] when no descriptor is left.
+pub fn put_fd(what: &'static str, fd: BorrowedFd<'_>, shared: Option<os::FileId>) -> Result<u32> {
+    with_parcel(what, |parcel| {
+        if let Some(id) = shared
+            && let Some(at) = parcel.ids.iter().position(|other| *other == Some(id))
+        {
+            return Ok(at as u32);
+        }
+        let fd =
+            os::duplicate(fd).map_err(Error::io(format!("duplicate the descriptor of {what}")))?;
+        parcel.fds.push(fd);
+        parcel.ids.push(shared);
+        Ok((parcel.fds.len() - 1) as u32)
+    })
+}
+
+/// Leaves what must happen once the message is on its way.
+///
+/// # Errors
+///
+/// [`Error::OutsidePort`] when no port is serializing.
+pub fn on_sent(what: &'static str, action: impl FnOnce() + Send + 'static) -> Result<()> {
+    with_parcel(what, |parcel| {
+        parcel.on_sent.push(Box::new(action));
+        Ok(())
+    })
+}
+
+/// Takes a descriptor out of the message that is being read. A file that several values share
+/// can be taken by each: all but the last taker get a duplicate.
+///
+/// # Errors
+///
+/// [`Error::OutsidePort`] when no port is reading; [`Error::Corrupt`] when the number is not one
+/// of this message.
+pub fn take_fd(what: &'static str, number: u32, shared: bool) -> Result<OwnedFd> {
+    OPEN.with_borrow_mut(|open| {
+        let Some(Side::Supply(fds)) = open.last_mut() else {
+            return Err(Error::OutsidePort { what });
+        };
+        let corrupt = || Error::Corrupt {
+            what: "a message".into(),
+            reason: format!("descriptor {number} of {what} did not come with it"),
+        };
+        let place = fds.get_mut(number as usize).ok_or_else(corrupt)?;
+        if shared {
+            let fd = place.as_ref().ok_or_else(corrupt)?;
+            os::duplicate(fd.as_fd())
+                .map_err(Error::io(format!("duplicate the descriptor of {what}")))
+        } else {
+            place.take().ok_or_else(corrupt)
+        }
+    })
+}
+
+/// A descriptor that can stand in any message: a file, a socket, a pipe.
+///
+/// ```
+/// use shmring::transfer::Descriptor;
+/// let file = std::fs::File::open("/dev/null").unwrap();
+/// let descriptor = Descriptor::from(std::os::fd::OwnedFd::from(file));
+/// ```
+#[derive(Debug)]
+pub struct Descriptor(OwnedFd);
+
+impl Descriptor {
+    /// Takes the descriptor out.
+    pub fn into_inner(self) -> OwnedFd {
+        self.0
+    }
+}
+
+impl From<OwnedFd> for Descriptor {
+    fn from(fd: OwnedFd) -> Descriptor {
+        Descriptor(fd)
+    }
+}
+
+impl From<Descriptor> for OwnedFd {
+    fn from(descriptor: Descriptor) -> OwnedFd {
+        descriptor.0
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Serialize for Descriptor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        put_fd("a descriptor", self.0.as_fd(), None)
+            .map_err(ser::Error::custom)?
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Descriptor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        take_fd("a descriptor", number, false)
+            .map(Descriptor)
+            .map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_travels_beside_the_bytes() {
+        let event = os::Event::new().unwrap();
+        let descriptor = Descriptor::from(OwnedFd::from(event.try_clone().unwrap()));
+        assert!(postcard::to_stdvec(&descriptor).is_err(), "outside a port");
+
+        let (bytes, parcel) = collect(|| postcard::to_stdvec(&(7u8, &descriptor)).unwrap());
+        assert_eq!(parcel.fds().len(), 1);
+        let (seven, got): (u8, Descriptor) =
+            supply(parcel, || postcard::from_bytes(&bytes)).unwrap();
+        assert_eq!(seven, 7);
+        event.set();
+        assert!(os::Event::from_fd(got.into_inner()).clear());
+    }
+
+    #[test]
+    fn a_number_that_did_not_come_is_refused() {
+        let bytes = postcard::to_stdvec(&3u32).unwrap();
+        let result = supply(Parcel::default(), || {
+            postcard::from_bytes::<Descriptor>(&bytes)
+        });
+        assert!(result.is_err());
+    }
+
+    #[test]
+    fn nothing_happens_before_it_is_sent() {
+        use crate::sync::local::{AtomicBool, Ordering};
+        use std::sync::Arc;
+        let sent = Arc::new(AtomicBool::new(false));
+        let put = || {
+            let sent = sent.clone();
+            on_sent("a test", move || sent.store(true, Ordering::Relaxed)).unwrap();
+        };
+        let ((), parcel) = collect(put);
+        drop(parcel);
+        assert!(!sent.load(Ordering::Relaxed));
+        let ((), parcel) = collect(put);
+        parcel.sent();
+        assert!(sent.load(Ordering::Relaxed));
+    }
+}
