@@ -250,11 +250,9 @@ impl<T> SendError<T> {
             SendError::TimedOut(item) => SendError::TimedOut(f(item)),
             SendError::Closed(item) => SendError::Closed(f(item)),
             SendError::Corrupt(item) => SendError::Corrupt(f(item)),
-            SendError::TooLarge { item, len, limit } => SendError::TooLarge {
-                item: f(item),
-                len,
-                limit,
-            },
+            SendError::TooLarge { item, len, limit } => {
+                SendError::TooLarge { item: f(item), len, limit }
+            }
             SendError::PeerDied { item, pid } => SendError::PeerDied { item: f(item), pid },
         }
     }
@@ -273,10 +271,9 @@ impl<T> fmt::Debug for SendError<T> {
                 .field("len", len)
                 .field("limit", limit)
                 .finish_non_exhaustive(),
-            SendError::PeerDied { pid, .. } => f
-                .debug_struct("PeerDied")
-                .field("pid", pid)
-                .finish_non_exhaustive(),
+            SendError::PeerDied { pid, .. } => {
+                f.debug_struct("PeerDied").field("pid", pid).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -310,11 +307,8 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        let error = Error::OutOfShm {
-            what: "array \"frames\"".into(),
-            needed: 512 << 20,
-            free: 64 << 20,
-        };
+        let error =
+            Error::OutOfShm { what: "array \"frames\"".into(), needed: 512 << 20, free: 64 << 20 };
         assert_eq!(
             error.to_string(),
             "cannot create array \"frames\": 512 MiB needed, 64 MiB free in /dev/shm"

@@ -30,19 +30,13 @@ mod enabled {
     /// Kills this process with SIGKILL when it passes the point `name` for the `n`-th time from
     /// now (1 is the next).
     pub fn arm(name: &str, n: u32) {
-        *ARMED.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(Armed {
-            name: name.into(),
-            passes_left: n,
-        });
+        *ARMED.lock().unwrap_or_else(|poison| poison.into_inner()) =
+            Some(Armed { name: name.into(), passes_left: n });
     }
 
     /// Takes back what [`arm`] ordered. Tells whether it was still waiting.
     pub fn disarm() -> bool {
-        ARMED
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
-            .take()
-            .is_some()
+        ARMED.lock().unwrap_or_else(|poison| poison.into_inner()).take().is_some()
     }
 
     /// Passes a point.

@@ -30,12 +30,7 @@ pub enum Kind {
 ///
 /// [`Error::BadName`] says which rule it breaks.
 pub fn check(name: &str) -> Result<(), Error> {
-    let bad = |reason: &str| {
-        Err(Error::BadName {
-            name: name.into(),
-            reason: reason.into(),
-        })
-    };
+    let bad = |reason: &str| Err(Error::BadName { name: name.into(), reason: reason.into() });
     match name.as_bytes() {
         [] => bad("it is empty"),
         bytes if bytes.len() > MAX_NAME => bad("it is longer than 200 characters"),
@@ -77,10 +72,7 @@ pub fn parse(file: &str) -> Option<(&str, Kind)> {
         (name, Kind::Ring)
     } else {
         let (head, number) = rest.rsplit_once('.')?;
-        let canonical = number
-            .parse::<u32>()
-            .ok()
-            .filter(|parsed| parsed.to_string() == number)?;
+        let canonical = number.parse::<u32>().ok().filter(|parsed| parsed.to_string() == number)?;
         (head.strip_suffix(".bell")?, Kind::Bell(canonical))
     };
     check(name).ok()?;
@@ -107,27 +99,12 @@ mod tests {
     #[test]
     fn bad_names_are_refused() {
         let long = "x".repeat(201);
-        for name in [
-            "",
-            ".hidden",
-            "-x",
-            "a/b",
-            "a b",
-            "../x",
-            "ä",
-            "a\0",
-            long.as_str(),
-        ] {
+        for name in ["", ".hidden", "-x", "a/b", "a b", "../x", "ä", "a\0", long.as_str()] {
             assert!(check(name).is_err(), "{name:?}");
         }
         check(&"x".repeat(200)).unwrap();
-        for file in [
-            "shmring.npy",
-            "shmring..npy",
-            "x.npy",
-            "shmring.a.bell.01",
-            "shmring.a.bell.",
-        ] {
+        for file in ["shmring.npy", "shmring..npy", "x.npy", "shmring.a.bell.01", "shmring.a.bell."]
+        {
             assert_eq!(parse(file), None, "{file}");
         }
     }

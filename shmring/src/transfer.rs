@@ -30,10 +30,7 @@ pub struct Parcel {
 impl Parcel {
     /// A parcel as a receiver got it.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
-        Parcel {
-            fds,
-            ..Parcel::default()
-        }
+        Parcel { fds, ..Parcel::default() }
     }
 
     /// The descriptors to send, in their order.
@@ -56,9 +53,7 @@ impl Parcel {
 
 impl std::fmt::Debug for Parcel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parcel")
-            .field("fds", &self.fds)
-            .finish_non_exhaustive()
+        f.debug_struct("Parcel").field("fds", &self.fds).finish_non_exhaustive()
     }
 }
 
@@ -225,9 +220,7 @@ impl Serialize for Descriptor {
 impl<'de> Deserialize<'de> for Descriptor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        take_fd("a descriptor", number, false)
-            .map(Descriptor)
-            .map_err(de::Error::custom)
+        take_fd("a descriptor", number, false).map(Descriptor).map_err(de::Error::custom)
     }
 }
 
@@ -253,9 +246,7 @@ mod tests {
     #[test]
     fn a_number_that_did_not_come_is_refused() {
         let bytes = postcard::to_stdvec(&3u32).unwrap();
-        let result = supply(Parcel::default(), || {
-            postcard::from_bytes::<Descriptor>(&bytes)
-        });
+        let result = supply(Parcel::default(), || postcard::from_bytes::<Descriptor>(&bytes));
         assert!(result.is_err());
     }
 

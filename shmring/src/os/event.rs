@@ -126,20 +126,12 @@ pub struct PollFd<'a> {
 impl<'a> PollFd<'a> {
     /// Waits for data, or for the other side to hang up.
     pub fn readable(fd: BorrowedFd<'a>) -> PollFd<'a> {
-        PollFd {
-            fd,
-            events: libc::POLLIN,
-            ready: false,
-        }
+        PollFd { fd, events: libc::POLLIN, ready: false }
     }
 
     /// Waits for room to write, or for the other side to hang up.
     pub fn writable(fd: BorrowedFd<'a>) -> PollFd<'a> {
-        PollFd {
-            fd,
-            events: libc::POLLOUT,
-            ready: false,
-        }
+        PollFd { fd, events: libc::POLLOUT, ready: false }
     }
 
     /// Whether the last [`poll`] found it ready, hung up or failed.
@@ -154,27 +146,16 @@ impl<'a> PollFd<'a> {
 pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let mut raw: Vec<libc::pollfd> = fds
         .iter()
-        .map(|fd| libc::pollfd {
-            fd: fd.fd.as_raw_fd(),
-            events: fd.events,
-            revents: 0,
-        })
+        .map(|fd| libc::pollfd { fd: fd.fd.as_raw_fd(), events: fd.events, revents: 0 })
         .collect();
     let timeout = timeout.map(|timeout| libc::timespec {
         tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
         tv_nsec: timeout.subsec_nanos() as libc::c_long,
     });
-    let pointer = timeout
-        .as_ref()
-        .map_or(std::ptr::null(), |timeout| timeout as *const _);
+    let pointer = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
     // SAFETY: `raw` and `timeout` live through the call and have the lengths we say.
     let result = check(unsafe {
-        libc::ppoll(
-            raw.as_mut_ptr(),
-            raw.len() as libc::nfds_t,
-            pointer,
-            std::ptr::null(),
-        )
+        libc::ppoll(raw.as_mut_ptr(), raw.len() as libc::nfds_t, pointer, std::ptr::null())
     });
     let count = match result {
         Ok(count) => count as usize,

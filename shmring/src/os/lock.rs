@@ -72,12 +72,7 @@ pub fn range_lock(fd: BorrowedFd<'_>, range: RangeLock, kind: LockKind) -> io::R
     };
     match set(fd, range, kind) {
         Ok(()) => Ok(true),
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EAGAIN) | Some(libc::EACCES)
-            ) =>
-        {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN) | Some(libc::EACCES)) => {
             Ok(false)
         }
         Err(error) => Err(error),

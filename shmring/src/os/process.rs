@@ -20,14 +20,18 @@ pub fn pid() -> u32 {
     std::process::id()
 }
 
-/// When a process started, in clock ticks since boot; `None` when there is no such process.
+/// When a process started, in clock ticks since boot; `None` when there is no such process, or
+/// it has ended and only waits to be reaped.
 ///
 /// Together with the pid this names a process for good: pids are used again, pairs are not.
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, so fields are counted from its end.
-    let rest = &stat[stat.rfind(')')? + 1..];
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// The inode of this process's pid namespace: pids of two namespaces mean nothing to each other.
@@ -100,10 +104,15 @@ impl PidFd {
     ///
     /// # Errors
     ///
-    /// ESRCH when there is none.
+    /// `NotFound` when there is none.
     pub fn open(pid: u32) -> io::Result<PidFd> {
         // SAFETY: touches no memory of ours.
-        let fd = check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })?;
+        let fd = check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })
+            .map_err(|error| match error.raw_os_error() {
+                // No such process, or a number that cannot be one.
+                Some(libc::ESRCH | libc::EINVAL) => io::ErrorKind::NotFound.into(),
+                _ => error,
+            })?;
         // SAFETY: the kernel has just made this descriptor for us; it is close-on-exec.
         Ok(PidFd(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
     }

@@ -184,10 +184,7 @@ pub fn file_info(fd: BorrowedFd<'_>) -> io::Result<FileInfo> {
         stat.assume_init()
     };
     Ok(FileInfo {
-        id: FileId {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        },
+        id: FileId { device: stat.st_dev, inode: stat.st_ino },
         len: stat.st_size.max(0) as u64,
         mode: stat.st_mode & 0o7777,
         user: stat.st_uid,
@@ -201,10 +198,7 @@ pub fn file_info(fd: BorrowedFd<'_>) -> io::Result<FileInfo> {
 pub fn file_id(path: &Path) -> io::Result<FileId> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::symlink_metadata(path)?;
-    Ok(FileId {
-        device: meta.dev(),
-        inode: meta.ino(),
-    })
+    Ok(FileId { device: meta.dev(), inode: meta.ino() })
 }
 
 /// Whether `path` still names the open file `fd`.
@@ -234,22 +228,11 @@ pub fn memory_available() -> io::Result<u64> {
     let kib = info
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))
-        .and_then(|rest| {
-            rest.trim()
-                .trim_end_matches("kB")
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
         .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "no MemAvailable in /proc/meminfo",
-            )
+            io::Error::new(io::ErrorKind::InvalidData, "no MemAvailable in /proc/meminfo")
         })?;
-    Ok(kib
-        .saturating_mul(1024)
-        .min(cgroup_room().unwrap_or(u64::MAX)))
+    Ok(kib.saturating_mul(1024).min(cgroup_room().unwrap_or(u64::MAX)))
 }
 
 /// The room left under the tightest memory limit of our cgroup (version 2) and those above it.
@@ -259,13 +242,8 @@ fn cgroup_room() -> Option<u64> {
     let mut room = None;
     for folder in Path::new(path).ancestors() {
         let folder = Path::new("/sys/fs/cgroup").join(folder.strip_prefix("/").unwrap_or(folder));
-        let read = |name: &str| {
-            fs::read_to_string(folder.join(name))
-                .ok()?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        };
+        let read =
+            |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
         if let (Some(max), Some(current)) = (read("memory.max"), read("memory.current")) {
             let left = max.saturating_sub(current);
             room = Some(room.map_or(left, |other: u64| other.min(left)));
@@ -318,13 +296,8 @@ impl Mapping {
     pub fn prefault(&self) -> io::Result<()> {
         let Some(map) = &self.map else { return Ok(()) };
         // SAFETY: the range is our own mapping; populating changes no content.
-        let result = unsafe {
-            libc::madvise(
-                map.as_mut_ptr().cast(),
-                map.len(),
-                libc::MADV_POPULATE_WRITE,
-            )
-        };
+        let result =
+            unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_POPULATE_WRITE) };
         match check(result) {
             Ok(_) => Ok(()),
             // Kernels before 5.14 do not know the advice; the pages then come at first touch.

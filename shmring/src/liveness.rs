@@ -1,0 +1,344 @@
+//! Who is attached to a segment, and who of them lives.
+//!
+//! A participant is one process attached to one segment. Its entry holds `{generation, pid,
+//! start time, pid namespace}`; its [`Id`] is `{generation, index}` and is what claims, roles and
+//! counters record as their owner. An index is used again only after whatever its dead owner held
+//! has been repaired, and then with another generation, so an old id never means a new process.
+//!
+//! States of an entry, each change one compare-and-swap on `{pid, generation, phase}`:
+//!
+//! ```text
+//! Free --join--> Joining(pid) --filled in--> Live(pid) --leave--> Free
+//!                    |                          |
+//!                    +--------(it died)---------+--> Repairing --repaired--> Free
+//! ```
+//!
+//! A process that dies while it joins leaves `Joining`; its pid stands there from the first step,
+//! so its death is seen like any other. A repairer that dies leaves `Repairing`, and the next
+//! repairer, who holds the repair lock, does the whole repair again: repairs are idempotent.
+
+use std::{fmt, io};
+
+use crate::{
+    os::{self, PidFd},
+    region::Region,
+    segment::layout::{self, Layout},
+    sync::Ordering,
+};
+
+/// Names one participant for good: `{generation: 24, index: 8}`; never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Id(pub(crate) u32);
+
+impl Id {
+    fn new(index: usize, generation: u32) -> Id {
+        Id(generation << 8 | index as u32)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        (self.0 & 0xff) as usize
+    }
+
+    fn generation(self) -> u32 {
+        self.0 >> 8
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index(), self.generation())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Free = 0,
+    Joining = 1,
+    Live = 2,
+    Repairing = 3,
+}
+
+/// The state word of an entry, copied once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct State(u64);
+
+impl State {
+    fn new(pid: u32, generation: u32, phase: Phase) -> State {
+        State(u64::from(pid) << 32 | u64::from(generation & 0x00ff_ffff) << 8 | phase as u64)
+    }
+
+    pub(crate) fn pid(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 8) as u32 & 0x00ff_ffff
+    }
+
+    /// What is not a phase of ours counts as one that somebody must repair.
+    pub(crate) fn phase(self) -> Phase {
+        match self.0 & 0xff {
+            0 => Phase::Free,
+            1 => Phase::Joining,
+            2 => Phase::Live,
+            _ => Phase::Repairing,
+        }
+    }
+}
+
+/// The table of participants of a segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Participants<'a> {
+    region: &'a Region,
+    layout: &'a Layout,
+}
+
+impl<'a> Participants<'a> {
+    pub(crate) fn new(region: &'a Region, layout: &'a Layout) -> Participants<'a> {
+        Participants { region, layout }
+    }
+
+    fn word(&self, index: usize, field: usize) -> usize {
+        self.layout.participant(index) + field
+    }
+
+    /// Whether an id can be one of this segment at all: it may come from a liar.
+    pub(crate) fn knows(&self, id: Id) -> bool {
+        id.index() < self.layout.participants
+    }
+
+    pub(crate) fn state(&self, index: usize) -> State {
+        State(self.region.u64(self.word(index, layout::STATE)).load(Ordering::Acquire))
+    }
+
+    fn swap(&self, index: usize, from: State, to: State) -> bool {
+        self.region
+            .u64(self.word(index, layout::STATE))
+            .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Takes a free entry for this process; `None` when there is none.
+    pub(crate) fn join(&self) -> Option<Id> {
+        for index in 0..self.layout.participants {
+            let state = self.state(index);
+            if state.phase() != Phase::Free {
+                continue;
+            }
+            let generation = (state.generation() + 1) & 0x00ff_ffff;
+            let generation = generation.max(1);
+            let joining = State::new(os::pid(), generation, Phase::Joining);
+            if !self.swap(index, state, joining) {
+                continue;
+            }
+            let set = |field, value| {
+                self.region.u64(self.word(index, field)).store(value, Ordering::Relaxed)
+            };
+            set(layout::START_TIME, os::start_time(os::pid()).unwrap_or(0));
+            set(layout::NAMESPACE, os::pid_namespace());
+            set(layout::PENDING, 0);
+            self.region.u32(self.word(index, layout::BELL)).store(0, Ordering::Relaxed);
+            self.region.u32(self.word(index, layout::ARMED)).store(0, Ordering::Relaxed);
+            crate::fault::fault!("participant.join.filled");
+            // SYNC joined: Release here, Acquire in `state`.
+            let live = State::new(os::pid(), generation, Phase::Live);
+            self.region.u64(self.word(index, layout::STATE)).store(live.0, Ordering::Release);
+            return Some(Id::new(index, generation));
+        }
+        None
+    }
+
+    /// Gives an entry back. Whatever its owner held has been given back before.
+    pub(crate) fn leave(&self, id: Id) {
+        let state = self.state(id.index());
+        if state.generation() == id.generation() && state.pid() == os::pid() {
+            self.swap(id.index(), state, State::new(0, id.generation(), Phase::Free));
+        }
+    }
+
+    /// Records which bell wakes this participant.
+    pub(crate) fn set_bell(&self, id: Id, bell: Option<u32>) {
+        let value = bell.map_or(0, |bell| bell + 1);
+        self.region.u32(self.word(id.index(), layout::BELL)).store(value, Ordering::Release);
+    }
+
+    /// Which bell wakes a participant.
+    pub(crate) fn bell(&self, index: usize) -> Option<u32> {
+        self.region.u32(self.word(index, layout::BELL)).load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// The process behind an id, when that id is attached now.
+    pub(crate) fn process(&self, id: Id) -> Option<Process> {
+        if !self.knows(id) {
+            return None;
+        }
+        let state = self.state(id.index());
+        let attached = matches!(state.phase(), Phase::Joining | Phase::Live);
+        (attached && state.generation() == id.generation())
+            .then(|| self.process_at(id.index(), state))
+    }
+
+    fn process_at(&self, index: usize, state: State) -> Process {
+        let get = |field| self.region.u64(self.word(index, field)).load(Ordering::Relaxed);
+        let known = state.phase() == Phase::Live;
+        Process {
+            pid: state.pid(),
+            start_time: if known { get(layout::START_TIME) } else { 0 },
+            namespace: if known { get(layout::NAMESPACE) } else { 0 },
+        }
+    }
+
+    /// The entries in use, with the id and process of each.
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (Id, State, Process)> + '_ {
+        (0..self.layout.participants).filter_map(|index| {
+            let state = self.state(index);
+            let id = Id::new(index, state.generation());
+            (state.phase() != Phase::Free).then(|| (id, state, self.process_at(index, state)))
+        })
+    }
+
+    /// Marks a dead participant as being repaired; false when it is not what it was.
+    pub(crate) fn begin_repair(&self, id: Id, seen: State) -> bool {
+        seen.phase() == Phase::Repairing
+            || self.swap(
+                id.index(),
+                seen,
+                State::new(seen.pid(), seen.generation(), Phase::Repairing),
+            )
+    }
+
+    /// Frees the entry of a participant after its repair.
+    pub(crate) fn end_repair(&self, id: Id) {
+        let state = self.state(id.index());
+        if state.phase() == Phase::Repairing {
+            self.swap(id.index(), state, State::new(0, state.generation(), Phase::Free));
+        }
+    }
+}
+
+/// A process as an entry records it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// 0 where it is not known.
+    pub(crate) start_time: u64,
+    pub(crate) namespace: u64,
+}
+
+/// Watches one process: opened when it is first seen, asked as often as one likes.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) process: Process,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    /// This very process.
+    Myself,
+    /// By its pidfd.
+    Fd(PidFd),
+    /// By looking at /proc: no descriptor was left for it.
+    Proc,
+    /// Gone when we first looked.
+    Gone,
+    /// In another pid namespace: its pid means nothing here, and we take it as alive.
+    Elsewhere,
+}
+
+impl Watch {
+    pub(crate) fn new(process: Process) -> Watch {
+        Watch { process, how: Watch::how(process) }
+    }
+
+    fn how(process: Process) -> How {
+        if process.namespace != 0 && process.namespace != os::pid_namespace() {
+            return How::Elsewhere;
+        }
+        let started = |pid| os::start_time(pid);
+        let same = |now: Option<u64>| match now {
+            None => false,
+            Some(now) => process.start_time == 0 || now == process.start_time,
+        };
+        if process.pid == os::pid() {
+            return if same(started(process.pid)) { How::Myself } else { How::Gone };
+        }
+        match PidFd::open(process.pid) {
+            // The pid may have been used again before we opened it: compare afterwards.
+            Ok(pidfd) if same(started(process.pid)) => How::Fd(pidfd),
+            Ok(_) => How::Gone,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => How::Gone,
+            Err(_) => How::Proc,
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        match &self.how {
+            How::Myself | How::Elsewhere => true,
+            How::Fd(pidfd) => !pidfd.has_ended(),
+            How::Proc => os::start_time(self.process.pid) == Some(self.process.start_time),
+            How::Gone => false,
+        }
+    }
+
+    /// A descriptor that becomes readable when it ends.
+    pub(crate) fn fd(&self) -> Option<&PidFd> {
+        match &self.how {
+            How::Fd(pidfd) => Some(pidfd),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    fn table(participants: usize) -> (Region, Layout) {
+        let layout = Layout::new(0, participants, 1, 0).unwrap();
+        let region = Region::heap(layout.size);
+        layout.write(&region);
+        (region, layout)
+    }
+
+    #[test]
+    fn join_and_leave_change_the_generation() {
+        let (region, layout) = table(1);
+        let table = Participants::new(&region, &layout);
+        let first = table.join().unwrap();
+        assert!(table.join().is_none());
+        assert!(Watch::new(table.process(first).unwrap()).is_alive());
+        table.leave(first);
+        assert!(table.process(first).is_none());
+        let second = table.join().unwrap();
+        assert_ne!(first, second);
+        assert_eq!(first.index(), second.index());
+        table.leave(first);
+        assert!(table.process(second).is_some(), "an old id frees nothing");
+    }
+
+    #[test]
+    fn another_start_time_is_another_process() {
+        let me = Process { pid: os::pid(), start_time: 1, namespace: os::pid_namespace() };
+        assert!(!Watch::new(me).is_alive());
+        let nobody = Process { pid: u32::MAX, ..me };
+        assert!(!Watch::new(nobody).is_alive());
+    }
+
+    #[test]
+    fn a_joiner_that_died_is_seen_by_its_pid() {
+        let (region, layout) = table(2);
+        let table = Participants::new(&region, &layout);
+        let child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        std::process::Child::wait_with_output(child).unwrap();
+        let joining = State::new(pid, 1, Phase::Joining);
+        region.u64(layout.participant(0)).store(joining.0, Ordering::Relaxed);
+        let (id, state, process) = table.attached().next().unwrap();
+        assert!(!Watch::new(process).is_alive());
+        assert!(table.begin_repair(id, state));
+        assert!(table.begin_repair(id, table.state(0)), "by the next repairer too");
+        table.end_repair(id);
+        assert_eq!(table.state(0).phase(), Phase::Free);
+    }
+}

@@ -1,0 +1,255 @@
+//! A range of memory that several processes, threads or a model's threads share.
+//!
+//! All pointer arithmetic on shared memory is here, bounds-checked. Control words are handed out
+//! as atomics by their byte offset; payload as slices, to those who own it by a claim or a guard.
+//! A region is a mapping, or memory on the heap, so that tests and models run the code that
+//! production runs. A word used as 32 bits is never used as part of a 64-bit one.
+
+#![allow(unsafe_code)] // Atomics and slices made from shared memory.
+
+use std::{cell::UnsafeCell, fmt, ptr::NonNull};
+
+use crate::{
+    os::Mapping,
+    sync::{AtomicU32, AtomicU64},
+};
+
+/// What lines are apart: two cache lines, since the processor fetches them in pairs.
+pub(crate) const LINE: usize = 64;
+
+#[repr(align(64))]
+struct Chunk(#[allow(dead_code)] UnsafeCell<[u8; LINE]>);
+
+enum Memory {
+    Mapped(Mapping),
+    Heap(#[allow(dead_code)] Box<[Chunk]>),
+}
+
+/// Shared memory with a base and a length.
+pub(crate) struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    memory: Memory,
+    #[cfg(shmring_loom)]
+    model: model::Model,
+}
+
+// SAFETY: the region hands out only atomics, which may be shared, and payload through unsafe
+// functions whose callers own the range.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// A region over a whole mapping.
+    pub(crate) fn mapped(mapping: Mapping) -> Region {
+        Region {
+            base: mapping.as_ptr(),
+            len: mapping.len(),
+            #[cfg(shmring_loom)]
+            model: model::Model::new(mapping.len()),
+            memory: Memory::Mapped(mapping),
+        }
+    }
+
+    /// A region of zeros on the heap, rounded up to whole lines.
+    #[cfg(any(test, shmring_loom))]
+    pub(crate) fn heap(len: usize) -> Region {
+        let chunks: Box<[Chunk]> =
+            (0..len.div_ceil(LINE).max(1)).map(|_| Chunk(UnsafeCell::new([0; LINE]))).collect();
+        let len = chunks.len() * LINE;
+        Region {
+            base: NonNull::from(&*chunks).cast(),
+            len,
+            #[cfg(shmring_loom)]
+            model: model::Model::new(len),
+            memory: Memory::Heap(chunks),
+        }
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Touches every page of a mapping now.
+    pub(crate) fn prefault(&self) -> std::io::Result<()> {
+        match &self.memory {
+            Memory::Mapped(mapping) => mapping.prefault(),
+            Memory::Heap(_) => Ok(()),
+        }
+    }
+
+    fn check(&self, offset: usize, len: usize, align: usize) {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(
+            inside && offset.is_multiple_of(align),
+            "offset {offset}+{len} outside of a region"
+        );
+    }
+
+    /// The 32-bit control word at a byte offset.
+    ///
+    /// # Panics
+    ///
+    /// Outside of the region or unaligned: offsets come from geometry that was checked at attach.
+    #[inline]
+    pub(crate) fn u32(&self, offset: usize) -> &AtomicU32 {
+        self.check(offset, 4, 4);
+        #[cfg(shmring_loom)]
+        return self.model.u32(offset);
+        // SAFETY: inside of the region, aligned, and control words are only ever atomics.
+        #[cfg(not(shmring_loom))]
+        unsafe {
+            AtomicU32::from_ptr(self.base.as_ptr().add(offset).cast())
+        }
+    }
+
+    /// The 64-bit control word at a byte offset.
+    ///
+    /// # Panics
+    ///
+    /// As [`Region::u32`].
+    #[inline]
+    pub(crate) fn u64(&self, offset: usize) -> &AtomicU64 {
+        self.check(offset, 8, 8);
+        #[cfg(shmring_loom)]
+        return self.model.u64(offset);
+        // SAFETY: inside of the region, aligned, and control words are only ever atomics.
+        #[cfg(not(shmring_loom))]
+        unsafe {
+            AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast())
+        }
+    }
+
+    /// Payload to read.
+    ///
+    /// # Safety
+    ///
+    /// Until the slice is gone nobody writes this range: the caller holds what says so.
+    ///
+    /// # Panics
+    ///
+    /// Outside of the region.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        self.check(offset, len, 1);
+        #[cfg(shmring_loom)]
+        self.model.read(offset, len);
+        // SAFETY: inside of the region; the caller keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) }
+    }
+
+    /// Payload to write.
+    ///
+    /// # Safety
+    ///
+    /// Until the slice is gone nobody else reads or writes this range: the caller holds what says so.
+    ///
+    /// # Panics
+    ///
+    /// Outside of the region.
+    #[inline]
+    #[allow(clippy::mut_from_ref)] // The claim that the caller holds is the exclusive borrow.
+    pub(crate) unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
+        self.check(offset, len, 1);
+        #[cfg(shmring_loom)]
+        self.model.write(offset, len);
+        // SAFETY: inside of the region; the caller keeps everybody else away.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.memory {
+            Memory::Mapped(_) => "mapped",
+            Memory::Heap(_) => "heap",
+        };
+        f.debug_struct("Region").field("len", &self.len).field("memory", &kind).finish()
+    }
+}
+
+/// What loom sees of a region: its own atomics, and a cell per eight bytes of payload that tells
+/// it of every access.
+#[cfg(shmring_loom)]
+mod model {
+    use std::sync::OnceLock;
+
+    use loom::cell::UnsafeCell;
+
+    use crate::sync::{AtomicU32, AtomicU64};
+
+    pub(super) struct Model {
+        words: Box<[OnceLock<AtomicU32>]>,
+        longs: Box<[OnceLock<AtomicU64>]>,
+        payload: Box<[OnceLock<UnsafeCell<()>>]>,
+    }
+
+    fn empty<T>(len: usize) -> Box<[OnceLock<T>]> {
+        (0..len).map(|_| OnceLock::new()).collect()
+    }
+
+    impl Model {
+        pub(super) fn new(len: usize) -> Model {
+            Model {
+                words: empty(len.div_ceil(4)),
+                longs: empty(len.div_ceil(8)),
+                payload: empty(len.div_ceil(8)),
+            }
+        }
+
+        pub(super) fn u32(&self, offset: usize) -> &AtomicU32 {
+            self.words[offset / 4].get_or_init(|| AtomicU32::new(0))
+        }
+
+        pub(super) fn u64(&self, offset: usize) -> &AtomicU64 {
+            self.longs[offset / 8].get_or_init(|| AtomicU64::new(0))
+        }
+
+        pub(super) fn read(&self, offset: usize, len: usize) {
+            for cell in &self.payload[offset / 8..(offset + len).div_ceil(8)] {
+                cell.get_or_init(|| UnsafeCell::new(())).with(|_| ());
+            }
+        }
+
+        pub(super) fn write(&self, offset: usize, len: usize) {
+            for cell in &self.payload[offset / 8..(offset + len).div_ceil(8)] {
+                cell.get_or_init(|| UnsafeCell::new(())).with_mut(|_| ());
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::Ordering;
+
+    #[test]
+    fn words_and_payload_are_the_same_memory() {
+        let region = Region::heap(100);
+        assert_eq!(region.len(), 128);
+        region.u64(64).store(0x0102_0304_0506_0708, Ordering::Relaxed);
+        // SAFETY: nobody else has this region.
+        let bytes = unsafe { region.bytes(64, 8) };
+        assert_eq!(bytes, 0x0102_0304_0506_0708u64.to_ne_bytes());
+        // SAFETY: as above.
+        unsafe { region.bytes_mut(120, 8).fill(0xff) };
+        assert_eq!(region.u64(120).load(Ordering::Relaxed), u64::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn nothing_beyond_the_end() {
+        Region::heap(64).u32(64);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn no_overflow() {
+        let region = Region::heap(64);
+        // SAFETY: panics before it makes a slice.
+        unsafe { region.bytes(usize::MAX, 2) };
+    }
+}

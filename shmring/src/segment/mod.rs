@@ -1,0 +1,444 @@
+//! Segments: shared memory with participants, doorbells and objects (rings, pools of blocks).
+//!
+//! A segment is anonymous by default: it travels to other processes by fork or inside a message,
+//! its size is sealed, and it is gone with the last process that has it. A named one lies in
+//! `/dev/shm/shmring.NAME.ring`, where unrelated processes find it.
+//!
+//! One segment can hold many rings and pools, and should where the same processes use them: they
+//! share one descriptor, one mapping, and one doorbell per process.
+
+pub(crate) mod layout;
+mod objects;
+mod repair;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use self::layout::Layout;
+pub(crate) use self::objects::{Kind, Object};
+use crate::{
+    error::{Error, Result},
+    liveness::{Id, Participants, Watch},
+    os::{self, Event, FileId, Mapping},
+    region::Region,
+    sync::local::{AtomicU64, Ordering},
+    transfer,
+};
+
+/// Shared memory that several processes attach to. Cloning it gives another handle of the same
+/// attachment.
+///
+/// ```
+/// use shmring::Segment;
+/// let segment = Segment::options().len(1 << 20).anonymous()?;
+/// assert!(segment.len() >= 1 << 20);
+/// # Ok::<(), shmring::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Segment(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) region: Region,
+    pub(crate) layout: Layout,
+    fd: OwnedFd,
+    file: FileId,
+    bells: Vec<Event>,
+    /// `{fork generation: 32, participant id: 32}` of the process that last used this; 0 before.
+    member: AtomicU64,
+    /// What is known of the other participants, by index.
+    watches: Mutex<HashMap<usize, (Id, Arc<Watch>)>>,
+    repairers: Mutex<Vec<(Kind, repair::Repairer)>>,
+}
+
+/// All segments this process has attached, so that one that arrives again is not mapped again.
+static ATTACHED: Mutex<Vec<(FileId, Weak<Inner>)>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a segment is made. From [`Segment::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until a segment is made with them"]
+pub struct Options {
+    len: usize,
+    participants: usize,
+    objects: usize,
+    bells: usize,
+    prefault: bool,
+}
+
+impl Options {
+    /// Bytes for the objects; the tables come on top. Default 1 MiB.
+    pub fn len(mut self, bytes: usize) -> Options {
+        self.len = bytes;
+        self
+    }
+
+    /// How many processes can be attached at once, 1 to 255. Default 16.
+    pub fn participants(mut self, count: usize) -> Options {
+        self.participants = count;
+        self
+    }
+
+    /// How many rings and pools it can hold, 1 to 1024. Default 64.
+    pub fn objects(mut self, count: usize) -> Options {
+        self.objects = count;
+        self
+    }
+
+    /// How many participants can wait by a descriptor, in any poll; the others sleep on a futex.
+    /// Each costs one descriptor in every process. Default 2.
+    pub fn bells(mut self, count: usize) -> Options {
+        self.bells = count;
+        self
+    }
+
+    /// Touches every page now: the first touch of a page costs some microseconds. Default no.
+    pub fn prefault(mut self, yes: bool) -> Options {
+        self.prefault = yes;
+        self
+    }
+
+    /// Makes an anonymous segment. Its size is sealed: nobody can shrink it under us. It is not
+    /// bounded by the size of `/dev/shm`, only by memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] when there is less memory than that; [`Error::BadParameters`];
+    /// [`Error::Io`] when the kernel refuses.
+    pub fn anonymous(self) -> Result<Segment> {
+        let mut layout = Layout::new(self.len, self.participants, self.objects, self.bells)?;
+        let needed = layout.size as u64;
+        let available = os::memory_available().unwrap_or(u64::MAX);
+        let what = || "an anonymous segment".to_owned();
+        if needed > available {
+            return Err(Error::OutOfMemory { what: what(), needed, available });
+        }
+        let fd = os::memfd("shmring").map_err(Error::io("create a memfd"))?;
+        os::resize(fd.as_fd(), needed).map_err(Error::io("size a memfd"))?;
+        os::seal(fd.as_fd()).map_err(Error::io("seal a memfd"))?;
+        let bells = (0..layout.bells)
+            .map(|_| Event::new().map_err(Error::io("create an eventfd")))
+            .collect::<Result<_>>()?;
+        let mapping = Mapping::new(&fd, layout.size).map_err(Error::io("map a segment"))?;
+        let region = Region::mapped(mapping);
+        let file = os::file_info(fd.as_fd()).map_err(Error::io("look at a memfd"))?.id;
+        layout.uid = unique_id(file);
+        layout.write(&region);
+        if self.prefault {
+            region.prefault().map_err(Error::io("touch the pages of a segment"))?;
+        }
+        Segment::attach(region, layout, fd, file, bells)
+    }
+}
+
+/// A number that two segments have in common only by a great accident.
+fn unique_id(file: FileId) -> u64 {
+    use std::{
+        hash::{BuildHasher, Hasher, RandomState},
+        time::SystemTime,
+    };
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u64(file.inode);
+    hasher.write_u32(os::pid());
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    hasher.write_u128(now.as_nanos());
+    hasher.finish()
+}
+
+impl Segment {
+    /// Begins to describe a segment.
+    pub fn options() -> Options {
+        Options { len: 1 << 20, participants: 16, objects: 64, bells: 2, prefault: false }
+    }
+
+    fn attach(
+        region: Region,
+        layout: Layout,
+        fd: OwnedFd,
+        file: FileId,
+        bells: Vec<Event>,
+    ) -> Result<Segment> {
+        os::fork_generation(); // From here on forks are counted.
+        let inner = Arc::new(Inner {
+            region,
+            layout,
+            fd,
+            file,
+            bells,
+            member: AtomicU64::new(0),
+            watches: Mutex::default(),
+            repairers: Mutex::default(),
+        });
+        let mut attached = lock(&ATTACHED);
+        attached.retain(|(_, weak)| weak.strong_count() > 0);
+        attached.push((file, Arc::downgrade(&inner)));
+        drop(attached);
+        let segment = Segment(inner);
+        segment.me()?;
+        Ok(segment)
+    }
+
+    /// The attachment of a segment by what names its file, if this process has one.
+    fn attached(file: FileId) -> Option<Segment> {
+        let attached = lock(&ATTACHED);
+        let weak = attached.iter().find(|(id, _)| *id == file).map(|(_, weak)| weak.clone());
+        drop(attached);
+        weak?.upgrade().map(Segment)
+    }
+
+    /// Attaches what came in a message.
+    fn from_fds(fd: OwnedFd, bells: Vec<OwnedFd>) -> Result<Segment> {
+        let what = "a segment from a message";
+        let info = os::file_info(fd.as_fd()).map_err(Error::io("look at a segment"))?;
+        if let Some(segment) = Segment::attached(info.id) {
+            segment.me()?;
+            return Ok(segment);
+        }
+        let reason = if !info.regular {
+            Some("it is not a file")
+        } else if !os::sealed(fd.as_fd()) {
+            Some("its size is not sealed")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Err(Error::NotASegment { what: what.into(), reason: reason.into() });
+        }
+        let len = usize::try_from(info.len).unwrap_or(usize::MAX);
+        let mapping = Mapping::new(&fd, len).map_err(Error::io("map a segment"))?;
+        let region = Region::mapped(mapping);
+        let layout = Layout::read(&region, what)?;
+        if bells.len() != layout.bells {
+            return Err(Error::Corrupt {
+                what: what.into(),
+                reason: "its bells did not come with it".into(),
+            });
+        }
+        let bells = bells.into_iter().map(Event::from_fd).collect();
+        Segment::attach(region, layout, fd, info.id, bells)
+    }
+
+    /// Its size in bytes, tables included.
+    #[allow(clippy::len_without_is_empty)] // It never is.
+    pub fn len(&self) -> usize {
+        self.0.layout.size
+    }
+
+    /// The processes attached now, by pid: this one, and others that live or have just died.
+    pub fn participants(&self) -> Vec<u32> {
+        self.0.participants().attached().map(|(_, state, _)| state.pid()).collect()
+    }
+
+    /// This process's participant id; a forked child joins here as a new participant.
+    pub(crate) fn me(&self) -> Result<Id> {
+        let forks = os::fork_generation();
+        let member = self.0.member.load(Ordering::Relaxed);
+        if member as u32 != 0 && (member >> 32) as u32 == forks {
+            return Ok(Id(member as u32));
+        }
+        self.join(forks)
+    }
+
+    #[cold]
+    fn join(&self, forks: u32) -> Result<Id> {
+        let mut watches = lock(&self.0.watches);
+        let member = self.0.member.load(Ordering::Relaxed);
+        if member as u32 != 0 && (member >> 32) as u32 == forks {
+            return Ok(Id(member as u32)); // Another thread was quicker.
+        }
+        watches.clear(); // They were the parent's view.
+        drop(watches);
+        let table = self.0.participants();
+        let id = match table.join() {
+            Some(id) => id,
+            None => {
+                self.repair();
+                table.join().ok_or(Error::NoPlace {
+                    action: "attach to a segment".into(),
+                    limit: self.0.layout.participants,
+                })?
+            }
+        };
+        self.0.take_bell(id);
+        // Two threads can come here at once after a fork; the second gives its entry back.
+        let mine = u64::from(forks) << 32 | u64::from(id.0);
+        match self.0.member.compare_exchange(member, mine, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Ok(id),
+            Err(other) => {
+                table.leave(id);
+                Ok(Id(other as u32))
+            }
+        }
+    }
+
+    /// What is known of another participant; `None` when it is not attached any more.
+    pub(crate) fn watch(&self, id: Id) -> Option<Arc<Watch>> {
+        let process = self.0.participants().process(id)?;
+        let mut watches = lock(&self.0.watches);
+        match watches.get(&id.index()) {
+            Some((known, watch)) if *known == id && watch.process == process => Some(watch.clone()),
+            _ => {
+                let watch = Arc::new(Watch::new(process));
+                watches.insert(id.index(), (id, watch.clone()));
+                Some(watch)
+            }
+        }
+    }
+
+    /// Whether a participant is attached and its process lives.
+    pub(crate) fn is_alive(&self, id: Id) -> bool {
+        self.watch(id).is_some_and(|watch| watch.is_alive())
+    }
+
+    /// The pid an id stood for, for messages; 0 when that is not known any more.
+    pub(crate) fn pid_of(&self, id: Id) -> u32 {
+        self.0.participants().process(id).map_or(0, |process| process.pid)
+    }
+
+    pub(crate) fn is_same(&self, other: &Segment) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Inner {
+    pub(crate) fn participants(&self) -> Participants<'_> {
+        Participants::new(&self.region, &self.layout)
+    }
+
+    /// The bell with a number that some participant's entry gives.
+    pub(crate) fn bell(&self, number: u32) -> Option<&Event> {
+        self.bells.get(number as usize)
+    }
+
+    /// Takes a bell that no other participant has. Without one we sleep on the futex.
+    ///
+    /// Two that join at the same moment may choose the same: then a ring wakes both, and each
+    /// looks for itself, so this costs time and nothing else.
+    fn take_bell(&self, me: Id) {
+        let table = self.participants();
+        let taken: Vec<_> = table
+            .attached()
+            .filter(|(id, ..)| id.index() != me.index())
+            .filter_map(|(id, ..)| table.bell(id.index()))
+            .collect();
+        let free = (0..self.bells.len() as u32).find(|bell| !taken.contains(bell));
+        table.set_bell(me, free);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let member = self.member.load(Ordering::Relaxed);
+        // In a forked child that never used it, the entry is the parent's.
+        if member as u32 != 0 && (member >> 32) as u32 == os::fork_generation() {
+            self.participants().leave(Id(member as u32));
+        }
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("len", &self.len())
+            .field("participants", &self.participants())
+            .finish_non_exhaustive()
+    }
+}
+
+const WHAT: &str = "a segment";
+
+impl Serialize for Segment {
+    /// Travels only inside a message that a port sends; its descriptors go beside the bytes.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let first = transfer::put_fd(WHAT, self.0.fd.as_fd(), Some(self.0.file))
+            .map_err(ser::Error::custom)?;
+        for (number, bell) in self.0.bells.iter().enumerate() {
+            // All eventfds have the same inode: their number within the segment tells them apart.
+            let id = FileId { device: !(number as u64), inode: self.0.layout.uid };
+            transfer::put_fd(WHAT, bell.as_fd(), Some(id)).map_err(ser::Error::custom)?;
+        }
+        (first, self.0.bells.len() as u32).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Segment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
+        let (first, bells) = <(u32, u32)>::deserialize(deserializer)?;
+        if bells as usize > layout::MAX_PARTICIPANTS {
+            return Err(de::Error::custom("more bells than a segment can have"));
+        }
+        let take = |at: u32| {
+            let number = first.saturating_add(at);
+            transfer::take_fd(WHAT, number, true).map_err(de::Error::custom)
+        };
+        let fd = take(0)?;
+        let bells = (1..=bells).map(take).collect::<Result<Vec<_>, _>>()?;
+        Segment::from_fds(fd, bells).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoke() {
+        let segment = Segment::options().len(10_000).participants(3).anonymous().unwrap();
+        assert!(segment.len() >= 10_000);
+        assert_eq!(segment.participants(), [os::pid()]);
+        assert!(segment.is_alive(segment.me().unwrap()));
+    }
+
+    #[test]
+    fn what_travels_back_is_the_same_attachment() {
+        let segment = Segment::options().anonymous().unwrap();
+        let send = || postcard::to_stdvec(&(&segment, &segment)).unwrap();
+        assert!(postcard::to_stdvec(&segment).is_err(), "outside a port");
+        let (bytes, parcel) = transfer::collect(send);
+        assert_eq!(parcel.fds().len(), 3, "one memfd and two bells, once");
+        let (one, two): (Segment, Segment) =
+            transfer::supply(parcel, || postcard::from_bytes(&bytes)).unwrap();
+        assert!(one.is_same(&segment) && two.is_same(&segment));
+        assert_eq!(segment.participants().len(), 1);
+    }
+
+    #[test]
+    fn too_large_is_said_before_it_is_tried() {
+        let error = Segment::options().len(1 << 50).anonymous().unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        let error = Segment::options().len(usize::MAX).anonymous().unwrap_err();
+        assert!(matches!(error, Error::BadParameters { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_segment_is_refused() {
+        let null = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        assert!(matches!(Segment::from_fds(null, vec![]), Err(Error::NotASegment { .. })));
+        let memory = os::memfd("shmring-test").unwrap();
+        os::resize(memory.as_fd(), 8192).unwrap();
+        let copy = memory.try_clone().unwrap();
+        assert!(
+            matches!(Segment::from_fds(copy, vec![]), Err(Error::NotASegment { .. })),
+            "not sealed"
+        );
+        os::seal(memory.as_fd()).unwrap();
+        assert!(
+            matches!(Segment::from_fds(memory, vec![]), Err(Error::NotASegment { .. })),
+            "no magic"
+        );
+    }
+}

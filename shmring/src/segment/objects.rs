@@ -1,0 +1,183 @@
+//! What a segment holds: rings and pools, each an object with a kind and a place.
+
+use std::ops::Range;
+
+use super::{Segment, layout};
+use crate::{
+    error::{Error, Result},
+    fault::fault,
+    region::LINE,
+    sync::Ordering,
+};
+
+/// What an object is. The numbers stand in segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    Records = 1,
+    Pool = 2,
+}
+
+impl Kind {
+    fn from_number(number: u32) -> Option<Kind> {
+        [Kind::Records, Kind::Pool].into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    fn name(number: u32) -> String {
+        match Kind::from_number(number) {
+            Some(Kind::Records) => "a ring of records".into(),
+            Some(Kind::Pool) => "a pool of blocks".into(),
+            None => format!("an object of unknown kind {number}"),
+        }
+    }
+}
+
+const READY: u64 = 2;
+const BUILDING: u64 = 1;
+
+/// An object of a segment: its number and where it is, checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Object {
+    pub(crate) index: u32,
+    pub(crate) offset: usize,
+    pub(crate) size: usize,
+}
+
+impl Object {
+    pub(crate) fn range(self) -> Range<usize> {
+        self.offset..self.offset + self.size
+    }
+}
+
+impl Segment {
+    /// Makes an object: takes its place, lets `fill` write it (the memory is zero), publishes it.
+    ///
+    /// A maker that dies in between leaves a place that is never used again; nobody sees it.
+    pub(crate) fn add(
+        &self,
+        kind: Kind,
+        size: usize,
+        fill: impl FnOnce(Object) -> Result<()>,
+    ) -> Result<Object> {
+        let (region, layout) = (&self.0.region, &self.0.layout);
+        let no_room = |free: u64| Error::OutOfMemory {
+            what: format!("{} in a segment", Kind::name(kind as u32)),
+            needed: size as u64,
+            available: free,
+        };
+        let next_free = region.u64(layout::NEXT_FREE);
+        let mut start = next_free.load(Ordering::Relaxed);
+        let offset = loop {
+            let offset = start.next_multiple_of(2 * LINE as u64).max(layout.data_start() as u64);
+            let end = offset
+                .checked_add(size as u64)
+                .filter(|end| *end <= layout.size as u64)
+                .ok_or_else(|| no_room((layout.size as u64).saturating_sub(offset)))?;
+            match next_free.compare_exchange(start, end, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break offset as usize,
+                Err(now) => start = now,
+            }
+        };
+        fault!("segment.add.reserved");
+        let owner = u64::from(self.me()?.0) << 32;
+        let index = (0..layout.objects)
+            .find(|index| {
+                let state = region.u64(layout.object(*index) + layout::OBJECT_STATE);
+                state
+                    .compare_exchange(0, owner | BUILDING, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            })
+            .ok_or_else(|| Error::NoPlace {
+                action: format!("make {} in a segment", Kind::name(kind as u32)),
+                limit: layout.objects,
+            })?;
+        let entry = layout.object(index);
+        region.u32(entry + layout::OBJECT_KIND).store(kind as u32, Ordering::Relaxed);
+        region.u64(entry + layout::OBJECT_OFFSET).store(offset as u64, Ordering::Relaxed);
+        region.u64(entry + layout::OBJECT_SIZE).store(size as u64, Ordering::Relaxed);
+        let object = Object { index: index as u32, offset, size };
+        fill(object)?;
+        fault!("segment.add.filled");
+        // SYNC object: Release here, Acquire in `object`.
+        region.u64(entry + layout::OBJECT_STATE).store(owner | READY, Ordering::Release);
+        Ok(object)
+    }
+
+    /// Finds an object by its number; what its entry says is copied once, then checked.
+    pub(crate) fn object(&self, index: u32, expected: Kind) -> Result<Object> {
+        let (region, layout) = (&self.0.region, &self.0.layout);
+        let what = || format!("object {index} of a segment");
+        let entry = (index as usize) < layout.objects;
+        let entry = entry.then(|| layout.object(index as usize)).ok_or_else(|| Error::Corrupt {
+            what: what(),
+            reason: format!("the segment has {} places", layout.objects),
+        })?;
+        let state = region.u64(entry + layout::OBJECT_STATE).load(Ordering::Acquire);
+        if state & 0xff != READY {
+            return Err(Error::NotASegment { what: what(), reason: "it is not ready".into() });
+        }
+        let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
+        if kind != expected as u32 {
+            let (found, expected) = (Kind::name(kind), Kind::name(expected as u32));
+            return Err(Error::WrongType { what: what(), found, expected });
+        }
+        let offset = region.u64(entry + layout::OBJECT_OFFSET).load(Ordering::Relaxed);
+        let size = region.u64(entry + layout::OBJECT_SIZE).load(Ordering::Relaxed);
+        let inside = offset >= layout.data_start() as u64
+            && offset.is_multiple_of(LINE as u64)
+            && offset.checked_add(size).is_some_and(|end| end <= layout.size as u64);
+        if !inside {
+            return Err(Error::Corrupt {
+                what: what(),
+                reason: "it does not lie in the segment".into(),
+            });
+        }
+        Ok(Object { index, offset: offset as usize, size: size as usize })
+    }
+
+    /// Numbers of the objects that are ready, with their kinds; `None` for a kind we do not know.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (u32, Option<Kind>)> + '_ {
+        let (region, layout) = (&self.0.region, &self.0.layout);
+        (0..layout.objects).filter_map(move |index| {
+            let entry = layout.object(index);
+            let state = region.u64(entry + layout::OBJECT_STATE).load(Ordering::Acquire);
+            let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
+            (state & 0xff == READY).then(|| (index as u32, Kind::from_number(kind)))
+        })
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_again_and_do_not_overlap() {
+        let segment = Segment::options().len(4096).objects(2).anonymous().unwrap();
+        let one = segment.add(Kind::Records, 100, |_| Ok(())).unwrap();
+        let two = segment.add(Kind::Pool, 100, |_| Ok(())).unwrap();
+        assert!(one.range().end <= two.range().start);
+        assert_eq!(segment.object(one.index, Kind::Records).unwrap(), one);
+        assert!(matches!(segment.object(two.index, Kind::Records), Err(Error::WrongType { .. })));
+        assert!(matches!(segment.object(7, Kind::Records), Err(Error::Corrupt { .. })));
+        assert!(matches!(segment.add(Kind::Pool, 1, |_| Ok(())), Err(Error::NoPlace { .. })));
+        assert_eq!(segment.objects().count(), 2);
+    }
+
+    #[test]
+    fn a_full_segment_says_so() {
+        let segment = Segment::options().len(4096).anonymous().unwrap();
+        let error = segment.add(Kind::Pool, 1 << 20, |_| Ok(())).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        assert!(segment.add(Kind::Pool, usize::MAX, |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn half_made_objects_are_not_seen() {
+        let segment = Segment::options().anonymous().unwrap();
+        let failed = segment.add(Kind::Pool, 64, |_| Err(Error::OutsidePort { what: "a test" }));
+        assert!(failed.is_err());
+        assert_eq!(segment.objects().count(), 0);
+        assert!(matches!(segment.object(0, Kind::Pool), Err(Error::NotASegment { .. })));
+    }
+}

@@ -1,0 +1,147 @@
+//! Giving back what a dead participant held, so that its entry can be used again.
+//!
+//! Each kind of object repairs itself: it registers a [`Repairer`] when this process first uses
+//! an object of that kind. This file only finds the dead, takes the lock, and calls them. A
+//! participant is freed only when every object of the segment has been repaired, so a process
+//! that does not know some kind frees nobody; another one will.
+//!
+//! The lock is a word that names the repairing process: it is taken over from a repairer that died,
+//! and everything done under it can be done again from the start.
+
+use super::{Kind, Object, Segment, layout, lock};
+use crate::{
+    fault::fault,
+    liveness::{Id, Phase},
+    os,
+    sync::Ordering,
+};
+
+/// Gives back what `dead` held in one object. Idempotent, and never panics.
+pub(crate) type Repairer = fn(&Segment, Object, dead: Id);
+
+impl Segment {
+    /// Says how objects of a kind are repaired.
+    pub(crate) fn register_repairer(&self, kind: Kind, repairer: Repairer) {
+        let mut repairers = lock(&self.0.repairers);
+        if !repairers.iter().any(|(known, _)| *known == kind) {
+            repairers.push((kind, repairer));
+        }
+    }
+
+    /// Frees the entries of participants that died, after giving back what they held. Tells how
+    /// many there were. Does nothing while another process is at it.
+    pub fn repair(&self) -> usize {
+        let Some(lock) = RepairLock::take(self) else {
+            return 0;
+        };
+        let table = self.0.participants();
+        let mut freed = 0;
+        for (id, state, _) in table.attached() {
+            let dead = state.phase() == Phase::Repairing || !self.is_alive(id);
+            if !dead || !table.begin_repair(id, state) {
+                continue;
+            }
+            fault!("repair.begun");
+            if self.repair_objects(id) {
+                fault!("repair.objects");
+                table.end_repair(id);
+                freed += 1;
+            }
+        }
+        drop(lock);
+        freed
+    }
+
+    fn repair_objects(&self, dead: Id) -> bool {
+        self.objects().all(|(index, kind)| {
+            let Some(kind) = kind else { return false };
+            let repairers = lock(&self.0.repairers);
+            let repairer =
+                repairers.iter().find(|(known, _)| *known == kind).map(|(_, repairer)| *repairer);
+            drop(repairers);
+            match (repairer, self.object(index, kind)) {
+                (Some(repairer), Ok(object)) => {
+                    repairer(self, object, dead);
+                    true
+                }
+                _ => false,
+            }
+        })
+    }
+}
+
+struct RepairLock<'a> {
+    segment: &'a Segment,
+    mine: u64,
+}
+
+/// A process in one word: its pid, and the low bits of its start time. Not an id, since whoever
+/// finds no free entry must repair before it can join. Never 0.
+fn word_of(pid: u32, start_time: u64) -> u64 {
+    u64::from(pid) << 32 | u64::from(start_time as u32 | 1)
+}
+
+fn holder_lives(word: u64) -> bool {
+    let pid = (word >> 32) as u32;
+    os::start_time(pid).is_some_and(|start_time| word_of(pid, start_time) == word)
+}
+
+impl<'a> RepairLock<'a> {
+    fn take(segment: &'a Segment) -> Option<RepairLock<'a>> {
+        let mine = word_of(os::pid(), os::start_time(os::pid()).unwrap_or(0));
+        let word = segment.0.region.u64(layout::REPAIR_LOCK);
+        let holder = word.load(Ordering::Acquire);
+        let free = holder == 0 || !holder_lives(holder);
+        let taken = free
+            && word.compare_exchange(holder, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        taken.then_some(RepairLock { segment, mine })
+    }
+}
+
+impl Drop for RepairLock<'_> {
+    fn drop(&mut self) {
+        let word = self.segment.0.region.u64(layout::REPAIR_LOCK);
+        let _ = word.compare_exchange(self.mine, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    fn dead_pid() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        pid
+    }
+
+    #[test]
+    fn the_dead_are_freed_once_all_their_objects_are_repaired() {
+        let segment = Segment::options().participants(2).anonymous().unwrap();
+        segment.add(Kind::Records, 64, |_| Ok(())).unwrap();
+        // The state a process leaves that was killed while it joined.
+        let entry = segment.0.layout.participant(1);
+        segment
+            .0
+            .region
+            .u64(entry)
+            .store(u64::from(dead_pid()) << 32 | 5 << 8 | 1, Ordering::Relaxed);
+        assert_eq!(segment.repair(), 0, "nobody knows how to repair the ring");
+        segment.register_repairer(Kind::Records, |_, _, _| ());
+        assert_eq!(segment.repair(), 1);
+        assert_eq!(segment.participants(), [os::pid()]);
+    }
+
+    #[test]
+    fn a_dead_repairers_lock_is_taken_over() {
+        let segment = Segment::options().anonymous().unwrap();
+        let word = segment.0.region.u64(layout::REPAIR_LOCK);
+        word.store(word_of(dead_pid(), 1), Ordering::Relaxed);
+        drop(RepairLock::take(&segment).unwrap());
+        assert_eq!(word.load(Ordering::Relaxed), 0);
+        let held = RepairLock::take(&segment).unwrap();
+        assert!(RepairLock::take(&segment).is_none(), "a living repairer keeps it");
+        drop(held);
+    }
+}
