@@ -217,7 +217,10 @@ pub enum SendError<T = ()> {
     /// The consumer has closed its end.
     #[error("the ring is closed")]
     Closed(T),
-    /// The consumer died, or this end now belongs to another process.
+    /// This end was sent to another process, or a forked child has taken it over.
+    #[error("this end of the ring now belongs to another process")]
+    Moved(T),
+    /// The consumer died.
     #[error("the consumer, process {pid}, died")]
     PeerDied {
         /// The item.
@@ -237,6 +240,7 @@ impl<T> SendError<T> {
             SendError::Full(item)
             | SendError::TimedOut(item)
             | SendError::Closed(item)
+            | SendError::Moved(item)
             | SendError::Corrupt(item)
             | SendError::TooLarge { item, .. }
             | SendError::PeerDied { item, .. } => item,
@@ -249,6 +253,7 @@ impl<T> SendError<T> {
             SendError::Full(item) => SendError::Full(f(item)),
             SendError::TimedOut(item) => SendError::TimedOut(f(item)),
             SendError::Closed(item) => SendError::Closed(f(item)),
+            SendError::Moved(item) => SendError::Moved(f(item)),
             SendError::Corrupt(item) => SendError::Corrupt(f(item)),
             SendError::TooLarge { item, len, limit } => {
                 SendError::TooLarge { item: f(item), len, limit }
@@ -265,6 +270,7 @@ impl<T> fmt::Debug for SendError<T> {
             SendError::Full(_) => f.write_str("Full(..)"),
             SendError::TimedOut(_) => f.write_str("TimedOut(..)"),
             SendError::Closed(_) => f.write_str("Closed(..)"),
+            SendError::Moved(_) => f.write_str("Moved(..)"),
             SendError::Corrupt(_) => f.write_str("Corrupt(..)"),
             SendError::TooLarge { len, limit, .. } => f
                 .debug_struct("TooLarge")
@@ -296,6 +302,9 @@ pub enum RecvError {
         /// Its process id.
         pid: u32,
     },
+    /// This end was sent to another process, or a forked child has taken it over.
+    #[error("this end of the ring now belongs to another process")]
+    Moved,
     /// What the producer wrote into the ring contradicts itself.
     #[error("the ring is corrupt")]
     Corrupt,

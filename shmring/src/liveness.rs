@@ -225,6 +225,30 @@ pub(crate) struct Process {
     pub(crate) namespace: u64,
 }
 
+/// Whose life somebody waits on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Peer {
+    /// A participant of the segment.
+    Participant(Id),
+    /// A process that is no participant yet, by [`process_word`].
+    Process(u64),
+}
+
+/// A process in one word: its pid, and the low bits of its start time. Never 0.
+pub(crate) fn process_word(pid: u32, start_time: u64) -> u64 {
+    u64::from(pid) << 32 | u64::from(start_time as u32 | 1)
+}
+
+/// The word of a process that runs now; 0 when there is none.
+pub(crate) fn word_of_pid(pid: u32) -> u64 {
+    os::start_time(pid).map_or(0, |start_time| process_word(pid, start_time))
+}
+
+/// Whether the process behind a word still runs.
+pub(crate) fn word_lives(word: u64) -> bool {
+    word != 0 && word_of_pid((word >> 32) as u32) == word
+}
+
 /// Watches one process: opened when it is first seen, asked as often as one likes.
 #[derive(Debug)]
 pub(crate) struct Watch {

@@ -16,5 +16,5 @@ pub(crate) use loom::{
 
 /// Flags that never leave the process and that no model looks at.
 pub(crate) mod local {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::{
     error::{Error, Result},
-    os,
+    liveness, os,
 };
 
 /// What travels beside the bytes of one message.
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Parcel {
 }
 
 enum Side {
-    Collect(Parcel),
+    Collect(Parcel, u64),
     Supply(Vec<Option<OwnedFd>>),
 }
 
@@ -90,10 +90,20 @@ impl Drop for Scope {
 
 /// Runs a serializer, and gathers what its values put beside the bytes.
 pub fn collect<R>(serialize: impl FnOnce() -> R) -> (R, Parcel) {
-    let scope = Scope::open(Side::Collect(Parcel::default()));
+    collect_to(0, serialize)
+}
+
+/// The same where the port knows who will get the message: should that process die before it
+/// takes what came, those who wait for it learn so.
+pub fn collect_for<R>(pid: u32, serialize: impl FnOnce() -> R) -> (R, Parcel) {
+    collect_to(u64::from(pid) << 32, serialize)
+}
+
+fn collect_to<R>(destination: u64, serialize: impl FnOnce() -> R) -> (R, Parcel) {
+    let scope = Scope::open(Side::Collect(Parcel::default(), destination));
     let result = serialize();
     match scope.close() {
-        Some(Side::Collect(parcel)) => (result, parcel),
+        Some(Side::Collect(parcel, _)) => (result, parcel),
         _ => (result, Parcel::default()),
     }
 }
@@ -107,9 +117,23 @@ pub fn supply<R>(parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
     result
 }
 
+/// The process the message goes to, as a process word, where the port knows it.
+pub(crate) fn destination() -> Option<u64> {
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Side::Collect(_, destination)) if *destination != 0 => {
+            if *destination as u32 == 0 {
+                // Found out only for the few messages that need it.
+                *destination = liveness::word_of_pid((*destination >> 32) as u32);
+            }
+            Some(*destination)
+        }
+        _ => None,
+    })
+}
+
 fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Parcel) -> Result<R>) -> Result<R> {
     OPEN.with_borrow_mut(|open| match open.last_mut() {
-        Some(Side::Collect(parcel)) => f(parcel),
+        Some(Side::Collect(parcel, _)) => f(parcel),
         _ => Err(Error::OutsidePort { what }),
     })
 }

@@ -63,6 +63,12 @@ pub fn cpus_allowed() -> usize {
     }
 }
 
+/// How many processors the machine has switched on.
+pub fn cpus_online() -> usize {
+    // SAFETY: touches no memory of ours.
+    unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }.max(1) as usize
+}
+
 /// Ends this process at once, as `kill -9` would.
 pub fn kill_self() -> ! {
     // SAFETY: touches no memory of ours; SIGKILL cannot be handled.

@@ -24,10 +24,10 @@ use self::layout::Layout;
 pub(crate) use self::objects::{Kind, Object};
 use crate::{
     error::{Error, Result},
-    liveness::{Id, Participants, Watch},
+    liveness::{self, Id, Participants, Peer, Watch},
     os::{self, Event, FileId, Mapping},
     region::Region,
-    sync::local::{AtomicU64, Ordering},
+    sync::local::{AtomicBool, AtomicU64, Ordering},
     transfer,
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     fd: OwnedFd,
     file: FileId,
     bells: Vec<Event>,
+    /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own.
+    pub(crate) bell_taken: AtomicBool,
     /// `{fork generation: 32, participant id: 32}` of the process that last used this; 0 before.
     member: AtomicU64,
     /// What is known of the other participants, by index.
@@ -173,6 +175,7 @@ impl Segment {
             fd,
             file,
             bells,
+            bell_taken: AtomicBool::new(false),
             member: AtomicU64::new(0),
             watches: Mutex::default(),
             repairers: Mutex::default(),
@@ -296,6 +299,22 @@ impl Segment {
     /// Whether a participant is attached and its process lives.
     pub(crate) fn is_alive(&self, id: Id) -> bool {
         self.watch(id).is_some_and(|watch| watch.is_alive())
+    }
+
+    /// Whether a peer's process lives.
+    pub(crate) fn lives(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Participant(id) => self.is_alive(id),
+            Peer::Process(word) => liveness::word_lives(word),
+        }
+    }
+
+    /// The pid of a peer, for messages; 0 when that is not known any more.
+    pub(crate) fn pid_of_peer(&self, peer: Peer) -> u32 {
+        match peer {
+            Peer::Participant(id) => self.pid_of(id),
+            Peer::Process(word) => (word >> 32) as u32,
+        }
     }
 
     /// The pid an id stood for, for messages; 0 when that is not known any more.

@@ -5,13 +5,14 @@
 //! participant is freed only when every object of the segment has been repaired, so a process
 //! that does not know some kind frees nobody; another one will.
 //!
-//! The lock is a word that names the repairing process: it is taken over from a repairer that died,
+//! The lock is a word that names the repairing process (not a participant: whoever finds no free
+//! entry must repair before it can join). It is taken over from a repairer that died,
 //! and everything done under it can be done again from the start.
 
 use super::{Kind, Object, Segment, layout, lock};
 use crate::{
     fault::fault,
-    liveness::{Id, Phase},
+    liveness::{self, Id, Phase},
     os,
     sync::Ordering,
 };
@@ -75,23 +76,12 @@ struct RepairLock<'a> {
     mine: u64,
 }
 
-/// A process in one word: its pid, and the low bits of its start time. Not an id, since whoever
-/// finds no free entry must repair before it can join. Never 0.
-fn word_of(pid: u32, start_time: u64) -> u64 {
-    u64::from(pid) << 32 | u64::from(start_time as u32 | 1)
-}
-
-fn holder_lives(word: u64) -> bool {
-    let pid = (word >> 32) as u32;
-    os::start_time(pid).is_some_and(|start_time| word_of(pid, start_time) == word)
-}
-
 impl<'a> RepairLock<'a> {
     fn take(segment: &'a Segment) -> Option<RepairLock<'a>> {
-        let mine = word_of(os::pid(), os::start_time(os::pid()).unwrap_or(0));
+        let mine = liveness::word_of_pid(os::pid());
         let word = segment.0.region.u64(layout::REPAIR_LOCK);
         let holder = word.load(Ordering::Acquire);
-        let free = holder == 0 || !holder_lives(holder);
+        let free = holder == 0 || !liveness::word_lives(holder);
         let taken = free
             && word.compare_exchange(holder, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         taken.then_some(RepairLock { segment, mine })
@@ -137,7 +127,7 @@ mod tests {
     fn a_dead_repairers_lock_is_taken_over() {
         let segment = Segment::options().anonymous().unwrap();
         let word = segment.0.region.u64(layout::REPAIR_LOCK);
-        word.store(word_of(dead_pid(), 1), Ordering::Relaxed);
+        word.store(liveness::process_word(dead_pid(), 1), Ordering::Relaxed);
         drop(RepairLock::take(&segment).unwrap());
         assert_eq!(word.load(Ordering::Relaxed), 0);
         let held = RepairLock::take(&segment).unwrap();

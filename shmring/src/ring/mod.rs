@@ -1,0 +1,8 @@
+//! Rings: bounded queues in shared memory. README.md in this folder draws the protocols.
+//!
+//! | kind | ends | items |
+//! |---|---|---|
+//! | [`records`] | one producer, one consumer | bytes of varying length, in order |
+
+pub mod records;
+mod role;

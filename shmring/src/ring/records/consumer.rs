@@ -1,0 +1,299 @@
+//! The consumer's end of a ring of records.
+
+use std::{
+    fmt,
+    ops::Deref,
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Records as Ring,
+    cursor::{Corrupt, Found, Kind, Reader},
+    slots,
+};
+use crate::{
+    error::{Error, RecvError, Result},
+    ring::role::{Owned, Role, State},
+    wait::{self, Ended, WaitStrategy, Waiter, deadline_in},
+};
+
+/// The end that takes records out. It can go to another process, and is held by one at a time.
+///
+/// Dropping it closes the ring: the producer gets `Closed` when it is full.
+pub struct Consumer {
+    reader: Reader,
+    waiter: Waiter,
+    ring: Ring,
+    role: Role,
+}
+
+impl Consumer {
+    pub(super) const WHAT: &str = "the consumer of a ring of records";
+
+    pub(super) fn new(ring: Ring, role: Role) -> Result<Consumer> {
+        let reader = Reader::attach(&ring.segment.0.region, ring.geometry).map_err(|Corrupt| {
+            Error::Corrupt {
+                what: "a ring of records".into(),
+                reason: "its head is impossible".into(),
+            }
+        })?;
+        let waiter = Waiter::new(ring.strategy);
+        Ok(Consumer { reader, waiter, ring, role })
+    }
+
+    /// Takes the next record, if there is one now. It is read in place, and released when the
+    /// guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `Empty`; `Closed` and `PeerDied` when there is none and none will come; `Moved`; `Corrupt`.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Record<'_>, RecvError> {
+        let found = self.find()?;
+        Ok(Record { consumer: self, found })
+    }
+
+    /// Takes the next record, waiting for it as long as the producer lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::try_recv`], but never `Empty`.
+    #[inline]
+    pub fn recv(&mut self) -> Result<Record<'_>, RecvError> {
+        self.recv_until(None)
+    }
+
+    /// The same with a bound: `TimedOut` when nothing comes until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::recv`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Record<'_>, RecvError> {
+        self.recv_until(deadline_in(timeout))
+    }
+
+    /// Reads what is there now, one record after the other, and releases them all at once when
+    /// the value is dropped.
+    pub fn records(&mut self) -> Records<'_> {
+        Records { consumer: self }
+    }
+
+    /// Whether the producer has closed its end. Records may still be there.
+    pub fn is_closed(&self) -> bool {
+        self.role.state_at(self.ring.producer_place()) == State::Closed
+    }
+
+    /// Changes how this end waits.
+    pub fn set_wait(&mut self, strategy: WaitStrategy) {
+        self.ring.strategy = strategy;
+        self.waiter = Waiter::new(strategy);
+    }
+
+    /// The ring this is an end of.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// A descriptor for a poll of your own; it becomes readable when anything happens in one of
+    /// this process's rings in the same segment, but only after [`Consumer::arm`].
+    ///
+    /// `None` when the segment has no bell left for this process
+    /// ([`crate::segment::Options::bells`]).
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        wait::bell_of(&self.ring.segment).map(AsFd::as_fd)
+    }
+
+    /// Asks to be woken by [`Consumer::bell`]. Tells whether one may go to sleep: false means that
+    /// there is something to take now, or that the ring has ended.
+    ///
+    /// Call it after each wake-up, before the poll.
+    pub fn arm(&mut self) -> bool {
+        wait::arm_bell(&self.ring.segment);
+        matches!(self.find(), Err(RecvError::Empty))
+    }
+
+    pub(super) fn role(&self) -> &Role {
+        &self.role
+    }
+
+    #[inline]
+    fn own(&mut self) -> Result<(), RecvError> {
+        match self.role.own() {
+            Owned::Still => Ok(()),
+            Owned::Not => Err(RecvError::Moved),
+            Owned::Anew => {
+                let reader = Reader::attach(&self.ring.segment.0.region, self.ring.geometry);
+                self.reader = reader.map_err(|Corrupt| RecvError::Corrupt)?;
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn find(&mut self) -> Result<Found, RecvError> {
+        self.own()?;
+        match self.reader.peek(&self.ring.segment.0.region) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => self.why_empty(),
+            Err(Corrupt) => Err(RecvError::Corrupt),
+        }
+    }
+
+    /// There is nothing: because nothing will come? Whoever closed or died may have published
+    /// just before, so the last look is the one after.
+    #[cold]
+    fn why_empty(&mut self) -> Result<Found, RecvError> {
+        let place = self.ring.producer_place();
+        let end = match self.role.state_at(place) {
+            State::Closed => RecvError::Closed,
+            _ => match self.role.peer_at(place) {
+                Some(peer) if self.waiter.may_ask() && !self.ring.segment.lives(peer) => {
+                    RecvError::PeerDied { pid: self.ring.segment.pid_of_peer(peer) }
+                }
+                _ => return Err(RecvError::Empty),
+            },
+        };
+        match self.reader.peek(&self.ring.segment.0.region) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(end),
+            Err(Corrupt) => Err(RecvError::Corrupt),
+        }
+    }
+
+    #[inline]
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Record<'_>, RecvError> {
+        self.own()?;
+        let found = match self.reader.peek(&self.ring.segment.0.region) {
+            Ok(Some(found)) => found,
+            Ok(None) => self.wait(deadline)?,
+            Err(Corrupt) => return Err(RecvError::Corrupt),
+        };
+        Ok(Record { consumer: self, found })
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Found, RecvError> {
+        let Consumer { reader, waiter, ring, role } = self;
+        let region = &ring.segment.0.region;
+        let place = ring.producer_place();
+        let look = || match reader.peek(region) {
+            Ok(Some(found)) => Some(Ok(found)),
+            Err(Corrupt) => Some(Err(RecvError::Corrupt)),
+            Ok(None) if role.state_at(place) != State::Closed => None,
+            Ok(None) => match reader.peek(region) {
+                Ok(Some(found)) => Some(Ok(found)),
+                Ok(None) => Some(Err(RecvError::Closed)),
+                Err(Corrupt) => Some(Err(RecvError::Corrupt)),
+            },
+        };
+        match waiter.wait(&ring.segment, deadline, look, || role.peer_at(place)) {
+            Ended::Done(result) => result,
+            Ended::TimedOut => Err(RecvError::TimedOut),
+            Ended::PeerDied(pid) => Err(RecvError::PeerDied { pid }),
+        }
+    }
+
+    #[inline]
+    fn release(&mut self) {
+        if self.reader.release(&self.ring.segment.0.region) {
+            self.ring_producer();
+        }
+    }
+
+    #[inline]
+    fn ring_producer(&self) {
+        if let State::Held(id) = self.role.state_at(self.ring.producer_place()) {
+            wait::ring(&self.ring.segment, id, self.ring.object.index);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if self.role.close() {
+            self.ring_producer();
+        }
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
+/// A record, read in place. Dropping it releases its room.
+///
+/// A record whose guard is forgotten (`mem::forget`) is delivered again.
+pub struct Record<'a> {
+    consumer: &'a mut Consumer,
+    found: Found,
+}
+
+impl Record<'_> {
+    #[allow(dead_code)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.found.kind
+    }
+}
+
+impl Deref for Record<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        slots::record(&self.consumer.ring.segment.0.region, &self.found)
+    }
+}
+
+impl Drop for Record<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.consumer.reader.advance(self.found);
+        self.consumer.release();
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("len", &self.found.len).finish_non_exhaustive()
+    }
+}
+
+/// The records that are there now. Dropping it releases all that were read.
+pub struct Records<'a> {
+    consumer: &'a mut Consumer,
+}
+
+impl Records<'_> {
+    /// The next record; `None` when there is none now.
+    ///
+    /// # Errors
+    ///
+    /// `Moved`; `Corrupt`. That the ring is closed is said by [`Consumer::try_recv`].
+    #[allow(clippy::should_implement_trait)] // Records borrow from this value.
+    pub fn next(&mut self) -> Result<Option<&[u8]>, RecvError> {
+        self.consumer.own()?;
+        let region = &self.consumer.ring.segment.0.region;
+        match self.consumer.reader.peek(region) {
+            Ok(None) => Ok(None),
+            Err(Corrupt) => Err(RecvError::Corrupt),
+            Ok(Some(found)) => {
+                self.consumer.reader.advance(found);
+                Ok(Some(slots::record_of(region, found)))
+            }
+        }
+    }
+}
+
+impl Drop for Records<'_> {
+    fn drop(&mut self) {
+        self.consumer.release();
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
+    }
+}

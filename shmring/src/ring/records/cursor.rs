@@ -1,0 +1,341 @@
+//! Positions of a ring of records: what is claimed, published, read and released.
+//!
+//! Nothing here knows of processes or waiting, and payload is not touched: the models and the
+//! property tests run this very code on a heap region.
+
+use crate::{
+    fault::fault,
+    region::Region,
+    sync::{Ordering, fence},
+};
+
+// Offsets within the object.
+pub(super) const CAPACITY: usize = 0;
+pub(super) const ROLES: usize = 128;
+const TAIL: usize = 256;
+const SENT: usize = 264;
+const HEAD: usize = 384;
+const TAKEN: usize = 392;
+pub(super) const DATA: usize = 512;
+
+/// A header word, and what a record is rounded up to.
+const WORD: u64 = 8;
+pub(super) const LEAST_CAPACITY: usize = 256;
+/// Lengths have 32 bits, and pads can be as long as the ring.
+pub(super) const MOST_CAPACITY: usize = 1 << 31;
+
+/// What stands in a header's kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Bytes of the caller.
+    Bytes = 1,
+    /// Bytes, with a table of block handles before them.
+    Message = 2,
+    /// Nothing: the rest of the lap.
+    Pad = 3,
+}
+
+/// Where a ring lies; constant and checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Geometry {
+    pub(super) base: usize,
+    pub(super) capacity: usize,
+}
+
+impl Geometry {
+    /// The longest payload of a record.
+    pub(crate) fn max_len(self) -> usize {
+        self.capacity / 2 - 2 * WORD as usize
+    }
+
+    fn place(self, position: u64) -> usize {
+        self.base + DATA + (position & (self.capacity as u64 - 1)) as usize
+    }
+
+    /// Bytes from a position to the end of the lap.
+    fn rest(self, position: u64) -> u64 {
+        self.capacity as u64 - (position & (self.capacity as u64 - 1))
+    }
+}
+
+/// Bytes that a record of `len` takes.
+fn size(len: usize) -> u64 {
+    WORD + (len as u64).next_multiple_of(WORD)
+}
+
+fn tag(position: u64) -> u64 {
+    position / WORD & 0x00ff_ffff
+}
+
+fn header(kind: Kind, position: u64, len: u64) -> u64 {
+    (kind as u64) << 56 | tag(position) << 32 | len
+}
+
+/// What a header says, copied once and checked; `Err` when it contradicts itself.
+fn read_header(geometry: Geometry, position: u64, word: u64) -> Result<(Kind, usize), Corrupt> {
+    let len = word as u32 as usize;
+    let kind = match word >> 56 {
+        1 => Kind::Bytes,
+        2 => Kind::Message,
+        3 => Kind::Pad,
+        _ => return Err(Corrupt),
+    };
+    if word >> 32 & 0x00ff_ffff != tag(position) {
+        return Err(Corrupt);
+    }
+    let rest = geometry.rest(position);
+    let fits = match kind {
+        Kind::Pad => len as u64 + WORD == rest,
+        _ => len <= geometry.max_len() && size(len) <= rest,
+    };
+    if fits { Ok((kind, len)) } else { Err(Corrupt) }
+}
+
+/// What a peer wrote contradicts itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Corrupt;
+
+/// Why no room could be claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoRoom {
+    Full,
+    TooLarge,
+    Corrupt,
+}
+
+/// Room for one record: nothing is written before it is committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Room {
+    /// Where the payload goes, as an offset in the region.
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    position: u64,
+}
+
+/// A record that is there to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    pub(crate) kind: Kind,
+    end: u64,
+}
+
+/// The producer's side.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    geometry: Geometry,
+    /// Where the next publication begins; the header word there is 0.
+    published: u64,
+    /// Where the next record begins.
+    next: u64,
+    /// The header that publishes all that was committed since.
+    withheld: Option<u64>,
+    committed: u64,
+    sent: u64,
+    /// The consumer's position as last seen.
+    head: u64,
+}
+
+impl Writer {
+    /// Starts where the published records end.
+    pub(crate) fn attach(region: &Region, geometry: Geometry) -> Result<Writer, Corrupt> {
+        let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
+        if !head.is_multiple_of(WORD) {
+            return Err(Corrupt);
+        }
+        let mut tail = head;
+        loop {
+            let word = region.u64(geometry.place(tail)).load(Ordering::Acquire);
+            if word == 0 {
+                break;
+            }
+            let (_, len) = read_header(geometry, tail, word)?;
+            tail = tail.checked_add(size(len)).ok_or(Corrupt)?;
+            if tail - head > geometry.capacity as u64 - WORD {
+                return Err(Corrupt);
+            }
+        }
+        let sent = region.u64(geometry.base + SENT).load(Ordering::Relaxed);
+        Ok(Writer {
+            geometry,
+            published: tail,
+            next: tail,
+            withheld: None,
+            committed: 0,
+            sent,
+            head,
+        })
+    }
+
+    /// Step 1: makes sure there is room for a record of `len`.
+    #[inline]
+    pub(crate) fn claim(&mut self, region: &Region, len: usize) -> Result<Room, NoRoom> {
+        if len > self.geometry.max_len() {
+            return Err(NoRoom::TooLarge);
+        }
+        let size = size(len);
+        let rest = self.geometry.rest(self.next);
+        let position = if size <= rest { self.next } else { self.next + rest };
+        let needed = position + size + WORD;
+        if needed - self.head > self.geometry.capacity as u64 {
+            // SYNC released: Acquire here, Release in `Reader::release`.
+            let head = region.u64(self.geometry.base + HEAD).load(Ordering::Acquire);
+            let sane = head <= self.published && head >= self.head && head.is_multiple_of(WORD);
+            if !sane {
+                return Err(NoRoom::Corrupt);
+            }
+            self.head = head;
+            if needed - head > self.geometry.capacity as u64 {
+                return Err(NoRoom::Full);
+            }
+        }
+        fault!("records.claimed");
+        Ok(Room { offset: self.geometry.place(position) + WORD as usize, len, position })
+    }
+
+    /// Step 2: puts a filled record behind those committed before, not yet visible. `len` is at
+    /// most what was claimed.
+    #[inline]
+    pub(crate) fn commit(&mut self, region: &Region, room: Room, kind: Kind, len: usize) {
+        debug_assert!(len <= room.len);
+        if room.position != self.next {
+            let rest = self.geometry.rest(self.next);
+            self.put(region, header(Kind::Pad, self.next, rest - WORD));
+            self.next = room.position;
+        }
+        self.put(region, header(kind, self.next, len as u64));
+        self.next += size(len);
+        self.committed += 1;
+    }
+
+    fn put(&mut self, region: &Region, header: u64) {
+        if self.next == self.published {
+            self.withheld = Some(header);
+        } else {
+            region.u64(self.geometry.place(self.next)).store(header, Ordering::Relaxed);
+        }
+    }
+
+    /// Steps 3 to 5, without the doorbell: makes all committed records visible at once. Tells
+    /// whether there were any.
+    #[inline]
+    pub(crate) fn publish(&mut self, region: &Region) -> bool {
+        let Some(header) = self.withheld.take() else { return false };
+        fault!("records.committed");
+        region.u64(self.geometry.place(self.next)).store(0, Ordering::Relaxed);
+        fault!("records.zeroed");
+        // SYNC published: Release here, Acquire in `Reader::peek`.
+        region.u64(self.geometry.place(self.published)).store(header, Ordering::Release);
+        fault!("records.published");
+        self.published = self.next;
+        self.sent += self.committed;
+        self.committed = 0;
+        region.u64(self.geometry.base + TAIL).store(self.next, Ordering::Relaxed);
+        region.u64(self.geometry.base + SENT).store(self.sent, Ordering::Relaxed);
+        true
+    }
+
+    /// Forgets what was committed and not published.
+    pub(crate) fn abort(&mut self) {
+        self.next = self.published;
+        self.withheld = None;
+        self.committed = 0;
+    }
+}
+
+/// The consumer's side.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    geometry: Geometry,
+    /// What has been read; up to here it can be released.
+    next: u64,
+    released: u64,
+    taken: u64,
+}
+
+impl Reader {
+    /// Starts at what nobody has released yet.
+    pub(crate) fn attach(region: &Region, geometry: Geometry) -> Result<Reader, Corrupt> {
+        let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
+        if !head.is_multiple_of(WORD) {
+            return Err(Corrupt);
+        }
+        let taken = region.u64(geometry.base + TAKEN).load(Ordering::Relaxed);
+        Ok(Reader { geometry, next: head, released: head, taken })
+    }
+
+    /// Steps 1 and 2: finds the next record, `None` when there is none.
+    #[inline]
+    pub(crate) fn peek(&mut self, region: &Region) -> Result<Option<Found>, Corrupt> {
+        let mut pads = 0;
+        loop {
+            // SYNC published: Acquire here, Release in `Writer::publish`.
+            let word = region.u64(self.geometry.place(self.next)).load(Ordering::Acquire);
+            if word == 0 {
+                return Ok(None);
+            }
+            let (kind, len) = read_header(self.geometry, self.next, word)?;
+            let end = self.next.checked_add(size(len)).ok_or(Corrupt)?;
+            if kind != Kind::Pad {
+                let offset = self.geometry.place(self.next) + WORD as usize;
+                return Ok(Some(Found { offset, len, kind, end }));
+            }
+            self.next = end;
+            pads += 1;
+            if pads > 1 {
+                return Err(Corrupt);
+            }
+        }
+    }
+
+    /// Goes past a record that was read.
+    #[inline]
+    pub(crate) fn advance(&mut self, found: Found) {
+        self.next = found.end;
+        self.taken += 1;
+    }
+
+    /// Step 4, without the doorbell: gives the room of all that was read back. Tells whether
+    /// there was any.
+    #[inline]
+    pub(crate) fn release(&mut self, region: &Region) -> bool {
+        if self.released == self.next {
+            return false;
+        }
+        fault!("records.read");
+        self.released = self.next;
+        region.u64(self.geometry.base + TAKEN).store(self.taken, Ordering::Relaxed);
+        // SYNC released: Release here, Acquire in `Writer::claim`.
+        region.u64(self.geometry.base + HEAD).store(self.next, Ordering::Release);
+        fault!("records.released");
+        true
+    }
+}
+
+/// What an onlooker sees; each number is a moment's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Records published since the ring was made.
+    pub sent: u64,
+    /// Records released.
+    pub taken: u64,
+    /// Bytes in use, headers included.
+    pub used: u64,
+    /// Bytes there are.
+    pub capacity: u64,
+}
+
+pub(super) fn stats(region: &Region, geometry: Geometry) -> Stats {
+    let get = |at| region.u64(geometry.base + at).load(Ordering::Relaxed);
+    let capacity = geometry.capacity as u64;
+    let (head, sent, taken) = (get(HEAD), get(SENT), get(TAKEN));
+    fence(Ordering::Acquire);
+    let used = get(TAIL).saturating_sub(head).min(capacity);
+    Stats { sent, taken, used, capacity }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+#[path = "cursor_tests.rs"]
+mod tests;

@@ -1,0 +1,268 @@
+//! The positions alone, on a heap region, each half-written state set by hand.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ring::records::slots;
+
+fn ring(capacity: usize) -> (Region, Geometry) {
+    (Region::heap(capacity + DATA), Geometry { base: 0, capacity })
+}
+
+fn put(region: &Region, writer: &mut Writer, bytes: &[u8]) -> Result<(), NoRoom> {
+    let mut room = writer.claim(region, bytes.len())?;
+    slots::room(region, &mut room).copy_from_slice(bytes);
+    writer.commit(region, room, Kind::Bytes, bytes.len());
+    Ok(())
+}
+
+fn take(region: &Region, reader: &mut Reader) -> Option<Vec<u8>> {
+    let found = reader.peek(region).unwrap()?;
+    let bytes = slots::record(region, &found).to_vec();
+    reader.advance(found);
+    Some(bytes)
+}
+
+#[test]
+fn smoke() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    assert_eq!(take(&region, &mut reader), None);
+    put(&region, &mut writer, b"one").unwrap();
+    assert_eq!(take(&region, &mut reader), None, "committed is not published");
+    assert!(writer.publish(&region));
+    assert!(!writer.publish(&region));
+    assert_eq!(take(&region, &mut reader).unwrap(), b"one");
+    assert!(reader.release(&region));
+    assert_eq!(stats(&region, geometry), Stats { sent: 1, taken: 1, used: 0, capacity: 256 });
+}
+
+#[test]
+fn full_and_too_large() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    assert_eq!(writer.claim(&region, geometry.max_len() + 1), Err(NoRoom::TooLarge));
+    let mut sent = 0;
+    while put(&region, &mut writer, &[7; 24]).is_ok() {
+        writer.publish(&region);
+        sent += 1;
+    }
+    assert_eq!(sent, 7, "7 records of 32 bytes, and one word for the next header");
+    assert_eq!(writer.claim(&region, 24), Err(NoRoom::Full));
+    take(&region, &mut reader).unwrap();
+    assert_eq!(writer.claim(&region, 24), Err(NoRoom::Full), "taken is not released");
+    reader.release(&region);
+    assert!(writer.claim(&region, 24).is_ok());
+}
+
+#[test]
+fn the_longest_record_always_fits_into_an_empty_ring() {
+    for start in (0..256).step_by(8) {
+        let (region, geometry) = ring(256);
+        region.u64(HEAD).store(start, Ordering::Relaxed);
+        let mut writer = Writer::attach(&region, geometry).unwrap();
+        let mut reader = Reader::attach(&region, geometry).unwrap();
+        let longest = vec![3; geometry.max_len()];
+        put(&region, &mut writer, &longest).unwrap();
+        writer.publish(&region);
+        assert_eq!(take(&region, &mut reader).unwrap(), longest, "from {start}");
+    }
+}
+
+#[test]
+fn a_batch_appears_at_once_and_an_aborted_one_never() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    for byte in 0..3 {
+        put(&region, &mut writer, &[byte; 10]).unwrap();
+    }
+    assert_eq!(reader.peek(&region).unwrap(), None);
+    writer.abort();
+    assert!(!writer.publish(&region));
+    for byte in 3..6 {
+        put(&region, &mut writer, &[byte; 10]).unwrap();
+    }
+    writer.publish(&region);
+    for byte in 3..6 {
+        assert_eq!(take(&region, &mut reader).unwrap(), [byte; 10]);
+    }
+    assert_eq!(take(&region, &mut reader), None);
+}
+
+#[test]
+fn a_new_producer_starts_behind_what_the_dead_one_published() {
+    let (region, geometry) = ring(256);
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    for lap in 0..20u8 {
+        // Each producer dies with a batch half written behind what it published.
+        let mut writer = Writer::attach(&region, geometry).unwrap();
+        put(&region, &mut writer, &[lap; 50]).unwrap();
+        writer.publish(&region);
+        put(&region, &mut writer, &[0xff; 9]).unwrap();
+        put(&region, &mut writer, &[0xff; 17]).unwrap();
+        assert_eq!(take(&region, &mut reader).unwrap(), [lap; 50]);
+        assert_eq!(take(&region, &mut reader), None);
+        reader.release(&region);
+    }
+}
+
+#[test]
+fn a_new_consumer_gets_what_the_dead_one_had_not_released() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    put(&region, &mut writer, b"one").unwrap();
+    put(&region, &mut writer, b"two").unwrap();
+    writer.publish(&region);
+    let mut dead = Reader::attach(&region, geometry).unwrap();
+    take(&region, &mut dead).unwrap();
+    dead.release(&region);
+    take(&region, &mut dead).unwrap();
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    assert_eq!(take(&region, &mut reader).unwrap(), b"two");
+}
+
+#[test]
+fn lies_are_corrupt() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    for word in [
+        u64::MAX,
+        1,
+        header(Kind::Bytes, 8, 3),                   // of another place
+        header(Kind::Bytes, 256, 3) ^ 0xff << 56,    // of no kind
+        header(Kind::Bytes, 0, u64::from(u32::MAX)), // longer than the ring
+        header(Kind::Pad, 0, 3),                     // a pad that ends in the middle
+    ] {
+        region.u64(DATA).store(word, Ordering::Relaxed);
+        assert_eq!(reader.peek(&region), Err(Corrupt), "{word:#x}");
+    }
+    for head in [1, u64::MAX, u64::MAX - 7] {
+        region.u64(HEAD).store(head, Ordering::Relaxed);
+        assert_eq!(fill(&region, &mut writer), NoRoom::Corrupt, "{head}");
+        writer = Writer::attach(&Region::heap(256 + DATA), geometry).unwrap();
+    }
+}
+
+fn fill(region: &Region, writer: &mut Writer) -> NoRoom {
+    loop {
+        if let Err(error) = put(region, writer, &[1; 40]) {
+            return error;
+        }
+        writer.publish(region);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(usize),
+    Publish,
+    Abort,
+    Take,
+    Release,
+    NewProducer,
+    NewConsumer,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..130).prop_map(Step::Put),
+        3 => Just(Step::Publish),
+        1 => Just(Step::Abort),
+        4 => Just(Step::Take),
+        2 => Just(Step::Release),
+        1 => Just(Step::NewProducer),
+        1 => Just(Step::NewConsumer),
+    ]
+}
+
+proptest! {
+    /// Whatever is done in whatever order, the ring is a queue.
+    #[test]
+    fn behaves_as_a_queue(steps in prop::collection::vec(step(), 1..200), start in 0u64..1000) {
+        let (region, geometry) = ring(256);
+        region.u64(HEAD).store(start * 8, Ordering::Relaxed);
+        let mut writer = Writer::attach(&region, geometry).unwrap();
+        let mut reader = Reader::attach(&region, geometry).unwrap();
+        let mut committed = VecDeque::new();
+        let mut published: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut unreleased = VecDeque::new();
+        let mut byte = 0u8;
+        for step in steps {
+            match step {
+                Step::Put(len) => {
+                    byte = byte.wrapping_add(1);
+                    let record = vec![byte; len];
+                    match put(&region, &mut writer, &record) {
+                        Ok(()) => committed.push_back(record),
+                        Err(NoRoom::TooLarge) => prop_assert!(len > geometry.max_len()),
+                        Err(NoRoom::Full) => {
+                            let held = committed.len() + published.len() + unreleased.len();
+                            prop_assert!(held > 0, "an empty ring is never full");
+                        }
+                        Err(NoRoom::Corrupt) => prop_assert!(false),
+                    }
+                }
+                Step::Publish => {
+                    prop_assert_eq!(writer.publish(&region), !committed.is_empty());
+                    published.append(&mut committed);
+                }
+                Step::Abort => {
+                    writer.abort();
+                    committed.clear();
+                }
+                Step::Take => {
+                    let taken = take(&region, &mut reader);
+                    prop_assert_eq!(&taken, &published.pop_front());
+                    unreleased.extend(taken);
+                }
+                Step::Release => {
+                    reader.release(&region);
+                    unreleased.clear();
+                }
+                Step::NewProducer => {
+                    writer = Writer::attach(&region, geometry).unwrap();
+                    committed.clear();
+                }
+                Step::NewConsumer => {
+                    reader = Reader::attach(&region, geometry).unwrap();
+                    while let Some(record) = unreleased.pop_back() {
+                        published.push_front(record);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Random control words end in an error or in wrong data.
+    #[test]
+    fn survives_any_words(words in prop::collection::vec(any::<u64>(), 96), lens in prop::collection::vec(0usize..200, 20)) {
+        let (region, geometry) = ring(256);
+        for (at, word) in words.into_iter().enumerate() {
+            if at * 8 < region.len() {
+                region.u64(at * 8).store(word, Ordering::Relaxed);
+            }
+        }
+        if let Ok(mut reader) = Reader::attach(&region, geometry) {
+            for _ in 0..20 {
+                if let Ok(Some(found)) = reader.peek(&region) {
+                    prop_assert!(slots::record(&region, &found).len() <= geometry.max_len());
+                    reader.advance(found);
+                    reader.release(&region);
+                }
+            }
+        }
+        if let Ok(mut writer) = Writer::attach(&region, geometry) {
+            for len in lens {
+                if put(&region, &mut writer, &vec![1; len]).is_ok() {
+                    writer.publish(&region);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The producer's end of a ring of records.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Records,
+    cursor::{Corrupt, Kind, NoRoom, Room, Writer},
+    slots,
+};
+use crate::{
+    error::{Error, Result, SendError},
+    ring::role::{Owned, Role, State},
+    wait::{self, Ended, WaitStrategy, Waiter, deadline_in},
+};
+
+/// The end that puts records in. It can go to another process, and is held by one at a time.
+///
+/// Dropping it closes the ring: the consumer gets what was sent, and then `Closed`.
+pub struct Producer {
+    writer: Writer,
+    waiter: Waiter,
+    ring: Records,
+    role: Role,
+}
+
+impl Producer {
+    pub(super) const WHAT: &str = "the producer of a ring of records";
+
+    pub(super) fn new(ring: Records, role: Role) -> Result<Producer> {
+        let writer = Writer::attach(&ring.segment.0.region, ring.geometry).map_err(|Corrupt| {
+            Error::Corrupt {
+                what: "a ring of records".into(),
+                reason: "its records do not follow each other".into(),
+            }
+        })?;
+        let waiter = Waiter::new(ring.strategy);
+        Ok(Producer { writer, waiter, ring, role })
+    }
+
+    /// Claims room for a record of `len` bytes, if there is room now. What the room holds is not
+    /// specified.
+    ///
+    /// # Errors
+    ///
+    /// `Full`; `TooLarge`; `Closed` and `PeerDied` when nobody will make room any more and there
+    /// is none; `Moved`; `Corrupt`.
+    #[inline]
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
+        let room = self.room(len)?;
+        Ok(Claim { producer: self, room, publish: true })
+    }
+
+    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::try_claim`], but never `Full`.
+    #[inline]
+    pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
+        self.claim_until(len, None, true)
+    }
+
+    /// The same with a bound: `TimedOut` when there is no room until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::claim`].
+    pub fn claim_timeout(&mut self, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
+        self.claim_until(len, deadline_in(timeout), true)
+    }
+
+    /// Sends a record if there is room now; gives it back if not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::try_claim`].
+    #[inline]
+    pub fn try_send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
+        match self.try_claim(record.as_ref().len()) {
+            Ok(claim) => {
+                claim.fill(record.as_ref());
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| record)),
+        }
+    }
+
+    /// Sends a record, waiting for room as long as the consumer lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::claim`].
+    #[inline]
+    pub fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
+        match self.claim(record.as_ref().len()) {
+            Ok(claim) => {
+                claim.fill(record.as_ref());
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| record)),
+        }
+    }
+
+    /// The same with a bound.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::claim_timeout`].
+    pub fn send_timeout<B: AsRef<[u8]>>(
+        &mut self,
+        record: B,
+        timeout: Duration,
+    ) -> Result<(), SendError<B>> {
+        match self.claim_timeout(record.as_ref().len(), timeout) {
+            Ok(claim) => {
+                claim.fill(record.as_ref());
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| record)),
+        }
+    }
+
+    /// Begins a batch: its records become visible together, with [`Batch::publish`].
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { producer: self }
+    }
+
+    /// Whether the consumer has closed its end. It might at any time.
+    pub fn is_closed(&self) -> bool {
+        self.role.state_at(self.ring.consumer_place()) == State::Closed
+    }
+
+    /// The longest record.
+    pub fn max_len(&self) -> usize {
+        self.ring.max_len()
+    }
+
+    /// Bytes of the ring.
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+
+    /// Changes how this end waits.
+    pub fn set_wait(&mut self, strategy: WaitStrategy) {
+        self.ring.strategy = strategy;
+        self.waiter = Waiter::new(strategy);
+    }
+
+    /// The ring this is an end of.
+    pub fn ring(&self) -> &Records {
+        &self.ring
+    }
+
+    pub(super) fn role(&self) -> &Role {
+        &self.role
+    }
+
+    #[inline]
+    fn own(&mut self) -> Result<(), SendError> {
+        match self.role.own() {
+            Owned::Still => Ok(()),
+            Owned::Not => Err(SendError::Moved(())),
+            Owned::Anew => {
+                let writer = Writer::attach(&self.ring.segment.0.region, self.ring.geometry);
+                self.writer = writer.map_err(|Corrupt| SendError::Corrupt(()))?;
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn room(&mut self, len: usize) -> Result<Room, SendError> {
+        self.own()?;
+        match self.writer.claim(&self.ring.segment.0.region, len) {
+            Ok(room) => Ok(room),
+            Err(NoRoom::Full) => Err(self.why_full()),
+            Err(no_room) => Err(self.no_room(no_room, len)),
+        }
+    }
+
+    #[cold]
+    fn no_room(&self, no_room: NoRoom, len: usize) -> SendError {
+        match no_room {
+            NoRoom::Full => SendError::Full(()),
+            NoRoom::Corrupt => SendError::Corrupt(()),
+            NoRoom::TooLarge => SendError::TooLarge { item: (), len, limit: self.max_len() },
+        }
+    }
+
+    /// There is no room: because it will never come?
+    #[cold]
+    fn why_full(&self) -> SendError {
+        let place = self.ring.consumer_place();
+        if self.role.state_at(place) == State::Closed {
+            return SendError::Closed(());
+        }
+        match self.role.peer_at(place) {
+            Some(peer) if self.waiter.may_ask() && !self.ring.segment.lives(peer) => {
+                SendError::PeerDied { item: (), pid: self.ring.segment.pid_of_peer(peer) }
+            }
+            _ => SendError::Full(()),
+        }
+    }
+
+    fn claim_until(
+        &mut self,
+        len: usize,
+        deadline: Option<Instant>,
+        publish: bool,
+    ) -> Result<Claim<'_>, SendError> {
+        self.own()?;
+        let Producer { writer, waiter, ring, role } = self;
+        let region = &ring.segment.0.region;
+        let room = match writer.claim(region, len) {
+            Ok(room) => Ok(room),
+            Err(NoRoom::Full) => {
+                let place = ring.consumer_place();
+                let look = || match writer.claim(region, len) {
+                    Ok(room) => Some(Ok(room)),
+                    Err(NoRoom::Full) if role.state_at(place) == State::Closed => {
+                        Some(Err(SendError::Closed(())))
+                    }
+                    Err(NoRoom::Full) => None,
+                    Err(_) => Some(Err(SendError::Corrupt(()))),
+                };
+                match waiter.wait(&ring.segment, deadline, look, || role.peer_at(place)) {
+                    Ended::Done(result) => result,
+                    Ended::TimedOut => Err(SendError::TimedOut(())),
+                    Ended::PeerDied(pid) => Err(SendError::PeerDied { item: (), pid }),
+                }
+            }
+            Err(other) => Err(self.no_room(other, len)),
+        }?;
+        Ok(Claim { producer: self, room, publish })
+    }
+
+    /// Publishes what was committed and wakes the consumer.
+    #[inline]
+    fn publish(&mut self) {
+        if self.writer.publish(&self.ring.segment.0.region) {
+            self.ring_consumer();
+        }
+    }
+
+    #[inline]
+    fn ring_consumer(&self) {
+        if let State::Held(id) = self.role.state_at(self.ring.consumer_place()) {
+            wait::ring(&self.ring.segment, id, self.ring.object.index);
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.role.close() {
+            self.ring_consumer();
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
+/// Room for one record, to be filled in place. Dropping it gives the room back.
+pub struct Claim<'a> {
+    producer: &'a mut Producer,
+    room: Room,
+    publish: bool,
+}
+
+impl Claim<'_> {
+    /// Makes the record part of the ring: at once, or with the batch it was claimed from.
+    #[inline]
+    pub fn commit(self) {
+        let len = self.room.len;
+        self.commit_as(Kind::Bytes, len);
+    }
+
+    /// The same with only the first `len` bytes.
+    ///
+    /// # Panics
+    ///
+    /// When `len` is more than was claimed.
+    pub fn commit_len(self, len: usize) {
+        assert!(len <= self.room.len, "committing {len} bytes of {} claimed", self.room.len);
+        self.commit_as(Kind::Bytes, len);
+    }
+
+    #[inline]
+    fn fill(mut self, record: &[u8]) {
+        self.copy_from_slice(record);
+        self.commit();
+    }
+
+    #[inline]
+    pub(crate) fn commit_as(self, kind: Kind, len: usize) {
+        let Claim { producer, room, publish } = self;
+        producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
+        if publish {
+            producer.publish();
+        }
+    }
+}
+
+impl Deref for Claim<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        slots::room_ref(&self.producer.ring.segment.0.region, &self.room)
+    }
+}
+
+impl DerefMut for Claim<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        slots::room(&self.producer.ring.segment.0.region, &mut self.room)
+    }
+}
+
+impl fmt::Debug for Claim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("len", &self.room.len).finish_non_exhaustive()
+    }
+}
+
+/// Records that will become visible together. Dropping it unpublished forgets them.
+///
+/// A batch cannot be longer than the ring: when it does not fit, publish what there is and go on.
+pub struct Batch<'a> {
+    producer: &'a mut Producer,
+}
+
+impl Batch<'_> {
+    /// Claims room for the next record of the batch, if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::try_claim`].
+    #[inline]
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
+        let room = self.producer.room(len)?;
+        Ok(Claim { producer: self.producer, room, publish: false })
+    }
+
+    /// Adds a record, if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::try_claim`].
+    #[inline]
+    pub fn try_push<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
+        match self.try_claim(record.as_ref().len()) {
+            Ok(claim) => {
+                claim.fill(record.as_ref());
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| record)),
+        }
+    }
+
+    /// Makes all records of the batch visible at once.
+    pub fn publish(self) {
+        self.producer.publish();
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.producer.writer.abort();
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,204 @@
+//! Both ends, in one process and on two threads. Two processes are in the tests of whole processes.
+
+use std::{thread, time::Duration};
+
+use super::*;
+use crate::{RecvError, SendError, transfer};
+
+fn ends(capacity: usize) -> (Producer, Consumer) {
+    Records::options().capacity(capacity).anonymous().unwrap().split().unwrap()
+}
+
+#[test]
+fn smoke() {
+    let (mut tx, mut rx) = ends(4096);
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
+    tx.send(b"hello").unwrap();
+    let mut claim = tx.claim(10).unwrap();
+    claim[..5].copy_from_slice(b"world");
+    claim.commit_len(5);
+    drop(tx.claim(10).unwrap());
+    assert_eq!(&*rx.recv().unwrap(), b"hello");
+    assert_eq!(&*rx.try_recv().unwrap(), b"world");
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
+    assert_eq!(rx.recv_timeout(Duration::from_millis(5)).unwrap_err(), RecvError::TimedOut);
+}
+
+#[test]
+fn full() {
+    let (mut tx, mut rx) = ends(256);
+    let mut sent = 0;
+    let record = loop {
+        match tx.try_send([1u8; 40]) {
+            Ok(()) => sent += 1,
+            Err(SendError::Full(record)) => break record,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(record, [1; 40], "the record comes back");
+    assert_eq!(sent, 5);
+    let error = tx.send_timeout([2u8; 40], Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error, SendError::TimedOut([2; 40]));
+    rx.recv().unwrap();
+    // The rest of the lap is too short for it: one record's room is not enough.
+    assert!(matches!(tx.try_send([3u8; 40]), Err(SendError::Full(_))));
+    rx.recv().unwrap();
+    tx.send([3u8; 40]).unwrap();
+    let error = tx.try_send([0u8; 1000]).unwrap_err();
+    assert!(matches!(error, SendError::TooLarge { len: 1000, limit: 112, .. }));
+}
+
+#[test]
+fn closed() {
+    let (mut tx, mut rx) = ends(256);
+    tx.send(b"last").unwrap();
+    drop(tx);
+    assert_eq!(&*rx.recv().unwrap(), b"last");
+    assert_eq!(rx.recv().unwrap_err(), RecvError::Closed);
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Closed);
+
+    let (mut tx, rx) = ends(256);
+    drop(rx);
+    assert!(tx.is_closed());
+    let error = loop {
+        if let Err(error) = tx.send([0u8; 50]) {
+            break error;
+        }
+    };
+    assert_eq!(error, SendError::Closed([0; 50]));
+}
+
+#[test]
+fn an_end_is_held_once_and_can_be_taken_again() {
+    let ring = Records::options().anonymous().unwrap();
+    let (mut tx, rx) = ring.split().unwrap();
+    assert!(matches!(ring.producer(), Err(Error::Busy { .. })));
+    tx.send(b"kept").unwrap();
+    drop((tx, rx));
+    let (_tx, mut rx) = ring.split().unwrap();
+    assert_eq!(&*rx.recv().unwrap(), b"kept");
+}
+
+#[test]
+fn batches_on_both_sides() {
+    let (mut tx, mut rx) = ends(4096);
+    let mut batch = tx.batch();
+    for byte in 0..10u8 {
+        batch.try_push([byte; 8]).unwrap();
+    }
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
+    batch.publish();
+    let mut run = rx.records();
+    let mut got = Vec::new();
+    while let Some(record) = run.next().unwrap() {
+        got.push(record[0]);
+    }
+    assert_eq!(got, (0..10).collect::<Vec<_>>());
+    assert_eq!(tx.ring().stats().taken, 0, "released when the run is dropped");
+    drop(run);
+    assert_eq!(tx.ring().stats().taken, 10);
+    tx.batch().try_push(b"forgotten").unwrap();
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+fn two_ends(strategy: WaitStrategy) {
+    const ITEMS: u64 = 20_000;
+    let ring = Records::options().capacity(1024).wait(strategy).anonymous().unwrap();
+    let (mut tx, mut rx) = ring.split().unwrap();
+    let sender = thread::spawn(move || {
+        for item in 0..ITEMS {
+            let len = 8 + (item % 90) as usize;
+            let mut claim = tx.claim(len).unwrap();
+            claim.fill(item as u8);
+            claim[..8].copy_from_slice(&item.to_le_bytes());
+            claim.commit();
+        }
+    });
+    for item in 0..ITEMS {
+        let record = rx.recv().unwrap();
+        assert_eq!(record[..8], item.to_le_bytes());
+        assert!(record[8..].iter().all(|byte| *byte == item as u8));
+        assert_eq!(record.len(), 8 + (item % 90) as usize);
+    }
+    sender.join().unwrap();
+    assert_eq!(rx.recv().unwrap_err(), RecvError::Closed);
+}
+
+#[test]
+fn two_ends_adaptive() {
+    two_ends(WaitStrategy::Adaptive);
+}
+
+#[test]
+fn two_ends_park() {
+    two_ends(WaitStrategy::Park);
+}
+
+#[test]
+fn two_ends_spin() {
+    two_ends(WaitStrategy::Spin);
+}
+
+#[test]
+fn an_end_that_is_sent_leaves_with_the_message() {
+    let (mut tx, rx) = ends(4096);
+    tx.send(b"before").unwrap();
+    assert!(postcard::to_stdvec(&rx).is_err(), "outside a port");
+
+    let (bytes, parcel) = transfer::collect(|| postcard::to_stdvec(&rx).unwrap());
+    drop((bytes, parcel)); // Not sent after all.
+    let mut rx = rx;
+    assert_eq!(&*rx.recv().unwrap(), b"before");
+
+    tx.send(b"after").unwrap();
+    let (bytes, parcel) = transfer::collect(|| postcard::to_stdvec(&rx).unwrap());
+    let fds = parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect();
+    parcel.sent();
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Moved);
+    let arrived = transfer::Parcel::from_fds(fds);
+    let mut there: Consumer = transfer::supply(arrived, || postcard::from_bytes(&bytes)).unwrap();
+    drop(rx);
+    assert_eq!(&*there.recv().unwrap(), b"after");
+    let again = transfer::Parcel::from_fds(vec![]);
+    let twice = transfer::supply(again, || postcard::from_bytes::<Consumer>(&bytes));
+    assert!(twice.is_err(), "it arrives once");
+}
+
+#[test]
+fn a_receiver_that_dies_on_the_way_is_a_dead_peer() {
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let (tx, mut rx) = ends(4096);
+    let send = || postcard::to_stdvec(&tx).unwrap();
+    let (_bytes, parcel) = transfer::collect_for(child.id(), send);
+    parcel.sent();
+    assert_eq!(rx.recv_timeout(Duration::from_millis(10)).unwrap_err(), RecvError::TimedOut);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rx.recv().unwrap_err(), RecvError::PeerDied { pid: child.id() });
+    drop(tx);
+}
+
+#[test]
+fn a_bell_rings_for_an_armed_consumer() {
+    use crate::os::{PollFd, poll};
+    use std::os::fd::{AsFd, AsRawFd};
+    let (mut tx, mut rx) = ends(4096);
+    let bell = rx.bell().unwrap().try_clone_to_owned().unwrap();
+    assert!(bell.as_raw_fd() >= 0);
+    let ready = || {
+        let mut fds = [PollFd::readable(bell.as_fd())];
+        poll(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    };
+    tx.send(b"one").unwrap();
+    assert!(!ready(), "nobody asked");
+    assert!(!rx.arm(), "there is something");
+    rx.recv().unwrap();
+    assert!(rx.arm());
+    tx.send(b"two").unwrap();
+    assert!(ready());
+    assert_eq!(&*rx.try_recv().unwrap(), b"two");
+    assert!(rx.arm());
+    assert!(!ready(), "armed again, quiet again");
+    drop(tx);
+    assert!(ready(), "closing rings too");
+}

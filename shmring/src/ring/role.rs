@@ -1,0 +1,250 @@
+//! Who holds an end of a ring. README.md beside this file draws the states.
+
+use crate::{
+    error::{Error, Result},
+    fault::fault,
+    liveness::{Id, Peer},
+    os,
+    segment::Segment,
+    sync::Ordering,
+    transfer,
+};
+
+const FREE: u64 = 0;
+const HELD: u64 = 1;
+const TRANSIT: u64 = 2;
+const CLOSED: u64 = 3;
+
+/// `{phase: 8, turn: 24, id: 32}`. The turn counts up with each holder, so that two handles in one
+/// process never take each other for themselves.
+fn word(phase: u64, turn: u64, id: Id) -> u64 {
+    phase << 56 | (turn & 0x00ff_ffff) << 32 | u64::from(id.0)
+}
+
+fn turn(word: u64) -> u64 {
+    word >> 32 & 0x00ff_ffff
+}
+
+/// The same turn in another phase.
+fn in_phase(phase: u64, held: u64) -> u64 {
+    word(phase, turn(held), Id(held as u32))
+}
+
+/// What a role's word says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Free,
+    Held(Id),
+    Transit(Id),
+    Closed,
+}
+
+fn read(word: u64) -> State {
+    let id = Id(word as u32);
+    match word >> 56 {
+        HELD => State::Held(id),
+        TRANSIT => State::Transit(id),
+        CLOSED => State::Closed,
+        // What is none of ours counts as nobody: a liar only fools those who wait for it.
+        _ => State::Free,
+    }
+}
+
+/// Where a role stands in its segment: its word, and the word of the process it is sent to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) word: usize,
+    pub(crate) destination: usize,
+}
+
+/// An end's hold on its role.
+#[derive(Debug)]
+pub(crate) struct Role {
+    segment: Segment,
+    place: Place,
+    /// What the word says while we hold it.
+    expected: u64,
+    forks: u32,
+    what: &'static str,
+}
+
+/// What an operation finds when it asks for its role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owned {
+    /// As before.
+    Still,
+    /// Adopted just now: positions must be read again.
+    Anew,
+    /// Somebody else has it.
+    Not,
+}
+
+impl Role {
+    /// Takes a role for this process.
+    pub(crate) fn take(segment: &Segment, place: Place, what: &'static str) -> Result<Role> {
+        let mut role = Role {
+            segment: segment.clone(),
+            place,
+            expected: 0,
+            forks: os::fork_generation(),
+            what,
+        };
+        let seen = role.load();
+        match read(seen) {
+            State::Free | State::Closed => {}
+            holder if !role.lives(holder) => {}
+            State::Held(id) | State::Transit(id) => {
+                return Err(Error::Busy { what: what.into(), pid: segment.pid_of(id) });
+            }
+        }
+        if role.change(seen)? {
+            Ok(role)
+        } else {
+            let pid = match read(role.load()) {
+                State::Held(id) | State::Transit(id) => segment.pid_of(id),
+                State::Free | State::Closed => 0,
+            };
+            Err(Error::Busy { what: what.into(), pid })
+        }
+    }
+
+    /// Takes a role that `from` sent here.
+    pub(crate) fn receive(
+        segment: &Segment,
+        place: Place,
+        from: u64,
+        what: &'static str,
+    ) -> Result<Role> {
+        let mut role = Role {
+            segment: segment.clone(),
+            place,
+            expected: 0,
+            forks: os::fork_generation(),
+            what,
+        };
+        // The sender may change Held to Transit while we look: twice suffices, since nothing
+        // leads back.
+        for _ in 0..3 {
+            let seen = role.load();
+            let sent = [in_phase(HELD, from), in_phase(TRANSIT, from)].contains(&seen);
+            if !sent {
+                break;
+            }
+            if role.change(seen)? {
+                return Ok(role);
+            }
+        }
+        Err(Error::Busy { what: what.into(), pid: segment.pid_of(Id(role.load() as u32)) })
+    }
+
+    fn load(&self) -> u64 {
+        self.segment.0.region.u64(self.place.word).load(Ordering::Acquire)
+    }
+
+    fn change(&mut self, seen: u64) -> Result<bool> {
+        let mine = word(HELD, turn(seen) + 1, self.segment.me()?);
+        let word = self.segment.0.region.u64(self.place.word);
+        if word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Ok(false);
+        }
+        self.expected = mine;
+        self.forks = os::fork_generation();
+        Ok(true)
+    }
+
+    fn lives(&self, state: State) -> bool {
+        self.peer_of(state).is_some_and(|peer| self.segment.lives(peer))
+    }
+
+    /// Asks whether this process still holds the role; a forked child's first call adopts it.
+    #[inline]
+    pub(crate) fn own(&mut self) -> Owned {
+        let seen = self.segment.0.region.u64(self.place.word).load(Ordering::Relaxed);
+        if seen == self.expected && self.forks == os::fork_generation() {
+            Owned::Still
+        } else {
+            self.adopt(seen)
+        }
+    }
+
+    #[cold]
+    fn adopt(&mut self, seen: u64) -> Owned {
+        // Only a forked copy may adopt: in the same process, another holder means that this end
+        // has been sent away.
+        if self.forks == os::fork_generation() {
+            return Owned::Not;
+        }
+        let state = read(seen);
+        let free = seen == self.expected
+            || matches!(state, State::Free | State::Closed)
+            || !self.lives(state);
+        match free && self.change(seen).unwrap_or(false) {
+            true => Owned::Anew,
+            false => Owned::Not,
+        }
+    }
+
+    /// Who the other end's word names, and whether there is anybody.
+    pub(crate) fn state_at(&self, place: Place) -> State {
+        read(self.segment.0.region.u64(place.word).load(Ordering::Acquire))
+    }
+
+    /// Whose life matters to whoever waits for the holder of `place`.
+    pub(crate) fn peer_at(&self, place: Place) -> Option<Peer> {
+        peer(&self.segment, place, self.state_at(place))
+    }
+
+    fn peer_of(&self, state: State) -> Option<Peer> {
+        peer(&self.segment, self.place, state)
+    }
+
+    /// Leaves what happens when this end has been sent in a message. Gives the word it is received by.
+    pub(crate) fn send_away(&self) -> Result<u64> {
+        let what = self.what;
+        let destination = transfer::destination().unwrap_or(0);
+        let (segment, place, expected) = (self.segment.clone(), self.place, self.expected);
+        let held = self.load() == expected && self.forks == os::fork_generation();
+        if !held {
+            return Err(Error::Busy { what: what.into(), pid: 0 });
+        }
+        transfer::on_sent(what, move || {
+            let region = &segment.0.region;
+            region.u64(place.destination).store(destination, Ordering::Relaxed);
+            let transit = in_phase(TRANSIT, expected);
+            // Fails when the receiver was quicker; then it is where it should be.
+            let _ = region.u64(place.word).compare_exchange(
+                expected,
+                transit,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        })?;
+        Ok(expected)
+    }
+
+    /// Ends the role, if it is still this process's. Tells whether it was.
+    pub(crate) fn close(&mut self) -> bool {
+        if self.forks != os::fork_generation() {
+            return false; // The parent's.
+        }
+        fault!("role.close");
+        let closed = in_phase(CLOSED, self.expected);
+        let word = self.segment.0.region.u64(self.place.word);
+        // SYNC closed: Release here, Acquire in `state_at`; what was published before is seen.
+        word.compare_exchange(self.expected, closed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+fn peer(segment: &Segment, place: Place, state: State) -> Option<Peer> {
+    match state {
+        State::Free | State::Closed => None,
+        State::Held(id) => Some(Peer::Participant(id)),
+        State::Transit(id) => {
+            let destination = segment.0.region.u64(place.destination).load(Ordering::Relaxed);
+            Some(if destination == 0 { Peer::Participant(id) } else { Peer::Process(destination) })
+        }
+    }
+}
+
+/// Keeps the phases distinct.
+const _: () = assert!(FREE != HELD && HELD != TRANSIT && TRANSIT != CLOSED);

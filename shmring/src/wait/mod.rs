@@ -1,0 +1,282 @@
+//! The one wait loop, and the doorbell that ends it. README.md has the protocol.
+
+pub(crate) mod doorbell;
+
+use std::{
+    cell::Cell,
+    os::fd::AsFd,
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::doorbell::{BELL, Doorbell, FUTEX};
+use crate::{
+    fault::fault,
+    liveness::{Id, Peer},
+    os::{self, PollFd},
+    segment::Segment,
+    sync::{local, spin_loop},
+};
+
+/// Nobody sleeps longer than this without looking again.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// The most looks of an adaptive spin.
+const SPIN_LIMIT: u32 = 1000;
+/// The least: a few looks cost less than going to sleep.
+const SPIN_LEAST: u32 = 8;
+/// How long a full spin takes, about; a sleep that ended sooner should have been a spin.
+const SPIN_TIME: Duration = Duration::from_micros(60);
+
+/// How often those who poll ask whether their peer lives.
+const ASK_EVERY: Duration = Duration::from_millis(1);
+
+/// How a ring's end waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum WaitStrategy {
+    /// Never sleeps: the quickest answer, for a whole processor.
+    Spin,
+    /// Spins for at most about 30 µs, and only while that has recently paid off; then sleeps.
+    #[default]
+    Adaptive,
+    /// Goes to sleep at once.
+    Park,
+}
+
+/// How a wait ended.
+#[derive(Debug)]
+pub(crate) enum Ended<T> {
+    Done(T),
+    TimedOut,
+    PeerDied(u32),
+}
+
+/// The state that one end keeps between its waits.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    strategy: WaitStrategy,
+    budget: Cell<u32>,
+    asked: Cell<Option<Instant>>,
+}
+
+/// When a wait of `timeout` from now ends; `None` is never.
+pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+fn one_processor() -> bool {
+    static ONE: OnceLock<bool> = OnceLock::new();
+    *ONE.get_or_init(|| {
+        thread::available_parallelism().is_ok_and(|count| count.get() == 1)
+            && os::cpus_online() == 1
+    })
+}
+
+impl Waiter {
+    pub(crate) fn new(strategy: WaitStrategy) -> Waiter {
+        Waiter { strategy, budget: Cell::new(SPIN_LIMIT), asked: Cell::new(None) }
+    }
+
+    /// Whether it is time to ask for the peer's life again, for those who poll without waiting:
+    /// asking costs a system call.
+    pub(crate) fn may_ask(&self) -> bool {
+        let now = Instant::now();
+        let due = self.asked.get().is_none_or(|asked| now.duration_since(asked) >= ASK_EVERY);
+        if due {
+            self.asked.set(Some(now));
+        }
+        due
+    }
+
+    /// Waits until `look` finds something, the deadline passes, or the process behind `peer` has
+    /// ended and there is still nothing to find.
+    ///
+    /// `look` is asked again and again and must be cheap. `peer` says whose life matters now;
+    /// `None` while nobody has come yet.
+    pub(crate) fn wait<T>(
+        &self,
+        segment: &Segment,
+        deadline: Option<Instant>,
+        mut look: impl FnMut() -> Option<T>,
+        mut peer: impl FnMut() -> Option<Peer>,
+    ) -> Ended<T> {
+        if let Some(found) = self.spin(&mut look) {
+            return Ended::Done(found);
+        }
+        let began = Instant::now();
+        loop {
+            let left = match deadline {
+                None => LONGEST_SLEEP,
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            };
+            if left.is_zero() {
+                return look().map_or(Ended::TimedOut, Ended::Done);
+            }
+            let found = match self.strategy {
+                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), &mut look),
+                _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look),
+            };
+            if let Some(found) = found.or_else(&mut look) {
+                if began.elapsed() < SPIN_TIME {
+                    self.budget.set(SPIN_LIMIT);
+                }
+                return Ended::Done(found);
+            }
+            if let Some(other) = peer()
+                && !segment.lives(other)
+            {
+                // It may have published, closed or handed its end on just before it ended.
+                return match look() {
+                    Some(found) => Ended::Done(found),
+                    None if peer() == Some(other) => Ended::PeerDied(segment.pid_of_peer(other)),
+                    None => continue,
+                };
+            }
+        }
+    }
+
+    fn spin<T>(&self, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+        let budget = match self.strategy {
+            WaitStrategy::Park => 1,
+            _ if one_processor() => 1,
+            _ => self.budget.get(),
+        };
+        for _ in 0..budget {
+            if let Some(found) = look() {
+                self.budget.set(SPIN_LIMIT);
+                return Some(found);
+            }
+            spin_loop();
+        }
+        self.budget.set((budget / 2).max(SPIN_LEAST));
+        None
+    }
+}
+
+fn spin_for<T>(time: Duration, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        for _ in 0..64 {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            if one_processor() {
+                thread::yield_now();
+            } else {
+                spin_loop();
+            }
+        }
+    }
+    None
+}
+
+/// Steps S2 to S6.
+fn sleep<T>(
+    segment: &Segment,
+    time: Duration,
+    peer: Option<Peer>,
+    look: &mut impl FnMut() -> Option<T>,
+) -> Option<T> {
+    // Joining can fail only in a forked child that finds no place; then we look now and then.
+    let Ok(me) = segment.me() else {
+        thread::sleep(time.min(Duration::from_millis(1)));
+        return look();
+    };
+    let inner = &*segment.0;
+    let doorbell = Doorbell::at(&inner.region, inner.layout.participant(me.index()));
+    let bell = inner.participants().bell(me.index()).and_then(|number| inner.bell(number));
+    let bell = bell.and_then(|bell| BellGuard::take(&inner.bell_taken).map(|guard| (bell, guard)));
+    if let Some((bell, _guard)) = bell {
+        doorbell.arm(BELL);
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        fault!("wait.sleep.bell");
+        let watch = match peer {
+            Some(Peer::Participant(id)) => segment.watch(id),
+            _ => None,
+        };
+        let pidfd = watch.as_ref().and_then(|watch| watch.fd());
+        let ended = pidfd.map(|pidfd| PollFd::readable(pidfd.as_fd()));
+        let mut fds: Vec<_> = [PollFd::readable(bell.as_fd())].into_iter().chain(ended).collect();
+        // A poll that fails ends the sleep: the caller looks again.
+        let _ = os::poll(&mut fds, Some(time));
+        bell.clear();
+    } else {
+        let epoch = doorbell.arm(FUTEX);
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        fault!("wait.sleep.futex");
+        #[cfg(not(shmring_loom))]
+        os::futex_wait(doorbell.epoch(), epoch, time);
+        #[cfg(shmring_loom)]
+        let _ = epoch;
+    }
+    None
+}
+
+/// The right of one thread to sleep on the bell.
+struct BellGuard<'a>(&'a local::AtomicBool);
+
+impl<'a> BellGuard<'a> {
+    fn take(taken: &'a local::AtomicBool) -> Option<BellGuard<'a>> {
+        (!taken.swap(true, local::Ordering::Acquire)).then_some(BellGuard(taken))
+    }
+}
+
+impl Drop for BellGuard<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, local::Ordering::Release);
+    }
+}
+
+/// Steps R2 to R7: wakes a participant if it sleeps. `object` is what has news for it.
+#[inline]
+pub(crate) fn ring(segment: &Segment, id: Id, object: u32) {
+    let inner = &*segment.0;
+    if !inner.participants().knows(id) {
+        return;
+    }
+    let doorbell = Doorbell::at(&inner.region, inner.layout.participant(id.index()));
+    let how = doorbell.ring(object);
+    if how != 0 {
+        wake(segment, id, doorbell, how);
+    }
+}
+
+#[cold]
+fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
+    #[cfg(not(shmring_loom))]
+    if how & FUTEX != 0 {
+        // Fails only for an address that is not mapped, and this one is.
+        let _ = os::futex_wake(doorbell.epoch());
+    }
+    #[cfg(shmring_loom)]
+    let _ = doorbell;
+    fault!("doorbell.futex.woken");
+    if how & BELL != 0
+        && let Some(number) = segment.0.participants().bell(id.index())
+        && let Some(bell) = segment.0.bell(number)
+    {
+        bell.set();
+    }
+}
+
+/// This process's bell in a segment, for a poll of the caller's own.
+pub(crate) fn bell_of(segment: &Segment) -> Option<&os::Event> {
+    let me = segment.me().ok()?;
+    segment.0.participants().bell(me.index()).and_then(|number| segment.0.bell(number))
+}
+
+/// Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this process
+/// sleeps on the bell inside of this library, since one reader's clearing hides it from the other.
+pub(crate) fn arm_bell(segment: &Segment) {
+    let Ok(me) = segment.me() else { return };
+    segment.0.bell_taken.store(true, local::Ordering::Release);
+    if let Some(bell) = bell_of(segment) {
+        bell.clear();
+    }
+    Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())).arm(BELL);
+}
