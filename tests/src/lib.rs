@@ -1,5 +1,6 @@
-//! Tests of whole processes live in `tests/`; this library is where they share
-//! what the scripts of the repository are called.
+//! What the tests of whole processes and of the repository itself share.
+
+pub mod layers;
 
 use std::path::PathBuf;
 
