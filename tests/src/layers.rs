@@ -34,14 +34,10 @@ impl Layers {
             };
             let row = match row.as_str() {
                 "later" => u32::MAX,
-                number => number
-                    .parse()
-                    .map_err(|_| format!("{crate_name}: row {number:?}?"))?,
+                number => number.parse().map_err(|_| format!("{crate_name}: row {number:?}?"))?,
             };
             if row < last_row {
-                return Err(format!(
-                    "{crate_name}: `{module}` stands below a higher row"
-                ));
+                return Err(format!("{crate_name}: `{module}` stands below a higher row"));
             }
             last_row = row;
             if modules.contains(module) {
@@ -73,14 +69,10 @@ pub fn unsafe_rooms(document: &str) -> Vec<String> {
 /// trimmed of blanks, backticks and the slash that marks a folder's module.
 fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
     let heading = format!("## {heading}");
-    let lines = document
-        .lines()
-        .skip_while(|line| line.trim_end() != heading)
-        .skip(1);
+    let lines = document.lines().skip_while(|line| line.trim_end() != heading).skip(1);
     let lines = lines.take_while(|line| !line.starts_with("## "));
-    let table = lines
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'));
+    let table =
+        lines.skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     table
         .skip(2)
         .map(|line| {
@@ -91,10 +83,7 @@ fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
 }
 
 fn clean(cell: &str) -> String {
-    match cell
-        .strip_prefix('`')
-        .and_then(|cell| cell.strip_suffix('`'))
-    {
+    match cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')) {
         Some(name) => name.strip_suffix('/').unwrap_or(name).to_owned(),
         None => cell.to_owned(),
     }
@@ -113,11 +102,7 @@ impl Crate {
     ///
     /// Fails when a file cannot be read or is not Rust.
     pub fn read(directory: &Path) -> io::Result<Crate> {
-        let name = directory
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut files = BTreeMap::new();
         let src = directory.join("src");
         for path in rust_files(&src)? {
@@ -142,10 +127,7 @@ impl Crate {
             let source = parse_file(&path, text).expect("the text is Rust");
             (path, source)
         };
-        Crate {
-            name: name.to_owned(),
-            files: files.iter().map(parse).collect(),
-        }
+        Crate { name: name.to_owned(), files: files.iter().map(parse).collect() }
     }
 
     /// Lists the imports that go up or sideways, and modules that the table
@@ -153,11 +135,8 @@ impl Crate {
     pub fn against(&self, layers: &Layers) -> Vec<String> {
         let mut problems = Vec::new();
         let root = self.root_names();
-        let modules: BTreeSet<&str> = self
-            .files
-            .keys()
-            .filter_map(|path| module_of(path))
-            .collect();
+        let modules: BTreeSet<&str> =
+            self.files.keys().filter_map(|path| module_of(path)).collect();
         for module in &modules {
             if layers.height(module).is_none() {
                 problems.push(format!(
@@ -195,10 +174,7 @@ impl Crate {
 
     /// Lists the files that open unsafe code without being one of the rooms.
     pub fn unsafe_outside(&self, rooms: &[String]) -> Vec<String> {
-        let opened = self
-            .files
-            .iter()
-            .filter(|(_, source)| !source.opens_unsafe.is_empty());
+        let opened = self.files.iter().filter(|(_, source)| !source.opens_unsafe.is_empty());
         opened
             .map(|(path, source)| (format!("{}/src/{}", self.name, path.display()), source))
             .filter(|(path, _)| !rooms.iter().any(|room| Path::new(path).starts_with(room)))
@@ -230,8 +206,7 @@ impl Crate {
     /// What `lib.rs` brings to the root: each name with the module it is from.
     fn root_names(&self) -> BTreeMap<String, String> {
         let lib = self.files.get(Path::new("lib.rs"));
-        lib.map(|source| source.brought.iter().cloned().collect())
-            .unwrap_or_default()
+        lib.map(|source| source.brought.iter().cloned().collect()).unwrap_or_default()
     }
 }
 
@@ -254,9 +229,7 @@ fn is_tests(path: &Path) -> bool {
 }
 
 fn parse_file(path: &Path, text: &str) -> io::Result<Source> {
-    let tail = path
-        .file_name()
-        .is_some_and(|name| name == "mod.rs" || name == "lib.rs");
+    let tail = path.file_name().is_some_and(|name| name == "mod.rs" || name == "lib.rs");
     let depth = path.components().count() - usize::from(tail);
     Source::parse(text, depth)
         .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
@@ -314,39 +287,24 @@ Words.
     fn reads_the_table() {
         let expected = ["error", "sync", "os", "ring", "far"].map(str::to_owned);
         assert_eq!(layers(), Layers(expected.to_vec()));
-        assert_eq!(
-            unsafe_rooms(DOCUMENT),
-            ["low/src/os", "low/src/ring/slots.rs"]
-        );
+        assert_eq!(unsafe_rooms(DOCUMENT), ["low/src/os", "low/src/ring/slots.rs"]);
     }
 
     #[test]
     fn a_missing_table_is_an_error() {
-        assert!(
-            Layers::parse(DOCUMENT, "high")
-                .unwrap_err()
-                .contains("no table")
-        );
+        assert!(Layers::parse(DOCUMENT, "high").unwrap_err().contains("no table"));
     }
 
     #[test]
     fn rows_must_rise() {
         let document = DOCUMENT.replace("| 3 |", "| 1 |");
-        assert!(
-            Layers::parse(&document, "low")
-                .unwrap_err()
-                .contains("higher row")
-        );
+        assert!(Layers::parse(&document, "low").unwrap_err().contains("higher row"));
     }
 
     #[test]
     fn a_module_stands_once() {
         let document = DOCUMENT.replace("`sync`", "`error`");
-        assert!(
-            Layers::parse(&document, "low")
-                .unwrap_err()
-                .contains("twice")
-        );
+        assert!(Layers::parse(&document, "low").unwrap_err().contains("twice"));
     }
 
     #[test]
@@ -354,15 +312,9 @@ Words.
         let found = problems(&[
             ERROR,
             ("sync.rs", "use crate::error::Error;"),
-            (
-                "os/mod.rs",
-                "use crate::{error::Error, sync::{A, B}}; mod shm;",
-            ),
+            ("os/mod.rs", "use crate::{error::Error, sync::{A, B}}; mod shm;"),
             ("os/shm.rs", "use super::check; use crate::os::other;"),
-            (
-                "ring/mod.rs",
-                "fn f() -> crate::error::Error { crate::os::g() }",
-            ),
+            ("ring/mod.rs", "fn f() -> crate::error::Error { crate::os::g() }"),
         ]);
         assert!(found.is_empty(), "{found:?}");
     }
@@ -377,77 +329,40 @@ Words.
 
     #[test]
     fn right_is_found() {
-        complains(
-            &[("sync.rs", ""), ("error.rs", "use crate::sync::A;")],
-            "imports from `sync`",
-        );
+        complains(&[("sync.rs", ""), ("error.rs", "use crate::sync::A;")], "imports from `sync`");
     }
 
     #[test]
     fn up_in_a_group_is_found() {
         complains(
-            &[
-                ERROR,
-                RING,
-                ("os/shm.rs", "use crate::{error::E, ring::{self, Ring}};"),
-            ],
+            &[ERROR, RING, ("os/shm.rs", "use crate::{error::E, ring::{self, Ring}};")],
             "from `ring`",
         );
     }
 
     #[test]
     fn up_in_a_body_or_a_macro_is_found() {
+        complains(&[RING, ("error.rs", "fn f() { g(&crate::ring::R); }")], "from `ring`");
+        complains(&[RING, ("error.rs", "fn f() { vec![crate::ring::R]; }")], "from `ring`");
         complains(
-            &[RING, ("error.rs", "fn f() { g(&crate::ring::R); }")],
-            "from `ring`",
-        );
-        complains(
-            &[RING, ("error.rs", "fn f() { vec![crate::ring::R]; }")],
-            "from `ring`",
-        );
-        complains(
-            &[
-                RING,
-                ("error.rs", "macro_rules! m { () => { $crate::ring::r() } }"),
-            ],
+            &[RING, ("error.rs", "macro_rules! m { () => { $crate::ring::r() } }")],
             "from `ring`",
         );
     }
 
     #[test]
     fn up_through_the_root_is_found() {
-        let lib = (
-            "lib.rs",
-            "mod error; mod ring; pub use ring::{Ring, Slot as Place};",
-        );
-        complains(
-            &[lib, RING, ("error.rs", "use crate::Ring;")],
-            "from `ring`",
-        );
-        complains(
-            &[lib, RING, ("error.rs", "use crate::Place;")],
-            "from `ring`",
-        );
+        let lib = ("lib.rs", "mod error; mod ring; pub use ring::{Ring, Slot as Place};");
+        complains(&[lib, RING, ("error.rs", "use crate::Ring;")], "from `ring`");
+        complains(&[lib, RING, ("error.rs", "use crate::Place;")], "from `ring`");
     }
 
     #[test]
     fn up_through_super_is_found() {
+        complains(&[RING, ("error.rs", "use super::ring::Ring;")], "from `ring`");
+        complains(&[RING, ("os/shm.rs", "use super::super::ring::Ring;")], "from `ring`");
         complains(
-            &[RING, ("error.rs", "use super::ring::Ring;")],
-            "from `ring`",
-        );
-        complains(
-            &[RING, ("os/shm.rs", "use super::super::ring::Ring;")],
-            "from `ring`",
-        );
-        complains(
-            &[
-                RING,
-                (
-                    "os/shm.rs",
-                    "mod a { use super::super::super::ring::Ring; }",
-                ),
-            ],
+            &[RING, ("os/shm.rs", "mod a { use super::super::super::ring::Ring; }")],
             "from `ring`",
         );
         assert!(problems(&[RING, ("os/shm.rs", "use super::ring;")]).is_empty());
@@ -461,10 +376,7 @@ Words.
 
     #[test]
     fn a_name_of_unknown_origin_is_found() {
-        complains(
-            &[ERROR, ("os/mod.rs", "use crate::Mystery;")],
-            "cannot tell",
-        );
+        complains(&[ERROR, ("os/mod.rs", "use crate::Mystery;")], "cannot tell");
     }
 
     #[test]
@@ -479,20 +391,11 @@ Words.
         let other = "#[cfg(all(test, x))] #[allow(y)] mod models { use crate::ring::Ring; }";
         assert!(problems(&[RING, ("error.rs", other)]).is_empty());
         complains(
-            &[
-                RING,
-                ("error.rs", "#[cfg(unix)] mod m { use crate::ring::Ring; }"),
-            ],
+            &[RING, ("error.rs", "#[cfg(unix)] mod m { use crate::ring::Ring; }")],
             "from `ring`",
         );
         complains(
-            &[
-                RING,
-                (
-                    "error.rs",
-                    "#[cfg(not(test))] mod m { use crate::ring::Ring; }",
-                ),
-            ],
+            &[RING, ("error.rs", "#[cfg(not(test))] mod m { use crate::ring::Ring; }")],
             "from `ring`",
         );
     }
@@ -500,11 +403,7 @@ Words.
     #[test]
     fn unsafe_is_opened_in_its_rooms_only() {
         let open = "#![allow(unsafe_code)] // reason";
-        let files = [
-            ("os/shm.rs", open),
-            ("ring/slots.rs", open),
-            ("error.rs", ""),
-        ];
+        let files = [("os/shm.rs", open), ("ring/slots.rs", open), ("error.rs", "")];
         let rooms = unsafe_rooms(DOCUMENT);
         assert!(Crate::of("low", &files).unsafe_outside(&rooms).is_empty());
         for bad in [

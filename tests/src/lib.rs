@@ -12,8 +12,5 @@ pub fn script(name: &str) -> PathBuf {
 /// Gives the top directory of the repository.
 pub fn repository() -> PathBuf {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    tests
-        .parent()
-        .expect("tests is a directory of the repository")
-        .to_owned()
+    tests.parent().expect("tests is a directory of the repository").to_owned()
 }

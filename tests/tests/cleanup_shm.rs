@@ -40,11 +40,7 @@ impl Segment {
 
     /// Attaches as a process does that reads or writes the segment.
     fn attach(&self) -> File {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&self.0)
-            .unwrap();
+        let file = File::options().read(true).write(true).open(&self.0).unwrap();
         file.try_lock_shared().unwrap();
         file
     }
@@ -64,10 +60,7 @@ fn cleanup(options: &[&str]) -> (i32, String) {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    (
-        output.status.code().unwrap(),
-        text + &String::from_utf8(output.stderr).unwrap(),
-    )
+    (output.status.code().unwrap(), text + &String::from_utf8(output.stderr).unwrap())
 }
 
 /// Starts a process that holds a shared lock on the file until it is killed.
@@ -80,19 +73,13 @@ fn holder(segment: &Segment) -> Child {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "held\n");
     child
 }
 
 fn lists_without_removing() {
-    let segments = [
-        Segment::file("a.npy"),
-        Segment::file("b.ring"),
-        Segment::fifo("b.bell.3"),
-    ];
+    let segments = [Segment::file("a.npy"), Segment::file("b.ring"), Segment::fifo("b.bell.3")];
     let (status, text) = cleanup(&[]);
     assert_eq!(status, 0);
     assert_eq!(text.lines().count(), 3);
@@ -105,11 +92,7 @@ fn lists_without_removing() {
 }
 
 fn removes_what_is_stale() {
-    let segments = [
-        Segment::file("a.npy"),
-        Segment::file("b.ring"),
-        Segment::fifo("b.bell.3"),
-    ];
+    let segments = [Segment::file("a.npy"), Segment::file("b.ring"), Segment::fifo("b.bell.3")];
     assert_eq!(cleanup(&["--yes"]).0, 0);
     assert!(segments.iter().all(|segment| !segment.exists()));
     assert_eq!(cleanup(&["--yes"]), (0, String::new()));
@@ -146,11 +129,7 @@ fn keeps_what_a_child_of_the_dead_has_attached() {
         .arg(&segment.0)
         .output()
         .unwrap();
-    let child: u32 = String::from_utf8(output.stdout)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let child: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     assert_eq!(cleanup(&["--yes"]), (0, String::new()));
     assert!(segment.exists());
 
@@ -172,10 +151,7 @@ os.close(fd)
 print('held', flush=True)
 sys.stdin.read()";
     let mut python = Command::new("python3");
-    python
-        .args(["-c", program])
-        .arg(&segment.0)
-        .stdin(Stdio::piped());
+    python.args(["-c", program]).arg(&segment.0).stdin(Stdio::piped());
     let mut child = match python_child(&mut python) {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -250,22 +226,13 @@ fn dir_is_another_directory() {
         .arg(&directory.0)
         .output()
         .unwrap();
-    assert!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .ends_with("  shmring.x.npy\n")
-    );
+    assert!(String::from_utf8(output.stdout).unwrap().ends_with("  shmring.x.npy\n"));
     assert!(!stale.exists() && here.exists());
     fs::remove_dir(&directory.0).unwrap();
 }
 
 fn refuses_a_wrong_command_line() {
-    for options in [
-        &["--no"][..],
-        &["frames"],
-        &["--dir"],
-        &["--dir", "/nonexistent"],
-    ] {
+    for options in [&["--no"][..], &["frames"], &["--dir"], &["--dir", "/nonexistent"]] {
         let (status, text) = cleanup(options);
         assert_eq!(status, 2, "{options:?}");
         assert!(text.contains("--help"), "{text}");

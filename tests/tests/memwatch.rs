@@ -15,10 +15,7 @@ struct Program {
 impl Program {
     fn start() -> Program {
         let mut shell = Command::new("sh")
-            .args([
-                "-c",
-                "sleep 1000 & echo $!; (sleep 1000 & echo $!; wait) & wait",
-            ])
+            .args(["-c", "sleep 1000 & echo $!; (sleep 1000 & echo $!; wait) & wait"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -43,35 +40,22 @@ impl Drop for Program {
 }
 
 fn memwatch(arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(tests::script("memwatch"))
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output = Command::new(tests::script("memwatch")).args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    (
-        output.status.code().unwrap(),
-        text + &String::from_utf8(output.stderr).unwrap(),
-    )
+    (output.status.code().unwrap(), text + &String::from_utf8(output.stderr).unwrap())
 }
 
 /// The fields of the line that starts with this word.
 fn fields<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
-    let mut lines = text
-        .lines()
-        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    lines
-        .find(|fields| fields.first() == Some(&first))
-        .unwrap_or_else(|| panic!("{text}"))
+    let mut lines = text.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    lines.find(|fields| fields.first() == Some(&first)).unwrap_or_else(|| panic!("{text}"))
 }
 
 fn shows_the_whole_tree() {
     let program = Program::start();
     let (status, text) = memwatch(&["--once", &program.pid().to_string()]);
     assert_eq!(status, 0);
-    assert_eq!(
-        fields(&text, "PID"),
-        ["PID", "PSS", "MiB", "RSS", "MiB", "CPU%", "NAME"]
-    );
+    assert_eq!(fields(&text, "PID"), ["PID", "PSS", "MiB", "RSS", "MiB", "CPU%", "NAME"]);
     assert_eq!(fields(&text, &program.pid().to_string())[4], "sh");
     for sleeper in program.sleepers {
         let line = fields(&text, &sleeper.to_string());
@@ -90,10 +74,7 @@ fn measures_this_process() {
     assert_eq!(status, 0);
     let pss: f64 = fields(&text, &me)[1].parse().unwrap();
     let expected = testkit::pss_of(std::process::id()).unwrap() as f64 / f64::from(1 << 20);
-    assert!(
-        pss > 60.0 && (pss - expected).abs() < 8.0,
-        "{pss} and {expected}"
-    );
+    assert!(pss > 60.0 && (pss - expected).abs() < 8.0, "{pss} and {expected}");
     drop(memory);
 }
 
@@ -108,9 +89,8 @@ fn ends_with_the_program() {
     let mut table = || lines.any(|line| line.unwrap().contains("total"));
     assert!(table() && table());
     drop(program);
-    let ended = testkit::wait_until(Duration::from_secs(20), || {
-        watch.try_wait().unwrap().is_some()
-    });
+    let ended =
+        testkit::wait_until(Duration::from_secs(20), || watch.try_wait().unwrap().is_some());
     assert!(ended);
     assert!(watch.wait().unwrap().success());
 }
@@ -131,21 +111,13 @@ fn finds_by_name() {
 fn says_when_there_is_none() {
     let (status, text) = memwatch(&["--once", "no-such-program"]);
     assert_eq!(status, 1);
-    assert!(
-        text.contains("no process is called \"no-such-program\""),
-        "{text}"
-    );
+    assert!(text.contains("no process is called \"no-such-program\""), "{text}");
 }
 
 fn refuses_a_wrong_command_line() {
-    for arguments in [
-        &[][..],
-        &["-n"],
-        &["-n", "0", "x"],
-        &["-n", "x", "y"],
-        &["--no"],
-        &["a", "b"],
-    ] {
+    for arguments in
+        [&[][..], &["-n"], &["-n", "0", "x"], &["-n", "x", "y"], &["--no"], &["a", "b"]]
+    {
         assert_eq!(memwatch(arguments).0, 2, "{arguments:?}");
     }
 }

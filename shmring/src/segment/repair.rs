@@ -8,9 +8,10 @@
 //! The lock is a word that names the repairing process: it is taken over from a repairer that died,
 //! and everything done under it can be done again from the start.
 
-use super::{Kind, Object, Segment, layout, lock};
+use super::{Kind, Object, Segment, lock};
 use crate::{
     fault::fault,
+    layout,
     liveness::{Id, Phase},
     os,
     sync::Ordering,

@@ -42,10 +42,7 @@ impl Source {
 
     /// Gives the lines in which a word stands as an identifier.
     pub fn lines_with<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-        self.words
-            .iter()
-            .filter(move |(found, _)| found == word)
-            .map(|&(_, line)| line)
+        self.words.iter().filter(move |(found, _)| found == word).map(|&(_, line)| line)
     }
 
     fn walk(&mut self, tokens: &[TokenTree], depth: usize) {
@@ -55,12 +52,9 @@ impl Source {
             let rest = &tokens[at..];
             at += 1;
             match rest {
-                [
-                    TokenTree::Punct(hash),
-                    TokenTree::Punct(bang),
-                    TokenTree::Group(group),
-                    ..,
-                ] if hash.as_char() == '#' && bang.as_char() == '!' => {
+                [TokenTree::Punct(hash), TokenTree::Punct(bang), TokenTree::Group(group), ..]
+                    if hash.as_char() == '#' && bang.as_char() == '!' =>
+                {
                     self.attribute(&self::tokens(group.stream()));
                     at += 2;
                 }
@@ -69,12 +63,9 @@ impl Source {
                     self.attribute(&self::tokens(group.stream()));
                     at += 1;
                 }
-                [
-                    TokenTree::Ident(word),
-                    TokenTree::Ident(_),
-                    TokenTree::Group(body),
-                    ..,
-                ] if word == "mod" && body.delimiter() == Delimiter::Brace => {
+                [TokenTree::Ident(word), TokenTree::Ident(_), TokenTree::Group(body), ..]
+                    if word == "mod" && body.delimiter() == Delimiter::Brace =>
+                {
                     if !under_test {
                         self.walk(&self::tokens(body.stream()), depth + 1);
                     }
@@ -139,10 +130,7 @@ impl Source {
             Some(TokenTree::Punct(star)) if star.as_char() == '*' => "*".to_owned(),
             _ => return,
         };
-        self.imports.push(Import {
-            target,
-            line: line(&path[0]),
-        });
+        self.imports.push(Import { target, line: line(&path[0]) });
     }
 
     fn attribute(&mut self, tokens: &[TokenTree]) {
@@ -167,10 +155,7 @@ impl Source {
             && let Some(after) = after_colons(after)
         {
             let module = module.to_string();
-            let end = after
-                .iter()
-                .position(|token| is_punct(token, ';'))
-                .unwrap_or(after.len());
+            let end = after.iter().position(|token| is_punct(token, ';')).unwrap_or(after.len());
             for name in leaves(&after[..end]) {
                 self.brought.push((name, module.clone()));
             }
@@ -198,19 +183,15 @@ fn after_colons(tokens: &[TokenTree]) -> Option<&[TokenTree]> {
 }
 
 fn branches(stream: TokenStream) -> Vec<Vec<TokenTree>> {
-    tokens(stream)
-        .split(|token| is_punct(token, ','))
-        .map(<[_]>::to_vec)
-        .collect()
+    tokens(stream).split(|token| is_punct(token, ',')).map(<[_]>::to_vec).collect()
 }
 
 /// The names at the ends of a tree of `use`, after `as` where it renames.
 fn leaves(tree: &[TokenTree]) -> Vec<String> {
     match tree.last() {
-        Some(TokenTree::Group(group)) => branches(group.stream())
-            .iter()
-            .flat_map(|branch| leaves(branch))
-            .collect(),
+        Some(TokenTree::Group(group)) => {
+            branches(group.stream()).iter().flat_map(|branch| leaves(branch)).collect()
+        }
         Some(TokenTree::Ident(name)) => vec![name.to_string()],
         _ => Vec::new(),
     }
@@ -234,7 +215,5 @@ fn is_cfg_test(attribute: &[TokenTree]) -> bool {
 }
 
 fn contains(stream: TokenStream, word: &str) -> bool {
-    stream
-        .into_iter()
-        .any(|token| matches!(token, TokenTree::Ident(found) if found == word))
+    stream.into_iter().any(|token| matches!(token, TokenTree::Ident(found) if found == word))
 }

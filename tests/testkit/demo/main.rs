@@ -54,20 +54,12 @@ fn leaves_an_orphan() {
 }
 
 fn orphan_that_ends_soon() {
-    let shell = Command::new("sh")
-        .args(["-c", "sleep 0.05 &"])
-        .spawn()
-        .unwrap()
-        .wait();
+    let shell = Command::new("sh").args(["-c", "sleep 0.05 &"]).spawn().unwrap().wait();
     assert!(shell.unwrap().success());
 }
 
 fn leaves_a_file() {
-    fs::write(
-        format!("/dev/shm/shmring.{}", testkit::name("left.npy")),
-        "x",
-    )
-    .unwrap();
+    fs::write(format!("/dev/shm/shmring.{}", testkit::name("left.npy")), "x").unwrap();
 }
 
 fn escapes() {

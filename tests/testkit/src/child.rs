@@ -53,9 +53,7 @@ pub(crate) fn run(index: usize, body: Body, timeout: Duration, capture: bool) ->
 fn run_child(index: usize, body: Body, timeout: Duration, capture: bool) -> io::Result<Outcome> {
     let threads = proc::thread_count();
     if threads != 1 {
-        return Ok(Outcome::Failed(format!(
-            "the runner has {threads} threads and cannot fork"
-        )));
+        return Ok(Outcome::Failed(format!("the runner has {threads} threads and cannot fork")));
     }
     let runner = process::id();
     let prefix = name::compose(runner, index);
@@ -80,10 +78,9 @@ fn run_child(index: usize, body: Body, timeout: Duration, capture: bool) -> io::
     let mut wrong = Vec::new();
     let mut ignored = None;
     match ended {
-        Ended::TimedOut => wrong.push(format!(
-            "not done after {timeout:?}; killed:{}",
-            tree.unwrap_or_default()
-        )),
+        Ended::TimedOut => {
+            wrong.push(format!("not done after {timeout:?}; killed:{}", tree.unwrap_or_default()))
+        }
         Ended::Status(status) => match judge(status, &verdicts) {
             Outcome::Passed => {}
             Outcome::Ignored(reason) => ignored = Some(reason),
@@ -91,11 +88,7 @@ fn run_child(index: usize, body: Body, timeout: Duration, capture: bool) -> io::
         },
     }
     if !left.is_empty() {
-        wrong.push(format!(
-            "left {} behind:{}",
-            plural(left.len(), "process", "es"),
-            list(&left)
-        ));
+        wrong.push(format!("left {} behind:{}", plural(left.len(), "process", "es"), list(&left)));
     }
     if !files.is_empty() {
         let files_left = plural(files.len(), "file", "s");
@@ -157,11 +150,7 @@ fn serve(body: Body, runner: u32, prefix: String, output: Option<File>, writer: 
     let kind = if process::id() == me { kind } else { ESCAPED };
     let _ = io::stdout().flush();
     let sent = writer.write_all(&encode(kind, &text));
-    leave(if sent.is_ok() && kind != ESCAPED {
-        0
-    } else {
-        70
-    })
+    leave(if sent.is_ok() && kind != ESCAPED { 0 } else { 70 })
 }
 
 fn classify(result: Result<Result<(), String>, Box<dyn Any + Send>>) -> (u8, String) {
@@ -202,10 +191,7 @@ fn read_verdicts(reader: OwnedFd) -> Vec<Verdict> {
     let mut rest = bytes.as_slice();
     while let [kind, low, high, tail @ ..] = rest {
         let (text, after) = tail.split_at(tail.len().min(u16::from_le_bytes([*low, *high]).into()));
-        verdicts.push(Verdict {
-            kind: *kind,
-            text: String::from_utf8_lossy(text).into_owned(),
-        });
+        verdicts.push(Verdict { kind: *kind, text: String::from_utf8_lossy(text).into_owned() });
         rest = after;
     }
     verdicts
@@ -215,13 +201,9 @@ fn judge(status: WaitStatus, verdicts: &[Verdict]) -> Outcome {
     let said = verdicts.iter().find(|verdict| verdict.kind != ESCAPED);
     match (status, said) {
         (WaitStatus::Exited(_, 0), Some(Verdict { kind: PASSED, .. })) => Outcome::Passed,
-        (
-            WaitStatus::Exited(_, 0),
-            Some(Verdict {
-                kind: IGNORED,
-                text,
-            }),
-        ) => Outcome::Ignored(text.clone()),
+        (WaitStatus::Exited(_, 0), Some(Verdict { kind: IGNORED, text })) => {
+            Outcome::Ignored(text.clone())
+        }
         (WaitStatus::Exited(_, 0), Some(verdict)) => Outcome::Failed(verdict.text.clone()),
         (WaitStatus::Exited(_, code), _) => {
             Outcome::Failed(format!("the test exited with code {code} before its end"))
@@ -288,10 +270,7 @@ fn leftovers(runner: u32, kill_at_once: bool) -> Vec<String> {
 }
 
 fn describe_tree(runner: u32) -> String {
-    let tree: Vec<_> = proc::descendants_of(runner)
-        .into_iter()
-        .map(proc::describe)
-        .collect();
+    let tree: Vec<_> = proc::descendants_of(runner).into_iter().map(proc::describe).collect();
     list(&tree)
 }
 

@@ -25,9 +25,7 @@ pub fn prefix() -> String {
         return prefix.clone();
     }
     let n = OF_THIS_THREAD.with(|cell| {
-        let n = cell
-            .get()
-            .unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
+        let n = cell.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
         cell.set(Some(n));
         n
     });
@@ -41,10 +39,7 @@ pub fn prefix() -> String {
 /// Panics when `tag` has characters other than `A-Z a-z 0-9 . _ -`.
 pub fn name(tag: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    assert!(
-        tag.chars().all(allowed),
-        "{tag:?} cannot be part of the name of a segment"
-    );
+    assert!(tag.chars().all(allowed), "{tag:?} cannot be part of the name of a segment");
     prefix() + tag
 }
 

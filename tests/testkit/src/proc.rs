@@ -28,12 +28,7 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         // Field 22 of the line; state is the third and parent the fourth.
         let start = fields.nth(17)?.parse().ok()?;
-        Some(Stat {
-            name: name.to_owned(),
-            state,
-            parent,
-            start,
-        })
+        Some(Stat { name: name.to_owned(), state, parent, start })
     }
 
     fn lives(&self) -> bool {
@@ -52,10 +47,7 @@ impl Process {
     /// Observes a process that lives now; `None` when there is none.
     pub fn observe(pid: u32) -> Option<Process> {
         let stat = Stat::read(pid).filter(Stat::lives)?;
-        Some(Process {
-            pid,
-            start: stat.start,
-        })
+        Some(Process { pid, start: stat.start })
     }
 
     /// Tells whether this very process still lives. A zombie does not.
@@ -89,11 +81,7 @@ pub fn name_of(pid: u32) -> Option<String> {
 
 /// Lists the living children of a process, zombies left out.
 pub fn children_of(pid: u32) -> Vec<u32> {
-    living()
-        .into_iter()
-        .filter(|&(_, parent)| parent == pid)
-        .map(|(child, _)| child)
-        .collect()
+    living().into_iter().filter(|&(_, parent)| parent == pid).map(|(child, _)| child).collect()
 }
 
 /// Lists the living descendants of a process, parents before their children.
@@ -105,11 +93,7 @@ pub fn descendants_of(pid: u32) -> Vec<u32> {
     let mut next = 0;
     while next < found.len() {
         let parent = found[next];
-        found.extend(
-            all.iter()
-                .filter(|entry| entry.1 == parent)
-                .map(|entry| entry.0),
-        );
+        found.extend(all.iter().filter(|entry| entry.1 == parent).map(|entry| entry.0));
         next += 1;
     }
     found.split_off(1)
@@ -118,9 +102,7 @@ pub fn descendants_of(pid: u32) -> Vec<u32> {
 /// All living processes, each with its parent.
 fn living() -> Vec<(u32, u32)> {
     let entries = fs::read_dir("/proc").expect("/proc is mounted");
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: u32| {
         let stat = Stat::read(pid).filter(Stat::lives)?;
         Some((pid, stat.parent))
@@ -141,9 +123,7 @@ pub fn fd_count_of(pid: u32) -> Option<usize> {
 
 /// Counts the threads of this process.
 pub fn thread_count() -> usize {
-    fs::read_dir("/proc/self/task")
-        .expect("/proc is mounted")
-        .count()
+    fs::read_dir("/proc/self/task").expect("/proc is mounted").count()
 }
 
 /// Gives the proportional share of memory of a process, in bytes.
@@ -177,15 +157,8 @@ pub(crate) fn describe(pid: u32) -> String {
         return format!("pid {pid} (gone)");
     };
     let wait = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    let wait = if wait.is_empty() || wait == "0" {
-        String::new()
-    } else {
-        format!(" in {wait}")
-    };
-    format!(
-        "pid {pid} \"{}\", parent {}, state {}{wait}",
-        stat.name, stat.parent, stat.state
-    )
+    let wait = if wait.is_empty() || wait == "0" { String::new() } else { format!(" in {wait}") };
+    format!("pid {pid} \"{}\", parent {}, state {}{wait}", stat.name, stat.parent, stat.state)
 }
 
 #[cfg(test)]
@@ -196,10 +169,7 @@ mod tests {
     fn names_may_hold_anything() {
         let line = "42 (a) b (c)) S 7 1 1 0 -1 0 1 2 3 4 5 6 7 8 9 10 11 0 555 6 7";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!(
-            (stat.name.as_str(), stat.state, stat.parent),
-            ("a) b (c)", 'S', 7)
-        );
+        assert_eq!((stat.name.as_str(), stat.state, stat.parent), ("a) b (c)", 'S', 7));
         assert_eq!(stat.start, 555);
     }
 
@@ -207,13 +177,7 @@ mod tests {
     fn this_process_lives() {
         let me = Process::observe(std::process::id()).unwrap();
         assert!(me.alive());
-        assert!(
-            !Process {
-                start: me.start + 1,
-                ..me
-            }
-            .alive()
-        );
+        assert!(!Process { start: me.start + 1, ..me }.alive());
     }
 
     #[test]

@@ -10,10 +10,7 @@ use std::{fs, str};
 fn demo(test: &str, options: &[&str]) -> Report {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testkit-demo"));
     // What nextest sets for us is not meant for the demonstration.
-    command
-        .args([test, "--exact"])
-        .args(options)
-        .env_remove("RUST_BACKTRACE");
+    command.args([test, "--exact"]).args(options).env_remove("RUST_BACKTRACE");
     Report::of(command.output().unwrap())
 }
 
@@ -25,10 +22,7 @@ struct Report {
 impl Report {
     fn of(output: Output) -> Report {
         let text = str::from_utf8(&output.stdout).unwrap().to_owned();
-        Report {
-            success: output.status.success(),
-            text,
-        }
+        Report { success: output.status.success(), text }
     }
 
     #[track_caller]
@@ -65,26 +59,18 @@ impl Report {
 
 #[test]
 fn passing_is_quiet() {
-    demo("passes", &[])
-        .passed()
-        .keeps_quiet_about("said by a test");
+    demo("passes", &[]).passed().keeps_quiet_about("said by a test");
 }
 
 #[test]
 fn nocapture_shows_the_output() {
-    demo("passes", &["--nocapture"])
-        .passed()
-        .says("said by a test that passes");
+    demo("passes", &["--nocapture"]).passed().says("said by a test that passes");
 }
 
 #[test]
 fn panic_fails_with_its_message() {
     let report = demo("panics", &[]);
-    report
-        .failed()
-        .says("said before the panic")
-        .says("two and two are four")
-        .says("demo/main.rs");
+    report.failed().says("said before the panic").says("two and two are four").says("demo/main.rs");
 }
 
 #[test]
@@ -99,9 +85,7 @@ fn abort_fails_with_the_signal() {
 
 #[test]
 fn exit_before_the_end_fails() {
-    demo("exits_early", &[])
-        .failed()
-        .says("exited with code 0 before its end");
+    demo("exits_early", &[]).failed().says("exited with code 0 before its end");
 }
 
 #[test]
@@ -116,20 +100,14 @@ fn hang_is_killed_with_its_tree() {
 #[test]
 fn child_left_behind_fails() {
     let report = demo("leaves_a_child", &[]);
-    report
-        .failed()
-        .says("left 1 process behind")
-        .says("\"sleep\"");
+    report.failed().says("left 1 process behind").says("\"sleep\"");
     assert!(!testkit::alive(report.pid()));
 }
 
 #[test]
 fn orphan_left_behind_fails() {
     let report = demo("leaves_an_orphan", &[]);
-    report
-        .failed()
-        .says("left 1 process behind")
-        .says("\"sleep\"");
+    report.failed().says("left 1 process behind").says("\"sleep\"");
     assert!(!testkit::alive(report.pid()));
 }
 
@@ -142,20 +120,13 @@ fn orphan_on_its_way_out_is_waited_for() {
 fn file_left_behind_fails_and_is_removed() {
     let report = demo("leaves_a_file", &[]);
     report.failed().says("left 1 file in /dev/shm");
-    let name = report
-        .text
-        .lines()
-        .find(|line| line.ends_with("left.npy"))
-        .unwrap()
-        .trim();
+    let name = report.text.lines().find(|line| line.ends_with("left.npy")).unwrap().trim();
     assert!(fs::symlink_metadata(format!("/dev/shm/{name}")).is_err());
 }
 
 #[test]
 fn fork_that_comes_back_fails() {
-    demo("escapes", &[])
-        .failed()
-        .says("returned into the frames");
+    demo("escapes", &[]).failed().says("returned into the frames");
 }
 
 #[test]
@@ -176,18 +147,13 @@ fn ignored_when_listed_says_why() {
 
 #[test]
 fn ignored_runs_when_asked_for() {
-    demo("ignored_when_listed", &["--ignored"])
-        .failed()
-        .says("run in spite of the reason");
+    demo("ignored_when_listed", &["--ignored"]).failed().says("run in spite of the reason");
 }
 
 #[test]
 fn long_output_is_cut() {
     let report = demo("talks_a_lot", &[]);
-    report
-        .failed()
-        .says("bytes left out")
-        .says("after a mebibyte of output");
+    report.failed().says("bytes left out").says("after a mebibyte of output");
     assert!(report.text.len() < 300 * 1024);
 }
 
@@ -195,13 +161,7 @@ fn long_output_is_cut() {
 fn lists_as_nextest_wants_it() {
     let list = |options: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_testkit-demo"));
-        Report::of(
-            command
-                .args(["--list", "--format", "terse"])
-                .args(options)
-                .output()
-                .unwrap(),
-        )
+        Report::of(command.args(["--list", "--format", "terse"]).args(options).output().unwrap())
     };
     let all = list(&[]);
     assert!(all.success);
