@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod fault;
+mod layout;
 mod liveness;
 pub mod names;
 #[doc(hidden)]

@@ -20,9 +20,9 @@
 use std::{fmt, io};
 
 use crate::{
+    layout::{self, Layout},
     os::{self, PidFd},
     region::Region,
-    segment::layout::{self, Layout},
     sync::Ordering,
 };
 

@@ -7,7 +7,6 @@
 //! One segment can hold many rings and pools, and should where the same processes use them: they
 //! share one descriptor, one mapping, and one doorbell per process.
 
-pub(crate) mod layout;
 mod objects;
 mod repair;
 
@@ -20,10 +19,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use self::layout::Layout;
 pub(crate) use self::objects::{Kind, Object};
 use crate::{
     error::{Error, Result},
+    layout::{self, Layout},
     liveness::{self, Id, Participants, Peer, Watch},
     os::{self, Event, FileId, Mapping},
     region::Region,

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Segment, layout};
+use super::Segment;
 use crate::{
     error::{Error, Result},
     fault::fault,
+    layout,
     region::LINE,
     sync::Ordering,
 };

@@ -9,9 +9,10 @@
 //! entry must repair before it can join). It is taken over from a repairer that died,
 //! and everything done under it can be done again from the start.
 
-use super::{Kind, Object, Segment, layout, lock};
+use super::{Kind, Object, Segment, lock};
 use crate::{
     fault::fault,
+    layout,
     liveness::{self, Id, Phase},
     os,
     sync::Ordering,

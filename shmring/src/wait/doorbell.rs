@@ -2,8 +2,8 @@
 
 use crate::{
     fault::fault,
+    layout,
     region::Region,
-    segment::layout,
     sync::{AtomicU32, AtomicU64, Ordering, fence},
 };
 

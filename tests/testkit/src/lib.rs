@@ -1,1 +1,219 @@
-//! TODO
+//! The runner of tests that fork.
+//!
+//! The usual test harness runs each test on a thread, and a process that has
+//! threads must not fork. A test file with `harness = false` and this `main`
+//! runs on the main thread, under `cargo test` and `cargo nextest run` alike:
+//!
+//! ```no_run
+//! fn ping_answers() {
+//!     assert_eq!(1 + 1, 2);
+//! }
+//!
+//! fn survives_a_kill() -> std::io::Result<()> {
+//!     let name = testkit::name("frames"); // unique to this test
+//!     std::fs::write(format!("/dev/shm/{name}"), "x")?;
+//!     std::fs::remove_file(format!("/dev/shm/{name}"))
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     testkit::run([
+//!         testkit::test!(ping_answers),
+//!         testkit::test!(survives_a_kill, timeout = 10),
+//!     ])
+//! }
+//! ```
+//!
+//! Each test runs in a forked child of its own, so that a crash, a hang or
+//! leaked state of one cannot take the others along. The runner is the reaper
+//! of all that a test leaves behind. A test fails when it
+//!
+//! - panics, returns `Err`, is killed, exits, or is not done at its deadline
+//!   (then its whole process tree is killed);
+//! - leaves a process behind, or anything in `/dev/shm` that carries its
+//!   [`prefix`] (both are then removed);
+//! - lets a process that it forked return into the frames of the test.
+
+#![deny(unsafe_code)]
+
+mod child;
+mod name;
+mod proc;
+
+use std::panic;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
+
+pub use crate::name::{name, prefix};
+pub use crate::proc::{
+    Process, alive, children_of, descendants_of, fd_count, fd_count_of, kill9, name_of, pss_of,
+    signal, state_of, thread_count,
+};
+
+/// How long a test may take unless it says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One test: a name and a function, with its deadline and conditions.
+pub struct Test {
+    name: String,
+    body: child::Body,
+    timeout: Duration,
+    ignored: Option<String>,
+}
+
+impl Test {
+    /// Makes a test that passes when `body` returns `()` or `Ok(())`.
+    ///
+    /// [`test!`] does the same for a plain function. Use this form for tests
+    /// made in a loop, one for each point at which to kill a process.
+    pub fn new<R: Verdict>(
+        name: impl Into<String>,
+        body: impl FnOnce() -> R + Send + 'static,
+    ) -> Self {
+        Test {
+            name: name.into(),
+            body: Box::new(move || body().verdict()),
+            timeout: DEFAULT_TIMEOUT,
+            ignored: None,
+        }
+    }
+
+    /// Sets the time after which the process tree of the test is killed.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Ignores the test, also in lists of tests, when there is a reason.
+    ///
+    /// `--ignored` and `--include-ignored` run it all the same.
+    #[must_use]
+    pub fn ignore_if(mut self, reason: Option<impl Into<String>>) -> Self {
+        self.ignored = reason.map(Into::into);
+        self
+    }
+}
+
+/// Makes a [`Test`] from the path of a function.
+///
+/// `test!(f)`, `test!(f, timeout = 10)` with a number of seconds, and
+/// `test!(f, ignore_if = g)` where `g` returns an `Option` of the reason.
+#[macro_export]
+macro_rules! test {
+    ($body:path $(, timeout = $seconds:expr)? $(, ignore_if = $reason:expr)? $(,)?) => {
+        $crate::Test::new(stringify!($body), $body)
+            $(.timeout(::std::time::Duration::from_secs($seconds)))?
+            $(.ignore_if($reason()))?
+    };
+}
+
+/// What a test function may return.
+pub trait Verdict {
+    /// Gives the reason of the failure, if it is one.
+    fn verdict(self) -> Result<(), String>;
+}
+
+impl Verdict for () {
+    fn verdict(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<T: Verdict, E: std::fmt::Debug> Verdict for Result<T, E> {
+    fn verdict(self) -> Result<(), String> {
+        match self {
+            Ok(value) => value.verdict(),
+            Err(error) => Err(format!("the test returned an error: {error:?}")),
+        }
+    }
+}
+
+/// Ends the test that calls this: it counts as ignored, with this reason.
+///
+/// The reason is printed next to the closing line. To have a test left out of
+/// lists as well, use [`Test::ignore_if`].
+pub fn ignore(reason: impl Into<String>) -> ! {
+    panic::resume_unwind(Box::new(child::Ignored(reason.into())))
+}
+
+/// Waits until `condition` holds; gives false when `timeout` has passed before.
+pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return condition();
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
+
+/// Runs the tests that the command line asks for, one after the other.
+///
+/// Call it from `main`, with no thread started before. It understands the
+/// options of the usual harness, among them a filter, `--exact`, `--skip`,
+/// `--list`, `--ignored` and `--nocapture`. `--test-threads` is accepted and
+/// has no effect.
+///
+/// # Panics
+///
+/// Panics when the process cannot become the reaper of its descendants.
+#[must_use = "return it from main"]
+pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
+    let mut args = Arguments::from_args();
+    // One thread means the main thread, and no other is started.
+    args.test_threads = Some(1);
+    if !args.list {
+        child::become_reaper().expect("cannot become the reaper of orphaned processes");
+    }
+
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let capture = !args.nocapture;
+    let mut trials = Vec::new();
+    for (index, test) in tests.into_iter().enumerate() {
+        let name = test.name.clone();
+        let seen = Arc::clone(&reasons);
+        let reason = test.ignored.clone();
+        let trial = Trial::ignorable_test(test.name, move || {
+            match child::run(index, test.body, test.timeout, capture) {
+                child::Outcome::Passed => Ok(Completion::Completed),
+                child::Outcome::Failed(why) => Err(why.into()),
+                child::Outcome::Ignored(reason) => {
+                    let completion = Completion::ignored_with(&reason);
+                    note(&seen, name, reason);
+                    Ok(completion)
+                }
+            }
+        })
+        .with_ignored_flag(reason.is_some());
+        if let Some(reason) = reason
+            && args.is_ignored(&trial)
+            && !args.is_filtered_out(&trial)
+        {
+            note(&reasons, trial.name().to_owned(), reason);
+        }
+        trials.push(trial);
+    }
+
+    let conclusion = libtest_mimic::run(&args, trials);
+    if !args.list && !matches!(args.format, Some(FormatSetting::Json)) {
+        for (name, reason) in reasons.lock().expect("no test panics here").iter() {
+            println!("ignored: {name}: {reason}");
+        }
+    }
+    conclusion.exit_code()
+}
+
+type Reasons = Mutex<Vec<(String, String)>>;
+
+fn note(reasons: &Reasons, name: String, reason: String) {
+    let mut reasons = reasons.lock().expect("no test panics here");
+    reasons.push((name, reason));
+}
