@@ -1,9 +1,8 @@
 //! The code that stands for the user's impl block.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::{format_ident, quote};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{Ident, parse_quote};
 
 use crate::handler::{Handler, Slot};
@@ -14,6 +13,9 @@ use crate::types::{Reply, spell, without_self};
 /// Everything: the block itself, the impl of `Backend`, and the calls.
 pub(crate) fn all(model: &Model, options: &Options) -> TokenStream {
     let inherent = &model.inherent;
+    if model.borrows {
+        return quote!(#inherent);
+    }
     let backend = backend(model, options);
     let calls = calls(model, options);
     quote!(#inherent #backend #calls)
@@ -88,7 +90,7 @@ fn arm(handler: &Handler, options: &Options, incoming: &Ident, context: &Ident) 
     let krate = &options.krate;
     let Handler { cfg, method, .. } = handler;
     let name = handler.command.to_string();
-    let [decoded, refused] = ["decoded", "refused"].map(local);
+    let [decoded, refused, returned] = ["decoded", "refused", "returned"].map(local);
     let places: Vec<Ident> = (0..handler.arguments().count())
         .map(|number| local(&format!("argument_{number}")))
         .collect();
@@ -100,25 +102,26 @@ fn arm(handler: &Handler, options: &Options, incoming: &Ident, context: &Ident) 
             quote!(#place)
         }
         // A wrong type of context is then an error at the user's parameter.
-        Slot::Context(place) => {
-            let mut lent = context.clone();
-            lent.set_span(place.resolved_at(context.span()));
-            quote!(#lent)
-        }
+        Slot::Context(place) => located(quote!(#context), *place),
     });
-    let run = quote!(Self::#method(self, #(#passed),*));
     let outcome = match &handler.reply {
-        Reply::Value(ty) => quote_spanned!(ty.span()=> #krate::__private::Outcome::reply(&#run)),
-        Reply::Result(ty) => quote_spanned!(ty.span()=> #krate::__private::Outcome::result(#run)),
+        Reply::Value(_) => quote!(#krate::__private::Outcome::reply(&#returned)),
+        Reply::Result(_) => quote!(#krate::__private::Outcome::result(#returned)),
     };
+    let arguments = quote! {
+        #krate::__private::Incoming::arguments::<(#(#types,)*)>(#incoming)
+    };
+    // A type without serde's traits is then an error at the user's handler.
+    let arguments = located(arguments, method.span());
+    let outcome = located(outcome, handler.reply_span);
     quote! {
         #(#cfg)*
         #name => {
-            let (#(#places,)*) =
-                match #krate::__private::Incoming::arguments::<(#(#types,)*)>(#incoming) {
-                    ::core::result::Result::Ok(#decoded) => #decoded,
-                    ::core::result::Result::Err(#refused) => return #refused,
-                };
+            let (#(#places,)*) = match #arguments {
+                ::core::result::Result::Ok(#decoded) => #decoded,
+                ::core::result::Result::Err(#refused) => return #refused,
+            };
+            let #returned = Self::#method(self, #(#passed),*);
             #outcome
         }
     }
@@ -201,7 +204,24 @@ fn body(handler: &Handler, model: &Model, options: &Options) -> TokenStream {
     let ty = &model.inherent.self_ty;
     let command = handler.command.to_string();
     let names = handler.arguments().map(|(name, _)| name);
-    quote!(<#krate::__private::MessageProcess<#ty>>::call(self, #command, (#(#names,)*)))
+    let call = quote! {
+        <#krate::__private::MessageProcess<#ty>>::call(self, #command, (#(#names,)*))
+    };
+    located(call, handler.method.span())
+}
+
+/// Moves tokens to where `place` is, for the compiler to point there; what they mean stays.
+fn located(tokens: TokenStream, place: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|mut tree| {
+            if let TokenTree::Group(group) = &tree {
+                tree = Group::new(group.delimiter(), located(group.stream(), place)).into();
+            }
+            tree.set_span(place.resolved_at(tree.span()));
+            tree
+        })
+        .collect()
 }
 
 /// A name that cannot meet one of the user's.

@@ -5,7 +5,8 @@ use quote::format_ident;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, FnArg, Generics, Ident, ImplItemFn, Pat, PatType, Receiver, ReceiverKind, Type,
+    Attribute, FnArg, Generics, Ident, ImplItemFn, Pat, PatType, Receiver, ReceiverKind,
+    ReturnType, Type,
 };
 
 use crate::attributes;
@@ -14,39 +15,30 @@ use crate::report::Report;
 use crate::types::{Reply, bare, is_context, obstacle};
 
 /// Methods of `MessageProcess` itself. An inherent method goes before one of a trait, so a command
-/// of the same name could never be called.
+/// of the same name could never be called. A test holds this list against the source of msgproc.
 pub(crate) const RESERVED: &[&str] = &[
     "call",
-    "control",
     "cancel",
     "deregister",
-    "descriptor",
-    "drop",
     "events",
-    "exit",
     "id",
-    "into",
     "is_alive",
-    "is_running",
     "kill",
     "name",
     "next_event",
     "pid",
     "register",
     "reregister",
-    "restart",
     "stop",
-    "stop_now",
     "stop_urgent",
     "stop_within",
-    "terminate",
     "try_event",
-    "try_into",
     "wait",
-    "wait_event",
-    "wait_exit",
     "wait_timeout",
 ];
+
+/// Methods by value that every type has from the prelude; they too go before one by reference.
+pub(crate) const OF_THE_PRELUDE: &[&str] = &["into", "try_into"];
 
 /// How many arguments a command may have: serde's tuples end there.
 const MOST_ARGUMENTS: usize = 16;
@@ -65,6 +57,8 @@ pub(crate) struct Handler {
     pub(crate) slots: Vec<Slot>,
     /// What it gives back.
     pub(crate) reply: Reply,
+    /// Where that is written; the name of the method if it gives nothing back.
+    pub(crate) reply_span: Span,
     /// Its own generic parameters: none in a sound handler.
     pub(crate) generics: Generics,
     /// Whether no fault was found. A faulty one still gets a call, so that its uses are no errors.
@@ -114,6 +108,10 @@ pub(crate) fn read(function: &ImplItemFn, report: &mut Report) -> Option<Handler
         attributes: attributes::of_call(&function.attrs),
         slots,
         reply,
+        reply_span: match &function.sig.output {
+            ReturnType::Default => method.span(),
+            ReturnType::Type(_, ty) => ty.span(),
+        },
         generics: function.sig.generics.clone(),
         sound: report.count() == faults,
         method,
@@ -141,7 +139,7 @@ fn command(method: &Ident, report: &mut Report) -> Option<Ident> {
     if name.is_empty() {
         return refuse("the command has no name: write one after `c__`, such as `c__ping`".into());
     }
-    if RESERVED.contains(&name) {
+    if RESERVED.contains(&name) || OF_THE_PRELUDE.contains(&name) {
         return refuse(format!(
             "`MessageProcess` has a method `{name}` of its own, which would hide this command: \
              choose another name, such as `c__do_{name}`"

@@ -28,6 +28,8 @@ pub(crate) struct Model {
     pub(crate) hooks: Vec<ImplItemFn>,
     /// The name that the trait of calls gets when the user gave none.
     pub(crate) default_calls: Ident,
+    /// Whether the type borrows, and so cannot be a backend at all.
+    pub(crate) borrows: bool,
 }
 
 impl Model {
@@ -38,7 +40,7 @@ impl Model {
     /// When the block is not one that a backend can be made of.
     pub(crate) fn of(block: ItemImpl, report: &mut Report) -> syn::Result<Model> {
         let default_calls = check_block(&block)?;
-        check_generics(&block, report);
+        let borrows = check_generics(&block, report);
 
         let mut model = Model {
             shared: attributes::shared(&block.attrs),
@@ -49,6 +51,7 @@ impl Model {
             handlers: Vec::new(),
             hooks: Vec::new(),
             default_calls,
+            borrows,
         };
         for item in block.items {
             match item {
@@ -138,7 +141,9 @@ fn check_block(block: &ItemImpl) -> syn::Result<Ident> {
     }
 }
 
-fn check_generics(block: &ItemImpl, report: &mut Report) {
+/// Says of each lifetime that a backend cannot have it, and whether there was one.
+fn check_generics(block: &ItemImpl, report: &mut Report) -> bool {
+    let before = report.count();
     for parameter in &block.generics.params {
         if let GenericParam::Lifetime(lifetime) = parameter {
             report.over(
@@ -151,6 +156,7 @@ fn check_generics(block: &ItemImpl, report: &mut Report) {
             );
         }
     }
+    report.count() > before
 }
 
 /// What is wrong with the signature of `pre_run` or `post_run`, and where.

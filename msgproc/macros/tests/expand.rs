@@ -7,7 +7,7 @@
 // Without options the emitted paths begin at `::msgproc`, which is this crate here.
 extern crate self as msgproc;
 
-#[allow(missing_docs, unreachable_pub, clippy::pedantic)]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
 mod facade;
 
 use std::borrow::Cow;

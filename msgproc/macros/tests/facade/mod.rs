@@ -1,6 +1,7 @@
-//! A stand-in for msgproc, so that the macro is tested by itself: the backend lives in the same
-//! thread, but arguments and replies go through bytes as they do between processes.
-#![allow(dead_code)]
+// A stand-in for msgproc, so that the macro is tested by itself: the backend lives in the same
+// thread, but arguments and replies go through bytes as they do between processes.
+//
+// No inner attributes or documentation stand here, for examples include this file into a module.
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
@@ -10,6 +11,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[allow(unused_imports)]
 pub mod __private {
     pub use super::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
 }
