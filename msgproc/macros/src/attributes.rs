@@ -42,8 +42,7 @@ fn conditional(attribute: &Attribute, names: &[&str]) -> Option<Attribute> {
         .ok()?
         .into_iter();
     let condition = parts.next()?;
-    let kept: Vec<Meta> = parts
-        .filter(|meta| names.iter().any(|name| meta.path().is_ident(name)))
-        .collect();
+    let kept: Vec<Meta> =
+        parts.filter(|meta| names.iter().any(|name| meta.path().is_ident(name))).collect();
     (!kept.is_empty()).then(|| parse_quote!(#[cfg_attr(#condition, #(#kept),*)]))
 }

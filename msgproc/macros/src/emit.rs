@@ -180,13 +180,9 @@ fn calls(model: &Model, options: &Options) -> TokenStream {
 fn signature(handler: &Handler, model: &Model, options: &Options) -> TokenStream {
     let krate = &options.krate;
     let ty = &model.inherent.self_ty;
-    let Handler {
-        command, generics, ..
-    } = handler;
+    let Handler { command, generics, .. } = handler;
     let names = handler.arguments().map(|(name, _)| name);
-    let types = handler
-        .arguments()
-        .map(|(_, given)| without_self(given, ty));
+    let types = handler.arguments().map(|(_, given)| without_self(given, ty));
     let reply = without_self(handler.reply.seen(), ty);
     let (own, _, bounds) = generics.split_for_impl();
     quote! {
@@ -196,9 +192,7 @@ fn signature(handler: &Handler, model: &Model, options: &Options) -> TokenStream
 
 fn body(handler: &Handler, model: &Model, options: &Options) -> TokenStream {
     if !handler.sound {
-        return quote!(::core::unreachable!(
-            "the handler of this command does not compile"
-        ));
+        return quote!(::core::unreachable!("the handler of this command does not compile"));
     }
     let krate = &options.krate;
     let ty = &model.inherent.self_ty;

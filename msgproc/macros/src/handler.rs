@@ -188,10 +188,7 @@ fn check_kind(function: &ImplItemFn, report: &mut Report) {
              or put the parameters on the impl",
         );
     } else if let Some(clause) = &sig.generics.where_clause {
-        report.over(
-            clause,
-            "a handler has no bounds of its own: put them on the impl",
-        );
+        report.over(clause, "a handler has no bounds of its own: put them on the impl");
     }
 }
 
@@ -222,10 +219,7 @@ fn slots(function: &ImplItemFn, report: &mut Report) -> Vec<Slot> {
         };
         if is_context(&parameter.ty) {
             if has_context {
-                report.over(
-                    &parameter.ty,
-                    "there is one context: leave the second one out",
-                );
+                report.over(&parameter.ty, "there is one context: leave the second one out");
             }
             has_context = true;
             slots.push(Slot::Context(parameter.ty.span()));
@@ -269,8 +263,5 @@ fn argument(parameter: &PatType, number: usize, report: &mut Report) -> Slot {
             format_ident!("argument_{number}", span = Span::mixed_site())
         }
     };
-    Slot::Argument {
-        name,
-        ty: parameter.ty.clone(),
-    }
+    Slot::Argument { name, ty: parameter.ty.clone() }
 }

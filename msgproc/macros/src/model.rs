@@ -44,10 +44,7 @@ impl Model {
 
         let mut model = Model {
             shared: attributes::shared(&block.attrs),
-            inherent: ItemImpl {
-                items: Vec::new(),
-                ..block.clone()
-            },
+            inherent: ItemImpl { items: Vec::new(), ..block.clone() },
             handlers: Vec::new(),
             hooks: Vec::new(),
             default_calls,
@@ -128,11 +125,7 @@ fn check_block(block: &ItemImpl) -> syn::Result<Ident> {
     match bare(&block.self_ty) {
         Type::Path(path) if path.qself.is_none() => {
             let last = path.path.segments.last().expect("a path has a segment");
-            Ok(format_ident!(
-                "{}Calls",
-                last.ident.unraw(),
-                span = last.ident.span()
-            ))
+            Ok(format_ident!("{}Calls", last.ident.unraw(), span = last.ident.span()))
         }
         other => Err(Error::new_spanned(
             other,
@@ -181,10 +174,7 @@ fn hook_fault(hook: &ImplItemFn, name: &str) -> Option<(TokenStream, String)> {
         (None, _) => return fault(&sig.ident, "takes the context"),
         (Some(FnArg::Typed(only)), None) if is_context(&only.ty) => {}
         (Some(first), second) => {
-            return fault(
-                second.unwrap_or(first),
-                "takes the context and nothing else",
-            );
+            return fault(second.unwrap_or(first), "takes the context and nothing else");
         }
     }
     match (&sig.output, name) {

@@ -22,11 +22,7 @@ pub(crate) struct Options {
 impl Options {
     /// Reads the options; what cannot be read is reported and left at its default.
     pub(crate) fn parse(tokens: TokenStream, report: &mut Report) -> Options {
-        let mut options = Options {
-            event: None,
-            calls: None,
-            krate: parse_quote!(::msgproc),
-        };
+        let mut options = Options { event: None, calls: None, krate: parse_quote!(::msgproc) };
         let parsed = (|input: ParseStream<'_>| read(input, &mut options, report)).parse2(tokens);
         if let Err(error) = parsed {
             report.add(error);
@@ -49,10 +45,7 @@ fn read(input: ParseStream<'_>, options: &mut Options, report: &mut Report) -> s
             );
             skip_to_comma(input)?;
         } else if seen.contains(&key) {
-            report.at(
-                name.span(),
-                format!("the option `{key}` is given twice: keep one of them"),
-            );
+            report.at(name.span(), format!("the option `{key}` is given twice: keep one of them"));
             skip_to_comma(input)?;
         } else {
             value(input, &name, &key, options)?;

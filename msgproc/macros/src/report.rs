@@ -37,9 +37,6 @@ impl Report {
 
     /// The errors as `compile_error!` calls; nothing if there are none.
     pub(crate) fn to_compile_errors(&self) -> TokenStream {
-        self.errors
-            .as_ref()
-            .map(Error::to_compile_error)
-            .unwrap_or_default()
+        self.errors.as_ref().map(Error::to_compile_error).unwrap_or_default()
     }
 }

@@ -70,18 +70,9 @@ fn items_go_where_they_belong() {
         })
         .collect();
     assert_eq!(kept, ["SIZE", "c__ping", "helper", "new"]);
-    let hooks: Vec<String> = model
-        .hooks
-        .iter()
-        .map(|f| f.sig.ident.to_string())
-        .collect();
+    let hooks: Vec<String> = model.hooks.iter().map(|f| f.sig.ident.to_string()).collect();
     assert_eq!(hooks, ["pre_run", "post_run"]);
-    assert!(
-        model
-            .hooks
-            .iter()
-            .all(|f| matches!(f.vis, syn::Visibility::Inherited))
-    );
+    assert!(model.hooks.iter().all(|f| matches!(f.vis, syn::Visibility::Inherited)));
     assert_eq!(model.default_calls, "WorkerCalls");
     assert_eq!(model.shared.len(), 1, "the cfg, not the documentation");
 }
@@ -91,16 +82,10 @@ fn slots_tell_the_context_from_arguments() {
     let handler = handler(quote! {
         fn c__run(&self, a: u8, c: &mut msgproc::Context<Event>, mut b: Context) {}
     });
-    let kinds: Vec<bool> = handler
-        .slots
-        .iter()
-        .map(|slot| matches!(slot, Slot::Context(_)))
-        .collect();
+    let kinds: Vec<bool> =
+        handler.slots.iter().map(|slot| matches!(slot, Slot::Context(_))).collect();
     assert_eq!(kinds, [false, true, false]);
-    let names: Vec<String> = handler
-        .arguments()
-        .map(|(name, _)| name.to_string())
-        .collect();
+    let names: Vec<String> = handler.arguments().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["a", "b"]);
 }
 
@@ -110,17 +95,9 @@ fn replies_are_told_by_their_spelling() {
         (quote!(), false, "()"),
         (quote!(-> u64), false, "u64"),
         (quote!(-> Result<u64>), true, "u64"),
-        (
-            quote!(-> std::result::Result<Vec<u8>, &'static str>),
-            true,
-            "Vec<u8>",
-        ),
+        (quote!(-> std::result::Result<Vec<u8>, &'static str>), true, "Vec<u8>"),
         (quote!(-> (Result<(), E>)), true, "()"),
-        (
-            quote!(-> Option<Result<u8, String>>),
-            false,
-            "Option<Result<u8, String>>",
-        ),
+        (quote!(-> Option<Result<u8, String>>), false, "Option<Result<u8, String>>"),
         (quote!(-> fmt::Result), false, "fmt::Result"),
     ] {
         let reply = handler(quote!(fn c__run(&self) #output {})).reply;
@@ -219,10 +196,7 @@ fn reserved_names_are_sorted_and_refused() {
 #[test]
 fn reserved_names_are_the_methods_of_message_process() {
     let mut methods = BTreeSet::new();
-    collect_methods(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"),
-        &mut methods,
-    );
+    collect_methods(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"), &mut methods);
     // A packaged copy of this crate stands alone.
     if !methods.is_empty() {
         let reserved: BTreeSet<String> = RESERVED.iter().map(|&name| name.to_owned()).collect();
@@ -241,9 +215,7 @@ fn collect_methods(directory: &Path, methods: &mut BTreeSet<String>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source file can be read");
             let file = syn::parse_file(&text).expect("a source file parses");
-            file.items
-                .iter()
-                .for_each(|item| add_methods(item, methods));
+            file.items.iter().for_each(|item| add_methods(item, methods));
         }
     }
 }
@@ -286,17 +258,8 @@ fn all_faults_of_a_block_are_reported_and_the_sound_part_is_emitted() {
     let errors = |item: &&Item| matches!(item, Item::Macro(_));
     // The option; `c__stop`; async, self, pattern, two references; `pre_run`.
     assert_eq!(file.items.iter().filter(errors).count(), 8);
-    let rest: Vec<String> = file
-        .items
-        .iter()
-        .filter(|item| !errors(item))
-        .map(spell)
-        .collect();
-    assert_eq!(
-        rest.len(),
-        4,
-        "the block, the backend, the calls and their impl: {rest:#?}"
-    );
+    let rest: Vec<String> = file.items.iter().filter(|item| !errors(item)).map(spell).collect();
+    assert_eq!(rest.len(), 4, "the block, the backend, the calls and their impl: {rest:#?}");
     assert!(rest[0].contains("c__stop") && rest[0].contains("async fn c__a"));
     assert!(rest[1].contains("[\"good\"]"), "{}", rest[1]);
 }

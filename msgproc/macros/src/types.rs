@@ -57,10 +57,9 @@ pub(crate) fn obstacle(ty: &Type) -> Option<Error> {
     let found = |message: String| Some(Error::new_spanned(ty, message));
     match ty {
         Type::Reference(reference) => found(refuse_reference(reference)),
-        Type::ImplTrait(_) => found(format!(
-            "`{}` leaves open what travels: write the type itself",
-            spell(ty)
-        )),
+        Type::ImplTrait(_) => {
+            found(format!("`{}` leaves open what travels: write the type itself", spell(ty)))
+        }
         Type::TraitObject(_) => found(format!(
             "`{}` cannot travel to another process: write a type with serde's traits, \
              such as an enum of the cases",
@@ -74,10 +73,9 @@ pub(crate) fn obstacle(ty: &Type) -> Option<Error> {
             "`{}` means nothing in another process: write one command for each function",
             spell(ty)
         )),
-        Type::Slice(slice) => found(format!(
-            "a slice cannot travel by itself: write `Vec<{}>`",
-            spell(&slice.elem)
-        )),
+        Type::Slice(slice) => {
+            found(format!("a slice cannot travel by itself: write `Vec<{}>`", spell(&slice.elem)))
+        }
         Type::Never(_) => found(
             "the caller of a handler waits for its end: leave the return type out, \
              or write the type of the reply"
@@ -89,15 +87,12 @@ pub(crate) fn obstacle(ty: &Type) -> Option<Error> {
         Type::Array(array) => obstacle(&array.elem),
         Type::Tuple(tuple) => tuple.elems.iter().find_map(obstacle),
         Type::Path(path) => {
-            path.path
-                .segments
-                .iter()
-                .find_map(|segment| match &segment.arguments {
-                    PathArguments::AngleBracketed(arguments) => {
-                        types_of(arguments).find_map(obstacle_inside)
-                    }
-                    _ => None,
-                })
+            path.path.segments.iter().find_map(|segment| match &segment.arguments {
+                PathArguments::AngleBracketed(arguments) => {
+                    types_of(arguments).find_map(obstacle_inside)
+                }
+                _ => None,
+            })
         }
         _ => None,
     }
@@ -116,10 +111,7 @@ fn refuse_reference(reference: &TypeReference) -> String {
     let shown = spell(reference);
     let target = bare(&reference.elem);
     if names(target, "Context") {
-        return format!(
-            "the context is lent for writing: write `&mut {}`",
-            spell(target)
-        );
+        return format!("the context is lent for writing: write `&mut {}`", spell(target));
     }
     let owned = match target {
         Type::Slice(slice) => format!("Vec<{}>", spell(&slice.elem)),
@@ -136,14 +128,9 @@ fn refuse_reference(reference: &TypeReference) -> String {
 
 /// The owned type of the borrowed ones that cannot be had by value.
 fn owned_by_name(ty: &Type) -> Option<&'static str> {
-    [
-        ("str", "String"),
-        ("Path", "PathBuf"),
-        ("OsStr", "OsString"),
-        ("CStr", "CString"),
-    ]
-    .into_iter()
-    .find_map(|(borrowed, owned)| names(ty, borrowed).then_some(owned))
+    [("str", "String"), ("Path", "PathBuf"), ("OsStr", "OsString"), ("CStr", "CString")]
+        .into_iter()
+        .find_map(|(borrowed, owned)| names(ty, borrowed).then_some(owned))
 }
 
 fn result_value(ty: &Type) -> Option<&Type> {
@@ -160,11 +147,7 @@ fn result_value(ty: &Type) -> Option<&Type> {
 /// Whether the last segment of a path type is `name`.
 pub(crate) fn names(ty: &Type, name: &str) -> bool {
     match bare(ty) {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .is_some_and(|last| last.ident == name),
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == name),
         _ => false,
     }
 }

@@ -34,9 +34,7 @@ impl Pinger {
         assert!(events.is_empty());
         self.note("pre_run");
         if self.pings == 99 {
-            return Err(Error::Failed {
-                message: "no pings left".to_owned(),
-            });
+            return Err(Error::Failed { message: "no pings left".to_owned() });
         }
         Ok(())
     }
@@ -66,9 +64,7 @@ impl Pinger {
 
     fn c__own_error(&mut self) -> Result<()> {
         self.note("own_error");
-        Err(Error::BadArguments {
-            reason: "for the sake of it".to_owned(),
-        })
+        Err(Error::BadArguments { reason: "for the sake of it".to_owned() })
     }
 
     fn c__two(&mut self, r#type: Cow<'_, str>, pair: (u8, Option<i64>)) -> (String, Option<i64>) {
@@ -89,11 +85,7 @@ impl Pinger {
 }
 
 fn pinger() -> MessageProcess<Pinger> {
-    MessageProcess::start(Pinger {
-        pings: 0,
-        log: Vec::new(),
-    })
-    .expect("pre_run works")
+    MessageProcess::start(Pinger { pings: 0, log: Vec::new() }).expect("pre_run works")
 }
 
 #[test]
@@ -103,10 +95,7 @@ fn smoke() {
     assert_eq!(process.ping("b".into()).wait(), Ok(2));
     assert_eq!(process.nothing().wait(), Ok(()));
     assert_eq!(process.read().wait(), Ok(2));
-    assert_eq!(
-        process.two("x".into(), (7, Some(-1))).wait(),
-        Ok(("x7".to_owned(), Some(-1)))
-    );
+    assert_eq!(process.two("x".into(), (7, Some(-1))).wait(), Ok(("x7".to_owned(), Some(-1))));
     assert_eq!(process.limit([1, 2, 3, 4]).wait(), Ok([2, 3, 4, 5]));
     let (pinger, _) = process.stop();
     assert_eq!(pinger.log, ["pre_run", "a", "b", "nothing", "post_run"]);
@@ -116,15 +105,7 @@ fn smoke() {
 fn commands_stand_in_the_order_of_the_source() {
     assert_eq!(
         Pinger::COMMANDS,
-        [
-            "ping",
-            "nothing",
-            "read",
-            "divide",
-            "own_error",
-            "two",
-            "limit"
-        ]
+        ["ping", "nothing", "read", "divide", "own_error", "two", "limit"]
     );
 }
 
@@ -151,10 +132,7 @@ fn malformed_arguments_do_not_reach_the_handler() {
     let process = pinger();
     for bytes in [&[][..], &[200], &[1, b'a', b'!']] {
         let refused = process.call_bytes::<u64>("ping", bytes).wait();
-        assert!(
-            matches!(refused, Err(Error::BadArguments { .. })),
-            "{bytes:?}"
-        );
+        assert!(matches!(refused, Err(Error::BadArguments { .. })), "{bytes:?}");
     }
     assert_eq!(process.stop().0.pings, 0);
 }
@@ -237,24 +215,7 @@ impl Wide {
 fn sixteen_arguments_travel() {
     let text = MessageProcess::start(Wide)
         .expect("starts")
-        .sixteen(
-            1,
-            2,
-            3,
-            4,
-            5,
-            6,
-            7,
-            8,
-            9.5,
-            10.5,
-            true,
-            'x',
-            "y".into(),
-            vec![1],
-            None,
-            (),
-        )
+        .sixteen(1, 2, 3, 4, 5, 6, 7, 8, 9.5, 10.5, true, 'x', "y".into(), vec![1], None, ())
         .wait();
     assert_eq!(text.as_deref(), Ok("123456789.510.5truexy[1]None()"));
 }
@@ -313,10 +274,7 @@ fn generic_backends() {
     let snapshot = process.snapshot().wait().expect("replies");
     assert_eq!(snapshot.items, [1, 2]);
     let before = process.swap(Some(Stack { items: vec![] })).wait();
-    assert_eq!(
-        before.expect("replies").map(|stack| stack.items),
-        Some(vec![1, 2])
-    );
+    assert_eq!(before.expect("replies").map(|stack| stack.items), Some(vec![1, 2]));
 }
 
 struct Optional;

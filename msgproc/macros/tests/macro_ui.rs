@@ -81,14 +81,7 @@ impl Plain {
     fn check(&self, bin: &str) -> (bool, String) {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args([
-                "check",
-                "--offline",
-                "--quiet",
-                "--color=never",
-                "--bin",
-                bin,
-            ])
+            .args(["check", "--offline", "--quiet", "--color=never", "--bin", bin])
             .current_dir(&self.package)
             .env("CARGO_TARGET_DIR", self.package.join("target"))
             .env_remove("RUSTFLAGS")

@@ -71,9 +71,7 @@ impl Incoming<'_> {
             Ok((_, rest)) => Err(Outcome(Err(Error::BadArguments {
                 reason: format!("{} bytes left over", rest.len()),
             }))),
-            Err(error) => Err(Outcome(Err(Error::BadArguments {
-                reason: error.to_string(),
-            }))),
+            Err(error) => Err(Outcome(Err(Error::BadArguments { reason: error.to_string() }))),
         }
     }
 }
@@ -91,16 +89,12 @@ impl Outcome {
     {
         match result {
             Ok(value) => Outcome::reply(&value),
-            Err(error) => Outcome(Err(Error::Failed {
-                message: error.into().to_string(),
-            })),
+            Err(error) => Outcome(Err(Error::Failed { message: error.into().to_string() })),
         }
     }
 
     pub fn unknown(command: &str) -> Outcome {
-        Outcome(Err(Error::Unknown {
-            command: command.to_owned(),
-        }))
+        Outcome(Err(Error::Unknown { command: command.to_owned() }))
     }
 }
 
@@ -113,9 +107,7 @@ impl<B: Backend> MessageProcess<B> {
     pub fn start(mut backend: B) -> Result<Self> {
         let mut context = Context { events: Vec::new() };
         backend.pre_run(&mut context)?;
-        Ok(MessageProcess {
-            inner: RefCell::new((backend, context)),
-        })
+        Ok(MessageProcess { inner: RefCell::new((backend, context)) })
     }
 
     pub fn call<A: Serialize, T: DeserializeOwned>(
@@ -130,10 +122,7 @@ impl<B: Backend> MessageProcess<B> {
     /// Runs a command with arguments that no macro has checked.
     pub fn call_bytes<T: DeserializeOwned>(&self, command: &str, bytes: &[u8]) -> Call<T> {
         let (backend, context) = &mut *self.inner.borrow_mut();
-        Call {
-            outcome: backend.dispatch(command, Incoming(bytes), context),
-            reply: PhantomData,
-        }
+        Call { outcome: backend.dispatch(command, Incoming(bytes), context), reply: PhantomData }
     }
 
     pub fn stop(self) -> (B, Vec<B::Event>) {
