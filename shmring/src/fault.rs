@@ -7,6 +7,8 @@ macro_rules! fault {
     ($name:literal) => {
         #[cfg(feature = "fault")]
         $crate::fault::pass($name);
+        #[cfg(all(test, shmring_loom))]
+        $crate::fault::model::pass();
     };
 }
 pub(crate) use fault;
@@ -47,6 +49,45 @@ mod enabled {
             if wanted.passes_left == 0 {
                 os::kill_self();
             }
+        }
+    }
+}
+
+/// In a model a process is a thread, and dying is never coming back from a fault point.
+#[cfg(all(test, shmring_loom))]
+pub(crate) mod model {
+    use std::{
+        cell::Cell,
+        panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    };
+
+    struct Died;
+
+    loom::thread_local! {
+        static PASSES_LEFT: Cell<u32> = Cell::new(0);
+    }
+
+    /// Passes a point.
+    pub(crate) fn pass() {
+        let dies = PASSES_LEFT.with(|left| {
+            let now = left.get();
+            left.set(now.saturating_sub(1));
+            now == 1
+        });
+        if dies {
+            resume_unwind(Box::new(Died));
+        }
+    }
+
+    /// Runs `life` until it passes its `n`-th fault point (0: it lives). Tells whether it died.
+    pub(crate) fn live(n: u32, life: impl FnOnce()) -> bool {
+        PASSES_LEFT.with(|left| left.set(n));
+        let outcome = catch_unwind(AssertUnwindSafe(life));
+        PASSES_LEFT.with(|left| left.set(0));
+        match outcome {
+            Ok(()) => false,
+            Err(panic) if panic.is::<Died>() => true,
+            Err(panic) => resume_unwind(panic),
         }
     }
 }

@@ -174,48 +174,43 @@ impl fmt::Debug for Region {
 /// it of every access.
 #[cfg(shmring_loom)]
 mod model {
-    use std::sync::OnceLock;
-
     use loom::cell::UnsafeCell;
 
     use crate::sync::{AtomicU32, AtomicU64};
 
+    // All are made with the region: to loom, making one later is a write that races.
     pub(super) struct Model {
-        words: Box<[OnceLock<AtomicU32>]>,
-        longs: Box<[OnceLock<AtomicU64>]>,
-        payload: Box<[OnceLock<UnsafeCell<()>>]>,
-    }
-
-    fn empty<T>(len: usize) -> Box<[OnceLock<T>]> {
-        (0..len).map(|_| OnceLock::new()).collect()
+        words: Box<[AtomicU32]>,
+        longs: Box<[AtomicU64]>,
+        payload: Box<[UnsafeCell<()>]>,
     }
 
     impl Model {
         pub(super) fn new(len: usize) -> Model {
             Model {
-                words: empty(len.div_ceil(4)),
-                longs: empty(len.div_ceil(8)),
-                payload: empty(len.div_ceil(8)),
+                words: (0..len.div_ceil(4)).map(|_| AtomicU32::new(0)).collect(),
+                longs: (0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect(),
+                payload: (0..len.div_ceil(8)).map(|_| UnsafeCell::new(())).collect(),
             }
         }
 
         pub(super) fn u32(&self, offset: usize) -> &AtomicU32 {
-            self.words[offset / 4].get_or_init(|| AtomicU32::new(0))
+            &self.words[offset / 4]
         }
 
         pub(super) fn u64(&self, offset: usize) -> &AtomicU64 {
-            self.longs[offset / 8].get_or_init(|| AtomicU64::new(0))
+            &self.longs[offset / 8]
         }
 
         pub(super) fn read(&self, offset: usize, len: usize) {
             for cell in &self.payload[offset / 8..(offset + len).div_ceil(8)] {
-                cell.get_or_init(|| UnsafeCell::new(())).with(|_| ());
+                cell.with(|_| ());
             }
         }
 
         pub(super) fn write(&self, offset: usize, len: usize) {
             for cell in &self.payload[offset / 8..(offset + len).div_ceil(8)] {
-                cell.get_or_init(|| UnsafeCell::new(())).with_mut(|_| ());
+                cell.with_mut(|_| ());
             }
         }
     }

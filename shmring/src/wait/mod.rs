@@ -1,6 +1,8 @@
 //! The one wait loop, and the doorbell that ends it. README.md has the protocol.
 
 pub(crate) mod doorbell;
+#[cfg(all(test, shmring_loom))]
+mod loom_models;
 
 use std::{
     cell::Cell,

@@ -16,7 +16,7 @@ const TAIL: usize = 256;
 const SENT: usize = 264;
 const HEAD: usize = 384;
 const TAKEN: usize = 392;
-pub(super) const DATA: usize = 512;
+pub(crate) const DATA: usize = 512;
 
 /// A header word, and what a record is rounded up to.
 const WORD: u64 = 8;
@@ -39,8 +39,8 @@ pub(crate) enum Kind {
 /// Where a ring lies; constant and checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Geometry {
-    pub(super) base: usize,
-    pub(super) capacity: usize,
+    pub(crate) base: usize,
+    pub(crate) capacity: usize,
 }
 
 impl Geometry {

@@ -15,6 +15,8 @@
 
 mod consumer;
 pub(crate) mod cursor;
+#[cfg(all(test, shmring_loom))]
+mod loom_models;
 mod producer;
 mod slots;
 

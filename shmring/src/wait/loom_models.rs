@@ -1,0 +1,109 @@
+//! No wake-up is lost: every interleaving of a sleeper and one or two ringers.
+
+use loom::{sync::Arc, thread};
+
+use super::doorbell::{Doorbell, FUTEX};
+use crate::{
+    fault::model::live,
+    region::Region,
+    sync::{AtomicU32, Ordering},
+};
+
+/// Where a model's items are: behind the words of the doorbell's entry.
+const ITEM: usize = 128;
+
+fn item(region: &Region, number: usize) -> &AtomicU32 {
+    region.u32(ITEM + 4 * number)
+}
+
+/// Publishes an item and rings.
+fn send(region: &Region, number: usize) {
+    item(region, number).store(1, Ordering::Release);
+    Doorbell::at(region, 0).ring(number as u32);
+}
+
+/// Sleeps until all items are there. A lost wake-up is a loop without end, which loom reports.
+/// `ended` says that the ringer's death can be seen, which a real sleeper asks now and then.
+fn wait(region: &Region, items: usize, ended: &AtomicU32) -> bool {
+    let doorbell = Doorbell::at(region, 0);
+    let all = || (0..items).all(|number| item(region, number).load(Ordering::Acquire) == 1);
+    loop {
+        if all() {
+            return true;
+        }
+        let epoch = doorbell.arm(FUTEX);
+        if all() {
+            return true;
+        }
+        while doorbell.epoch().load(Ordering::Acquire) == epoch {
+            if ended.load(Ordering::Acquire) == 1 {
+                return all();
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn loom_doorbell_wakes() {
+    loom::model(|| {
+        let region = Arc::new(Region::heap(256));
+        let there = region.clone();
+        let ringer = thread::spawn(move || send(&there, 0));
+        let never = AtomicU32::new(0);
+        assert!(wait(&region, 1, &never));
+        ringer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_doorbell_wakes_for_two_ringers() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let region = Arc::new(Region::heap(256));
+        let ringers = [0, 1].map(|number| {
+            let there = region.clone();
+            thread::spawn(move || send(&there, number))
+        });
+        let never = AtomicU32::new(0);
+        assert!(wait(&region, 2, &never));
+        for ringer in ringers {
+            ringer.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn loom_doorbell_two_items_one_ringer() {
+    loom::model(|| {
+        let region = Arc::new(Region::heap(256));
+        let there = region.clone();
+        let ringer = thread::spawn(move || {
+            send(&there, 0);
+            send(&there, 1);
+        });
+        let never = AtomicU32::new(0);
+        assert!(wait(&region, 1, &never));
+        assert!(wait(&region, 2, &never));
+        ringer.join().unwrap();
+    });
+}
+
+/// A ringer that dies between publishing and waking: the item is found when its death is seen.
+#[test]
+fn loom_doorbell_ringer_dies_at_each_step() {
+    for step in 1..=2 {
+        loom::model(move || {
+            let region = Arc::new(Region::heap(256));
+            let ended = Arc::new(AtomicU32::new(0));
+            let (there, end) = (region.clone(), ended.clone());
+            let ringer = thread::spawn(move || {
+                live(step, || send(&there, 0));
+                end.store(1, Ordering::Release);
+            });
+            assert!(wait(&region, 1, &ended), "what was published is found");
+            ringer.join().unwrap();
+        });
+    }
+}
