@@ -1,9 +1,13 @@
 //! Shared memory between processes.
 #![deny(unsafe_code)]
 
+pub mod array;
+pub mod cleanup;
 pub mod error;
 pub mod fault;
 mod liveness;
+#[doc(hidden)]
+pub mod named;
 pub mod names;
 #[doc(hidden)]
 pub mod os;
@@ -12,5 +16,6 @@ pub mod segment;
 mod sync;
 pub mod transfer;
 
+pub use array::SharedArray;
 pub use error::{Error, PeerDied, RecvError, Result, SendError};
 pub use segment::Segment;
