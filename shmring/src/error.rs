@@ -28,6 +28,12 @@ pub enum Error {
         /// Its file.
         path: PathBuf,
     },
+    /// A named segment that should be made exists already, and nobody uses it.
+    #[error("{} exists already, but no process uses it: its creator was killed. Remove it (scripts/cleanup-shm) or open it", path.display())]
+    Stale {
+        /// Its file.
+        path: PathBuf,
+    },
     /// There is no such segment.
     #[error("{} does not exist", path.display())]
     Absent {

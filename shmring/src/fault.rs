@@ -20,13 +20,18 @@ pub use enabled::{arm, disarm, pass};
 mod enabled {
     use std::sync::Mutex;
 
-    use crate::os;
+    use crate::{
+        os,
+        sync::local::{AtomicBool, Ordering},
+    };
 
     struct Armed {
         name: String,
         passes_left: u32,
     }
 
+    // Spares a point the mutex while no test has armed any: one load instead.
+    static ANY: AtomicBool = AtomicBool::new(false);
     static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
 
     /// Kills this process with SIGKILL when it passes the point `name` for the `n`-th time from
@@ -34,6 +39,7 @@ mod enabled {
     pub fn arm(name: &str, n: u32) {
         *ARMED.lock().unwrap_or_else(|poison| poison.into_inner()) =
             Some(Armed { name: name.into(), passes_left: n });
+        ANY.store(true, Ordering::Relaxed);
     }
 
     /// Takes back what [`arm`] ordered. Tells whether it was still waiting.
@@ -42,7 +48,15 @@ mod enabled {
     }
 
     /// Passes a point.
+    #[inline]
     pub fn pass(name: &str) {
+        if ANY.load(Ordering::Relaxed) {
+            pass_armed(name);
+        }
+    }
+
+    #[cold]
+    fn pass_armed(name: &str) {
         let mut armed = ARMED.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Some(wanted) = armed.as_mut().filter(|wanted| wanted.name == name) {
             wanted.passes_left = wanted.passes_left.saturating_sub(1);

@@ -1,10 +1,14 @@
 //! Shared memory between processes.
 #![deny(unsafe_code)]
 
+pub mod array;
+pub mod cleanup;
 pub mod error;
 pub mod fault;
 mod layout;
 mod liveness;
+#[doc(hidden)]
+pub mod named;
 pub mod names;
 #[doc(hidden)]
 pub mod os;
@@ -15,6 +19,7 @@ mod sync;
 pub mod transfer;
 mod wait;
 
+pub use array::SharedArray;
 pub use error::{Error, PeerDied, RecvError, Result, SendError};
 pub use segment::Segment;
 pub use wait::WaitStrategy;

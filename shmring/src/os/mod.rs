@@ -13,7 +13,9 @@ mod shm;
 
 pub use event::{Event, Fifo, PollFd, poll};
 pub use futex::{futex_wait, futex_wake};
-pub use lock::{LockKind, RangeLock, flock_exclusive, flock_shared, range_lock, range_unlock};
+pub use lock::{
+    LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
+};
 pub use process::{
     PidFd, cpus_allowed, cpus_online, fork_generation, kill_self, page_size, pid, pid_namespace,
     start_time, thread_count,
