@@ -7,7 +7,9 @@
 
 #![allow(unsafe_code)] // Atomics and slices made from shared memory.
 
-use std::{cell::UnsafeCell, fmt, ptr::NonNull};
+#[cfg(any(test, shmring_loom))]
+use std::cell::UnsafeCell;
+use std::{fmt, ptr::NonNull};
 
 use crate::{
     os::Mapping,
@@ -17,11 +19,13 @@ use crate::{
 /// What lines are apart: two cache lines, since the processor fetches them in pairs.
 pub(crate) const LINE: usize = 64;
 
+#[cfg(any(test, shmring_loom))]
 #[repr(align(64))]
 struct Chunk(#[allow(dead_code)] UnsafeCell<[u8; LINE]>);
 
 enum Memory {
     Mapped(Mapping),
+    #[cfg(any(test, shmring_loom))]
     Heap(#[allow(dead_code)] Box<[Chunk]>),
 }
 
@@ -76,6 +80,7 @@ impl Region {
     pub(crate) fn prefault(&self) -> std::io::Result<()> {
         match &self.memory {
             Memory::Mapped(mapping) => mapping.prefault(),
+            #[cfg(any(test, shmring_loom))]
             Memory::Heap(_) => Ok(()),
         }
     }
@@ -164,6 +169,7 @@ impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.memory {
             Memory::Mapped(_) => "mapped",
+            #[cfg(any(test, shmring_loom))]
             Memory::Heap(_) => "heap",
         };
         f.debug_struct("Region").field("len", &self.len).field("memory", &kind).finish()

@@ -108,38 +108,91 @@ pub fn publish(
     what: &str,
     fill: impl FnOnce(&Mapping) -> Result<()>,
 ) -> Result<(OwnedFd, Mapping, Owner)> {
-    let action = |step: &str| Error::io(format!("{step} {what}"));
-    let size = usize::try_from(len).map_err(|_| out_of_shm(what, len))?;
-    // Asked first: reserving more than there is takes all of it, for the moment it lasts.
-    if os::free_in(Path::new(os::SHM_DIR)).is_ok_and(|free| free < len) {
-        return Err(out_of_shm(what, len));
+    let draft = Draft::new(len, what)?;
+    fill(&draft.map)?;
+    draft.publish(path)
+}
+
+/// A file that has its memory and is marked as in use, but has no name yet.
+pub(crate) struct Draft {
+    fd: OwnedFd,
+    map: Mapping,
+    id: FileId,
+    what: String,
+}
+
+impl Draft {
+    /// Makes a file of `len` bytes, all of them reserved and zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`].
+    pub(crate) fn new(len: u64, what: &str) -> Result<Draft> {
+        let action = |step: &str| Error::io(format!("{step} {what}"));
+        let size = usize::try_from(len).map_err(|_| out_of_shm(what, len))?;
+        // Asked first: reserving more than there is takes all of it, for the moment it lasts.
+        if os::free_in(Path::new(os::SHM_DIR)).is_ok_and(|free| free < len) {
+            return Err(out_of_shm(what, len));
+        }
+        if let Some(available) = os::memory_available().ok().filter(|&available| available < len) {
+            return Err(Error::OutOfMemory { what: what.into(), needed: len, available });
+        }
+        let fd = os::tmpfile(Path::new(os::SHM_DIR)).map_err(action("make the file of"))?;
+        fault!("named.made");
+        os::allocate(fd.as_fd(), len).map_err(|error| match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::FileTooLarge => out_of_shm(what, len),
+            _ => action("reserve the memory of")(error),
+        })?;
+        let fd = private(fd).map_err(action("set the mode of"))?;
+        fault!("named.allocated");
+        // Nobody else can know a file without a name.
+        os::flock_shared(fd.as_fd()).map_err(action("mark as in use"))?;
+        fault!("named.locked");
+        let map = Mapping::new(&fd, size).map_err(action("map"))?;
+        let id = os::file_info(fd.as_fd()).map_err(action("look at"))?.id;
+        Ok(Draft { fd, map, id, what: what.into() })
     }
-    if let Some(available) = os::memory_available().ok().filter(|&available| available < len) {
-        return Err(Error::OutOfMemory { what: what.into(), needed: len, available });
+
+    /// What will name the file, once it has a name.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
-    let fd = os::tmpfile(Path::new(os::SHM_DIR)).map_err(action("make the file of"))?;
-    fault!("named.made");
-    os::allocate(fd.as_fd(), len).map_err(|error| match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::FileTooLarge => out_of_shm(what, len),
-        _ => action("reserve the memory of")(error),
-    })?;
-    let fd = private(fd).map_err(action("set the mode of"))?;
-    fault!("named.allocated");
-    // Nobody else can know a file without a name.
-    os::flock_shared(fd.as_fd()).map_err(action("mark as in use"))?;
-    fault!("named.locked");
-    let map = Mapping::new(&fd, size).map_err(action("map"))?;
-    fill(&map)?;
-    fault!("named.filled");
-    let id = os::file_info(fd.as_fd()).map_err(action("look at"))?.id;
-    let owner = Owner::new(path, id);
-    fault!("named.entered");
-    os::link(fd.as_fd(), path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => exists(path),
-        _ => action("give a name to")(error),
-    })?;
-    fault!("named.linked");
-    Ok((fd, map, owner))
+
+    /// Takes the draft apart, to make something of its mapping before it is published.
+    pub(crate) fn into_parts(self) -> (OwnedFd, Mapping, Unnamed) {
+        (self.fd, self.map, Unnamed { id: self.id, what: self.what })
+    }
+
+    fn publish(self, path: &Path) -> Result<(OwnedFd, Mapping, Owner)> {
+        let (fd, map, unnamed) = self.into_parts();
+        let owner = unnamed.publish(fd.as_fd(), path)?;
+        Ok((fd, map, owner))
+    }
+}
+
+/// The right to give a draft its name.
+pub(crate) struct Unnamed {
+    id: FileId,
+    what: String,
+}
+
+impl Unnamed {
+    /// Lets the file appear at `path`: the last step of all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`], [`Error::Stale`], [`Error::Io`].
+    pub(crate) fn publish(self, fd: BorrowedFd<'_>, path: &Path) -> Result<Owner> {
+        fault!("named.filled");
+        let owner = Owner::new(path, self.id);
+        fault!("named.entered");
+        os::link(fd, path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(path),
+            _ => Error::io(format!("give a name to {}", self.what))(error),
+        })?;
+        fault!("named.linked");
+        Ok(owner)
+    }
 }
 
 /// The umask may have taken bits away that an attacher insists on.

@@ -7,6 +7,7 @@
 //! One segment can hold many rings and pools, and should where the same processes use them: they
 //! share one descriptor, one mapping, and one doorbell per process.
 
+mod bells;
 mod objects;
 mod repair;
 
@@ -14,17 +15,22 @@ use std::{
     collections::HashMap,
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use self::bells::Bells;
 pub(crate) use self::objects::{Kind, Object};
 use crate::{
     error::{Error, Result},
     layout::{self, Layout},
     liveness::{self, Id, Participants, Peer, Watch},
-    os::{self, Event, FileId, Mapping},
+    named::{self, Draft, Owner},
+    names,
+    os::{self, FileId, Mapping},
     region::Region,
     sync::local::{AtomicBool, AtomicU64, Ordering},
     transfer,
@@ -47,7 +53,10 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     fd: OwnedFd,
     file: FileId,
-    bells: Vec<Event>,
+    pub(crate) bells: Bells,
+    name: Option<String>,
+    /// Removes the name when the process that made it lets go.
+    owner: Mutex<Option<Owner>>,
     /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own.
     pub(crate) bell_taken: AtomicBool,
     /// `{fork generation: 32, participant id: 32}` of the process that last used this; 0 before.
@@ -125,9 +134,7 @@ impl Options {
         let fd = os::memfd("shmring").map_err(Error::io("create a memfd"))?;
         os::resize(fd.as_fd(), needed).map_err(Error::io("size a memfd"))?;
         os::seal(fd.as_fd()).map_err(Error::io("seal a memfd"))?;
-        let bells = (0..layout.bells)
-            .map(|_| Event::new().map_err(Error::io("create an eventfd")))
-            .collect::<Result<_>>()?;
+        let bells = Bells::events(layout.bells)?;
         let mapping = Mapping::new(&fd, layout.size).map_err(Error::io("map a segment"))?;
         let region = Region::mapped(mapping);
         let file = os::file_info(fd.as_fd()).map_err(Error::io("look at a memfd"))?.id;
@@ -136,7 +143,48 @@ impl Options {
         if self.prefault {
             region.prefault().map_err(Error::io("touch the pages of a segment"))?;
         }
-        Segment::attach(region, layout, fd, file, bells)
+        Segment::attach(region, layout, fd, file, bells, None)
+    }
+
+    /// Makes a segment that unrelated processes find by its name. `fill` makes the objects in it
+    /// before anybody else can see it. The name goes when the last handle in this process does;
+    /// [`Segment::keep`] lets it stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadName`]; [`Error::Exists`] and [`Error::Stale`]; [`Error::OutOfShm`];
+    /// [`Error::BadParameters`]; [`Error::Io`]; and whatever `fill` returns.
+    pub fn create_with<R>(
+        self,
+        name: &str,
+        fill: impl FnOnce(&Segment) -> Result<R>,
+    ) -> Result<(Segment, R)> {
+        let mut layout = Layout::new(self.len, self.participants, self.objects, self.bells)?;
+        let path = names::path(name, names::Kind::Ring)?;
+        let draft = Draft::new(layout.size as u64, &format!("ring {name:?}"))?;
+        let file = draft.id();
+        let (fd, mapping, unnamed) = draft.into_parts();
+        let region = Region::mapped(mapping);
+        layout.uid = unique_id(file);
+        layout.write(&region);
+        if self.prefault {
+            region.prefault().map_err(Error::io("touch the pages of a segment"))?;
+        }
+        let bells = Bells::named(name, layout.bells);
+        let segment = Segment::attach(region, layout, fd, file, bells, Some(name.into()))?;
+        let filled = fill(&segment)?;
+        let owner = unnamed.publish(segment.0.fd.as_fd(), &path)?;
+        *lock(&segment.0.owner) = Some(owner);
+        Ok((segment, filled))
+    }
+
+    /// Makes an empty named segment; see [`Options::create_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::create_with`].
+    pub fn create(self, name: &str) -> Result<Segment> {
+        Ok(self.create_with(name, |_| Ok(()))?.0)
     }
 }
 
@@ -165,7 +213,8 @@ impl Segment {
         layout: Layout,
         fd: OwnedFd,
         file: FileId,
-        bells: Vec<Event>,
+        bells: Bells,
+        name: Option<String>,
     ) -> Result<Segment> {
         os::fork_generation(); // From here on forks are counted.
         let inner = Arc::new(Inner {
@@ -174,6 +223,8 @@ impl Segment {
             fd,
             file,
             bells,
+            name,
+            owner: Mutex::default(),
             bell_taken: AtomicBool::new(false),
             member: AtomicU64::new(0),
             watches: Mutex::default(),
@@ -224,8 +275,66 @@ impl Segment {
                 reason: "its bells did not come with it".into(),
             });
         }
-        let bells = bells.into_iter().map(Event::from_fd).collect();
-        Segment::attach(region, layout, fd, info.id, bells)
+        Segment::attach(region, layout, fd, info.id, Bells::received(bells), None)
+    }
+
+    /// Opens a named segment that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadName`]; [`Error::Absent`]; [`Error::NotASegment`], [`Error::WrongVersion`],
+    /// [`Error::TooShort`], [`Error::NotOurs`], [`Error::Corrupt`] when what is there cannot be
+    /// used; [`Error::NoPlace`] when all participants are taken; [`Error::Io`].
+    pub fn open(name: &str) -> Result<Segment> {
+        let path = names::path(name, names::Kind::Ring)?;
+        Segment::from_file(name, &path, named::attach(&path, None)?)
+    }
+
+    /// Opens a named segment as soon as it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] when it has not appeared in time, and those of [`Segment::open`].
+    pub fn open_or_wait(name: &str, timeout: Duration) -> Result<Segment> {
+        let path = names::path(name, names::Kind::Ring)?;
+        Segment::from_file(name, &path, named::open_or_wait(&path, timeout)?)
+    }
+
+    fn from_file(name: &str, path: &Path, (fd, info): named::Attached) -> Result<Segment> {
+        if let Some(segment) = Segment::attached(info.id) {
+            segment.me()?;
+            return Ok(segment);
+        }
+        let what = path.display().to_string();
+        let len = usize::try_from(info.len).unwrap_or(usize::MAX);
+        let mapping = Mapping::new(&fd, len).map_err(Error::io(format!("map {what}")))?;
+        let region = Region::mapped(mapping);
+        let layout = Layout::read(&region, &what)?;
+        let bells = Bells::named(name, layout.bells);
+        Segment::attach(region, layout, fd, info.id, bells, Some(name.into()))
+    }
+
+    /// Its name, where it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    /// Lets a named segment stay when the process that made it ends.
+    pub fn keep(&self) {
+        if let Some(owner) = lock(&self.0.owner).take() {
+            owner.keep();
+        }
+    }
+
+    /// Removes the name of a named segment, whoever made it. Those who have it keep it. Tells
+    /// whether it still had that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn unlink(&self) -> Result<bool> {
+        let Some(name) = self.name() else { return Ok(false) };
+        named::unlink(self.0.fd.as_fd(), &names::path(name, names::Kind::Ring)?)
     }
 
     /// Its size in bytes, tables included.
@@ -321,6 +430,7 @@ impl Segment {
         self.0.participants().process(id).map_or(0, |process| process.pid)
     }
 
+    #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Segment) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -329,11 +439,6 @@ impl Segment {
 impl Inner {
     pub(crate) fn participants(&self) -> Participants<'_> {
         Participants::new(&self.region, &self.layout)
-    }
-
-    /// The bell with a number that some participant's entry gives.
-    pub(crate) fn bell(&self, number: u32) -> Option<&Event> {
-        self.bells.get(number as usize)
     }
 
     /// Takes a bell that no other participant has. Without one we sleep on the futex.
@@ -347,8 +452,8 @@ impl Inner {
             .filter(|(id, ..)| id.index() != me.index())
             .filter_map(|(id, ..)| table.bell(id.index()))
             .collect();
-        let free = (0..self.bells.len() as u32).find(|bell| !taken.contains(bell));
-        table.set_bell(me, free);
+        let mut free = (0..self.bells.len() as u32).filter(|bell| !taken.contains(bell));
+        table.set_bell(me, free.find(|bell| self.bells.take(*bell)));
     }
 }
 
@@ -379,23 +484,37 @@ impl fmt::Debug for Segment {
 
 const WHAT: &str = "a segment";
 
+/// A segment as it stands in a message.
+#[derive(Serialize, Deserialize)]
+enum Sent {
+    /// First descriptor, and how many bells follow it.
+    Anonymous(u32, u32),
+    Named(String),
+}
+
 impl Serialize for Segment {
     /// Travels only inside a message that a port sends; its descriptors go beside the bytes.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(name) = &self.0.name {
+            return Sent::Named(name.clone()).serialize(serializer);
+        }
         let first = transfer::put_fd(WHAT, self.0.fd.as_fd(), Some(self.0.file))
             .map_err(ser::Error::custom)?;
-        for (number, bell) in self.0.bells.iter().enumerate() {
+        for (number, bell) in self.0.bells.to_send().iter().enumerate() {
             // All eventfds have the same inode: their number within the segment tells them apart.
             let id = FileId { device: !(number as u64), inode: self.0.layout.uid };
             transfer::put_fd(WHAT, bell.as_fd(), Some(id)).map_err(ser::Error::custom)?;
         }
-        (first, self.0.bells.len() as u32).serialize(serializer)
+        Sent::Anonymous(first, self.0.bells.len() as u32).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Segment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
-        let (first, bells) = <(u32, u32)>::deserialize(deserializer)?;
+        let (first, bells) = match Sent::deserialize(deserializer)? {
+            Sent::Anonymous(first, bells) => (first, bells),
+            Sent::Named(name) => return Segment::open(&name).map_err(de::Error::custom),
+        };
         if bells as usize > layout::MAX_PARTICIPANTS {
             return Err(de::Error::custom("more bells than a segment can have"));
         }
@@ -432,6 +551,35 @@ mod tests {
             transfer::supply(parcel, || postcard::from_bytes(&bytes)).unwrap();
         assert!(one.is_same(&segment) && two.is_same(&segment));
         assert_eq!(segment.participants().len(), 1);
+    }
+
+    #[test]
+    fn named_segments_are_found_and_go_with_their_maker() {
+        let name = testkit::name("segment");
+        let segment = Segment::options().create(&name).unwrap();
+        assert!(matches!(Segment::options().create(&name), Err(Error::Exists { .. })));
+        let again = Segment::open(&name).unwrap();
+        assert!(again.is_same(&segment));
+        assert_eq!(again.name(), Some(name.as_str()));
+        let path = names::path(&name, names::Kind::Ring).unwrap();
+        let bell = names::path(&name, names::Kind::Bell(0)).unwrap();
+        assert!(path.exists() && bell.exists());
+        drop((segment, again));
+        assert!(!path.exists() && !bell.exists());
+        assert!(matches!(Segment::open(&name), Err(Error::Absent { .. })));
+        let error = Segment::open_or_wait(&name, Duration::from_millis(5)).unwrap_err();
+        assert!(matches!(error, Error::NotReady { .. }));
+    }
+
+    #[test]
+    fn a_kept_segment_stays_until_it_is_unlinked() {
+        let name = testkit::name("kept");
+        let segment = Segment::options().bells(0).create(&name).unwrap();
+        segment.keep();
+        drop(segment);
+        let segment = Segment::open(&name).unwrap();
+        assert!(segment.unlink().unwrap());
+        assert!(!segment.unlink().unwrap());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a segment holds: rings and pools, each an object with a kind and a place.
 
+#[cfg(test)]
 use std::ops::Range;
 
 use super::Segment;
@@ -44,6 +45,7 @@ pub(crate) struct Object {
     pub(crate) size: usize,
 }
 
+#[cfg(test)]
 impl Object {
     pub(crate) fn range(self) -> Range<usize> {
         self.offset..self.offset + self.size

@@ -6,7 +6,7 @@ mod loom_models;
 
 use std::{
     cell::Cell,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -187,9 +187,10 @@ fn sleep<T>(
     };
     let inner = &*segment.0;
     let doorbell = Doorbell::at(&inner.region, inner.layout.participant(me.index()));
-    let bell = inner.participants().bell(me.index()).and_then(|number| inner.bell(number));
+    let number = inner.participants().bell(me.index());
+    let bell = number.and_then(|number| Some((number, inner.bells.fd(number)?)));
     let bell = bell.and_then(|bell| BellGuard::take(&inner.bell_taken).map(|guard| (bell, guard)));
-    if let Some((bell, _guard)) = bell {
+    if let Some(((number, bell), _guard)) = bell {
         doorbell.arm(BELL);
         if let Some(found) = look() {
             return Some(found);
@@ -201,10 +202,10 @@ fn sleep<T>(
         };
         let pidfd = watch.as_ref().and_then(|watch| watch.fd());
         let ended = pidfd.map(|pidfd| PollFd::readable(pidfd.as_fd()));
-        let mut fds: Vec<_> = [PollFd::readable(bell.as_fd())].into_iter().chain(ended).collect();
+        let mut fds: Vec<_> = [PollFd::readable(bell)].into_iter().chain(ended).collect();
         // A poll that fails ends the sleep: the caller looks again.
         let _ = os::poll(&mut fds, Some(time));
-        bell.clear();
+        inner.bells.clear(number);
     } else {
         let epoch = doorbell.arm(FUTEX);
         if let Some(found) = look() {
@@ -260,25 +261,32 @@ fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
     fault!("doorbell.futex.woken");
     if how & BELL != 0
         && let Some(number) = segment.0.participants().bell(id.index())
-        && let Some(bell) = segment.0.bell(number)
     {
-        bell.set();
+        segment.0.bells.set(number);
     }
 }
 
 /// This process's bell in a segment, for a poll of the caller's own.
-pub(crate) fn bell_of(segment: &Segment) -> Option<&os::Event> {
+pub(crate) fn bell_of(segment: &Segment) -> Option<BorrowedFd<'_>> {
     let me = segment.me().ok()?;
-    segment.0.participants().bell(me.index()).and_then(|number| segment.0.bell(number))
+    let number = segment.0.participants().bell(me.index())?;
+    segment.0.bells.fd(number)
 }
 
 /// Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this process
 /// sleeps on the bell inside of this library, since one reader's clearing hides it from the other.
 pub(crate) fn arm_bell(segment: &Segment) {
     let Ok(me) = segment.me() else { return };
-    segment.0.bell_taken.store(true, local::Ordering::Release);
-    if let Some(bell) = bell_of(segment) {
-        bell.clear();
+    let inner = &*segment.0;
+    inner.bell_taken.store(true, local::Ordering::Release);
+    if let Some(number) = inner.participants().bell(me.index()) {
+        inner.bells.clear(number);
     }
-    Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())).arm(BELL);
+    Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
+}
+
+/// Which objects have rung since the last call, by number modulo 64: a hint where to look first.
+pub(crate) fn take_rung(segment: &Segment) -> u64 {
+    let Ok(me) = segment.me() else { return u64::MAX };
+    Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())).take_pending()
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     ops::Deref,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
 
@@ -101,7 +101,14 @@ impl Consumer {
     /// `None` when the segment has no bell left for this process
     /// ([`crate::segment::Options::bells`]).
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
-        wait::bell_of(&self.ring.segment).map(AsFd::as_fd)
+        wait::bell_of(&self.ring.segment)
+    }
+
+    /// Which rings of the segment had news for this process since the last call: bit n stands for
+    /// those whose [`Ring::number`] is n modulo 64. A hint where to look first after a wake-up,
+    /// when one bell serves many rings; all bits when that is not known.
+    pub fn rung(&self) -> u64 {
+        wait::take_rung(&self.ring.segment)
     }
 
     /// Asks to be woken by [`Consumer::bell`]. Tells whether one may go to sleep: false means that

@@ -65,7 +65,7 @@ fn size(len: usize) -> u64 {
 }
 
 fn tag(position: u64) -> u64 {
-    position / WORD & 0x00ff_ffff
+    (position / WORD) & 0x00ff_ffff
 }
 
 fn header(kind: Kind, position: u64, len: u64) -> u64 {

@@ -20,7 +20,7 @@ mod loom_models;
 mod producer;
 mod slots;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
@@ -94,6 +94,19 @@ impl Options {
         self.create_in(&segment)
     }
 
+    /// Makes a named ring, `/dev/shm/shmring.NAME.ring`, which unrelated processes open by
+    /// [`Records::open`]. The name goes when the process that made it lets go of the ring.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::segment::Options::create_with`].
+    pub fn create(self, name: &str) -> Result<Records> {
+        let capacity = self.checked_capacity()?;
+        let options = Segment::options().len(capacity + DATA + 256).participants(8).objects(1);
+        let options = options.prefault(self.prefault);
+        Ok(options.create_with(name, |segment| self.create_in(segment))?.1)
+    }
+
     /// Makes a ring in a segment that may hold others.
     ///
     /// # Errors
@@ -127,6 +140,29 @@ impl Records {
     /// Begins to describe a ring.
     pub fn options() -> Options {
         Options { capacity: 1 << 16, strategy: WaitStrategy::default(), prefault: true }
+    }
+
+    /// Opens a named ring that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::open`]; [`Error::WrongType`] when it holds something else.
+    pub fn open(name: &str) -> Result<Records> {
+        Records::attach(&Segment::open(name)?, 0, WaitStrategy::default())
+    }
+
+    /// Opens a named ring as soon as it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::open_or_wait`].
+    pub fn open_or_wait(name: &str, timeout: Duration) -> Result<Records> {
+        Records::attach(&Segment::open_or_wait(name, timeout)?, 0, WaitStrategy::default())
+    }
+
+    /// Its number among the objects of its segment.
+    pub fn number(&self) -> u32 {
+        self.object.index
     }
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Records> {

@@ -1,0 +1,140 @@
+//! Descriptors that wake a participant's poll: eventfds that travel with an anonymous segment,
+//! named pipes beside a named one.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::OnceLock,
+};
+
+use crate::{
+    error::{Error, Result},
+    names,
+    os::{self, Event, Fifo},
+};
+
+pub(crate) enum Bells {
+    /// Everybody has all of them.
+    Events(Vec<Event>),
+    /// Each participant has its own; ringers open it when they ring.
+    Pipes { name: String, ours: Vec<OnceLock<OurPipe>> },
+}
+
+/// The pipe that wakes this process. Its name goes with it.
+pub(crate) struct OurPipe {
+    fifo: Fifo,
+    path: PathBuf,
+    pid: u32,
+}
+
+impl Bells {
+    pub(crate) fn events(count: usize) -> Result<Bells> {
+        let event = |_| Event::new().map_err(Error::io("create an eventfd"));
+        (0..count).map(event).collect::<Result<_>>().map(Bells::Events)
+    }
+
+    pub(crate) fn received(fds: Vec<OwnedFd>) -> Bells {
+        Bells::Events(fds.into_iter().map(Event::from_fd).collect())
+    }
+
+    pub(crate) fn named(name: &str, count: usize) -> Bells {
+        Bells::Pipes { name: name.into(), ours: (0..count).map(|_| OnceLock::new()).collect() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Bells::Events(events) => events.len(),
+            Bells::Pipes { ours, .. } => ours.len(),
+        }
+    }
+
+    /// The events, to be sent with the segment; none for a named one.
+    pub(crate) fn to_send(&self) -> &[Event] {
+        match self {
+            Bells::Events(events) => events,
+            Bells::Pipes { .. } => &[],
+        }
+    }
+
+    /// Makes a bell ready to wake this process. Tells whether it is.
+    pub(crate) fn take(&self, number: u32) -> bool {
+        match self {
+            Bells::Events(events) => (number as usize) < events.len(),
+            Bells::Pipes { name, ours } => ours.get(number as usize).is_some_and(|place| {
+                place.get().is_some()
+                    || OurPipe::make(name, number).is_some_and(|pipe| place.set(pipe).is_ok())
+            }),
+        }
+    }
+
+    /// Wakes whoever polls a bell.
+    pub(crate) fn set(&self, number: u32) {
+        match self {
+            Bells::Events(events) => {
+                if let Some(event) = events.get(number as usize) {
+                    event.set();
+                }
+            }
+            // Opened anew each time: its owner may have gone, and another have made its own.
+            Bells::Pipes { name, .. } => {
+                let path = names::path(name, names::Kind::Bell(number));
+                if let Some(fifo) = path.ok().and_then(|path| Fifo::open(&path).ok()) {
+                    fifo.set();
+                }
+            }
+        }
+    }
+
+    /// Makes this process's bell quiet.
+    pub(crate) fn clear(&self, number: u32) {
+        match self {
+            Bells::Events(events) => {
+                if let Some(event) = events.get(number as usize) {
+                    event.clear();
+                }
+            }
+            Bells::Pipes { ours, .. } => {
+                if let Some(pipe) = ours.get(number as usize).and_then(OnceLock::get) {
+                    pipe.fifo.clear();
+                }
+            }
+        }
+    }
+
+    /// This process's bell as a descriptor.
+    pub(crate) fn fd(&self, number: u32) -> Option<BorrowedFd<'_>> {
+        match self {
+            Bells::Events(events) => events.get(number as usize).map(AsFd::as_fd),
+            Bells::Pipes { ours, .. } => {
+                ours.get(number as usize).and_then(OnceLock::get).map(|pipe| pipe.fifo.as_fd())
+            }
+        }
+    }
+}
+
+impl OurPipe {
+    /// `None` when the pipe cannot be had: then this process sleeps on the futex.
+    fn make(name: &str, number: u32) -> Option<OurPipe> {
+        let path = names::path(name, names::Kind::Bell(number)).ok()?;
+        // One that exists and that nobody has locked was left by a participant that died.
+        let _ = Fifo::create(&path);
+        let fifo = Fifo::open(&path).ok()?;
+        let info = os::file_info(fifo.as_fd()).ok()?;
+        // Locked like any segment, so that cleaners see that it is in use.
+        let usable = info.fifo
+            && info.user == os::user_id()
+            && os::flock_exclusive(fifo.as_fd()).ok()?
+            && os::flock_shared(fifo.as_fd()).ok()?
+            && os::same_file(fifo.as_fd(), &path).ok()?;
+        usable.then(|| OurPipe { fifo, path, pid: os::pid() })
+    }
+}
+
+impl Drop for OurPipe {
+    fn drop(&mut self) {
+        // In a forked child it is the parent's.
+        if self.pid == os::pid() && os::same_file(self.fifo.as_fd(), &self.path).unwrap_or(false) {
+            let _ = os::remove(&self.path);
+        }
+    }
+}
