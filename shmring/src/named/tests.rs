@@ -3,12 +3,12 @@ use std::{fs, os::unix::fs::symlink, thread};
 use super::*;
 use crate::{
     names::{self, Kind},
-    sync::local::{AtomicU32, Ordering},
+    sync::local::{AtomicU64, Ordering},
 };
 
 /// A path of its own for each test.
 fn path(tag: &str) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     names::path(&format!("t-{}-n{number}-{tag}", os::pid()), Kind::Array).unwrap()
 }
@@ -130,7 +130,7 @@ fn either_side_may_come_first() {
     let path = path("either");
     let error = open_or_wait(&path, Duration::from_millis(10)).unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }), "{error}");
-    let made = AtomicU32::new(0);
+    let made = AtomicU64::new(0);
     thread::scope(|scope| {
         let open_or_make = || {
             open_or_create(
