@@ -12,7 +12,7 @@ mod sealed {
 
 /// A type that an array can hold: plain data of which every bit pattern is a value.
 ///
-/// These are [`f16`], `f32`, `f64`, `i8` to `i64`, `u8` to `u64`, [`Bool`], and
+/// These are [`struct@f16`], `f32`, `f64`, `i8` to `i64`, `u8` to `u64`, [`Bool`], and
 /// [`Complex`] of `f32` and `f64`.
 pub trait Element: Pod + Send + Sync + sealed::Sealed {
     /// What numpy calls it.

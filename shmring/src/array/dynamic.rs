@@ -20,15 +20,13 @@ use super::guard::Lease;
 /// use shmring::array::{DynArray, Dtype, SharedArray1};
 /// # let name = format!("doc-dyn-array-{}", std::process::id());
 /// # let name = name.as_str();
-/// # fn main() -> shmring::Result<()> {
 /// let mut made = SharedArray1::<i16>::create(name, 3)?;
 /// made.write()?[1] = -7;
 ///
 /// let array = DynArray::open(name)?;
 /// assert_eq!((array.dtype(), array.shape()), (Dtype::I16, &[3][..]));
 /// assert_eq!(array.values()?.to_string(), "[0, -7, 0]");
-/// # Ok(())
-/// # }
+/// # Ok::<(), shmring::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct DynArray {

@@ -18,15 +18,13 @@ use crate::error::Result;
 ///
 /// ```
 /// use shmring::array::{Order, SharedArray2};
-/// # fn main() -> shmring::Result<()> {
 /// let array = SharedArray2::<f32>::options()
 ///     .fill(0.5)
 ///     .order(Order::Fortran)
 ///     .prefault(true)
 ///     .anonymous((480, 640))?;
 /// assert_eq!(array.read()?[[479, 639]], 0.5);
-/// # Ok(())
-/// # }
+/// # Ok::<(), shmring::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until an array is made with them"]

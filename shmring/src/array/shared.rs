@@ -41,15 +41,13 @@ pub type SharedArray3<T> = SharedArray<T, Ix3>;
 /// use shmring::array::SharedArray2;
 /// # let name = format!("doc-shared-array-{}", std::process::id());
 /// # let name = name.as_str();
-/// # fn main() -> shmring::Result<()> {
 /// let mut array = SharedArray2::<f64>::create(name, (100, 100))?;
 /// array.write()?.fill(1.0);
 ///
 /// // Here, or in any other process:
 /// let opened = SharedArray2::<f64>::open(name)?;
 /// assert_eq!(opened.read()?.sum(), 10_000.0);
-/// # Ok(())
-/// # }
+/// # Ok::<(), shmring::Error>(())
 /// ```
 pub struct SharedArray<T, D = IxDyn> {
     pub(super) file: ArrayFile,

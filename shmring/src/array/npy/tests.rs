@@ -61,7 +61,7 @@ fn what_is_not_a_header_is_refused() {
         "{'descr': '<f8' 'fortran_order': False, 'shape': (3,)}",
         "{'descr': '<f8', 'descr': '<f8', 'fortran_order': False, 'shape': (3,)}",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), 'more': True}",
-        "{'descr': '<f8, 'fortran_order': False, 'shape': (3,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape: (3,)}",
         "{'de\\scr': '<f8', 'fortran_order': False, 'shape': (3,)}",
     ] {
         assert!(matches!(parse(text), Err(NpyError::Syntax { .. })), "{text}");
