@@ -416,31 +416,44 @@ impl<R: Read> Records<R> {
     ///
     /// # Errors
     ///
+    /// As [`advance`](Self::advance).
+    pub fn next_record(&mut self) -> io::Result<Option<Record<'_>>> {
+        let ending = self.advance()?;
+        Ok(ending.map(|ending| Record {
+            bytes: self.splitter.record(),
+            ending,
+        }))
+    }
+
+    /// Goes on to the next record, whose bytes are then in
+    /// [`record`](Self::record). Returns how it ended, or `None` at the end of
+    /// the stream.
+    ///
+    /// # Errors
+    ///
     /// Whatever the input says, [`io::ErrorKind::Interrupted`] included; the
     /// call can be repeated.
-    pub fn next_record(&mut self) -> io::Result<Option<Record<'_>>> {
-        let ending = loop {
+    pub fn advance(&mut self) -> io::Result<Option<Ending>> {
+        loop {
             let (used, ending) = self.splitter.advance(&self.chunk[self.used..self.filled]);
             self.used += used;
-            if let Some(ending) = ending {
-                break ending;
+            if ending.is_some() {
+                return Ok(ending);
             }
             if self.ended {
-                match self.splitter.finish() {
-                    Some(ending) => break ending,
-                    None => return Ok(None),
-                }
+                return Ok(self.splitter.finish());
             }
             self.used = 0;
             self.filled = 0;
             self.filled = self.input.read(&mut self.chunk)?;
             self.read += self.filled as u64;
             self.ended = self.filled == 0;
-        };
-        Ok(Some(Record {
-            bytes: self.splitter.record(),
-            ending,
-        }))
+        }
+    }
+
+    /// Returns the bytes of the record that [`advance`](Self::advance) found.
+    pub fn record(&self) -> &[u8] {
+        self.splitter.record()
     }
 
     /// Counts the bytes read so far.
