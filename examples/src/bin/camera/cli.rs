@@ -36,7 +36,7 @@ pub(crate) struct Args {
     pub(crate) input: PathBuf,
 
     /// How many processes decode and measure; 0 does everything in this one
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = workers)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = workers, allow_negative_numbers = true)]
     pub(crate) workers: usize,
 
     /// Write the measures as CSV to FILE, or to standard output for -

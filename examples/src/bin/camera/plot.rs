@@ -105,6 +105,8 @@ fn curve(
     chart
         .configure_mesh()
         .x_desc("frame")
+        .y_labels(5)
+        .label_style(("sans-serif", 14))
         .light_line_style(WHITE)
         .bold_line_style(BLACK.mix(0.12))
         .x_label_formatter(&|frame| format!("{frame:.0}"))
