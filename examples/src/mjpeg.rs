@@ -51,11 +51,7 @@ enum State {
     /// The first, then the second byte of a segment's length.
     Length { marker: u8, high: Option<u8> },
     /// Inside a segment whose payload began at `from` of the record.
-    Segment {
-        marker: u8,
-        from: usize,
-        left: usize,
-    },
+    Segment { marker: u8, from: usize, left: usize },
     /// Entropy-coded data; whether the last byte was 0xFF.
     Scan { prefix: bool },
 }
@@ -247,10 +243,7 @@ impl Splitter {
             _ if is_frame(code) && self.framed => return Some(self.fail(Ending::Malformed)),
             0xC0..=0xC7 | 0xC9..=0xCF | SOS..=0xFE => {
                 self.framed |= is_frame(code);
-                self.state = State::Length {
-                    marker: code,
-                    high: None,
-                };
+                self.state = State::Length { marker: code, high: None };
             }
             _ => return Some(self.fail(Ending::Malformed)),
         }
@@ -270,10 +263,7 @@ impl Splitter {
     fn length(&mut self, marker: u8, high: Option<u8>, byte: u8) -> Option<Ending> {
         self.record.push(byte);
         let Some(high) = high else {
-            self.state = State::Length {
-                marker,
-                high: Some(byte),
-            };
+            self.state = State::Length { marker, high: Some(byte) };
             return None;
         };
         match usize::from(u16::from_be_bytes([high, byte])) {
@@ -297,11 +287,7 @@ impl Splitter {
         let used = left.min(input.len()).min(self.room());
         self.record.extend_from_slice(&input[..used]);
         if used < left {
-            self.state = State::Segment {
-                marker,
-                from,
-                left: left - used,
-            };
+            self.state = State::Segment { marker, from, left: left - used };
             return (used, None);
         }
         (used, self.segment_end(marker, from))
@@ -331,14 +317,10 @@ impl Splitter {
 
     fn scan(&mut self, prefix: bool, input: &[u8]) -> (usize, Option<Ending>) {
         if !prefix {
-            let run = memchr::memchr(0xFF, input)
-                .map_or(input.len(), |at| at + 1)
-                .min(self.room());
+            let run = memchr::memchr(0xFF, input).map_or(input.len(), |at| at + 1).min(self.room());
             self.marker_at = self.record.len() + run - 1;
             self.record.extend_from_slice(&input[..run]);
-            self.state = State::Scan {
-                prefix: input[run - 1] == 0xFF,
-            };
+            self.state = State::Scan { prefix: input[run - 1] == 0xFF };
             return (run, None);
         }
         self.record.push(input[0]);
@@ -419,10 +401,7 @@ impl<R: Read> Records<R> {
     /// As [`advance`](Self::advance).
     pub fn next_record(&mut self) -> io::Result<Option<Record<'_>>> {
         let ending = self.advance()?;
-        Ok(ending.map(|ending| Record {
-            bytes: self.splitter.record(),
-            ending,
-        }))
+        Ok(ending.map(|ending| Record { bytes: self.splitter.record(), ending }))
     }
 
     /// Goes on to the next record, whose bytes are then in

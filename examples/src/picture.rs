@@ -101,11 +101,7 @@ impl Decoder {
             let (opened, size) = jpeg::open(bytes, &mut self.input)?;
             (Format::Jpeg(Box::new(opened)), size)
         };
-        Ok(Opened {
-            format,
-            size,
-            colours: &mut self.colours,
-        })
+        Ok(Opened { format, size, colours: &mut self.colours })
     }
 }
 
@@ -126,11 +122,7 @@ impl Opened<'_> {
     ///
     /// If the length of `plane` is not [`Size::pixels`].
     pub fn luma_into(self, plane: &mut [u8]) -> Result<(), Broken> {
-        assert_eq!(
-            plane.len(),
-            self.size.pixels(),
-            "the plane must have the picture's size"
-        );
+        assert_eq!(plane.len(), self.size.pixels(), "the plane must have the picture's size");
         contained(|| match self.format {
             Format::Jpeg(opened) => opened.luma_into(plane, self.colours),
             Format::Png(opened) => opened.luma_into(plane, self.colours),

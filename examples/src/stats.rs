@@ -103,11 +103,7 @@ pub fn edge_picture(plane: &[u8], size: Size) -> Vec<u8> {
 /// Calls `row(y, gx² + gy² of x = 1, 2, …)` for every row but the border.
 #[inline(always)]
 fn each_gradient_row(plane: &[u8], size: Size, mut row: impl FnMut(usize, &[i32])) {
-    assert_eq!(
-        plane.len(),
-        size.pixels(),
-        "the plane must have the picture's size"
-    );
+    assert_eq!(plane.len(), size.pixels(), "the plane must have the picture's size");
     if size.width < 3 || size.height < 3 {
         return;
     }
@@ -197,10 +193,7 @@ mod tests {
         // Columns 0 0 9 9: at both inner columns gx is 4 × 9 and gy is 0.
         let plane = [0, 0, 9, 9].repeat(3);
         assert_eq!(edge_mean(&plane, size(4, 3)), 36.0);
-        assert_eq!(
-            edge_picture(&plane, size(4, 3)),
-            [0, 0, 0, 0, 0, 36, 36, 0, 0, 0, 0, 0]
-        );
+        assert_eq!(edge_picture(&plane, size(4, 3)), [0, 0, 0, 0, 0, 36, 36, 0, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -239,10 +232,7 @@ mod tests {
                 }
             }
             let mean = sum / ((width - 2) * 5) as f64;
-            assert!(
-                (edge_mean(plane, size(width, 7)) - mean).abs() < 1e-5,
-                "width {width}"
-            );
+            assert!((edge_mean(plane, size(width, 7)) - mean).abs() < 1e-5, "width {width}");
         }
     }
 
@@ -251,10 +241,7 @@ mod tests {
         for (width, height) in [(0, 0), (1, 1), (2, 9), (9, 2)] {
             let plane: Vec<u8> = (0..width * height).map(|i| (i * 37) as u8).collect();
             assert_eq!(edge_mean(&plane, size(width, height)), 0.0);
-            assert_eq!(
-                edge_picture(&plane, size(width, height)),
-                vec![0; width * height]
-            );
+            assert_eq!(edge_picture(&plane, size(width, height)), vec![0; width * height]);
         }
     }
 }

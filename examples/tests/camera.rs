@@ -1,5 +1,7 @@
 //! Runs the `camera` program as a user would.
 
+#![allow(clippy::disallowed_methods)] // starts the program under test
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -53,17 +55,13 @@ fn stderr(output: &Output) -> String {
 }
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("data")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
 }
 
 /// The first `n` frames of the bundled clip.
 fn frames(n: usize) -> Vec<Vec<u8>> {
     let mut records = Records::new(File::open(data("bunny.mjpeg")).unwrap(), MAX_RECORD);
-    (0..n)
-        .map(|_| records.next_record().unwrap().unwrap().bytes.to_vec())
-        .collect()
+    (0..n).map(|_| records.next_record().unwrap().unwrap().bytes.to_vec()).collect()
 }
 
 /// Writes a stream into a directory of its own.
@@ -76,13 +74,8 @@ fn stream(parts: &[&[u8]]) -> (TempDir, PathBuf) {
 
 /// The CSV of an input, and what went to standard error.
 fn csv_of(input: &Path, more: &[&str]) -> (String, String) {
-    let output = camera()
-        .arg("--input")
-        .arg(input)
-        .args(["--csv", "-"])
-        .args(more)
-        .output()
-        .unwrap();
+    let output =
+        camera().arg("--input").arg(input).args(["--csv", "-"]).args(more).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     (stdout(&output), stderr(&output))
 }
@@ -100,9 +93,7 @@ impl Running {
     }
 
     fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.0.id()))
-            .unwrap()
-            .count()
+        fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap().count()
     }
 
     fn exit_code(&mut self) -> Option<i32> {
@@ -139,15 +130,7 @@ fn without_arguments_it_measures_the_bundled_clip() {
     assert_eq!(stderr(&output), "", "no progress bar in a pipe");
     let summary = stdout(&output);
     assert!(summary.contains("132, of which 0 broken"), "{summary}");
-    for name in [
-        "frames/s",
-        "MB/s in",
-        "MB/s out",
-        "p50",
-        "p99",
-        "0 in use",
-        "restarts   0",
-    ] {
+    for name in ["frames/s", "MB/s in", "MB/s out", "p50", "p99", "0 in use", "restarts   0"] {
         assert!(summary.contains(name), "no {name} in\n{summary}");
     }
 }
@@ -214,26 +197,17 @@ fn a_broken_frame_is_reported_and_skipped() {
     parts[3] = &frames[3][..frames[3].len() / 2];
     let (_directory, path) = stream(&parts);
     let (csv, messages) = csv_of(&path, &[]);
-    assert!(
-        messages.contains("frame 3 is broken: cut off before its end; skipped"),
-        "{messages}"
-    );
+    assert!(messages.contains("frame 3 is broken: cut off before its end; skipped"), "{messages}");
     assert!(messages.contains("6, of which 1 broken"), "{messages}");
 
     // Motion refers to the last frame that was decoded, as if there were no other.
     let (_directory, path) = stream(&[&whole[..3], &whole[4..]].concat());
     let (expected, _) = csv_of(&path, &[]);
     let without_number = |csv: &str| -> Vec<String> {
-        csv.lines()
-            .map(|line| line.split_once(',').unwrap().1.to_owned())
-            .collect()
+        csv.lines().map(|line| line.split_once(',').unwrap().1.to_owned()).collect()
     };
     assert_eq!(without_number(&csv), without_number(&expected));
-    let numbers: Vec<_> = csv
-        .lines()
-        .skip(1)
-        .map(|l| l.split(',').next().unwrap())
-        .collect();
+    let numbers: Vec<_> = csv.lines().skip(1).map(|l| l.split(',').next().unwrap()).collect();
     assert_eq!(numbers, ["0", "1", "2", "4", "5"]);
 }
 
@@ -247,11 +221,7 @@ fn a_frame_that_lost_its_middle_is_broken() {
     let (csv, messages) = csv_of(&path, &[]);
     assert!(messages.contains("frame 2 is broken: JPEG: "), "{messages}");
     assert!(messages.contains("frame 1 is broken: JPEG: "), "{messages}");
-    let numbers: Vec<_> = csv
-        .lines()
-        .skip(1)
-        .map(|l| l.split(',').next().unwrap())
-        .collect();
+    let numbers: Vec<_> = csv.lines().skip(1).map(|l| l.split(',').next().unwrap()).collect();
     assert_eq!(numbers, ["0", "3"]);
 }
 
@@ -260,14 +230,8 @@ fn garbage_is_skipped_and_counted() {
     let frames = frames(2);
     let (_directory, path) = stream(&[b"--boundary\r\n", &frames[0], b"\r\n\r\n", &frames[1]]);
     let (csv, messages) = csv_of(&path, &[]);
-    assert_eq!(
-        csv.lines().collect::<Vec<_>>(),
-        GOLDEN.lines().take(3).collect::<Vec<_>>()
-    );
-    assert!(
-        messages.contains("16 bytes between the frames"),
-        "{messages}"
-    );
+    assert_eq!(csv.lines().collect::<Vec<_>>(), GOLDEN.lines().take(3).collect::<Vec<_>>());
+    assert!(messages.contains("16 bytes between the frames"), "{messages}");
 }
 
 #[test]
@@ -292,10 +256,7 @@ fn other_files_of_a_directory_are_ignored_and_broken_ones_counted() {
              1,640,427,60.9759,28.5007,0.0000\n3,550,660,67.9607,8.4606,0.0000\n"
         )
     );
-    assert!(
-        messages.contains("frame 2 is broken: neither a JPEG nor a PNG"),
-        "{messages}"
-    );
+    assert!(messages.contains("frame 2 is broken: neither a JPEG nor a PNG"), "{messages}");
     assert!(messages.contains("frame 4 is broken"), "{messages}");
     assert!(messages.contains("5, of which 2 broken"), "{messages}");
 }
@@ -305,17 +266,10 @@ fn loops_go_on_counting() {
     let frames = frames(2);
     let (_directory, path) = stream(&[&frames.concat()]);
     let (csv, _) = csv_of(&path, &["--loop", "3"]);
-    let rows: Vec<Vec<&str>> = csv
-        .lines()
-        .skip(1)
-        .map(|l| l.split(',').collect())
-        .collect();
+    let rows: Vec<Vec<&str>> = csv.lines().skip(1).map(|l| l.split(',').collect()).collect();
     let column = |i: usize| rows.iter().map(|row| row[i]).collect::<Vec<_>>();
     assert_eq!(column(0), ["0", "1", "2", "3", "4", "5"]);
-    assert_eq!(
-        column(5),
-        ["0.0000", "0.8516", "0.8516", "0.8516", "0.8516", "0.8516"]
-    );
+    assert_eq!(column(5), ["0.0000", "0.8516", "0.8516", "0.8516", "0.8516", "0.8516"]);
 
     let (csv, _) = csv_of(&data("images"), &["--loop", "2"]);
     assert_eq!(csv.lines().count(), 17);
@@ -341,16 +295,10 @@ fn csv_plot_and_edges_are_written() {
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("12, of which 0 broken"));
-    assert_eq!(
-        fs::read_to_string(at("out.csv")).unwrap(),
-        csv_of(&path, &[]).0
-    );
+    assert_eq!(fs::read_to_string(at("out.csv")).unwrap(), csv_of(&path, &[]).0);
 
     let svg = fs::read_to_string(at("out.svg")).unwrap();
-    assert!(
-        svg.starts_with("<svg") && svg.matches("<polyline").count() > 2,
-        "{svg}"
-    );
+    assert!(svg.starts_with("<svg") && svg.matches("<polyline").count() > 2, "{svg}");
 
     let mut names: Vec<_> = fs::read_dir(at("made/here"))
         .unwrap()
@@ -374,14 +322,7 @@ fn csv_plot_and_edges_are_written() {
 #[test]
 fn mistakes_are_explained() {
     let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| {
-        directory
-            .path()
-            .join(name)
-            .into_os_string()
-            .into_string()
-            .unwrap()
-    };
+    let at = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
     fs::write(at("empty"), "").unwrap();
     fs::write(at("text"), "no picture at all").unwrap();
     fs::create_dir(at("nothing")).unwrap();
@@ -390,47 +331,19 @@ fn mistakes_are_explained() {
 
     for (args, code, message) in [
         (vec!["--input", &at("empty")], 1, "is empty"),
-        (
-            vec!["--input", &at("empty"), "--loop", "1000000"],
-            1,
-            "is empty",
-        ),
+        (vec!["--input", &at("empty"), "--loop", "1000000"], 1, "is empty"),
         (vec!["--input", "-"], 1, "standard input is empty"),
-        (
-            vec!["--input", &at("text")],
-            1,
-            "no JPEG image in the 17 bytes of",
-        ),
-        (
-            vec!["--input", &at("missing")],
-            1,
-            "No such file or directory",
-        ),
-        (
-            vec!["--input", &at("nothing")],
-            1,
-            "no picture (.jpg, .jpeg or .png) in directory",
-        ),
-        (
-            vec!["--input", &at("broken.mjpeg")],
-            1,
-            "none of the 1 frames",
-        ),
+        (vec!["--input", &at("text")], 1, "no JPEG image in the 17 bytes of"),
+        (vec!["--input", &at("missing")], 1, "No such file or directory"),
+        (vec!["--input", &at("nothing")], 1, "no picture (.jpg, .jpeg or .png) in directory"),
+        (vec!["--input", &at("broken.mjpeg")], 1, "none of the 1 frames"),
         (vec!["--csv", &at("missing/out.csv")], 1, "cannot create"),
         (vec!["--edges", &at("text")], 1, "cannot create directory"),
         (vec!["--workers", "1000000"], 2, "at most 64"),
-        (
-            vec!["--workers", "99999999999999999999999"],
-            2,
-            "not a number of processes",
-        ),
+        (vec!["--workers", "99999999999999999999999"], 2, "not a number of processes"),
         (vec!["--workers", "-1"], 2, "not a number of processes"),
         (vec!["--loop", "0"], 2, "--loop"),
-        (
-            vec!["--input", "-", "--loop", "2"],
-            2,
-            "can be read only once",
-        ),
+        (vec!["--input", "-", "--loop", "2"], 2, "can be read only once"),
         (vec!["--inptu", "x"], 2, "--input"),
     ] {
         let output = run(&args);
@@ -445,15 +358,7 @@ fn mistakes_are_explained() {
 fn help_says_what_the_columns_are() {
     let output = run(["--help"]);
     assert!(output.status.success());
-    for word in [
-        "--input",
-        "--workers",
-        "--csv",
-        "--plot",
-        "--edges",
-        "--loop",
-        "mean_luma",
-    ] {
+    for word in ["--input", "--workers", "--csv", "--plot", "--edges", "--loop", "mean_luma"] {
         assert!(stdout(&output).contains(word), "{word}");
     }
 }
@@ -472,13 +377,7 @@ fn a_reader_that_has_had_enough_is_no_error() {
     drop(lines);
     assert_eq!(camera.exit_code(), Some(0));
     let mut messages = String::new();
-    camera
-        .0
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut messages)
-        .unwrap();
+    camera.0.stderr.take().unwrap().read_to_string(&mut messages).unwrap();
     assert_eq!(messages, "");
 }
 
@@ -486,10 +385,7 @@ fn a_reader_that_has_had_enough_is_no_error() {
 fn an_interrupt_ends_it_in_order() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let directory = tempfile::tempdir().unwrap();
-        let (csv, plot) = (
-            directory.path().join("out.csv"),
-            directory.path().join("out.svg"),
-        );
+        let (csv, plot) = (directory.path().join("out.csv"), directory.path().join("out.svg"));
         let mut camera = Running::start(
             camera()
                 .args(["--loop", "100000", "--csv"])
@@ -506,25 +402,13 @@ fn an_interrupt_ends_it_in_order() {
         camera.signal(signal);
         assert_eq!(camera.exit_code(), Some(code));
         let mut summary = String::new();
-        camera
-            .0
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut summary)
-            .unwrap();
+        camera.0.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
         assert!(summary.starts_with("interrupted"), "{summary}");
         let text = fs::read_to_string(&csv).unwrap();
         assert!(text.ends_with('\n'));
-        assert!(
-            text.lines().all(|line| line.split(',').count() == 6),
-            "{text}"
-        );
+        assert!(text.lines().all(|line| line.split(',').count() == 6), "{text}");
         let lines = text.lines().count() - 1;
-        assert!(
-            summary.contains(&format!("{lines}, of which 0 broken")),
-            "{summary}"
-        );
+        assert!(summary.contains(&format!("{lines}, of which 0 broken")), "{summary}");
         assert!(fs::read_to_string(&plot).unwrap().starts_with("<svg"));
     }
 }
@@ -551,12 +435,6 @@ fn an_interrupt_is_seen_while_the_input_is_silent() {
     camera.signal(Signal::SIGINT);
     assert_eq!(camera.exit_code(), Some(130));
     let expected: Vec<_> = GOLDEN.lines().take(3).collect();
-    assert_eq!(
-        fs::read_to_string(&csv)
-            .unwrap()
-            .lines()
-            .collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(fs::read_to_string(&csv).unwrap().lines().collect::<Vec<_>>(), expected);
     drop(stdin);
 }

@@ -39,10 +39,7 @@ fn split_in(chunks: &[&[u8]], limit: usize) -> (Vec<Owned>, u64) {
                 None => break,
             }
         }
-        assert!(
-            rest.is_empty(),
-            "advance uses all input unless a record ends"
-        );
+        assert!(rest.is_empty(), "advance uses all input unless a record ends");
     }
     while let Some(ending) = splitter.finish() {
         records.push((splitter.record().to_vec(), ending));
@@ -61,10 +58,7 @@ fn complete(image: &[u8]) -> Owned {
 #[test]
 fn smoke() {
     let (a, b) = (image(b"", b"abc"), image(b"x", &[0xFF, 7, 0xFF]));
-    assert_eq!(
-        split(&[&a[..], &b].concat()),
-        (vec![complete(&a), complete(&b)], 0)
-    );
+    assert_eq!(split(&[&a[..], &b].concat()), (vec![complete(&a), complete(&b)], 0));
     assert_eq!(split(b""), (vec![], 0));
 }
 
@@ -72,10 +66,7 @@ fn smoke() {
 fn a_thumbnail_does_not_split() {
     let thumbnail = image(b"", b"small");
     let a = image(&thumbnail, b"large");
-    assert_eq!(
-        split(&[&a[..], &a].concat()),
-        (vec![complete(&a), complete(&a)], 0)
-    );
+    assert_eq!(split(&[&a[..], &a].concat()), (vec![complete(&a), complete(&a)], 0));
 }
 
 #[test]
@@ -87,10 +78,7 @@ fn restart_markers_fill_bytes_and_scans_belong_to_the_image() {
     a.extend([0xFF, 0xFF]);
     push(&mut a, SOS, &[1, 1, 0, 0, 63, 0]);
     a.extend([9, 0xFF, 0xFF, EOI]);
-    assert_eq!(
-        split(&[&a[..], &a].concat()),
-        (vec![complete(&a), complete(&a)], 0)
-    );
+    assert_eq!(split(&[&a[..], &a].concat()), (vec![complete(&a), complete(&a)], 0));
 }
 
 #[test]
@@ -153,10 +141,7 @@ fn a_record_over_the_limit_is_given_up() {
     let (long, short) = (image(b"", &[1; 500]), image(b"", &[1; 50]));
     let stream = [&long[..], &short].concat();
     let (records, _) = split_in(&[&stream], 200);
-    assert_eq!(
-        records,
-        [(long[..201].to_vec(), Ending::TooLong), complete(&short)]
-    );
+    assert_eq!(records, [(long[..201].to_vec(), Ending::TooLong), complete(&short)]);
     let (records, _) = split_in(&[&long], long.len());
     assert_eq!(records, [complete(&long)]);
 }
@@ -173,10 +158,7 @@ fn records_reads_any_input() {
     assert_eq!(lengths.iter().sum::<usize>(), stream.len());
     assert_eq!(lengths.len(), 2);
     assert_eq!(records.bytes_read(), stream.len() as u64);
-    assert!(
-        records.next_record().unwrap().is_none(),
-        "the end stays the end"
-    );
+    assert!(records.next_record().unwrap().is_none(), "the end stays the end");
 }
 
 #[test]
@@ -199,13 +181,7 @@ fn an_interrupted_read_can_be_repeated() {
     loop {
         match records.next_record() {
             Ok(Some(record)) => {
-                assert_eq!(
-                    record,
-                    Record {
-                        bytes: &a,
-                        ending: Ending::Complete
-                    }
-                );
+                assert_eq!(record, Record { bytes: &a, ending: Ending::Complete });
                 found += 1;
             }
             Ok(None) => break,

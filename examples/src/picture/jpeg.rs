@@ -15,9 +15,7 @@ pub(super) struct Opened<'a> {
 
 impl std::fmt::Debug for Opened<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opened")
-            .field("output", &self.output)
-            .finish_non_exhaustive()
+        f.debug_struct("Opened").field("output", &self.output).finish_non_exhaustive()
     }
 }
 

@@ -109,9 +109,8 @@ impl Layout {
                 push_segment(out, code, segment);
                 continue;
             }
-            let frame = frame
-                .as_ref()
-                .ok_or_else(|| Broken::new("picture data without a header"))?;
+            let frame =
+                frame.as_ref().ok_or_else(|| Broken::new("picture data without a header"))?;
             scans += 1;
             if scans == 1 && !tables && frame.baseline {
                 // Most cameras leave out the tables that all of them use.
@@ -206,15 +205,12 @@ impl Frame {
             ([y, cb, cr], _) => {
                 let single = |c: &Component| c.horizontal == 1 && c.vertical == 1;
                 let plain = matches!((y.horizontal, y.vertical), (1, 1) | (2, 1) | (2, 2));
-                Ok(Colours::YCbCr {
-                    plain: plain && single(cb) && single(cr),
-                })
+                Ok(Colours::YCbCr { plain: plain && single(cb) && single(cr) })
             }
             ([_, _, _, _], _) => Ok(Colours::Other),
-            (components, _) => Err(Broken::new(format!(
-                "{} components, not 1, 3 or 4",
-                components.len()
-            ))),
+            (components, _) => {
+                Err(Broken::new(format!("{} components, not 1, 3 or 4", components.len())))
+            }
         }
     }
 }
@@ -242,9 +238,9 @@ impl<'a> Walker<'a> {
             code = self.byte()?;
         }
         match code {
-            0 | 0x01..=0xBF | 0xD0..=SOI => Err(Broken::new(format!(
-                "marker 0xFF{code:02X} where it does not belong"
-            ))),
+            0 | 0x01..=0xBF | 0xD0..=SOI => {
+                Err(Broken::new(format!("marker 0xFF{code:02X} where it does not belong")))
+            }
             code => Ok(code),
         }
     }
@@ -252,13 +248,8 @@ impl<'a> Walker<'a> {
     /// Reads the payload of the segment whose marker was read.
     fn segment(&mut self) -> Result<&'a [u8], Broken> {
         let length = usize::from(u16::from_be_bytes([self.byte()?, self.byte()?]));
-        let length = length
-            .checked_sub(2)
-            .ok_or_else(|| Broken::new("a segment of no length"))?;
-        let segment = self
-            .bytes
-            .get(self.at..self.at + length)
-            .ok_or_else(cut_off)?;
+        let length = length.checked_sub(2).ok_or_else(|| Broken::new("a segment of no length"))?;
+        let segment = self.bytes.get(self.at..self.at + length).ok_or_else(cut_off)?;
         self.at += length;
         Ok(segment)
     }
@@ -324,17 +315,9 @@ fn standard_tables() -> Vec<u8> {
     const DC: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
     let tables: [(u8, [u8; 16], &[u8]); 4] = [
         (0x00, [0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0], &DC),
-        (
-            0x10,
-            [0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7D],
-            &LUMA_AC_VALUES,
-        ),
+        (0x10, [0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 0x7D], &LUMA_AC_VALUES),
         (0x01, [0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0], &DC),
-        (
-            0x11,
-            [0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 0x77],
-            &CHROMA_AC_VALUES,
-        ),
+        (0x11, [0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 0x77], &CHROMA_AC_VALUES),
     ];
     let mut payload = Vec::with_capacity(416);
     for (place, lengths, values) in tables {

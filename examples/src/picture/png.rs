@@ -18,9 +18,7 @@ impl std::fmt::Debug for Opened<'_> {
 
 pub(super) fn open(bytes: &[u8]) -> Result<(Opened<'_>, Size), Broken> {
     // Four samples of two bytes are the most that a pixel takes.
-    let limits = Limits {
-        bytes: 8 * MAX_PIXELS,
-    };
+    let limits = Limits { bytes: 8 * MAX_PIXELS };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
     // Palettes become colours and fewer bits become eight; sixteen stay.
     decoder.set_transformations(Transformations::EXPAND);
@@ -54,9 +52,7 @@ impl Opened<'_> {
             (ColorType::Rgb, BitDepth::Sixteen) => weigh::rgb16::<6>(pixels, plane),
             (ColorType::Rgba, BitDepth::Sixteen) => weigh::rgb16::<8>(pixels, plane),
             (colour, depth) => {
-                return Err(Broken::new(format!(
-                    "PNG as {colour:?} with {depth:?} bits"
-                )));
+                return Err(Broken::new(format!("PNG as {colour:?} with {depth:?} bits")));
             }
         }
         Ok(())

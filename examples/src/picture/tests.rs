@@ -22,9 +22,7 @@ fn luma_with(decoder: &mut Decoder, bytes: &[u8]) -> Result<(Size, Vec<u8>), Bro
 }
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("data")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
 }
 
 fn clip() -> Vec<Vec<u8>> {
@@ -69,28 +67,19 @@ fn encoded(
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, 95);
     set(&mut encoder);
-    encoder
-        .encode(&pixels, width as u16, height as u16, colour)
-        .unwrap();
+    encoder.encode(&pixels, width as u16, height as u16, colour).unwrap();
     bytes
 }
 
 /// The largest difference of two planes.
 fn distance(a: &[u8], b: &[u8]) -> u8 {
     assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| a.abs_diff(*b))
-        .max()
-        .unwrap_or(0)
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
 }
 
 fn segment(jpeg: &[u8], code: u8) -> (usize, usize) {
     let at = jpeg.windows(2).position(|w| w == [0xFF, code]).unwrap();
-    (
-        at,
-        at + 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]])),
-    )
+    (at, at + 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]])))
 }
 
 #[test]
@@ -99,26 +88,15 @@ fn every_sampling_is_exact() {
     let check = |samplings: &[mosaic::Sampling]| {
         for (width, height) in [(64, 48), (37, 29), (16, 16), (8, 8), (5, 3), (130, 17)] {
             let bytes = mosaic::encode((width, height), samplings, value);
-            let expected: Vec<u8> = (0..width * height)
-                .map(|i| value(i % width / 8, i / width / 8))
-                .collect();
+            let expected: Vec<u8> =
+                (0..width * height).map(|i| value(i % width / 8, i / width / 8)).collect();
             let (size, plane) = luma(&bytes)
                 .unwrap_or_else(|broken| panic!("{samplings:?} {width}×{height}: {broken}"));
             assert_eq!(size, Size { width, height });
             assert!(plane == expected, "{samplings:?} {width}×{height}");
         }
     };
-    for luma in [
-        (1, 1),
-        (2, 1),
-        (1, 2),
-        (2, 2),
-        (4, 1),
-        (1, 4),
-        (4, 2),
-        (2, 4),
-        (4, 4),
-    ] {
+    for luma in [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (1, 4), (4, 2), (2, 4), (4, 4)] {
         check(&[luma]);
         check(&[luma, (1, 1), (1, 1)]);
     }
@@ -132,11 +110,7 @@ fn every_sampling_is_exact() {
 fn a_real_picture_in_every_coding() {
     let expected = rec_601(&pattern(75, 50));
     for colour in [Colour::Luma, Colour::Rgb] {
-        for sampling in [
-            SamplingFactor::F_1_1,
-            SamplingFactor::F_2_1,
-            SamplingFactor::F_2_2,
-        ] {
+        for sampling in [SamplingFactor::F_1_1, SamplingFactor::F_2_1, SamplingFactor::F_2_2] {
             for (progressive, optimised, restart) in [
                 (false, false, 0),
                 (false, true, 0),
@@ -172,9 +146,7 @@ fn a_real_picture_in_every_coding() {
 
 #[test]
 fn missing_huffman_tables_are_the_usual_ones() {
-    let bytes = encoded(40, 30, Colour::Rgb, |e| {
-        e.set_sampling_factor(SamplingFactor::F_2_1)
-    });
+    let bytes = encoded(40, 30, Colour::Rgb, |e| e.set_sampling_factor(SamplingFactor::F_2_1));
     let mut bare = bytes.clone();
     while bare.windows(2).any(|w| w == [0xFF, 0xC4]) {
         let (from, to) = segment(&bare, 0xC4);
@@ -188,15 +160,9 @@ fn missing_huffman_tables_are_the_usual_ones() {
 fn a_jpeg_that_is_cut_off_is_always_broken() {
     let frame = clip().swap_remove(60);
     let mut decoder = Decoder::new();
-    let cuts = (0..700)
-        .chain((700..frame.len()).step_by(997))
-        .chain(frame.len() - 40..frame.len());
+    let cuts = (0..700).chain((700..frame.len()).step_by(997)).chain(frame.len() - 40..frame.len());
     for cut in cuts {
-        assert!(
-            luma_with(&mut decoder, &frame[..cut]).is_err(),
-            "cut at {cut} of {}",
-            frame.len()
-        );
+        assert!(luma_with(&mut decoder, &frame[..cut]).is_err(), "cut at {cut} of {}", frame.len());
     }
     assert!(luma_with(&mut decoder, &frame).is_ok());
 }
@@ -212,10 +178,7 @@ fn a_jpeg_whose_data_end_early_is_broken_though_its_end_marker_is_there() {
             cut.pop();
         }
         cut.extend([0xFF, 0xD9]);
-        assert!(
-            luma_with(&mut decoder, &cut).is_err(),
-            "{missing} bytes missing"
-        );
+        assert!(luma_with(&mut decoder, &cut).is_err(), "{missing} bytes missing");
     }
 }
 
@@ -245,9 +208,8 @@ fn a_lost_restart_interval_is_broken() {
 #[test]
 fn a_jpeg_in_rgb_is_weighed() {
     // The samples are said to be red, green and blue by the ids of the components.
-    let mut bytes = encoded(32, 24, Colour::Ycbcr, |e| {
-        e.set_sampling_factor(SamplingFactor::F_1_1)
-    });
+    let mut bytes =
+        encoded(32, 24, Colour::Ycbcr, |e| e.set_sampling_factor(SamplingFactor::F_1_1));
     let (frame, _) = segment(&bytes, 0xC0);
     let (scan, _) = segment(&bytes, 0xDA);
     for (i, id) in b"RGB".iter().enumerate() {
@@ -277,10 +239,7 @@ fn pictures_that_nobody_can_decode_say_why() {
 #[test]
 fn what_follows_the_end_marker_is_ignored() {
     let bytes = encoded(16, 16, Colour::Rgb, |_| ());
-    assert_eq!(
-        luma(&[&bytes[..], b"trailing", &bytes].concat()),
-        luma(&bytes)
-    );
+    assert_eq!(luma(&[&bytes[..], b"trailing", &bytes].concat()), luma(&bytes));
 }
 
 /// Encodes samples as PNG.
@@ -292,11 +251,7 @@ fn png_of(colour: ::png::ColorType, depth: ::png::BitDepth, data: &[u8]) -> Vec<
     if colour == ::png::ColorType::Indexed {
         encoder.set_palette(vec![255, 0, 0, 0, 255, 0, 0, 0, 255]);
     }
-    encoder
-        .write_header()
-        .unwrap()
-        .write_image_data(data)
-        .unwrap();
+    encoder.write_header().unwrap().write_image_data(data).unwrap();
     bytes
 }
 
@@ -310,38 +265,17 @@ fn png_of_every_kind() {
         (Grayscale, Four, &[0x1F], [17, 255]),
         (Grayscale, Sixteen, &[0, 129, 0xFF, 0xFF], [1, 255]),
         (GrayscaleAlpha, Eight, &[3, 0, 200, 255], [3, 200]),
-        (
-            GrayscaleAlpha,
-            Sixteen,
-            &[3, 0, 9, 9, 200, 0, 9, 9],
-            [3, 199],
-        ),
+        (GrayscaleAlpha, Sixteen, &[3, 0, 9, 9, 200, 0, 9, 9], [3, 199]),
         (Rgb, Eight, &[255, 0, 0, 0, 255, 0], [76, 150]),
-        (
-            Rgb,
-            Sixteen,
-            &[255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255],
-            [76, 29],
-        ),
+        (Rgb, Sixteen, &[255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255], [76, 29]),
         (Rgba, Eight, &[255, 0, 0, 0, 0, 0, 255, 9], [76, 29]),
-        (
-            Rgba,
-            Sixteen,
-            &[255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 9, 9],
-            [76, 29],
-        ),
+        (Rgba, Sixteen, &[255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 9, 9], [76, 29]),
         (Indexed, Eight, &[1, 2], [150, 29]),
         (Indexed, One, &[0b0100_0000], [76, 150]),
     ] {
         let bytes = png_of(colour, depth, data);
         let (size, plane) = luma(&bytes).unwrap_or_else(|e| panic!("{colour:?} {depth:?}: {e}"));
-        assert_eq!(
-            size,
-            Size {
-                width: 2,
-                height: 1
-            }
-        );
+        assert_eq!(size, Size { width: 2, height: 1 });
         assert_eq!(plane, expected, "{colour:?} {depth:?}");
     }
 }
@@ -350,15 +284,10 @@ fn png_of_every_kind() {
 fn a_png_that_is_cut_off_is_always_broken() {
     let bytes = fs::read(data("images/cell.png")).unwrap();
     let mut decoder = Decoder::new();
-    let cuts = (0..100)
-        .chain((100..bytes.len()).step_by(1999))
-        .chain(bytes.len() - 20..bytes.len());
+    let cuts =
+        (0..100).chain((100..bytes.len()).step_by(1999)).chain(bytes.len() - 20..bytes.len());
     for cut in cuts {
-        assert!(
-            luma_with(&mut decoder, &bytes[..cut]).is_err(),
-            "cut at {cut} of {}",
-            bytes.len()
-        );
+        assert!(luma_with(&mut decoder, &bytes[..cut]).is_err(), "cut at {cut} of {}", bytes.len());
     }
     assert!(luma_with(&mut decoder, &bytes).is_ok());
 }
@@ -389,13 +318,7 @@ fn the_whole_clip_decodes() {
     assert_eq!(frames.len(), 132);
     for (number, frame) in frames.iter().enumerate() {
         let (size, _) = luma_with(&mut decoder, frame).unwrap_or_else(|e| panic!("{number}: {e}"));
-        assert_eq!(
-            size,
-            Size {
-                width: 1280,
-                height: 720
-            }
-        );
+        assert_eq!(size, Size { width: 1280, height: 720 });
     }
 }
 

@@ -68,14 +68,10 @@ fn bundled_clip() -> PathBuf {
 }
 
 fn workers(text: &str) -> Result<usize, String> {
-    let number: usize = text
-        .parse()
-        .map_err(|_| "not a number of processes".to_owned())?;
+    let number: usize = text.parse().map_err(|_| "not a number of processes".to_owned())?;
     if number > MOST_WORKERS {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        return Err(format!(
-            "at most {MOST_WORKERS} are possible; this machine has {cores} cores"
-        ));
+        return Err(format!("at most {MOST_WORKERS} are possible; this machine has {cores} cores"));
     }
     Ok(number)
 }

@@ -68,10 +68,7 @@ impl<P: AsRef<[u8]>> Collector<P> {
         };
         if let Some(directory) = &args.edges {
             fs::create_dir_all(directory).map_err(|error| {
-                Failure::io(
-                    format_args!("create directory {}", directory.display()),
-                    &error,
-                )
+                Failure::io(format_args!("create directory {}", directory.display()), &error)
             })?;
         }
         if let Some(csv) = &mut csv {
@@ -85,13 +82,7 @@ impl<P: AsRef<[u8]>> Collector<P> {
             plot,
             edges: args.edges.clone(),
             progress: Progress::new(total),
-            counts: Counts {
-                frames: 0,
-                broken: 0,
-                bytes_in: 0,
-                bytes_out: 0,
-                latency,
-            },
+            counts: Counts { frames: 0, broken: 0, bytes_in: 0, bytes_out: 0, latency },
             before: None,
             line: String::new(),
         })
@@ -107,11 +98,7 @@ impl<P: AsRef<[u8]>> Collector<P> {
     }
 
     fn measured(&mut self, number: u64, measures: Measures, plane: &[u8]) -> Result<(), Failure> {
-        let Measures {
-            size,
-            mean_luma,
-            edge_mean,
-        } = measures;
+        let Measures { size, mean_luma, edge_mean } = measures;
         let motion = match &self.before {
             Some((before, other)) if *before == size => stats::motion(other.as_ref(), plane),
             _ => 0.0,
@@ -131,16 +118,9 @@ impl<P: AsRef<[u8]>> Collector<P> {
         if let Some((plot, _)) = &mut self.plot {
             plot.add(number, motion, edge_mean);
         }
-        if let Some(directory) = self
-            .edges
-            .as_ref()
-            .filter(|_| number.is_multiple_of(EDGES_EVERY))
+        if let Some(directory) = self.edges.as_ref().filter(|_| number.is_multiple_of(EDGES_EVERY))
         {
-            save_edges(
-                &directory.join(format!("edges-{number:06}.png")),
-                plane,
-                size,
-            )?;
+            save_edges(&directory.join(format!("edges-{number:06}.png")), plane, size)?;
         }
         Ok(())
     }
@@ -150,21 +130,16 @@ impl<P: AsRef<[u8]>> Sink<P> for Collector<P> {
     fn put(&mut self, done: Done<P>) -> Result<Option<P>, Failure> {
         self.counts.frames += 1;
         self.counts.bytes_in += done.bytes as u64;
-        self.counts
-            .latency
-            .saturating_record(done.split.elapsed().as_micros() as u64);
+        self.counts.latency.saturating_record(done.split.elapsed().as_micros() as u64);
         let spare = match done.outcome {
             Ok((measures, plane)) => {
                 self.measured(done.number, measures, plane.as_ref())?;
-                self.before
-                    .replace((measures.size, plane))
-                    .map(|(_, plane)| plane)
+                self.before.replace((measures.size, plane)).map(|(_, plane)| plane)
             }
             Err(broken) => {
                 self.counts.broken += 1;
                 let number = done.number;
-                self.progress
-                    .error(format_args!("frame {number} is broken: {broken}; skipped"));
+                self.progress.error(format_args!("frame {number} is broken: {broken}; skipped"));
                 None
             }
         };
@@ -184,8 +159,6 @@ fn save_edges(path: &Path, plane: &[u8], size: Size) -> Result<(), Failure> {
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header().map_err(cannot)?;
-    writer
-        .write_image_data(&stats::edge_picture(plane, size))
-        .map_err(cannot)?;
+    writer.write_image_data(&stats::edge_picture(plane, size)).map_err(cannot)?;
     writer.finish().map_err(cannot)
 }

@@ -56,9 +56,7 @@ where
 {
     match workers {
         0 => in_this_process(source, sink, stop),
-        n => Err(Failure::Usage(format!(
-            "--workers {n}: only 0 is possible in this build"
-        ))),
+        n => Err(Failure::Usage(format!("--workers {n}: only 0 is possible in this build"))),
     }
 }
 
@@ -80,19 +78,10 @@ fn in_this_process(
                 plane
             })
         });
-        let done = Done {
-            number: frame.number,
-            split: frame.split,
-            bytes: frame.bytes,
-            outcome,
-        };
+        let done = Done { number: frame.number, split: frame.split, bytes: frame.bytes, outcome };
         spare = sink.put(done)?;
     }
-    Ok(Work {
-        frames_per_worker: Vec::new(),
-        blocks_in_use: 0,
-        restarts: 0,
-    })
+    Ok(Work { frames_per_worker: Vec::new(), blocks_in_use: 0, restarts: 0 })
 }
 
 /// Decodes one picture into the plane that `place` makes for it, and measures it.
@@ -108,12 +97,5 @@ pub(crate) fn measure<P: AsMut<[u8]>>(
     opened.luma_into(plane)?;
     let mean_luma = stats::mean_luma(plane);
     let edge_mean = stats::edge_mean(plane, size);
-    Ok((
-        Measures {
-            size,
-            mean_luma,
-            edge_mean,
-        },
-        place,
-    ))
+    Ok((Measures { size, mean_luma, edge_mean }, place))
 }

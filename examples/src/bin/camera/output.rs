@@ -26,18 +26,12 @@ impl Output {
         let name = path.display().to_string();
         let file = File::create(path)
             .map_err(|error| Failure::io(format_args!("create {name}"), &error))?;
-        Ok(Self {
-            name,
-            to: To::File(file),
-        })
+        Ok(Self { name, to: To::File(file) })
     }
 
     /// Returns standard output.
     pub(crate) fn stdout() -> Self {
-        Self {
-            name: "standard output".into(),
-            to: To::Stdout,
-        }
+        Self { name: "standard output".into(), to: To::Stdout }
     }
 
     /// Writes all of `text` at once.
@@ -46,9 +40,7 @@ impl Output {
             To::File(file) => file.write_all(text.as_bytes()),
             To::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout
-                    .write_all(text.as_bytes())
-                    .and_then(|()| stdout.flush())
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
             }
         };
         written.map_err(|error| match (&self.to, error.kind()) {

@@ -31,11 +31,7 @@ struct Point {
 impl Plot {
     /// Adds one frame.
     pub(crate) fn add(&mut self, frame: u64, motion: f64, edges: f64) {
-        self.points.push(Point {
-            frame,
-            motion: motion as f32,
-            edges: edges as f32,
-        });
+        self.points.push(Point { frame, motion: motion as f32, edges: edges as f32 });
     }
 
     /// Draws the curves, one above the other.
@@ -54,14 +50,8 @@ impl Plot {
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         let (above, below) = root.split_vertically(SIZE.1 / 2);
-        let motion: Vec<_> = points
-            .iter()
-            .map(|p| (p.frame as f64, f64::from(p.motion)))
-            .collect();
-        let edges: Vec<_> = points
-            .iter()
-            .map(|p| (p.frame as f64, f64::from(p.edges)))
-            .collect();
+        let motion: Vec<_> = points.iter().map(|p| (p.frame as f64, f64::from(p.motion))).collect();
+        let edges: Vec<_> = points.iter().map(|p| (p.frame as f64, f64::from(p.edges))).collect();
         let title = "Motion: mean absolute difference of luma to the frame before";
         curve(&above, title, frames.clone(), &motion, MOTION)?;
         curve(&below, "Edges: mean Sobel gradient", frames, &edges, EDGES)?;
@@ -130,16 +120,9 @@ mod tests {
                 plot.add(frame, 3.0, 40.0);
             }
             let svg = plot.to_svg().unwrap();
-            assert!(
-                svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
-                "{frames}"
-            );
+            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{frames}");
             assert!(!svg.contains("NaN"), "{frames}");
-            assert!(
-                svg.len() < 500_000,
-                "{frames} frames make {} bytes",
-                svg.len()
-            );
+            assert!(svg.len() < 500_000, "{frames} frames make {} bytes", svg.len());
         }
     }
 

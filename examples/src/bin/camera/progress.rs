@@ -24,16 +24,12 @@ enum Unit {
 impl Progress {
     pub(crate) fn new(total: Option<Amount>) -> Self {
         let (unit, total, template) = match total {
-            Some(Amount::Bytes(n)) => (
-                Unit::Bytes,
-                Some(n),
-                "{wide_bar} {percent:>3} %  {msg}  {eta} left",
-            ),
-            Some(Amount::Pictures(n)) => (
-                Unit::Pictures,
-                Some(n),
-                "{wide_bar} {percent:>3} %  {msg}  {eta} left",
-            ),
+            Some(Amount::Bytes(n)) => {
+                (Unit::Bytes, Some(n), "{wide_bar} {percent:>3} %  {msg}  {eta} left")
+            }
+            Some(Amount::Pictures(n)) => {
+                (Unit::Pictures, Some(n), "{wide_bar} {percent:>3} %  {msg}  {eta} left")
+            }
             None => (Unit::Bytes, None, "{spinner} {msg}, {bytes} in {elapsed}"),
         };
         // A standard error that is no terminal gets nothing.
@@ -41,11 +37,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self {
-            bar,
-            unit,
-            frames: 0,
-        }
+        Self { bar, unit, frames: 0 }
     }
 
     /// Counts one more frame of that many bytes.

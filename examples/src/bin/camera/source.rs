@@ -54,16 +54,8 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Input {
-    Stream {
-        file: File,
-        stop: Stop,
-        records: Records<Patient>,
-    },
-    Pictures {
-        files: Vec<PathBuf>,
-        at: usize,
-        bytes: Vec<u8>,
-    },
+    Stream { file: File, stop: Stop, records: Records<Patient> },
+    Pictures { files: Vec<PathBuf>, at: usize, bytes: Vec<u8> },
 }
 
 impl Source {
@@ -104,17 +96,11 @@ impl Source {
                  save it to a file, or leave out --loop"
             )));
         }
-        let total = metadata
-            .is_file()
-            .then(|| metadata.len() * u64::from(passes));
+        let total = metadata.is_file().then(|| metadata.len() * u64::from(passes));
         let records = Patient::records(&file, stop).map_err(|error| cannot(&error))?;
         Ok(Self {
             name,
-            input: Input::Stream {
-                file,
-                stop: stop.clone(),
-                records,
-            },
+            input: Input::Stream { file, stop: stop.clone(), records },
             passes_left: passes - 1,
             total: total.map(Amount::Bytes),
             next: 0,
@@ -127,11 +113,7 @@ impl Source {
         let total = files.len() as u64 * u64::from(passes);
         Self {
             name,
-            input: Input::Pictures {
-                files,
-                at: 0,
-                bytes: Vec::new(),
-            },
+            input: Input::Pictures { files, at: 0, bytes: Vec::new() },
             passes_left: passes - 1,
             total: Some(Amount::Pictures(total)),
             next: 0,
@@ -152,12 +134,7 @@ impl Source {
             Input::Pictures { bytes, .. } => bytes,
         };
         let picture = picture.map(|()| bytes);
-        Ok(Some(Frame {
-            number,
-            split: Instant::now(),
-            bytes: bytes.len(),
-            picture,
-        }))
+        Ok(Some(Frame { number, split: Instant::now(), bytes: bytes.len(), picture }))
     }
 
     /// Goes on to the next frame: whole, broken, or none.
@@ -194,11 +171,7 @@ impl Source {
     fn rewind(&mut self) -> Result<(), Failure> {
         self.passes_left -= 1;
         match &mut self.input {
-            Input::Stream {
-                file,
-                stop,
-                records,
-            } => {
+            Input::Stream { file, stop, records } => {
                 self.read_before += records.bytes_read();
                 self.skipped_before += records.skipped();
                 *records = file
@@ -249,10 +222,9 @@ fn whole(ending: Ending) -> Result<(), Broken> {
         Ending::Complete => Ok(()),
         Ending::Truncated => Err(Broken::new("cut off before its end")),
         Ending::Malformed => Err(Broken::new("its headers are damaged")),
-        Ending::TooLong => Err(Broken::new(format!(
-            "longer than {} MiB without an end",
-            MAX_RECORD >> 20
-        ))),
+        Ending::TooLong => {
+            Err(Broken::new(format!("longer than {} MiB without an end", MAX_RECORD >> 20)))
+        }
     }
 }
 
@@ -264,10 +236,7 @@ fn read_picture(path: &Path, bytes: &mut Vec<u8>) -> Result<(), Broken> {
         Ok(0) => Err(Broken::new(format!("{} is empty", path.display()))),
         Ok(read) if read > MAX_RECORD => whole(Ending::TooLong),
         Ok(_) => Ok(()),
-        Err(error) => Err(Broken::new(format!(
-            "cannot read {}: {error}",
-            path.display()
-        ))),
+        Err(error) => Err(Broken::new(format!("cannot read {}: {error}", path.display()))),
     }
 }
 
@@ -284,9 +253,7 @@ fn pictures_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     files.sort_unstable_by(|a, b| a.file_name().cmp(&b.file_name()));
     if files.is_empty() {
-        return Err(Failure::Run(format!(
-            "no picture (.jpg, .jpeg or .png) in directory {name}"
-        )));
+        return Err(Failure::Run(format!("no picture (.jpg, .jpeg or .png) in directory {name}")));
     }
     Ok(files)
 }
@@ -311,10 +278,7 @@ struct Patient {
 
 impl Patient {
     fn records(file: &File, stop: &Stop) -> io::Result<Records<Self>> {
-        let patient = Self {
-            file: file.try_clone()?,
-            stop: stop.clone(),
-        };
+        let patient = Self { file: file.try_clone()?, stop: stop.clone() };
         Ok(Records::new(patient, MAX_RECORD))
     }
 }

@@ -20,13 +20,7 @@ pub(crate) fn print(
     elapsed: Duration,
     signal: Option<u8>,
 ) -> Result<(), Failure> {
-    let text = text(
-        counts,
-        work,
-        source.bytes_skipped(),
-        elapsed,
-        signal.is_some(),
-    );
+    let text = text(counts, work, source.bytes_skipped(), elapsed, signal.is_some());
     if args.csv_on_stdout() {
         // There is nobody left to tell if this fails.
         let _ = io::stderr().write_all(text.as_bytes());
@@ -54,32 +48,16 @@ fn text(
         let _ = writeln!(text, "{name:<10} {value}");
     };
     if interrupted {
-        line(
-            "interrupted",
-            "what was done so far follows, and is written".into(),
-        );
+        line("interrupted", "what was done so far follows, and is written".into());
     }
-    line(
-        "frames",
-        format!("{}, of which {} broken", counts.frames, counts.broken),
-    );
+    line("frames", format!("{}, of which {} broken", counts.frames, counts.broken));
     if skipped > 0 {
         line("skipped", format!("{skipped} bytes between the frames"));
     }
-    line(
-        "time",
-        format!(
-            "{seconds:.2} s, {:.1} frames/s",
-            counts.frames as f64 / seconds
-        ),
-    );
+    line("time", format!("{seconds:.2} s, {:.1} frames/s", counts.frames as f64 / seconds));
     line(
         "data",
-        format!(
-            "{:.1} MB/s in, {:.1} MB/s out",
-            mega(counts.bytes_in),
-            mega(counts.bytes_out)
-        ),
+        format!("{:.1} MB/s in, {:.1} MB/s out", mega(counts.bytes_in), mega(counts.bytes_out)),
     );
     let workers: Vec<_> = work.frames_per_worker.iter().map(u64::to_string).collect();
     line(

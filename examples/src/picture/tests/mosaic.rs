@@ -23,10 +23,7 @@ pub(super) fn encode(
     // With all quantizers 1, the DC coefficient is eight times the brightness;
     // with the first of them 8 it is the brightness.
     segment(0xDB, &[&[0, 8][..], &[1; 63]].concat());
-    segment(
-        0xC4,
-        &[&[0][..], &DC_LENGTHS, &Vec::from_iter(0..12)].concat(),
-    );
+    segment(0xC4, &[&[0][..], &DC_LENGTHS, &Vec::from_iter(0..12)].concat());
     // The only AC code is the end of block: a zero bit.
     segment(0xC4, &[&[0x10, 1][..], &[0; 15], &[0]].concat());
     let count = samplings.len() as u8;
@@ -48,22 +45,14 @@ pub(super) fn encode(
     let mut bits = Bits::default();
     let mut before = vec![0; samplings.len()];
     // A scan of one component goes through its blocks row by row.
-    let unit = if samplings.len() == 1 {
-        (1, 1)
-    } else {
-        (across, down)
-    };
+    let unit = if samplings.len() == 1 { (1, 1) } else { (across, down) };
     for row in 0..height.div_ceil(8 * unit.1) {
         for column in 0..width.div_ceil(8 * unit.0) {
             for (i, &(h, v)) in samplings.iter().enumerate() {
                 let (h, v) = if samplings.len() == 1 { (1, 1) } else { (h, v) };
                 for block in 0..h * v {
                     let (x, y) = (column * h + block % h, row * v + block / h);
-                    let value = if i == 0 {
-                        i32::from(luma(x, y)) - 128
-                    } else {
-                        0
-                    };
+                    let value = if i == 0 { i32::from(luma(x, y)) - 128 } else { 0 };
                     bits.difference(value - before[i]);
                     before[i] = value;
                     bits.push(0, 1);
@@ -111,11 +100,7 @@ impl Bits {
             left -= codes;
             code = (code + codes as u32) << 1;
         }
-        let low = if difference < 0 {
-            difference - 1
-        } else {
-            difference
-        };
+        let low = if difference < 0 { difference - 1 } else { difference };
         self.push(low as u32, category);
     }
 
