@@ -19,6 +19,7 @@ const DHT: u8 = 0xC4;
 const SOI: u8 = 0xD8;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
+const COM: u8 = 0xFE;
 
 /// How a record came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,6 +307,12 @@ impl Splitter {
         if !plausible {
             return Some(self.fail(Ending::Malformed));
         }
+        // Images of one camera look alike: a table that was cut off can reach
+        // just to a marker of the next image. Only free data hold an image.
+        let free = matches!(marker, 0xE0..=0xEF | COM);
+        if !free && holds_start(payload) {
+            return Some(self.fail(Ending::Truncated));
+        }
         self.state = if marker == SOS {
             self.scanned = true;
             State::Scan { prefix: false }
@@ -361,6 +368,14 @@ impl Splitter {
         self.handed_out = true;
         ending
     }
+}
+
+/// Whether an image begins in `payload`, as nearly all do: with a table or with
+/// application data.
+fn holds_start(payload: &[u8]) -> bool {
+    memchr::memmem::find_iter(payload, &START).any(|at| {
+        matches!(payload.get(at + 3), Some(0xC0 | &DHT | 0xDB | 0xDD | 0xE0..=0xEF | &COM))
+    })
 }
 
 /// Whether a marker begins a frame header (SOF0 to SOF15).

@@ -119,12 +119,25 @@ fn a_lost_middle_that_swallows_the_next_header_is_undone() {
     let mut a = image(b"", b"abc");
     let scan = a.windows(2).position(|w| w == [0xFF, SOS]).unwrap();
     a.truncate(scan);
-    push(&mut a, DHT, &[5; 300]);
+    push(&mut a, 0xE2, &[5; 300]);
     a.truncate(a.len() - 250);
     let b = image(b"", &[6; 400]);
     let (records, skipped) = split(&[&a[..], &b].concat());
     assert_eq!(records, [(a, Ending::Malformed), complete(&b)]);
     assert_eq!(skipped, 0);
+}
+
+#[test]
+fn a_table_that_reaches_to_a_marker_of_the_next_image_is_cut_off() {
+    let mut a = vec![0xFF, SOI];
+    push(&mut a, 0xE0, b"JFIF");
+    push(&mut a, DHT, &[3; 50]);
+    let head = a.len();
+    a.extend(&image(b"", b"abc")[2..]);
+    // What the table lacks is as long as the next image up to its own table.
+    let cut = head - 10;
+    let (records, _) = split(&[&a[..cut], &a].concat());
+    assert_eq!(records, [(a[..cut].to_vec(), Ending::Truncated), complete(&a)]);
 }
 
 #[test]
