@@ -126,6 +126,12 @@ pub enum Error {
         /// The name of the process.
         process: String,
     },
+    /// The backend's frontend has closed the channel or died: nobody will read what is sent.
+    #[error("the frontend of process {process:?} is gone")]
+    FrontendGone {
+        /// The name of the process.
+        process: String,
+    },
     /// There was no answer, or no room to send, before the deadline.
     #[error("process {process:?} did not {action} within {after:?}{}", Doing(busy.as_deref()))]
     TimedOut {
