@@ -1,0 +1,1 @@
+use testkit::Test; pub(crate) fn tests() -> Vec<Test> { vec![] }
