@@ -211,10 +211,7 @@ impl Error {
     /// Puts what was tried beside the kernel's reason.
     pub(crate) fn io<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> Error {
         let action = action.into();
-        move |source| Error::Io {
-            action,
-            source: source.into(),
-        }
+        move |source| Error::Io { action, source: source.into() }
     }
 
     /// How the process ended, where that is what the error says.

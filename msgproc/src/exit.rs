@@ -121,10 +121,7 @@ mod tests {
     fn reads_as_a_sentence() {
         let exit = Exit {
             pid: 7,
-            how: How::Signal {
-                number: 9,
-                core: false,
-            },
+            how: How::Signal { number: 9, core: false },
             panic: Some("no film (src/camera.rs:3)".into()),
             stopped_by: Some(StopStep::Kill),
             stderr: Vec::new(),

@@ -20,11 +20,7 @@ pub(crate) const MAX_HEADER: usize = 1024;
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 pub(crate) enum Down<'a> {
     /// Run a handler; the body is the tuple of its arguments.
-    Command {
-        call: u64,
-        name: &'a str,
-        wants_reply: bool,
-    },
+    Command { call: u64, name: &'a str, wants_reply: bool },
     /// Leave when all before this is done.
     Stop,
 }
@@ -88,11 +84,7 @@ impl Failure {
     }
 
     fn split(self) -> (String, Box<Trace>) {
-        let trace = Trace {
-            chain: self.chain,
-            location: self.location,
-            backtrace: self.backtrace,
-        };
+        let trace = Trace { chain: self.chain, location: self.location, backtrace: self.backtrace };
         (self.message, Box::new(trace))
     }
 
@@ -100,12 +92,7 @@ impl Failure {
     pub(crate) fn into_start_error(self, process: &str) -> Error {
         let stage = self.at.clone();
         let (message, trace) = self.split();
-        Error::PreRun {
-            process: process.into(),
-            stage,
-            message,
-            trace,
-        }
+        Error::PreRun { process: process.into(), stage, message, trace }
     }
 
     /// What the caller sees.
@@ -115,33 +102,17 @@ impl Failure {
         match self.kind {
             FailureKind::Failed => {
                 let (message, trace) = self.split();
-                Error::Failed {
-                    process,
-                    command,
-                    message,
-                    trace,
-                }
+                Error::Failed { process, command, message, trace }
             }
             FailureKind::Panicked => {
                 let (message, trace) = self.split();
-                Error::Panicked {
-                    process,
-                    command,
-                    message,
-                    trace,
-                }
+                Error::Panicked { process, command, message, trace }
             }
             FailureKind::Unknown => Error::UnknownCommand { process, command },
-            FailureKind::BadArguments => Error::BadArguments {
-                process,
-                command,
-                reason: self.message,
-            },
-            FailureKind::Unsendable => Error::BadReply {
-                process,
-                command,
-                reason: self.message,
-            },
+            FailureKind::BadArguments => {
+                Error::BadArguments { process, command, reason: self.message }
+            }
+            FailureKind::Unsendable => Error::BadReply { process, command, reason: self.message },
             FailureKind::Cancelled => Error::Cancelled { process, command },
             FailureKind::Stopped => Error::Stopped { process },
         }
@@ -151,10 +122,8 @@ impl Failure {
 /// Puts a value and what travels beside it into bytes.
 pub(crate) fn encode<T: Serialize>(what: &str, value: &T) -> Result<(Vec<u8>, Parcel)> {
     let (bytes, parcel) = transfer::collect(|| postcard::to_stdvec(value));
-    let bytes = bytes.map_err(|error| Error::Unsendable {
-        what: what.into(),
-        reason: error.to_string(),
-    })?;
+    let bytes = bytes
+        .map_err(|error| Error::Unsendable { what: what.into(), reason: error.to_string() })?;
     Ok((bytes, parcel))
 }
 
@@ -162,11 +131,7 @@ pub(crate) fn encode<T: Serialize>(what: &str, value: &T) -> Result<(Vec<u8>, Pa
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], parcel: Parcel) -> Result<T, String> {
     match transfer::supply(parcel, || postcard::take_from_bytes::<T>(bytes)) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(format!(
-            "{} of {} bytes are left over",
-            rest.len(),
-            bytes.len()
-        )),
+        Ok((_, rest)) => Err(format!("{} of {} bytes are left over", rest.len(), bytes.len())),
         Err(error) => Err(format!("{error} ({} bytes)", bytes.len())),
     }
 }

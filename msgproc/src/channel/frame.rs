@@ -106,12 +106,7 @@ impl Message {
             Place::Inline(range) => Body::Inline(range),
             Place::Aside(_) => Body::Lost("its body was not fetched".into()),
         };
-        Message {
-            datagram,
-            header: layout.header,
-            body,
-            fds,
-        }
+        Message { datagram, header: layout.header, body, fds }
     }
 
     /// A message whose body came in a descriptor, or should have.

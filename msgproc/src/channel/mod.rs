@@ -15,4 +15,4 @@ mod socket;
 pub(crate) use frame::Message;
 pub(crate) use port::{Outgoing, Port, Received};
 pub(crate) use queue::{Limits, Queue};
-pub(crate) use socket::{MAX_FDS, pair};
+pub(crate) use socket::pair;

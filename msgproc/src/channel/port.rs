@@ -47,11 +47,7 @@ pub(crate) enum Received {
 impl<S: AsFd> Port<S> {
     pub(crate) fn new(socket: S) -> io::Result<Port<S>> {
         let longest = socket::longest_datagram(socket.as_fd())?;
-        Ok(Port {
-            socket,
-            longest,
-            buffer: vec![0; MAX_DATAGRAM],
-        })
+        Ok(Port { socket, longest, buffer: vec![0; MAX_DATAGRAM] })
     }
 
     /// Makes a message ready; a body that is longer than a datagram is put aside.
@@ -76,10 +72,7 @@ impl<S: AsFd> Port<S> {
         }
         let count = fds.len() + usize::from(outgoing.aside.is_some());
         if count > MAX_FDS {
-            return Err(Error::TooManyDescriptors {
-                count,
-                limit: MAX_FDS,
-            });
+            return Err(Error::TooManyDescriptors { count, limit: MAX_FDS });
         }
         Ok(outgoing)
     }
@@ -127,9 +120,7 @@ impl<S: AsFd> Port<S> {
             Some(fd) => fetch(fd, len),
             None => Err("its body did not arrive: no descriptor is left".into()),
         };
-        Ok(Received::Message(Message::aside(
-            datagram, layout, body, fds,
-        )))
+        Ok(Received::Message(Message::aside(datagram, layout, body, fds)))
     }
 }
 
@@ -161,7 +152,7 @@ fn fetch(fd: OwnedFd, len: u64) -> Result<Vec<u8>, String> {
     if !os::sealed(fd.as_fd()) {
         return Err("its body is not in sealed memory".into());
     }
-    let mut read = || -> io::Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
         let found = os::file_info(fd.as_fd())?.len;
         if found != len {
             return Err(io::Error::other(format!("{found} bytes, not {len}")));
@@ -216,15 +207,7 @@ mod tests {
     #[test]
     fn every_size_arrives() {
         let (left, mut right) = ports();
-        for len in [
-            0,
-            1,
-            left.longest - 8,
-            left.longest,
-            left.longest + 1,
-            1 << 20,
-            32 << 20,
-        ] {
+        for len in [0, 1, left.longest - 8, left.longest, left.longest + 1, 1 << 20, 32 << 20] {
             let body: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
             let message = left.outgoing(b"h", &body, &[]).unwrap();
             assert!(left.try_send(&message).unwrap(), "{len}");
@@ -235,9 +218,8 @@ mod tests {
     #[test]
     fn descriptors_arrive_in_their_order() {
         let (left, mut right) = ports();
-        let fds: Vec<OwnedFd> = (0..MAX_FDS - 1)
-            .map(|_| os::Event::new().unwrap().into())
-            .collect();
+        let fds: Vec<OwnedFd> =
+            (0..MAX_FDS - 1).map(|_| os::Event::new().unwrap().into()).collect();
         for body in [&b""[..], &vec![7; 1 << 20]] {
             let message = left.outgoing(b"h", body, &fds).unwrap();
             assert!(left.try_send(&message).unwrap());
@@ -253,9 +235,7 @@ mod tests {
     #[test]
     fn too_many_descriptors_are_refused_before_the_kernel_does() {
         let (left, _right) = ports();
-        let fds: Vec<OwnedFd> = (0..=MAX_FDS)
-            .map(|_| os::Event::new().unwrap().into())
-            .collect();
+        let fds: Vec<OwnedFd> = (0..=MAX_FDS).map(|_| os::Event::new().unwrap().into()).collect();
         for (body, count) in [(&b""[..], MAX_FDS + 1), (&vec![7; 1 << 20], MAX_FDS + 1)] {
             let fds = &fds[..count - usize::from(body.len() > 1)];
             let error = left.outgoing(b"h", body, fds).err().unwrap();
@@ -308,9 +288,6 @@ mod tests {
         socket::send(left.as_fd(), &[IoSlice::new(&head)], &[]).unwrap();
         assert!(received(&mut right).body().is_err(), "no descriptor came");
         socket::send(left.as_fd(), &[IoSlice::new(&[9; 9])], &[]).unwrap();
-        assert!(matches!(
-            right.receive(false).unwrap(),
-            Received::Malformed(_)
-        ));
+        assert!(matches!(right.receive(false).unwrap(), Received::Malformed(_)));
     }
 }

@@ -15,10 +15,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            messages: 16 * 1024,
-            bytes: 256 << 20,
-        }
+        Limits { messages: 16 * 1024, bytes: 256 << 20 }
     }
 }
 
@@ -32,10 +29,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(limits: Limits) -> Queue {
-        Queue {
-            limits,
-            ..Queue::default()
-        }
+        Queue { limits, ..Queue::default() }
     }
 
     /// Whether nothing more should be received into it.
@@ -79,10 +73,7 @@ mod tests {
 
     #[test]
     fn is_full_by_number_and_by_size() {
-        let limits = Limits {
-            messages: 2,
-            bytes: 100,
-        };
+        let limits = Limits { messages: 2, bytes: 100 };
         let mut queue = Queue::new(limits);
         queue.push(message(10));
         assert!(!queue.is_full());

@@ -114,11 +114,7 @@ pub(super) fn send(
 /// What one receive gave.
 pub(super) enum Datagram {
     /// This many bytes of the buffer, and these descriptors.
-    Some {
-        len: usize,
-        fds: Vec<OwnedFd>,
-        cut: bool,
-    },
+    Some { len: usize, fds: Vec<OwnedFd>, cut: bool },
     /// There is none now.
     None,
     /// There will be none: the other side is closed.
@@ -132,10 +128,7 @@ pub(super) fn receive(
     wait: bool,
 ) -> io::Result<Datagram> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_LEN]);
-    let mut part = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all zeros is a valid msghdr.
     let mut header: libc::msghdr = unsafe { zeroed() };
     header.msg_iov = &raw mut part;
@@ -174,9 +167,5 @@ pub(super) fn receive(
     if len == 0 {
         return Ok(Datagram::Closed);
     }
-    Ok(Datagram::Some {
-        len: len as usize,
-        fds,
-        cut: header.msg_flags & libc::MSG_TRUNC != 0,
-    })
+    Ok(Datagram::Some { len: len as usize, fds, cut: header.msg_flags & libc::MSG_TRUNC != 0 })
 }

@@ -193,10 +193,7 @@ pub(super) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
         source = error.source();
     }
     let backtrace = Backtrace::capture();
-    failure.backtrace = matches!(
-        backtrace.status(),
-        std::backtrace::BacktraceStatus::Captured
-    )
-    .then(|| backtrace.to_string());
+    failure.backtrace = matches!(backtrace.status(), std::backtrace::BacktraceStatus::Captured)
+        .then(|| backtrace.to_string());
     failure
 }

@@ -26,7 +26,7 @@ use crate::{
 pub struct Call<T> {
     link: Arc<Link>,
     command: &'static str,
-    arguments: Box<dyn Encode>,
+    arguments: Box<dyn Encode + Send>,
     result: PhantomData<fn() -> T>,
 }
 
@@ -34,14 +34,9 @@ impl<T> Call<T> {
     pub(super) fn new(
         link: Arc<Link>,
         command: &'static str,
-        arguments: Box<dyn Encode>,
+        arguments: Box<dyn Encode + Send>,
     ) -> Call<T> {
-        Call {
-            link,
-            command,
-            arguments,
-            result: PhantomData,
-        }
+        Call { link, command, arguments, result: PhantomData }
     }
 
     /// Sends the command and goes on; no result travels back.
@@ -66,10 +61,9 @@ impl<T> Call<T> {
     pub fn try_tell(self) -> Result<()> {
         let process = self.link.name().to_owned();
         match self.transmit(false, Some(Instant::now())) {
-            Err(Error::TimedOut { .. }) => Err(Error::QueueFull {
-                process,
-                reason: "the channel is full".into(),
-            }),
+            Err(Error::TimedOut { .. }) => {
+                Err(Error::QueueFull { process, reason: "the channel is full".into() })
+            }
             other => other.map(drop),
         }
     }
@@ -78,18 +72,12 @@ impl<T> Call<T> {
         let Call { link, command, .. } = self;
         link.check_ours()?;
         if link.lock().stopping.is_some() {
-            return Err(Error::Stopped {
-                process: link.name().into(),
-            });
+            return Err(Error::Stopped { process: link.name().into() });
         }
         let what = format!("the arguments of {command}");
         let (body, parcel) = self.arguments.encode(&what)?;
         let call = link.number_call(wants_reply);
-        let header = Down::Command {
-            call,
-            name: command,
-            wants_reply,
-        };
+        let header = Down::Command { call, name: command, wants_reply };
         let action = format!("take {command}");
         let sent = postcard::to_stdvec(&header)
             .map_err(Error::other)
@@ -233,22 +221,17 @@ impl<T: DeserializeOwned> Reply<T> {
         }
         let since = Instant::now();
         let message = link
-            .wait(until, Wait::Message, |state| {
-                Link::take_reply(state, self.call)
-            })
+            .wait(until, Wait::Message, |state| Link::take_reply(state, self.call))
             .map_err(|unmet| {
-                let action = format!("answer {}", self.command);
-                link.explain(unmet, &action, since)
-            })?;
+            let action = format!("answer {}", self.command);
+            link.explain(unmet, &action, since)
+        })?;
         self.taken = true;
         self.read(message)
     }
 
     fn read(&self, mut message: Message) -> Result<T> {
-        let failed = matches!(
-            postcard::from_bytes(message.header()),
-            Ok(Up::ReplyFailed { .. })
-        );
+        let failed = matches!(postcard::from_bytes(message.header()), Ok(Up::ReplyFailed { .. }));
         if failed {
             let failure = self.link.read_failure(message)?;
             return Err(failure.into_error(self.link.name()));
@@ -261,11 +244,7 @@ impl<T: DeserializeOwned> Reply<T> {
     }
 
     fn unreadable(&self, reason: String) -> Error {
-        Error::BadReply {
-            process: self.link.name().into(),
-            command: self.command.into(),
-            reason,
-        }
+        Error::BadReply { process: self.link.name().into(), command: self.command.into(), reason }
     }
 }
 

@@ -89,10 +89,7 @@ pub(super) struct Due {
 
 impl<E> Context<E> {
     pub(super) fn new(core: Core) -> Context<E> {
-        Context {
-            core,
-            events: PhantomData,
-        }
+        Context { core, events: PhantomData }
     }
 
     /// The name of the process.
@@ -124,11 +121,7 @@ impl<E> Context<E> {
     /// [`Error::Io`] when no descriptor is left.
     pub fn watch(&mut self, fd: impl AsFd, interest: Interest, token: Token) -> Result<()> {
         let fd = os::duplicate(fd.as_fd()).map_err(Error::io("duplicate a descriptor"))?;
-        self.core.watches.push(Watch {
-            token,
-            fd,
-            interest,
-        });
+        self.core.watches.push(Watch { token, fd, interest });
         Ok(())
     }
 
@@ -172,8 +165,7 @@ impl<E: Serialize> Context<E> {
     pub fn emit(&mut self, event: E) -> Result<()> {
         let (bytes, parcel) = message::encode("an event", &event)?;
         let until = Instant::now() + self.core.send_timeout;
-        self.core
-            .send(&Up::Event, &bytes, parcel.fds(), Some(until))?;
+        self.core.send(&Up::Event, &bytes, parcel.fds(), Some(until))?;
         parcel.sent();
         Ok(())
     }
@@ -235,9 +227,7 @@ impl Core {
                 });
             }
             if until.is_none() && self.page.stop_level() == StopLevel::Urgent {
-                return Err(Error::Stopped {
-                    process: self.name.clone(),
-                });
+                return Err(Error::Stopped { process: self.name.clone() });
             }
             self.wait_for_room(until.map(|until| until - now))?;
         }
@@ -248,14 +238,11 @@ impl Core {
             Ok(sent) => Ok(sent),
             Err(error) if is_closed(&error) => {
                 self.gone = true;
-                Err(Error::FrontendGone {
-                    process: self.name.clone(),
-                })
+                Err(Error::FrontendGone { process: self.name.clone() })
             }
-            Err(source) => Err(Error::Io {
-                action: "send a message to the frontend".into(),
-                source,
-            }),
+            Err(source) => {
+                Err(Error::Io { action: "send a message to the frontend".into(), source })
+            }
         }
     }
 
@@ -276,10 +263,7 @@ impl Core {
 
     /// Takes one message into the inbox, if there is one; may wait for it.
     pub(super) fn receive(&mut self, wait: bool) -> Result<()> {
-        let received = self
-            .port
-            .receive(wait)
-            .map_err(Error::io("receive from the frontend"))?;
+        let received = self.port.receive(wait).map_err(Error::io("receive from the frontend"))?;
         match received {
             Received::Message(message) => self.inbox.push(message),
             Received::Malformed(reason) => self.malformed.push(reason),

@@ -129,12 +129,7 @@ impl<B: Backend> MessageProcess<B> {
         let construct: Construct<B> = Box::new(move |start| constructor(start).into_backend());
         let construct = Arc::new(Mutex::new(construct));
         let link = launch(settings, kind, 0, &construct)?;
-        Ok(MessageProcess {
-            link,
-            construct,
-            kind,
-            restarts: 0,
-        })
+        Ok(MessageProcess { link, construct, kind, restarts: 0 })
     }
 
     /// Stops what is left of the backend, and starts it anew with the same constructor.
@@ -157,7 +152,11 @@ impl<B: Backend> MessageProcess<B> {
     ///
     /// `#[backend]` writes a method for each command that does this with the right types. A wrong
     /// name or wrong arguments are an error of the call, not of the backend.
-    pub fn call<A: Serialize + 'static, T>(&self, command: &'static str, arguments: A) -> Call<T> {
+    pub fn call<A: Serialize + Send + 'static, T>(
+        &self,
+        command: &'static str,
+        arguments: A,
+    ) -> Call<T> {
         Call::new(self.link.clone(), command, Box::new(arguments))
     }
 
@@ -308,11 +307,7 @@ fn launch<B: Backend>(
     };
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let parts = prepare(&settings, ours).map_err(failed)?;
-    let start = Start {
-        name: settings.name.clone(),
-        restarts,
-        frontend: os::pid(),
-    };
+    let start = Start { name: settings.name.clone(), restarts, frontend: os::pid() };
     let stderr = match &parts.stderr {
         Some(stderr) => Some(stderr.try_clone().map_err(failed)?),
         None => None,
@@ -369,14 +364,7 @@ fn backend_side<B: Backend>(
     construct: &Mutex<Construct<B>>,
 ) -> i32 {
     let inbox = Queue::new(settings.limits);
-    let core = match Core::new(
-        &settings.name,
-        socket,
-        page,
-        inbox,
-        settings.send_timeout,
-        stderr,
-    ) {
+    let core = match Core::new(&settings.name, socket, page, inbox, settings.send_timeout, stderr) {
         Ok(core) => core,
         Err(error) => {
             eprintln!("process {:?} could not be set up: {error}", settings.name);

@@ -106,13 +106,7 @@ impl Link {
         child: Child,
         parts: Parts,
     ) -> io::Result<Link> {
-        let Parts {
-            socket,
-            port,
-            page,
-            bell,
-            stderr,
-        } = parts;
+        let Parts { socket, port, page, bell, stderr } = parts;
         bell.watch(socket.as_fd())?;
         if let Some(death) = child.death() {
             bell.watch(death)?;
@@ -165,10 +159,7 @@ impl Link {
         if self.is_ours() {
             return Ok(());
         }
-        Err(Error::NotOurs {
-            process: self.name().into(),
-            maker: self.maker,
-        })
+        Err(Error::NotOurs { process: self.name().into(), maker: self.maker })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -234,10 +225,8 @@ impl Link {
         };
         let left = left.map_or(slice, |left| left.min(slice));
         state.waiting += 1;
-        let (mut state, _) = self
-            .changed
-            .wait_timeout(state, left)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) =
+            self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
         state
     }
@@ -337,10 +326,7 @@ impl Link {
             how,
             panic: self.page.panic(),
             stopped_by: state.stopping,
-            stderr: self
-                .stderr
-                .as_ref()
-                .map_or_else(Vec::new, |stderr| stderr.last_lines(lines)),
+            stderr: self.stderr.as_ref().map_or_else(Vec::new, |stderr| stderr.last_lines(lines)),
         });
         state.end_untold = true;
         self.raise(state);
@@ -414,10 +400,9 @@ impl Link {
                     Err(unmet) => Err(self.explain(unmet, action, since)),
                 }
             }
-            Ok(Err(source)) => Err(Error::Io {
-                action: format!("send to process {:?}", self.name()),
-                source,
-            }),
+            Ok(Err(source)) => {
+                Err(Error::Io { action: format!("send to process {:?}", self.name()), source })
+            }
             Err(unmet) => Err(self.explain(unmet, action, since)),
         }
     }
@@ -547,19 +532,15 @@ impl Link {
             Unmet::Ended(exit) if exit.stopped_by.is_some() && exit.is_clean() => {
                 Error::Stopped { process }
             }
-            Unmet::Ended(exit) => Error::PeerDied {
-                process,
-                exit: Box::new(exit),
-            },
+            Unmet::Ended(exit) => Error::PeerDied { process, exit: Box::new(exit) },
             Unmet::Full(count) => Error::QueueFull {
                 process,
                 reason: format!("{count} events have come and were not taken (`next_event`)"),
             },
             Unmet::Disconnected => Error::Disconnected { process },
-            Unmet::Io(source) => Error::Io {
-                action: format!("wait for process {process:?}"),
-                source,
-            },
+            Unmet::Io(source) => {
+                Error::Io { action: format!("wait for process {process:?}"), source }
+            }
         }
     }
 

@@ -46,10 +46,7 @@ impl<B: Backend> Options<B> {
         Options {
             settings: Settings {
                 name: name.into(),
-                hygiene: Hygiene {
-                    ignore_sigint: true,
-                    die_at_once: false,
-                },
+                hygiene: Hygiene { ignore_sigint: true, die_at_once: false },
                 start_timeout: Duration::from_secs(30),
                 send_timeout: Duration::from_secs(5),
                 stop: StopOptions::default(),

@@ -44,16 +44,13 @@ pub(super) fn live<B: Backend>(
 
     page.begin(Doing::PreRun, 0);
     let before = settle(catch(&page, || {
-        backend
-            .pre_run(&mut ctx)
-            .map_err(Box::<dyn StdError + Send + Sync>::from)
+        backend.pre_run(&mut ctx).map_err(Box::<dyn StdError + Send + Sync>::from)
     }));
     let code = match before {
         Ok(()) => {
+            page.idle();
             // A frontend that is gone by now is seen by the loop.
-            let _ = ctx
-                .core
-                .send(&Up::Ready { version: VERSION }, &[], &[], None);
+            let _ = ctx.core.send(&Up::Ready { version: VERSION }, &[], &[], None);
             match work(&mut backend, &mut ctx, on_panic) {
                 Left::InOrder => 0,
                 Left::FrontendGone => {
@@ -119,7 +116,6 @@ fn report(core: &mut Core, failure: Failure) {
 
 fn work<B: Backend>(backend: &mut B, ctx: &mut Context<B::Event>, on_panic: OnPanic) -> Left {
     let page = ctx.core.page.clone();
-    page.idle();
     loop {
         if ctx.core.leaving || page.stop_level() == StopLevel::Urgent {
             return Left::InOrder;
@@ -170,14 +166,7 @@ fn handle<B: Backend>(
     let fds = std::mem::take(&mut message.fds);
     let (call, name, wants_reply) = match postcard::take_from_bytes::<Down<'_>>(message.header()) {
         Ok((Down::Stop, [])) => return Handled::Stop,
-        Ok((
-            Down::Command {
-                call,
-                name,
-                wants_reply,
-            },
-            [],
-        )) => (call, name, wants_reply),
+        Ok((Down::Command { call, name, wants_reply }, [])) => (call, name, wants_reply),
         _ => {
             let failure = Failure::new(FailureKind::BadArguments, "a header that is none");
             report(&mut ctx.core, failure.at("a message"));
@@ -203,10 +192,7 @@ fn handle<B: Backend>(
         let encoded = wants_reply.then(|| value.encode("the result"));
         let encoded = encoded.transpose().map_err(|error| {
             let failure = failure_of(&error);
-            Failure {
-                kind: FailureKind::Unsendable,
-                ..failure
-            }
+            Failure { kind: FailureKind::Unsendable, ..failure }
         })?;
         Ok((value, encoded))
     };
@@ -219,18 +205,11 @@ fn handle<B: Backend>(
 
     let outcome = outcome.map_err(|failure| failure.at(name));
     answer(&mut ctx.core, call, wants_reply, outcome);
-    if panicked {
-        Handled::Panicked
-    } else {
-        Handled::Done
-    }
+    if panicked { Handled::Panicked } else { Handled::Done }
 }
 
 /// A value that is kept until its bytes are sent, and those bytes.
-type Encoded = (
-    Box<dyn Encode>,
-    Option<(Vec<u8>, shmring::transfer::Parcel)>,
-);
+type Encoded = (Box<dyn Encode>, Option<(Vec<u8>, shmring::transfer::Parcel)>);
 
 fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded, Failure>) {
     let failure = match outcome {
@@ -263,6 +242,7 @@ fn serve<B: Backend>(
     due: Due,
 ) -> bool {
     let mut panicked = false;
+    let ran = !due.ready.is_empty() || !due.timers.is_empty();
     for token in due.ready {
         if ctx.core.is_watched(token) {
             page.begin(Doing::Descriptor, 0);
@@ -275,7 +255,9 @@ fn serve<B: Backend>(
         let result = catch(page, || backend.on_timer(token, ctx));
         panicked |= settle_quietly(&mut ctx.core, result, "on_timer");
     }
-    page.idle();
+    if ran {
+        page.idle();
+    }
     panicked
 }
 

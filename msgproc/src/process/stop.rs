@@ -73,12 +73,8 @@ impl StopOptions {
     }
 }
 
-const STEPS: [StopStep; 4] = [
-    StopStep::Graceful,
-    StopStep::Urgent,
-    StopStep::Terminate,
-    StopStep::Kill,
-];
+const STEPS: [StopStep; 4] =
+    [StopStep::Graceful, StopStep::Urgent, StopStep::Terminate, StopStep::Kill];
 
 impl Link {
     /// Stops the backend, step after step, and says how it ended.
@@ -163,9 +159,6 @@ impl Link {
         if exit.is_clean() {
             return Ok(());
         }
-        Err(Error::PeerDied {
-            process: self.name().into(),
-            exit: Box::new(exit),
-        })
+        Err(Error::PeerDied { process: self.name().into(), exit: Box::new(exit) })
     }
 }

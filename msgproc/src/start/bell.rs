@@ -35,10 +35,7 @@ impl Bell {
 
     /// Rings while `fd` is readable or hung up.
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
         self.control(libc::EPOLL_CTL_ADD, fd, &raw mut event)
     }
 

@@ -65,10 +65,7 @@ impl Child {
                 Err(_) => self.has_ended().then_some(How::Unknown),
             },
             Child::Thread(handle) => {
-                let handle = handle
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take()?;
+                let handle = handle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
                 Some(How::Code(handle.join().unwrap_or(PANICKED)))
             }
         }
@@ -113,10 +110,7 @@ fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<How>> {
     let status = unsafe { info.si_status() };
     Ok(Some(match info.si_code {
         libc::CLD_EXITED => How::Code(status),
-        code => How::Signal {
-            number: status,
-            core: code == libc::CLD_DUMPED,
-        },
+        code => How::Signal { number: status, core: code == libc::CLD_DUMPED },
     }))
 }
 
@@ -139,7 +133,6 @@ fn send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 
 /// The time since boot in nanoseconds, the same in all processes.
 pub(crate) fn monotonic() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
-    })
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

@@ -83,8 +83,7 @@ pub(crate) fn fork(
         ForkResult::Parent { child } => {
             drop(blocked);
             let pid = child.as_raw() as u32;
-            page.keep_from_forks()
-                .map_err(failed("keep the control page to itself"))?;
+            page.keep_from_forks().map_err(failed("keep the control page to itself"))?;
             Child::process(pid).map_err(failed("watch the new process"))
         }
     }
@@ -100,10 +99,7 @@ fn refuse_threads(name: &str) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::MultiThreaded {
-        process: name.into(),
-        threads,
-    })
+    Err(Error::MultiThreaded { process: name.into(), threads })
 }
 
 /// Leaves nothing in a buffer that two processes would write.
@@ -149,10 +145,7 @@ fn become_clean(
 /// a stack overflow.
 fn reset_handlers() {
     for signal in 1..=libc::SIGRTMAX() {
-        if matches!(
-            signal,
-            libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS
-        ) {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS) {
             continue;
         }
         let mut old = MaybeUninit::<libc::sigaction>::uninit();
@@ -192,11 +185,7 @@ struct SignalsBlocked(SigSet);
 impl SignalsBlocked {
     fn new() -> io::Result<SignalsBlocked> {
         let mut old = SigSet::empty();
-        pthread_sigmask(
-            SigmaskHow::SIG_SETMASK,
-            Some(&SigSet::all()),
-            Some(&mut old),
-        )?;
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut old))?;
         Ok(SignalsBlocked(old))
     }
 }

@@ -72,9 +72,7 @@ fn close(place: &Place) {
 /// An empty descriptor: what a value of the parent means in its fork.
 fn nothing() -> BorrowedFd<'static> {
     static NOTHING: OnceLock<File> = OnceLock::new();
-    NOTHING
-        .get_or_init(|| File::open("/dev/null").expect("there is /dev/null"))
-        .as_fd()
+    NOTHING.get_or_init(|| File::open("/dev/null").expect("there is /dev/null")).as_fd()
 }
 
 /// Closes all of them. For a forked child, before it runs anything of its own.

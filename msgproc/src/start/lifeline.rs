@@ -37,10 +37,7 @@ struct Lines {
     above: Vec<OwnedFd>,
 }
 
-static LINES: Mutex<Lines> = Mutex::new(Lines {
-    own: None,
-    above: Vec::new(),
-});
+static LINES: Mutex<Lines> = Mutex::new(Lines { own: None, above: Vec::new() });
 
 /// The numbers of `above`, for the signal handler.
 static WATCHED: [AtomicI32; GENERATIONS] = [const { AtomicI32::new(-1) }; GENERATIONS];
@@ -54,10 +51,7 @@ pub(super) fn prepare() -> io::Result<()> {
     let mut lines = lines();
     if lines.own.is_none() {
         let (reading, writing) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-        lines.own = Some((
-            super::kept::above_stdio(reading)?,
-            super::kept::above_stdio(writing)?,
-        ));
+        lines.own = Some((super::kept::above_stdio(reading)?, super::kept::above_stdio(writing)?));
     }
     Ok(())
 }
@@ -103,11 +97,7 @@ fn reopen(old: &OwnedFd) -> io::Result<OwnedFd> {
 
 fn signal_when_it_ends(line: &OwnedFd, die_at_once: bool) -> io::Result<()> {
     let raw = line.as_raw_fd();
-    let signal = if die_at_once {
-        libc::SIGKILL
-    } else {
-        libc::SIGIO
-    };
+    let signal = if die_at_once { libc::SIGKILL } else { libc::SIGIO };
     // SAFETY: these commands take numbers and touch no memory of ours.
     unsafe {
         check(libc::fcntl(raw, libc::F_SETOWN, libc::getpid()))?;
@@ -124,11 +114,7 @@ fn handle_sigio() -> io::Result<()> {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_sigio as *const () as libc::sighandler_t;
         action.sa_flags = libc::SA_RESTART;
-        check(libc::sigaction(
-            libc::SIGIO,
-            &raw const action,
-            ptr::null_mut(),
-        ))?;
+        check(libc::sigaction(libc::SIGIO, &raw const action, ptr::null_mut()))?;
     }
     Ok(())
 }
@@ -148,11 +134,7 @@ extern "C" fn on_sigio(_signal: libc::c_int) {
 /// Whether the writing end of a lifeline is gone. Runs in a signal handler.
 fn one_has_ended() -> bool {
     WATCHED.iter().any(|place| {
-        let mut line = libc::pollfd {
-            fd: place.load(Ordering::Relaxed),
-            events: 0,
-            revents: 0,
-        };
+        let mut line = libc::pollfd { fd: place.load(Ordering::Relaxed), events: 0, revents: 0 };
         // SAFETY: `line` lives through the call; a negative number is passed over.
         let ready = unsafe { libc::poll(&raw mut line, 1, 0) };
         ready > 0 && line.revents & libc::POLLHUP != 0
@@ -162,23 +144,13 @@ fn one_has_ended() -> bool {
 /// Orders SIGALRM, whose default action ends the process. Runs in a signal handler.
 fn end_soon() {
     let time = libc::itimerval {
-        it_interval: libc::timeval {
-            tv_sec: 0,
-            tv_usec: 0,
-        },
-        it_value: libc::timeval {
-            tv_sec: 0,
-            tv_usec: GRACE_MICROSECONDS,
-        },
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: 0, tv_usec: GRACE_MICROSECONDS },
     };
     // SAFETY: a bare system call; `time` lives through it.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const time, ptr::null_mut()) };
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -116,11 +116,7 @@ impl Page {
     pub(crate) fn keep_from_forks(&self) -> io::Result<()> {
         // SAFETY: the range is our own mapping; the advice changes nothing in this process.
         let result = unsafe {
-            libc::madvise(
-                self.map.as_ptr().as_ptr().cast(),
-                self.map.len(),
-                libc::MADV_DONTFORK,
-            )
+            libc::madvise(self.map.as_ptr().as_ptr().cast(), self.map.len(), libc::MADV_DONTFORK)
         };
         if result == -1 {
             return Err(io::Error::last_os_error());
@@ -189,10 +185,7 @@ impl Page {
     pub(crate) fn panic(&self) -> Option<String> {
         let layout = self.layout();
         let len = (layout.text_len.load(Acquire) as usize).min(TEXT);
-        let bytes: Vec<u8> = layout.text[..len]
-            .iter()
-            .map(|byte| byte.load(Relaxed))
-            .collect();
+        let bytes: Vec<u8> = layout.text[..len].iter().map(|byte| byte.load(Relaxed)).collect();
         (len > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -38,10 +38,7 @@ pub(crate) fn catch<R>(page: &Arc<Page>, f: impl FnOnce() -> R) -> Result<R, Cau
             before(info);
         }));
     });
-    let scope = Scope {
-        page: page.clone(),
-        seen: None,
-    };
+    let scope = Scope { page: page.clone(), seen: None };
     SCOPES.with_borrow_mut(|scopes| scopes.push(scope));
     let result = catch_unwind(AssertUnwindSafe(f));
     let scope = SCOPES.with_borrow_mut(Vec::pop);
@@ -51,11 +48,7 @@ pub(crate) fn catch<R>(page: &Arc<Page>, f: impl FnOnce() -> R) -> Result<R, Cau
             // Somebody has set another hook since.
             let message = text_of(&*payload);
             page.note_panic(&message);
-            Caught {
-                message,
-                location: None,
-                backtrace: None,
-            }
+            Caught { message, location: None, backtrace: None }
         });
         // The destructor of a payload might panic again.
         mem::forget(payload);

@@ -32,9 +32,7 @@ impl StderrFile {
     }
 
     pub(crate) fn try_clone(&self) -> io::Result<StderrFile> {
-        Ok(StderrFile {
-            file: self.file.try_clone()?,
-        })
+        Ok(StderrFile { file: self.file.try_clone()? })
     }
 
     /// In a new child: what it writes to descriptor 2 goes here.
@@ -67,10 +65,7 @@ impl StderrFile {
         let bytes = read().unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.trim_start_matches('\0').lines().collect();
-        lines[lines.len().saturating_sub(count)..]
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        lines[lines.len().saturating_sub(count)..].iter().map(ToString::to_string).collect()
     }
 }
 

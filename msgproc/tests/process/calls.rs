@@ -128,9 +128,15 @@ fn panics_may_be_survived() -> Result<()> {
 fn unknown_commands_and_bad_arguments_are_answered() -> Result<()> {
     let mut worker = worker("wrong");
     let error = worker.call::<_, u8>("pong", ()).wait().unwrap_err();
-    assert!(matches!(&error, Error::UnknownCommand { command, .. } if command == "pong"), "{error:?}");
+    assert!(
+        matches!(&error, Error::UnknownCommand { command, .. } if command == "pong"),
+        "{error:?}"
+    );
     let error = worker.call::<_, String>("ping", ()).wait().unwrap_err();
-    assert!(matches!(&error, Error::BadArguments { command, .. } if command == "ping"), "{error:?}");
+    assert!(
+        matches!(&error, Error::BadArguments { command, .. } if command == "ping"),
+        "{error:?}"
+    );
     let error = worker.call::<_, String>("ping", ("a", "b")).wait().unwrap_err();
     assert!(matches!(error, Error::BadArguments { .. }), "{error:?}");
     let error = worker.call::<_, String>("ping", (vec![0xffu8, 0xfe],)).wait().unwrap_err();
@@ -174,7 +180,9 @@ fn cancelled_calls_do_not_run() -> Result<()> {
 
 fn a_running_call_sees_that_it_is_cancelled() -> Result<()> {
     let mut worker = worker("cancel-running");
-    worker.until_cancelled().send()?.cancel();
+    let reply = worker.until_cancelled().send()?;
+    assert!(testkit::wait_until(SOON, || worker.busy().is_some()));
+    reply.cancel();
     assert_eq!(worker.count().wait_timeout(SOON)?, 1);
     worker.stop()
 }
@@ -220,7 +228,9 @@ fn the_same_on_a_thread() -> Result<()> {
 
     let mut worker = MessageProcess::thread("debug-2", |_: &Start| Worker::default())?;
     assert!(matches!(worker.panic("x".into()).wait(), Err(Error::Panicked { .. })));
-    assert!(matches!(worker.next_event(SOON)?, Some(Event::Ended(exit)) if exit.how == How::Code(101)));
+    assert!(
+        matches!(worker.next_event(SOON)?, Some(Event::Ended(exit)) if exit.how == How::Code(101))
+    );
     assert!(worker.stop().is_err());
     Ok(())
 }

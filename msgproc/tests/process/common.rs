@@ -118,7 +118,7 @@ impl Worker {
         ctx.stop();
     }
 
-    fn c__exit(&mut self, code: i32) {
+    fn c__exit_with(&mut self, code: i32) {
         std::process::exit(code);
     }
 
