@@ -205,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_before_a_close_arrives_also_when_not_all_was_read() {
+        let (mut left, right) = ports();
+        assert!(left.try_send(&left.outgoing(b"unread", b"", &[]).unwrap()).unwrap());
+        assert!(right.try_send(&right.outgoing(b"last", b"", &[]).unwrap()).unwrap());
+        drop(right);
+        assert_eq!(received(&mut left).header(), b"last");
+        assert!(matches!(left.receive(true).unwrap(), Received::Closed));
+        assert!(left.try_send(&left.outgoing(b"late", b"", &[]).unwrap()).is_err());
+    }
+
+    #[test]
     fn every_size_arrives() {
         let (left, mut right) = ports();
         for len in [0, 1, left.longest - 8, left.longest, left.longest + 1, 1 << 20, 32 << 20] {

@@ -136,17 +136,22 @@ pub(super) fn receive(
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_LEN as _;
     let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
-    // SAFETY: `header` points to a buffer and to control room that live through the call and
-    // have the lengths it says.
-    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
-    if len == -1 {
+    let len = loop {
+        // SAFETY: `header` points to a buffer and to control room that live through the call and
+        // have the lengths it says.
+        let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+        if len != -1 {
+            break len;
+        }
         let error = io::Error::last_os_error();
-        return match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Datagram::None),
-            io::ErrorKind::ConnectionReset => Ok(Datagram::Closed),
-            _ => Err(error),
-        };
-    }
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(Datagram::None),
+            // The other side closed before it had read all. The kernel says so once, and only
+            // then gives what that side had sent before.
+            io::ErrorKind::ConnectionReset => {}
+            _ => return Err(error),
+        }
+    };
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled the control room as msg_controllen now says; the macros walk
     // it within those bounds. Each descriptor in it was made for us just now.

@@ -35,21 +35,19 @@ fn every_size_there_and_back() -> Result<()> {
 }
 
 fn both_sides_send_much_at_once() -> Result<()> {
-    let mut worker = worker("both");
     let count = 20_000;
     // The backend fills its way up while we fill the way down, and nobody takes events.
-    let mut worker_says =
-        MessageProcess::options("both-2").queue(1 << 20).fork(|_: &Start| Worker::default())?;
-    let said = worker_says.say(count).send()?;
+    let mut worker =
+        MessageProcess::options("both").queue(1 << 20).fork(|_: &Start| Worker::default())?;
+    let said = worker.say(count).send()?;
     for n in 0..count {
-        worker_says.ping(n.to_string()).tell()?;
+        worker.ping(n.to_string()).tell()?;
     }
     said.wait_timeout_of(SOON)?;
     for n in 0..count {
-        assert_eq!(next(&worker_says), Said::Number(n));
+        assert_eq!(next(&worker), Said::Number(n));
     }
-    assert_eq!(worker_says.count().wait()?, count);
-    worker_says.stop()?;
+    assert_eq!(worker.count().wait()?, count);
     worker.stop()
 }
 
@@ -95,7 +93,7 @@ fn descriptors_go_there_and_back() -> Result<()> {
     // One that came with arguments that nobody can read is closed.
     let inside = worker.descriptors().wait()?;
     let event = OwnedFd::from(os::Event::new()?);
-    let wrong = worker.call::<_, ()>("ping", (Descriptor::from(event),)).wait();
+    let wrong = worker.call::<_, ()>("ping", ("x", Descriptor::from(event))).wait();
     assert!(matches!(wrong, Err(Error::BadArguments { .. })), "{wrong:?}");
     assert_eq!(worker.descriptors().wait()?, inside);
     worker.stop()
