@@ -1,1 +1,58 @@
-//! TODO
+//! Supervised worker processes with typed commands, replies and events.
+//!
+//! ```no_run
+//! use msgproc::prelude::*;
+//!
+//! struct Pinger {
+//!     pings: u64,
+//! }
+//!
+//! #[backend]
+//! impl Pinger {
+//!     // Runs in the backend.
+//!     fn c__ping(&mut self, parameter: String) -> u64 {
+//!         println!("Regards from other side of the fork!  Got parameter {parameter}");
+//!         self.pings += 1;
+//!         self.pings
+//!     }
+//! }
+//!
+//! fn main() -> msgproc::Result<()> {
+//!     let mut pinger = MessageProcess::fork("my-process", |_| Pinger { pings: 0 })?;
+//!     pinger.ping("gotcha!".into()).tell()?; // do not wait; no reply travels
+//!     let pings = pinger.ping("again".into()).wait()?; // synchronize, and receive
+//!     assert_eq!(pings, 2);
+//!     pinger.stop()
+//! }
+//! ```
+#![deny(unsafe_code)]
+
+mod channel;
+mod error;
+mod exit;
+mod message;
+mod process;
+mod start;
+
+pub use error::{Busy, Error, Result, Trace};
+pub use exit::{Exit, How, StopStep};
+pub use msgproc_macros::backend;
+pub use process::{
+    Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
+    OnPanic, Options, Outcome, Reply, Start, StopOptions, Token,
+};
+pub use shmring::transfer::Descriptor;
+
+/// What a program that starts processes needs.
+pub mod prelude {
+    pub use crate::{
+        Backend, Call, Context, Descriptor, Error, Event, Exit, How, Interest, MessageProcess,
+        Reply, Result, Start, StopOptions, Token, backend,
+    };
+}
+
+/// What the code that `#[backend]` writes refers to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
+}

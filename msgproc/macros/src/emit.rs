@@ -105,7 +105,7 @@ fn arm(handler: &Handler, options: &Options, incoming: &Ident, context: &Ident) 
         Slot::Context(place) => located(quote!(#context), *place),
     });
     let outcome = match &handler.reply {
-        Reply::Value(_) => quote!(#krate::__private::Outcome::reply(&#returned)),
+        Reply::Value(_) => quote!(#krate::__private::Outcome::reply(#returned)),
         Reply::Result(_) => quote!(#krate::__private::Outcome::result(#returned)),
     };
     let arguments = quote! {

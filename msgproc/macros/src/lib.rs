@@ -98,10 +98,14 @@ mod types;
 ///   name needs a `cfg`.
 ///
 /// # Hooks
-/// Two methods are moved into the impl of `Backend`, and are optional:
+/// These methods are moved into the impl of `Backend`, and are optional:
 /// - `fn pre_run(&mut self, ctx: &mut Context) -> msgproc::Result<()>` runs in the backend before
 ///   its loop; its error reaches whoever started the process.
 /// - `fn post_run(&mut self, ctx: &mut Context)` runs after the loop, also after an error.
+/// - `fn on_ready(&mut self, token: Token, ctx: &mut Context) -> msgproc::Result<()>` runs when a
+///   descriptor is ready that `ctx.watch` named by the token;
+/// - `fn on_timer(&mut self, token: Token, ctx: &mut Context) -> msgproc::Result<()>` runs when a
+///   timer of that token is due.
 ///
 /// All else in the block stays where it is and is not looked at. The parameters of a generic impl
 /// are those of the trait of calls too; they need the bounds that let their values travel, and

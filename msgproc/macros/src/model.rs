@@ -13,6 +13,9 @@ use crate::handler::{self, Handler};
 use crate::report::Report;
 use crate::types::{bare, is_context, names, spell};
 
+/// Methods that belong to the trait.
+const HOOKS: &[&str] = &["pre_run", "post_run", "on_ready", "on_timer"];
+
 /// What the name of a handler begins with.
 pub(crate) const PREFIX: &str = "c__";
 
@@ -24,7 +27,7 @@ pub(crate) struct Model {
     pub(crate) shared: Vec<Attribute>,
     /// The commands in the order of the source.
     pub(crate) handlers: Vec<Handler>,
-    /// `pre_run` and `post_run`, as they go into the impl of the trait.
+    /// `pre_run`, `post_run`, `on_ready` and `on_timer`, as they go into the impl of the trait.
     pub(crate) hooks: Vec<ImplItemFn>,
     /// The name that the trait of calls gets when the user gave none.
     pub(crate) default_calls: Ident,
@@ -61,7 +64,7 @@ impl Model {
 
     fn take(&mut self, mut function: ImplItemFn, report: &mut Report) {
         let name = function.sig.ident.unraw().to_string();
-        if name == "pre_run" || name == "post_run" {
+        if HOOKS.contains(&name.as_str()) {
             return self.take_hook(function, &name, report);
         }
         if name.starts_with(PREFIX) {
@@ -90,6 +93,12 @@ impl Model {
     fn take_hook(&mut self, mut hook: ImplItemFn, name: &str, report: &mut Report) {
         let advice = match name {
             "pre_run" => "fn pre_run(&mut self, ctx: &mut Context<..>) -> msgproc::Result<()>",
+            "on_ready" => {
+                "fn on_ready(&mut self, token: Token, ctx: &mut Context<..>) -> msgproc::Result<()>"
+            }
+            "on_timer" => {
+                "fn on_timer(&mut self, token: Token, ctx: &mut Context<..>) -> msgproc::Result<()>"
+            }
             _ => "fn post_run(&mut self, ctx: &mut Context<..>)",
         };
         match hook_fault(&hook, name) {
@@ -152,7 +161,7 @@ fn check_generics(block: &ItemImpl, report: &mut Report) -> bool {
     report.count() > before
 }
 
-/// What is wrong with the signature of `pre_run` or `post_run`, and where.
+/// What is wrong with the signature of a hook, and where.
 fn hook_fault(hook: &ImplItemFn, name: &str) -> Option<(TokenStream, String)> {
     let sig = &hook.sig;
     let fault = |place: &dyn ToTokens, message: &str| {
@@ -169,7 +178,11 @@ fn hook_fault(hook: &ImplItemFn, name: &str) -> Option<(TokenStream, String)> {
         Some(receiver) => return fault(receiver, "takes `&mut self`"),
         None => return fault(&sig.ident, "takes `&mut self`"),
     }
-    let mut others = sig.inputs.iter().skip(1);
+    let own = if name.starts_with("on_") { 2 } else { 1 };
+    if own == 2 && sig.inputs.len() < 3 {
+        return fault(&sig.ident, "takes the token and the context");
+    }
+    let mut others = sig.inputs.iter().skip(own);
     match (others.next(), others.next()) {
         (None, _) => return fault(&sig.ident, "takes the context"),
         (Some(FnArg::Typed(only)), None) if is_context(&only.ty) => {}
@@ -181,6 +194,9 @@ fn hook_fault(hook: &ImplItemFn, name: &str) -> Option<(TokenStream, String)> {
         (ReturnType::Type(_, ty), "pre_run") if names(ty, "Result") => None,
         (ReturnType::Type(_, ty), "pre_run") => fault(ty, "says whether the backend can run"),
         (ReturnType::Default, "pre_run") => fault(&sig.ident, "says whether the backend can run"),
+        (ReturnType::Type(_, ty), "on_ready" | "on_timer") if names(ty, "Result") => None,
+        (ReturnType::Type(_, ty), "on_ready" | "on_timer") => fault(ty, "gives a `Result`"),
+        (ReturnType::Default, "on_ready" | "on_timer") => fault(&sig.ident, "gives a `Result`"),
         (ReturnType::Type(_, ty), _) => fault(ty, "returns nothing, for nobody is left to take it"),
         (ReturnType::Default, _) => None,
     }

@@ -79,8 +79,8 @@ impl Incoming<'_> {
 pub struct Outcome(Result<Vec<u8>>);
 
 impl Outcome {
-    pub fn reply<T: Serialize>(value: &T) -> Outcome {
-        Outcome(Ok(postcard::to_stdvec(value).expect("the value serializes")))
+    pub fn reply<T: Serialize>(value: T) -> Outcome {
+        Outcome(Ok(postcard::to_stdvec(&value).expect("the value serializes")))
     }
 
     pub fn result<T: Serialize, E>(result: std::result::Result<T, E>) -> Outcome
@@ -88,7 +88,7 @@ impl Outcome {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         match result {
-            Ok(value) => Outcome::reply(&value),
+            Ok(value) => Outcome::reply(value),
             Err(error) => Outcome(Err(Error::Failed { message: error.into().to_string() })),
         }
     }

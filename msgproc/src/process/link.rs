@@ -1,0 +1,581 @@
+//! The frontend's end of a channel, without types: whoever waits receives for all.
+//!
+//! One thread at a time polls; what it receives for others is kept, and the bell rings as long
+//! as something is kept, so a wait for one reply never swallows another's readiness.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    os::fd::AsFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use shmring::os::{self, PollFd};
+
+use crate::{
+    channel::{Message, Outgoing, Port, Queue, Received},
+    error::{Busy, Error, Result},
+    exit::{Exit, How, StopStep},
+    message::{Failure, Up, VERSION, decode},
+    start::{Bell, Child, Doing, KeptFd, Page, StderrFile, monotonic},
+};
+
+use super::{context::is_closed, options::Settings};
+
+/// How long a process may live on after it closed its channel.
+const CLOSED_BUT_ALIVE: Duration = Duration::from_secs(1);
+
+/// The frontend's end.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) settings: Settings,
+    pub(super) child: Child,
+    pub(super) page: Arc<Page>,
+    commands: &'static [&'static str],
+    socket: Arc<KeptFd>,
+    bell: Bell,
+    stderr: Option<StderrFile>,
+    maker: u32,
+    generation: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What the frontend keeps open before there is a child.
+pub(super) struct Parts {
+    pub(super) socket: Arc<KeptFd>,
+    pub(super) port: Port<Arc<KeptFd>>,
+    pub(super) page: Arc<Page>,
+    pub(super) bell: Bell,
+    pub(super) stderr: Option<StderrFile>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    port: Port<Arc<KeptFd>>,
+    /// Calls whose reply is wanted; with it, once it is there.
+    calls: HashMap<u64, Option<Message>>,
+    replies: usize,
+    events: Queue,
+    malformed: VecDeque<String>,
+    start: Option<Message>,
+    last_call: u64,
+    polling: bool,
+    waiting: usize,
+    raised: bool,
+    closed_at: Option<Instant>,
+    /// The step of a stop that is under way.
+    pub(super) stopping: Option<StopStep>,
+    end: Option<Exit>,
+    end_untold: bool,
+}
+
+/// Something to take from a process that nobody asked for.
+pub(super) enum Item {
+    Message(Message),
+    Malformed(String),
+    Ended(Exit),
+}
+
+/// Why a wait ended without what it waited for.
+pub(super) enum Unmet {
+    Deadline,
+    Ended(Exit),
+    /// Nothing more is received until the events are taken.
+    Full(usize),
+    Disconnected,
+    Io(io::Error),
+}
+
+/// What a wait does besides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It waits for something to come.
+    Message,
+    /// It waits for room to send.
+    Room,
+    /// It waits for the end, and lets events go where there are too many.
+    End,
+}
+
+impl Link {
+    pub(super) fn new(
+        settings: Settings,
+        commands: &'static [&'static str],
+        child: Child,
+        parts: Parts,
+    ) -> io::Result<Link> {
+        let Parts { socket, port, page, bell, stderr } = parts;
+        bell.watch(socket.as_fd())?;
+        if let Some(death) = child.death() {
+            bell.watch(death)?;
+        }
+        let events = Queue::new(settings.limits);
+        Ok(Link {
+            settings,
+            child,
+            page,
+            commands,
+            socket,
+            bell,
+            stderr,
+            maker: os::pid(),
+            generation: os::fork_generation(),
+            state: Mutex::new(State {
+                port,
+                calls: HashMap::new(),
+                replies: 0,
+                events,
+                malformed: VecDeque::new(),
+                start: None,
+                last_call: 0,
+                polling: false,
+                waiting: 0,
+                raised: false,
+                closed_at: None,
+                stopping: None,
+                end: None,
+                end_untold: false,
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Whether this process is the one that started the backend, not a fork of it.
+    pub(super) fn is_ours(&self) -> bool {
+        os::fork_generation() == self.generation
+    }
+
+    pub(super) fn check_ours(&self) -> Result<()> {
+        if self.is_ours() {
+            return Ok(());
+        }
+        Err(Error::NotOurs { process: self.name().into(), maker: self.maker })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Waiting.
+
+    /// Waits until `condition` gives something. Receives meanwhile, unless somebody else does.
+    pub(super) fn wait<R>(
+        &self,
+        until: Option<Instant>,
+        what: Wait,
+        mut condition: impl FnMut(&mut State) -> Option<R>,
+    ) -> Result<R, Unmet> {
+        let mut state = self.lock();
+        // Even a deadline in the past looks, and receives all that has come.
+        let mut progress = true;
+        loop {
+            let result = condition(&mut state);
+            // What this wait did not take may be what somebody else polls for.
+            self.settle(&mut state);
+            if let Some(result) = result {
+                return Ok(result);
+            }
+            if let Some(exit) = &state.end {
+                return Err(Unmet::Ended(exit.clone()));
+            }
+            if state.events.is_full() {
+                match what {
+                    Wait::End => {
+                        state.events.pop();
+                        continue;
+                    }
+                    Wait::Message => return Err(Unmet::Full(state.events.len())),
+                    Wait::Room => {}
+                }
+            }
+            let now = Instant::now();
+            if until.is_some_and(|until| now >= until) && !progress {
+                return Err(Unmet::Deadline);
+            }
+            let left = until.map(|until| until.saturating_duration_since(now));
+            (state, progress) = if state.polling {
+                (self.wait_for_other(state, left, what), false)
+            } else {
+                self.step(state, left, what)?
+            };
+        }
+    }
+
+    /// Somebody else receives: waits until it has received something, or gives up the place.
+    fn wait_for_other<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+        what: Wait,
+    ) -> MutexGuard<'a, State> {
+        // The other does not look for room, so one who needs room looks by himself.
+        let slice = match what {
+            Wait::Room => Duration::from_millis(5),
+            _ => Duration::from_secs(3600),
+        };
+        let left = left.map_or(slice, |left| left.min(slice));
+        state.waiting += 1;
+        let (mut state, _) =
+            self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Polls once, and receives what there is: at most one message, so that whoever waits for it
+    /// has it after two system calls.
+    fn step<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+        what: Wait,
+    ) -> Result<(MutexGuard<'a, State>, bool), Unmet> {
+        let mut timeout = left;
+        if let Some(closed) = state.closed_at {
+            let limit = (closed + CLOSED_BUT_ALIVE).saturating_duration_since(Instant::now());
+            if limit.is_zero() {
+                return Err(Unmet::Disconnected);
+            }
+            timeout = Some(timeout.map_or(limit, |timeout| timeout.min(limit)));
+        }
+        let open = state.closed_at.is_none();
+        let wants_message = open && !state.events.is_full();
+        let wants_room = open && what == Wait::Room;
+        state.polling = true;
+        drop(state);
+
+        let mut fds = Vec::with_capacity(3);
+        if wants_message {
+            fds.push(PollFd::readable(self.socket.as_fd()));
+        }
+        let death = fds.len();
+        fds.extend(self.child.death().map(PollFd::readable));
+        if wants_room {
+            fds.push(PollFd::writable(self.socket.as_fd()));
+        }
+        let polled = os::poll(&mut fds, timeout);
+        let readable = wants_message && fds[0].is_ready();
+        let dead = self.child.death().is_some() && fds[death].is_ready();
+
+        let mut state = self.lock();
+        state.polling = false;
+        let result = polled.map_err(Unmet::Io).and_then(|_| {
+            if dead {
+                self.bury(&mut state);
+                Ok(true)
+            } else if readable {
+                self.receive(&mut state).map_err(Unmet::Io)
+            } else {
+                Ok(false)
+            }
+        });
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+        result.map(|progress| (state, progress))
+    }
+
+    /// Receives one message; tells whether there was anything.
+    fn receive(&self, state: &mut State) -> io::Result<bool> {
+        match state.port.receive(false)? {
+            Received::Message(message) => self.route(state, message),
+            Received::Malformed(reason) => note_malformed(state, reason),
+            Received::Nothing => return Ok(false),
+            Received::Closed => {
+                state.closed_at = Some(Instant::now());
+                self.bell.unwatch(self.socket.as_fd());
+                if self.child.is_thread() {
+                    self.end(state);
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes what a dead process has still sent, then its exit status.
+    fn bury(&self, state: &mut State) {
+        while state.closed_at.is_none() && self.receive(state).unwrap_or(false) {}
+        self.end(state);
+    }
+
+    fn end(&self, state: &mut State) {
+        if state.end.is_some() {
+            return;
+        }
+        let how = self.child.reap().unwrap_or(How::Unknown);
+        if state.closed_at.is_none() {
+            state.closed_at = Some(Instant::now());
+            self.bell.unwatch(self.socket.as_fd());
+        }
+        if let Some(death) = self.child.death() {
+            self.bell.unwatch(death);
+        }
+        let lines = self.settings.stderr_lines;
+        state.end = Some(Exit {
+            pid: self.child.pid(),
+            how,
+            panic: self.page.panic(),
+            stopped_by: state.stopping,
+            stderr: self.stderr.as_ref().map_or_else(Vec::new, |stderr| stderr.last_lines(lines)),
+        });
+        state.end_untold = true;
+        self.raise(state);
+    }
+
+    fn route(&self, state: &mut State, message: Message) {
+        match postcard::take_from_bytes::<Up>(message.header()) {
+            Ok((Up::Reply { call } | Up::ReplyFailed { call }, [])) => {
+                // One whose reply nobody wants any more is forgotten here.
+                if let Some(place) = state.calls.get_mut(&call)
+                    && place.is_none()
+                {
+                    *place = Some(message);
+                    state.replies += 1;
+                }
+            }
+            Ok((Up::Event | Up::Failed, [])) => state.events.push(message),
+            Ok((Up::Ready { .. } | Up::StartFailed, [])) => state.start = Some(message),
+            _ => note_malformed(state, "a header that is none".into()),
+        }
+    }
+
+    /// Whether something is kept that somebody may want.
+    fn has_something(state: &State) -> bool {
+        state.replies > 0
+            || !state.events.is_empty()
+            || !state.malformed.is_empty()
+            || state.end_untold
+    }
+
+    fn raise(&self, state: &mut State) {
+        state.raised = true;
+        self.bell.raise();
+    }
+
+    /// Rings the bell when something is kept, and quiets it when nothing is.
+    fn settle(&self, state: &mut State) {
+        match (Link::has_something(state), state.raised) {
+            (true, false) => self.raise(state),
+            (false, true) => {
+                state.raised = false;
+                self.bell.quiet();
+            }
+            _ => {}
+        }
+    }
+
+    // Sending.
+
+    /// Sends a message; waits for room until the deadline, or not at all.
+    pub(super) fn send(
+        &self,
+        header: &[u8],
+        body: &[u8],
+        fds: &[std::os::fd::OwnedFd],
+        until: Option<Instant>,
+        action: &str,
+    ) -> Result<()> {
+        let since = Instant::now();
+        let outgoing = self.lock().port.outgoing(header, body, fds)?;
+        let sent = self.wait(until, Wait::Room, |state| try_send(state, &outgoing));
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            // The channel is closed: the reason is about to be known.
+            Ok(Err(error)) if is_closed(&error) => {
+                let soon = Instant::now() + CLOSED_BUT_ALIVE;
+                match self.wait(Some(soon), Wait::End, |_| None::<()>) {
+                    Err(Unmet::Deadline) | Ok(()) => {
+                        Err(self.explain(Unmet::Disconnected, action, since))
+                    }
+                    Err(unmet) => Err(self.explain(unmet, action, since)),
+                }
+            }
+            Ok(Err(source)) => {
+                Err(Error::Io { action: format!("send to process {:?}", self.name()), source })
+            }
+            Err(unmet) => Err(self.explain(unmet, action, since)),
+        }
+    }
+
+    /// Sends a message if there is room now.
+    pub(super) fn try_send(&self, header: &[u8]) -> bool {
+        let state = self.lock();
+        let outgoing = state.port.outgoing(header, &[], &[]);
+        outgoing.is_ok_and(|outgoing| state.port.try_send(&outgoing).unwrap_or(false))
+    }
+
+    /// Numbers a call; one whose reply is wanted gets a place for it.
+    pub(super) fn number_call(&self, wants_reply: bool) -> u64 {
+        let mut state = self.lock();
+        state.last_call += 1;
+        let call = state.last_call;
+        if wants_reply {
+            state.calls.insert(call, None);
+        }
+        call
+    }
+
+    // Taking.
+
+    /// Takes the reply of a call, if it is there.
+    pub(super) fn take_reply(state: &mut State, call: u64) -> Option<Message> {
+        state.calls.get(&call)?.as_ref()?;
+        state.replies -= 1;
+        state.calls.remove(&call)?
+    }
+
+    /// Whether the reply of a call is there. Receives what there is.
+    pub(super) fn has_reply(&self, call: u64) -> bool {
+        let now = Some(Instant::now());
+        let found = self.wait(now, Wait::Message, |state| {
+            matches!(state.calls.get(&call), Some(Some(_))).then_some(())
+        });
+        match found {
+            Ok(()) => true,
+            // Otherwise a wait would end at once, with an error.
+            Err(unmet) => !matches!(unmet, Unmet::Deadline),
+        }
+    }
+
+    /// Forgets a call: its reply is dropped, now or when it comes.
+    pub(super) fn forget(&self, call: u64) {
+        let mut state = self.lock();
+        if let Some(Some(_)) = state.calls.remove(&call) {
+            state.replies -= 1;
+            self.settle(&mut state);
+        }
+    }
+
+    /// Waits for something that nobody asked for.
+    pub(super) fn next_item(&self, until: Option<Instant>) -> Result<Item, Unmet> {
+        self.wait(until, Wait::Message, |state| {
+            if let Some(reason) = state.malformed.pop_front() {
+                return Some(Item::Malformed(reason));
+            }
+            if let Some(message) = state.events.pop() {
+                return Some(Item::Message(message));
+            }
+            let exit = state.end.as_ref()?;
+            std::mem::take(&mut state.end_untold).then(|| Item::Ended(exit.clone()))
+        })
+    }
+
+    /// Waits until the backend is ready for commands.
+    pub(super) fn wait_for_start(&self) -> Result<()> {
+        let since = Instant::now();
+        let until = since + self.settings.start_timeout;
+        let message = self
+            .wait(Some(until), Wait::Message, |state| state.start.take())
+            .map_err(|unmet| self.explain(unmet, "become ready", since))?;
+        match postcard::from_bytes::<Up>(message.header()) {
+            Ok(Up::Ready { version: VERSION }) => Ok(()),
+            Ok(Up::Ready { version }) => Err(Error::Start {
+                process: self.name().into(),
+                reason: format!("it speaks version {version}, this program version {VERSION}"),
+            }),
+            _ => Err(self.read_failure(message)?.into_start_error(self.name())),
+        }
+    }
+
+    pub(super) fn read_failure(&self, mut message: Message) -> Result<Failure> {
+        let fds = std::mem::take(&mut message.fds);
+        let parcel = shmring::transfer::Parcel::from_fds(fds);
+        message
+            .body()
+            .and_then(|body| decode(body, parcel))
+            .map_err(|reason| Error::Malformed { reason })
+    }
+
+    /// The end, once it is known; and from now on it counts as told.
+    pub(super) fn told_end(&self) -> Option<Exit> {
+        let mut state = self.lock();
+        state.end_untold = false;
+        self.settle(&mut state);
+        state.end.clone()
+    }
+
+    /// The end, if it is known or can be seen now.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        if let Some(exit) = &self.lock().end {
+            return Some(exit.clone());
+        }
+        // What has come meanwhile stays where it is, and so does its bell.
+        let looked = self.wait(Some(Instant::now()), Wait::Room, |_| None::<()>);
+        match looked {
+            Err(Unmet::Ended(exit)) => Some(exit),
+            _ => None,
+        }
+    }
+
+    // Explaining.
+
+    /// Says in an error why something did not happen.
+    pub(super) fn explain(&self, unmet: Unmet, action: &str, since: Instant) -> Error {
+        let process = self.name().to_owned();
+        match unmet {
+            Unmet::Deadline => Error::TimedOut {
+                process,
+                action: action.into(),
+                after: since.elapsed(),
+                busy: self.busy().map(Box::new),
+            },
+            Unmet::Ended(exit) if exit.stopped_by.is_some() && exit.is_clean() => {
+                Error::Stopped { process }
+            }
+            Unmet::Ended(exit) => Error::PeerDied { process, exit: Box::new(exit) },
+            Unmet::Full(count) => Error::QueueFull {
+                process,
+                reason: format!("{count} events have come and were not taken (`next_event`)"),
+            },
+            Unmet::Disconnected => Error::Disconnected { process },
+            Unmet::Io(source) => {
+                Error::Io { action: format!("wait for process {process:?}"), source }
+            }
+        }
+    }
+
+    /// What the backend is doing, by its control page.
+    pub(super) fn busy(&self) -> Option<Busy> {
+        let (doing, since, _call) = self.page.doing();
+        let with = match doing {
+            Doing::Waiting => return None,
+            Doing::Constructor => "its constructor".into(),
+            Doing::PreRun => "pre_run".into(),
+            Doing::PostRun => "post_run".into(),
+            Doing::Descriptor => "on_ready".into(),
+            Doing::Timer => "on_timer".into(),
+            Doing::Other => "something else".into(),
+            Doing::Command(index) => match self.commands.get(index as usize) {
+                Some(name) => format!("c__{name}"),
+                None => "something else".into(),
+            },
+        };
+        let since = Duration::from_nanos(monotonic().saturating_sub(since));
+        Some(Busy { with, since })
+    }
+}
+
+fn try_send(state: &mut State, outgoing: &Outgoing<'_>) -> Option<io::Result<()>> {
+    match state.port.try_send(outgoing) {
+        Ok(true) => Some(Ok(())),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+fn note_malformed(state: &mut State, reason: String) {
+    // One who sends only such gets no more memory than this.
+    if state.malformed.len() < 64 {
+        state.malformed.push_back(reason);
+    }
+}

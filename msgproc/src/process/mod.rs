@@ -1,0 +1,19 @@
+//! `MessageProcess`: a frontend, its backend, and what they say to each other.
+
+mod backend;
+mod call;
+mod context;
+mod event;
+mod frontend;
+mod link;
+mod options;
+mod run;
+mod stop;
+
+pub use backend::{Backend, Incoming, IntoBackend, NoEvents, Outcome};
+pub use call::{Call, Reply};
+pub use context::{Context, Interest, Token};
+pub use event::Event;
+pub use frontend::{MessageProcess, Start};
+pub use options::{OnPanic, Options};
+pub use stop::StopOptions;

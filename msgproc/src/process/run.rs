@@ -1,0 +1,276 @@
+//! The life of a backend: constructor, `pre_run`, loop, `post_run`.
+
+use std::{error::Error as StdError, sync::Arc};
+
+use super::{
+    backend::{Backend, Encode, Incoming, Outcome, failure_of},
+    context::{Context, Core, Due},
+    options::OnPanic,
+};
+use crate::{
+    channel::Message,
+    error::{Error, Result},
+    message::{Down, Failure, FailureKind, Up, VERSION},
+    start::{Caught, Doing, PANICKED, Page, StopLevel, catch, remove_owned_names},
+};
+
+/// Exit code of a backend whose start failed.
+const FAILED: i32 = 1;
+
+/// Why the loop was left.
+enum Left {
+    /// It was asked to, or wished to.
+    InOrder,
+    /// The frontend is gone.
+    FrontendGone,
+    /// A handler panicked.
+    Panicked,
+}
+
+/// Lives the life of a backend; gives its exit code.
+pub(super) fn live<B: Backend>(
+    core: Core,
+    on_panic: OnPanic,
+    construct: impl FnOnce() -> Result<B, Box<dyn StdError + Send + Sync>>,
+) -> i32 {
+    let page = core.page.clone();
+    let mut ctx = Context::<B::Event>::new(core);
+
+    page.begin(Doing::Constructor, 0);
+    let mut backend = match settle(catch(&page, construct)) {
+        Ok(backend) => backend,
+        Err(failure) => return fail_start(&mut ctx.core, failure.at("the constructor")),
+    };
+
+    page.begin(Doing::PreRun, 0);
+    let before = settle(catch(&page, || {
+        backend.pre_run(&mut ctx).map_err(Box::<dyn StdError + Send + Sync>::from)
+    }));
+    let code = match before {
+        Ok(()) => {
+            page.idle();
+            // A frontend that is gone by now is seen by the loop.
+            let _ = ctx.core.send(&Up::Ready { version: VERSION }, &[], &[], None);
+            match work(&mut backend, &mut ctx, on_panic) {
+                Left::InOrder => 0,
+                Left::FrontendGone => {
+                    remove_owned_names();
+                    0
+                }
+                Left::Panicked => PANICKED,
+            }
+        }
+        Err(failure) => fail_start(&mut ctx.core, failure.at("pre_run")),
+    };
+
+    page.begin(Doing::PostRun, 0);
+    let after = catch(&page, || {
+        backend.post_run(&mut ctx);
+        // What it owns is its own, and is given up here.
+        drop(backend);
+    });
+    page.idle();
+    match after {
+        Ok(()) => code,
+        Err(caught) => {
+            report(&mut ctx.core, failure_from(caught).at("post_run"));
+            PANICKED
+        }
+    }
+}
+
+fn settle<T>(
+    result: Result<Result<T, Box<dyn StdError + Send + Sync>>, Caught>,
+) -> Result<T, Failure> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failure_of(&*error)),
+        Err(caught) => Err(failure_from(caught)),
+    }
+}
+
+fn failure_from(caught: Caught) -> Failure {
+    let mut failure = Failure::new(FailureKind::Panicked, caught.message);
+    failure.location = caught.location;
+    failure.backtrace = caught.backtrace;
+    failure
+}
+
+fn fail_start(core: &mut Core, failure: Failure) -> i32 {
+    let code = match failure.kind {
+        FailureKind::Panicked => PANICKED,
+        _ => FAILED,
+    };
+    if let Ok(body) = postcard::to_stdvec(&failure) {
+        let _ = core.send(&Up::StartFailed, &body, &[], None);
+    }
+    code
+}
+
+/// Tells the frontend of a failure that nobody waits for.
+fn report(core: &mut Core, failure: Failure) {
+    if let Ok(body) = postcard::to_stdvec(&failure) {
+        let _ = core.send(&Up::Failed, &body, &[], None);
+    }
+}
+
+fn work<B: Backend>(backend: &mut B, ctx: &mut Context<B::Event>, on_panic: OnPanic) -> Left {
+    let page = ctx.core.page.clone();
+    loop {
+        if ctx.core.leaving || page.stop_level() == StopLevel::Urgent {
+            return Left::InOrder;
+        }
+        if ctx.core.gone {
+            return Left::FrontendGone;
+        }
+        let (message, due) = match ctx.core.next() {
+            Ok(next) => next,
+            Err(error) => {
+                eprintln!("process {:?} gives up: {error}", ctx.core.name);
+                return Left::FrontendGone;
+            }
+        };
+        for reason in std::mem::take(&mut ctx.core.malformed) {
+            let failure = Failure::new(FailureKind::BadArguments, reason).at("a message");
+            report(&mut ctx.core, failure);
+        }
+        let mut panicked = false;
+        match message.map(|message| handle(backend, ctx, &page, message)) {
+            None => {}
+            Some(Handled::Done) => {}
+            Some(Handled::Stop) => return Left::InOrder,
+            Some(Handled::Panicked) => panicked = true,
+        }
+        panicked |= serve(backend, ctx, &page, due);
+        if panicked && on_panic == OnPanic::Stop {
+            return Left::Panicked;
+        }
+        if let Some(stderr) = &ctx.core.stderr {
+            stderr.trim();
+        }
+    }
+}
+
+enum Handled {
+    Done,
+    Stop,
+    Panicked,
+}
+
+fn handle<B: Backend>(
+    backend: &mut B,
+    ctx: &mut Context<B::Event>,
+    page: &Arc<Page>,
+    mut message: Message,
+) -> Handled {
+    let fds = std::mem::take(&mut message.fds);
+    let (call, name, wants_reply) = match postcard::take_from_bytes::<Down<'_>>(message.header()) {
+        Ok((Down::Stop, [])) => return Handled::Stop,
+        Ok((Down::Command { call, name, wants_reply }, [])) => (call, name, wants_reply),
+        _ => {
+            let failure = Failure::new(FailureKind::BadArguments, "a header that is none");
+            report(&mut ctx.core, failure.at("a message"));
+            return Handled::Done;
+        }
+    };
+    if page.is_cancelled(call) {
+        let failure = Failure::new(FailureKind::Cancelled, "taken back before it ran");
+        answer(&mut ctx.core, call, wants_reply, Err(failure.at(name)));
+        return Handled::Done;
+    }
+
+    let index = B::COMMANDS.iter().position(|command| *command == name);
+    let doing = index.map_or(Doing::Other, |index| Doing::Command(index as u32));
+    page.begin(doing, call);
+    ctx.core.call = call;
+    let incoming = Incoming::new(message.body(), fds);
+    let mut panicked = false;
+    let run = || {
+        let Outcome(outcome) = backend.dispatch(name, incoming, ctx);
+        // Whoever waits for no reply gets none, so its value need not become bytes.
+        let value = outcome?;
+        let encoded = wants_reply.then(|| value.encode("the result"));
+        let encoded = encoded.transpose().map_err(|error| {
+            let failure = failure_of(&error);
+            Failure { kind: FailureKind::Unsendable, ..failure }
+        })?;
+        Ok((value, encoded))
+    };
+    let outcome = catch(page, run).unwrap_or_else(|caught| {
+        panicked = true;
+        Err(failure_from(caught))
+    });
+    ctx.core.call = 0;
+    page.idle();
+
+    let outcome = outcome.map_err(|failure| failure.at(name));
+    answer(&mut ctx.core, call, wants_reply, outcome);
+    if panicked { Handled::Panicked } else { Handled::Done }
+}
+
+/// A value that is kept until its bytes are sent, and those bytes.
+type Encoded = (Box<dyn Encode>, Option<(Vec<u8>, shmring::transfer::Parcel)>);
+
+fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded, Failure>) {
+    let failure = match outcome {
+        Ok((_value, Some((bytes, parcel)))) => {
+            match core.send(&Up::Reply { call }, &bytes, parcel.fds(), None) {
+                Ok(()) => {
+                    parcel.sent();
+                    return;
+                }
+                Err(Error::FrontendGone { .. } | Error::Stopped { .. }) => return,
+                Err(error) => Failure::new(FailureKind::Unsendable, error.to_string()),
+            }
+        }
+        Ok((_value, None)) => return,
+        Err(failure) => failure,
+    };
+    if !wants_reply {
+        return report(core, failure);
+    }
+    if let Ok(body) = postcard::to_stdvec(&failure) {
+        let _ = core.send(&Up::ReplyFailed { call }, &body, &[], None);
+    }
+}
+
+/// Runs the handlers of descriptors and timers; tells whether one panicked.
+fn serve<B: Backend>(
+    backend: &mut B,
+    ctx: &mut Context<B::Event>,
+    page: &Arc<Page>,
+    due: Due,
+) -> bool {
+    let mut panicked = false;
+    let ran = !due.ready.is_empty() || !due.timers.is_empty();
+    for token in due.ready {
+        if ctx.core.is_watched(token) {
+            page.begin(Doing::Descriptor, 0);
+            let result = catch(page, || backend.on_ready(token, ctx));
+            panicked |= settle_quietly(&mut ctx.core, result, "on_ready");
+        }
+    }
+    for token in due.timers {
+        page.begin(Doing::Timer, 0);
+        let result = catch(page, || backend.on_timer(token, ctx));
+        panicked |= settle_quietly(&mut ctx.core, result, "on_timer");
+    }
+    if ran {
+        page.idle();
+    }
+    panicked
+}
+
+fn settle_quietly(core: &mut Core, result: Result<Result<()>, Caught>, at: &str) -> bool {
+    match result {
+        Ok(Ok(())) => false,
+        Ok(Err(error)) => {
+            report(core, failure_of(&error).at(at));
+            false
+        }
+        Err(caught) => {
+            report(core, failure_from(caught).at(at));
+            true
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Stopping a backend in four steps, each bounded.
+
+use std::time::{Duration, Instant};
+
+use super::link::{Link, Unmet, Wait};
+use crate::{
+    error::{Error, Result},
+    exit::{Exit, StopStep},
+    message::Down,
+    start::{KILL, StopLevel, TERMINATE},
+};
+
+/// How long each step of a stop may take. A step of zero is passed over.
+///
+/// ```
+/// use std::time::Duration;
+/// let at_once = msgproc::StopOptions::default()
+///     .graceful(Duration::ZERO)
+///     .urgent(Duration::from_millis(100));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct StopOptions {
+    graceful: Duration,
+    urgent: Duration,
+    terminate: Duration,
+    kill: Duration,
+}
+
+impl Default for StopOptions {
+    fn default() -> StopOptions {
+        StopOptions {
+            graceful: Duration::from_secs(5),
+            urgent: Duration::from_secs(1),
+            terminate: Duration::from_secs(1),
+            kill: Duration::from_secs(5),
+        }
+    }
+}
+
+impl StopOptions {
+    /// For the backend to finish what is queued; 5 seconds by default.
+    pub fn graceful(mut self, timeout: Duration) -> Self {
+        self.graceful = timeout;
+        self
+    }
+
+    /// For the handler that runs now to come to its end; 1 second by default.
+    pub fn urgent(mut self, timeout: Duration) -> Self {
+        self.urgent = timeout;
+        self
+    }
+
+    /// After SIGTERM; 1 second by default.
+    pub fn terminate(mut self, timeout: Duration) -> Self {
+        self.terminate = timeout;
+        self
+    }
+
+    /// After SIGKILL; 5 seconds by default.
+    pub fn kill(mut self, timeout: Duration) -> Self {
+        self.kill = timeout;
+        self
+    }
+
+    fn timeout(&self, step: StopStep) -> Duration {
+        match step {
+            StopStep::Graceful => self.graceful,
+            StopStep::Urgent => self.urgent,
+            StopStep::Terminate => self.terminate,
+            StopStep::Kill => self.kill,
+        }
+    }
+}
+
+const STEPS: [StopStep; 4] =
+    [StopStep::Graceful, StopStep::Urgent, StopStep::Terminate, StopStep::Kill];
+
+impl Link {
+    /// Stops the backend, step after step, and says how it ended.
+    pub(super) fn stop(&self, options: &StopOptions) -> Result<Exit> {
+        self.check_ours()?;
+        let since = Instant::now();
+        for step in STEPS {
+            if let Some(exit) = self.told_end() {
+                return Ok(exit);
+            }
+            let timeout = options.timeout(step);
+            if timeout.is_zero() {
+                continue;
+            }
+            self.lock().stopping = Some(step);
+            let until = Instant::now() + timeout;
+            self.ask(step, until);
+            match self.wait(Some(until), Wait::End, |_| None::<()>) {
+                Err(Unmet::Ended(_) | Unmet::Deadline | Unmet::Disconnected) | Ok(()) => {}
+                Err(unmet) => return Err(self.explain(unmet, "stop", since)),
+            }
+        }
+        match self.told_end() {
+            Some(exit) => Ok(exit),
+            None => Err(self.explain(Unmet::Deadline, "stop", since)),
+        }
+    }
+
+    fn ask(&self, step: StopStep, until: Instant) {
+        let last_message = || postcard::to_stdvec(&Down::Stop).unwrap_or_default();
+        match step {
+            StopStep::Graceful => {
+                self.page.ask_to_stop(StopLevel::Graceful);
+                // Where there is no room until then, the next step does without.
+                let _ = self.send(&last_message(), &[], &[], Some(until), "stop");
+            }
+            StopStep::Urgent => {
+                self.page.ask_to_stop(StopLevel::Urgent);
+                // Wakes one that waits; one that has messages to read is awake.
+                self.try_send(&last_message());
+            }
+            StopStep::Terminate => {
+                self.child.signal(TERMINATE);
+            }
+            StopStep::Kill => {
+                self.child.signal(KILL);
+            }
+        }
+    }
+
+    /// Asks the backend to leave, and does not wait for that.
+    pub(super) fn request_stop(&self) -> Result<()> {
+        self.check_ours()?;
+        self.lock().stopping.get_or_insert(StopStep::Graceful);
+        self.page.ask_to_stop(StopLevel::Graceful);
+        let header = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
+        let until = Instant::now() + self.settings.send_timeout;
+        match self.send(&header, &[], &[], Some(until), "stop") {
+            Err(Error::PeerDied { .. } | Error::Stopped { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Leaves nothing of a backend whose start failed. One that said why is leaving by itself.
+    pub(super) fn after_failed_start(&self, error: &Error) {
+        let time_to_leave = match error {
+            Error::PreRun { .. } => self.settings.stop.graceful,
+            _ if self.child.is_thread() => Duration::from_millis(100),
+            _ => Duration::ZERO,
+        };
+        let options = self
+            .settings
+            .stop
+            .graceful(Duration::ZERO)
+            .urgent(time_to_leave)
+            .terminate(Duration::ZERO);
+        let _ = self.stop(&options);
+    }
+
+    /// What a stop in order comes to.
+    pub(super) fn verdict(&self, exit: Exit) -> Result<()> {
+        if exit.is_clean() {
+            return Ok(());
+        }
+        Err(Error::PeerDied { process: self.name().into(), exit: Box::new(exit) })
+    }
+}

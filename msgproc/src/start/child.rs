@@ -1,0 +1,138 @@
+//! A backend that lives: a process with a pidfd, or a thread of this program.
+
+#![allow(unsafe_code)] // waitid, for all signals; pidfd_send_signal.
+
+use std::{
+    io,
+    mem::zeroed,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::{Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use nix::time::{ClockId, clock_gettime};
+use shmring::os::{self, PidFd};
+
+use super::{KeptFd, fork::PANICKED};
+use crate::exit::How;
+
+/// The backend, seen from its frontend.
+#[derive(Debug)]
+pub(crate) enum Child {
+    Process {
+        pid: u32,
+        pidfd: KeptFd,
+    },
+    /// Its end is seen by its closing the channel.
+    Thread(Mutex<Option<JoinHandle<i32>>>),
+}
+
+impl Child {
+    /// Takes a child of ours that nobody has waited for yet.
+    pub(super) fn process(pid: u32) -> io::Result<Child> {
+        let pidfd = KeptFd::new(OwnedFd::from(PidFd::open(pid)?));
+        Ok(Child::Process { pid, pidfd })
+    }
+
+    pub(crate) fn thread(handle: JoinHandle<i32>) -> Child {
+        Child::Thread(Mutex::new(Some(handle)))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Child::Process { pid, .. } => *pid,
+            Child::Thread(_) => os::pid(),
+        }
+    }
+
+    /// What becomes readable when it ends.
+    pub(crate) fn death(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Child::Process { pidfd, .. } => Some(pidfd.as_fd()),
+            Child::Thread(_) => None,
+        }
+    }
+
+    /// Takes its exit status, once it has ended. A thread is waited for: call this when it has
+    /// closed its channel.
+    pub(crate) fn reap(&self) -> Option<How> {
+        match self {
+            Child::Process { pidfd, .. } => match wait(pidfd.as_fd()) {
+                Ok(how) => how,
+                // Somebody has waited for it.
+                Err(_) => self.has_ended().then_some(How::Unknown),
+            },
+            Child::Thread(handle) => {
+                let handle = handle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                Some(How::Code(handle.join().unwrap_or(PANICKED)))
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.death().is_some_and(|death| {
+            let mut fds = [os::PollFd::readable(death)];
+            matches!(os::poll(&mut fds, Some(Duration::ZERO)), Ok(1))
+        })
+    }
+
+    /// Sends a signal to exactly this process; `false` when it cannot be sent one.
+    pub(crate) fn signal(&self, signal: i32) -> bool {
+        match self {
+            Child::Process { pidfd, .. } => send(pidfd.as_fd(), signal).is_ok(),
+            Child::Thread(_) => false,
+        }
+    }
+
+    pub(crate) fn is_thread(&self) -> bool {
+        matches!(self, Child::Thread(_))
+    }
+}
+
+/// The exit status of a child; `None` while it lives.
+fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<How>> {
+    // SAFETY: all zeros is a valid siginfo; the kernel fills it as far as the call says.
+    let info = unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        let id = pidfd.as_raw_fd() as libc::id_t;
+        let flags = libc::WEXITED | libc::WNOHANG;
+        if libc::waitid(libc::P_PIDFD, id, &raw mut info, flags) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        info
+    };
+    if info.si_signo == 0 {
+        return Ok(None);
+    }
+    // SAFETY: waitid has filled this field.
+    let status = unsafe { info.si_status() };
+    Ok(Some(match info.si_code {
+        libc::CLD_EXITED => How::Code(status),
+        code => How::Signal { number: status, core: code == libc::CLD_DUMPED },
+    }))
+}
+
+fn send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo is allowed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The time since boot in nanoseconds, the same in all processes.
+pub(crate) fn monotonic() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}

@@ -1,0 +1,202 @@
+//! Fork, guarded, and the first steps of the child.
+
+#![allow(unsafe_code)] // fork, _exit, sigaction.
+#![allow(clippy::disallowed_methods)] // The room where processes are started.
+
+use std::{
+    ffi::CString,
+    io::{self, Write},
+    mem::{self, MaybeUninit},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+    thread::sleep,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask},
+    unistd::{self, ForkResult},
+};
+use shmring::os;
+
+use super::{Child, Page, StderrFile, kept, lifeline};
+use crate::error::{Error, Result};
+
+/// What a new child looks like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hygiene {
+    pub(crate) ignore_sigint: bool,
+    /// Whether the kernel kills it the moment its frontend dies.
+    pub(crate) die_at_once: bool,
+}
+
+/// The exit code of a process that panicked, as Rust's own.
+pub(crate) const PANICKED: i32 = 101;
+
+/// Forks a child that runs `body` and ends with the exit code it gives.
+///
+/// # Errors
+///
+/// [`Error::MultiThreaded`]; [`Error::Start`] when the kernel refuses.
+pub(crate) fn fork(
+    name: &str,
+    hygiene: Hygiene,
+    page: &Page,
+    stderr: Option<&StderrFile>,
+    body: impl FnOnce() -> i32,
+) -> Result<Child> {
+    refuse_threads(name)?;
+    let failed = |what: &'static str| {
+        move |error: io::Error| Error::Start {
+            process: name.into(),
+            reason: format!("cannot {what}: {error}"),
+        }
+    };
+    lifeline::prepare().map_err(failed("make the lifeline"))?;
+    // Who keeps a number of this sees that the child is another process.
+    os::fork_generation();
+    flush();
+
+    let blocked = SignalsBlocked::new().map_err(failed("block signals"))?;
+    // SAFETY: the process has one thread, so the child may do whatever the parent may.
+    match unsafe { unistd::fork() }.map_err(|errno| failed("fork")(errno.into()))? {
+        ForkResult::Child => {
+            let run = || {
+                become_clean(name, hygiene, page, stderr)?;
+                Ok(body())
+            };
+            let code = match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(code)) => code,
+                Ok(Err(error)) => {
+                    let error: io::Error = error;
+                    eprintln!("process {name:?} could not be set up: {error}");
+                    1
+                }
+                Err(payload) => {
+                    // Its destructor might panic again.
+                    mem::forget(payload);
+                    PANICKED
+                }
+            };
+            exit_now(code)
+        }
+        ForkResult::Parent { child } => {
+            drop(blocked);
+            let pid = child.as_raw() as u32;
+            page.keep_from_forks().map_err(failed("keep the control page to itself"))?;
+            Child::process(pid).map_err(failed("watch the new process"))
+        }
+    }
+}
+
+/// A joined thread may be listed for a moment longer: the list is read again for that long.
+fn refuse_threads(name: &str) -> Result<()> {
+    let mut threads = 0;
+    for pause in [0, 100, 1_000, 10_000, 20_000] {
+        sleep(Duration::from_micros(pause));
+        threads = os::thread_count().map_err(Error::io("count threads in /proc/self/task"))?;
+        if threads == 1 {
+            return Ok(());
+        }
+    }
+    Err(Error::MultiThreaded { process: name.into(), threads })
+}
+
+/// Leaves nothing in a buffer that two processes would write.
+pub(crate) fn flush() {
+    let _ = io::stdout().flush();
+    // SAFETY: a null pointer means all streams of the C library.
+    unsafe { libc::fflush(ptr::null_mut()) };
+}
+
+/// Ends this process: no destructor, no exit handler of the parent runs.
+fn exit_now(code: i32) -> ! {
+    let _ = catch_unwind(flush);
+    // SAFETY: ends the process, touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+fn become_clean(
+    name: &str,
+    hygiene: Hygiene,
+    page: &Page,
+    stderr: Option<&StderrFile>,
+) -> io::Result<()> {
+    kept::give_up_all();
+    page.keep_from_forks()?;
+    super::panic::forget_scopes();
+    reset_handlers();
+    if hygiene.ignore_sigint {
+        set_disposition(libc::SIGINT, libc::SIG_IGN);
+    }
+    lifeline::adopt(hygiene.die_at_once)?;
+    set_name(name);
+    if let Some(file) = stderr {
+        file.become_stderr()?;
+    }
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Gives every signal that has a handler its default back: an inherited one would, for example,
+/// write to its parent's self-pipe. What is ignored stays ignored, as it does through exec.
+///
+/// The handlers of faults stay: they act on this process alone, and Rust's own one is what names
+/// a stack overflow.
+fn reset_handlers() {
+    for signal in 1..=libc::SIGRTMAX() {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS) {
+            continue;
+        }
+        let mut old = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: asks for the present action, which is written to `old` when the call succeeds.
+        let handler = unsafe {
+            if libc::sigaction(signal, ptr::null(), old.as_mut_ptr()) == -1 {
+                continue;
+            }
+            old.assume_init().sa_sigaction
+        };
+        let ours_to_wait_for = signal == libc::SIGCHLD && handler == libc::SIG_IGN;
+        if !matches!(handler, libc::SIG_DFL | libc::SIG_IGN) || ours_to_wait_for {
+            set_disposition(signal, libc::SIG_DFL);
+        }
+    }
+}
+
+fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
+    // SAFETY: both dispositions run no code of ours.
+    unsafe { libc::signal(signal, disposition) };
+}
+
+/// The name that `ps`, `top` and `/proc/PID/comm` show: the first 15 bytes of it.
+fn set_name(name: &str) {
+    let mut end = name.len().min(15);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    if let Ok(name) = CString::new(&name[..end]) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+}
+
+/// All signals are blocked while this lives, in the thread that made it.
+struct SignalsBlocked(SigSet);
+
+impl SignalsBlocked {
+    fn new() -> io::Result<SignalsBlocked> {
+        let mut old = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut old))?;
+        Ok(SignalsBlocked(old))
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.0), None);
+    }
+}
+
+/// SIGTERM and SIGKILL, as the last steps of a stop send them.
+pub(crate) const TERMINATE: i32 = Signal::SIGTERM as i32;
+/// See [`TERMINATE`].
+pub(crate) const KILL: i32 = Signal::SIGKILL as i32;

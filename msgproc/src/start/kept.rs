@@ -1,0 +1,113 @@
+//! Descriptors of a frontend: every process forked later gives them up.
+
+#![allow(unsafe_code)] // A forked child closes descriptors that are owned in its parent's values.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicI32, Ordering},
+    },
+};
+
+/// What stands for the number once a child has closed it.
+const GIVEN_UP: RawFd = -1;
+
+type Place = Arc<AtomicI32>;
+
+static KEPT: Mutex<Vec<Weak<AtomicI32>>> = Mutex::new(Vec::new());
+
+/// A descriptor that belongs to one process and none of its forks.
+#[derive(Debug)]
+pub(crate) struct KeptFd {
+    place: Place,
+}
+
+impl KeptFd {
+    pub(crate) fn new(fd: OwnedFd) -> KeptFd {
+        let place = Arc::new(AtomicI32::new(fd.into_raw_fd()));
+        let mut kept = registry();
+        kept.retain(|place| place.strong_count() > 0);
+        kept.push(Arc::downgrade(&place));
+        KeptFd { place }
+    }
+}
+
+impl From<OwnedFd> for KeptFd {
+    fn from(fd: OwnedFd) -> KeptFd {
+        KeptFd::new(fd)
+    }
+}
+
+impl AsFd for KeptFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self.place.load(Ordering::Relaxed) {
+            GIVEN_UP => nothing(),
+            // SAFETY: the number is ours and open until `close` swaps it out: in drop, which
+            // nothing borrowed outlives, or in a forked child before it runs anything else.
+            raw => unsafe { BorrowedFd::borrow_raw(raw) },
+        }
+    }
+}
+
+impl Drop for KeptFd {
+    fn drop(&mut self) {
+        close(&self.place);
+    }
+}
+
+fn registry() -> MutexGuard<'static, Vec<Weak<AtomicI32>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn close(place: &Place) {
+    let raw = place.swap(GIVEN_UP, Ordering::Relaxed);
+    if raw != GIVEN_UP {
+        // SAFETY: the swap has made this the only user of the number.
+        drop(unsafe { OwnedFd::from_raw_fd(raw) });
+    }
+}
+
+/// An empty descriptor: what a value of the parent means in its fork.
+fn nothing() -> BorrowedFd<'static> {
+    static NOTHING: OnceLock<File> = OnceLock::new();
+    NOTHING.get_or_init(|| File::open("/dev/null").expect("there is /dev/null")).as_fd()
+}
+
+/// Closes all of them. For a forked child, before it runs anything of its own.
+pub(super) fn give_up_all() {
+    for place in registry().drain(..) {
+        if let Some(place) = place.upgrade() {
+            close(&place);
+        }
+    }
+}
+
+/// Moves a descriptor out of the way of 0, 1 and 2, which a child may replace.
+pub(super) fn above_stdio(fd: OwnedFd) -> std::io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    // `try_clone` gives the lowest number from 3 on.
+    fd.try_clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use shmring::os;
+
+    use super::*;
+
+    #[test]
+    fn a_given_up_descriptor_is_nothing_and_is_not_closed_twice() {
+        let event = os::Event::new().unwrap();
+        let kept = KeptFd::new(event.try_clone().unwrap().into());
+        let id = os::file_info(kept.as_fd()).unwrap().id;
+        close(&kept.place);
+        assert_ne!(os::file_info(kept.as_fd()).unwrap().id, id);
+        drop(kept);
+        event.set();
+        assert!(event.clear());
+    }
+}

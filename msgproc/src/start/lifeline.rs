@@ -1,0 +1,156 @@
+//! The lifeline: a backend ends within a second after its frontend, even when it is stuck.
+//!
+//! Each frontend process has one pipe that nobody writes to, and is the only one to hold its
+//! writing end. Each backend opens the reading end anew, so that the kernel sends it SIGIO when
+//! the writing end goes. The handler starts a timer that ends the process: the backend's loop,
+//! which sees the channel close, has until then to leave in order. A backend that starts
+//! backends of its own hands them the lifelines of its own frontends too.
+
+#![allow(unsafe_code)] // Signal handler, fcntl.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    ptr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
+};
+
+use nix::{fcntl::OFlag, unistd};
+
+/// How long a backend has to leave after its frontend's death.
+const GRACE_MICROSECONDS: i64 = 900_000;
+
+/// The command of fcntl that chooses the signal; the libc crate does not have it.
+const F_SETSIG: libc::c_int = 10;
+
+/// How many generations of frontends one backend watches.
+const GENERATIONS: usize = 8;
+
+struct Lines {
+    /// The pipe of this process, once it is a frontend: reading and writing end.
+    own: Option<(OwnedFd, OwnedFd)>,
+    /// Reading ends of the frontends above, the nearest first.
+    above: Vec<OwnedFd>,
+}
+
+static LINES: Mutex<Lines> = Mutex::new(Lines { own: None, above: Vec::new() });
+
+/// The numbers of `above`, for the signal handler.
+static WATCHED: [AtomicI32; GENERATIONS] = [const { AtomicI32::new(-1) }; GENERATIONS];
+
+fn lines() -> MutexGuard<'static, Lines> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the pipe of this process, before its first fork.
+pub(super) fn prepare() -> io::Result<()> {
+    let mut lines = lines();
+    if lines.own.is_none() {
+        let (reading, writing) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+        lines.own = Some((super::kept::above_stdio(reading)?, super::kept::above_stdio(writing)?));
+    }
+    Ok(())
+}
+
+/// In a new child: ties it to its parent's lifeline, and to those its parent was tied to.
+pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
+    let mut lines = lines();
+    let inherited = std::mem::take(&mut lines.above);
+    // The writing end is closed here: only the frontend itself may hold it.
+    let nearest = lines.own.take().map(|(reading, _writing)| reading);
+    if !die_at_once {
+        handle_sigio()?;
+    }
+    for place in &WATCHED {
+        place.store(-1, Ordering::Relaxed);
+    }
+    let all = nearest.iter().chain(&inherited).take(GENERATIONS);
+    for (old, place) in all.zip(&WATCHED) {
+        let line = reopen(old)?;
+        place.store(line.as_raw_fd(), Ordering::Relaxed);
+        signal_when_it_ends(&line, die_at_once)?;
+        lines.above.push(line);
+    }
+    drop(lines);
+    // It may have ended before the signal was ordered.
+    if one_has_ended() {
+        if die_at_once {
+            shmring::os::kill_self();
+        }
+        end_soon();
+    }
+    Ok(())
+}
+
+fn reopen(old: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = CString::new(format!("/proc/self/fd/{}", old.as_raw_fd()))?;
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: `path` is a live C string.
+    let raw = check(unsafe { libc::open(path.as_ptr(), flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    super::kept::above_stdio(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn signal_when_it_ends(line: &OwnedFd, die_at_once: bool) -> io::Result<()> {
+    let raw = line.as_raw_fd();
+    let signal = if die_at_once { libc::SIGKILL } else { libc::SIGIO };
+    // SAFETY: these commands take numbers and touch no memory of ours.
+    unsafe {
+        check(libc::fcntl(raw, libc::F_SETOWN, libc::getpid()))?;
+        check(libc::fcntl(raw, F_SETSIG, signal))?;
+        let flags = check(libc::fcntl(raw, libc::F_GETFL))?;
+        check(libc::fcntl(raw, libc::F_SETFL, flags | libc::O_ASYNC))?;
+    }
+    Ok(())
+}
+
+fn handle_sigio() -> io::Result<()> {
+    // SAFETY: all zeros is a valid sigaction; the handler does only what a handler may.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_sigio as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        check(libc::sigaction(libc::SIGIO, &raw const action, ptr::null_mut()))?;
+    }
+    Ok(())
+}
+
+/// SIGIO may also mean a descriptor of the user's own, so it looks which one.
+extern "C" fn on_sigio(_signal: libc::c_int) {
+    // SAFETY: the address of errno is valid in every thread; the interrupted code must find its
+    // own value there.
+    let errno = unsafe { *libc::__errno_location() };
+    if one_has_ended() {
+        end_soon();
+    }
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Whether the writing end of a lifeline is gone. Runs in a signal handler.
+fn one_has_ended() -> bool {
+    WATCHED.iter().any(|place| {
+        let mut line = libc::pollfd { fd: place.load(Ordering::Relaxed), events: 0, revents: 0 };
+        // SAFETY: `line` lives through the call; a negative number is passed over.
+        let ready = unsafe { libc::poll(&raw mut line, 1, 0) };
+        ready > 0 && line.revents & libc::POLLHUP != 0
+    })
+}
+
+/// Orders SIGALRM, whose default action ends the process. Runs in a signal handler.
+fn end_soon() {
+    let time = libc::itimerval {
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: 0, tv_usec: GRACE_MICROSECONDS },
+    };
+    // SAFETY: a bare system call; `time` lives through it.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const time, ptr::null_mut()) };
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,236 @@
+//! The control page: what must not wait in a queue, and what can be read after any death.
+
+#![allow(unsafe_code)] // Atomics in shared memory.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::atomic::{
+        AtomicU8, AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use shmring::os;
+
+use super::monotonic;
+
+/// The longest panic text that is kept.
+const TEXT: usize = 2048;
+
+/// Cancelled calls are remembered by their number modulo this.
+const CANCELLED: usize = 128;
+
+/// Each field is written by one side: `stop` and `cancelled` by the frontend, the others by the
+/// backend.
+#[repr(C)]
+struct Layout {
+    stop: AtomicU32,
+    doing: AtomicU32,
+    call: AtomicU64,
+    since: AtomicU64,
+    cancelled: [AtomicU64; CANCELLED],
+    text_len: AtomicU32,
+    text: [AtomicU8; TEXT],
+}
+
+/// How urgently a backend should leave.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum StopLevel {
+    /// Not at all.
+    None,
+    /// When what is queued is done.
+    Graceful,
+    /// After the handler that runs now.
+    Urgent,
+}
+
+/// What a backend is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doing {
+    Waiting,
+    Constructor,
+    PreRun,
+    PostRun,
+    Descriptor,
+    Timer,
+    /// The command of this index.
+    Command(u32),
+    /// A command that it does not have.
+    Other,
+}
+
+impl Doing {
+    const FIRST_COMMAND: u32 = 16;
+
+    fn to_word(self) -> u32 {
+        match self {
+            Doing::Waiting => 0,
+            Doing::Constructor => 1,
+            Doing::PreRun => 2,
+            Doing::PostRun => 3,
+            Doing::Descriptor => 4,
+            Doing::Timer => 5,
+            Doing::Other => 6,
+            Doing::Command(index) => Doing::FIRST_COMMAND.saturating_add(index),
+        }
+    }
+
+    fn from_word(word: u32) -> Doing {
+        match word {
+            0 => Doing::Waiting,
+            1 => Doing::Constructor,
+            2 => Doing::PreRun,
+            3 => Doing::PostRun,
+            4 => Doing::Descriptor,
+            5 => Doing::Timer,
+            word if word >= Doing::FIRST_COMMAND => Doing::Command(word - Doing::FIRST_COMMAND),
+            _ => Doing::Other,
+        }
+    }
+}
+
+/// One page of memory that a frontend and its backend share.
+#[derive(Debug)]
+pub(crate) struct Page {
+    map: os::Mapping,
+}
+
+impl Page {
+    /// Makes a new one, all zeros: idle, not told to stop, no panic.
+    pub(crate) fn new() -> io::Result<Page> {
+        let memory = os::memfd("msgproc-control")?;
+        os::allocate(memory.as_fd(), size_of::<Layout>() as u64)?;
+        os::seal(memory.as_fd())?;
+        let map = os::Mapping::new(&memory, size_of::<Layout>())?;
+        Ok(Page { map })
+    }
+
+    fn layout(&self) -> &Layout {
+        // SAFETY: the mapping is page-aligned, as long as a Layout, and lives as long as `self`;
+        // a Layout is atomics only, for which any bytes are valid and any writer is allowed.
+        unsafe { self.map.as_ptr().cast::<Layout>().as_ref() }
+    }
+
+    /// Takes the page out of processes forked from now on. They must not use it.
+    pub(crate) fn keep_from_forks(&self) -> io::Result<()> {
+        // SAFETY: the range is our own mapping; the advice changes nothing in this process.
+        let result = unsafe {
+            libc::madvise(self.map.as_ptr().as_ptr().cast(), self.map.len(), libc::MADV_DONTFORK)
+        };
+        if result == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Asks the backend to leave, no less urgently than before.
+    pub(crate) fn ask_to_stop(&self, level: StopLevel) {
+        self.layout().stop.fetch_max(level as u32, Relaxed);
+    }
+
+    pub(crate) fn stop_level(&self) -> StopLevel {
+        match self.layout().stop.load(Relaxed) {
+            0 => StopLevel::None,
+            1 => StopLevel::Graceful,
+            _ => StopLevel::Urgent,
+        }
+    }
+
+    /// Says what the backend does from now on, and for which call.
+    pub(crate) fn begin(&self, doing: Doing, call: u64) {
+        let layout = self.layout();
+        layout.call.store(call, Relaxed);
+        layout.since.store(monotonic(), Relaxed);
+        // SYNC doing: Release here, Acquire in `doing`.
+        layout.doing.store(doing.to_word(), Release);
+    }
+
+    /// Says that the backend waits for work.
+    pub(crate) fn idle(&self) {
+        self.layout().doing.store(Doing::Waiting.to_word(), Release);
+    }
+
+    /// What the backend does, since when (monotonic nanoseconds), and for which call.
+    pub(crate) fn doing(&self) -> (Doing, u64, u64) {
+        let layout = self.layout();
+        let doing = Doing::from_word(layout.doing.load(Acquire));
+        (doing, layout.since.load(Relaxed), layout.call.load(Relaxed))
+    }
+
+    /// Marks a call as no longer wanted. An older mark may be forgotten for it.
+    pub(crate) fn cancel(&self, call: u64) {
+        self.layout().cancelled[call as usize % CANCELLED].store(call, Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self, call: u64) -> bool {
+        call != 0 && self.layout().cancelled[call as usize % CANCELLED].load(Relaxed) == call
+    }
+
+    /// Keeps the text of a panic; the end of a long one is cut off.
+    pub(crate) fn note_panic(&self, text: &str) {
+        let layout = self.layout();
+        let mut end = text.len().min(TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        for (place, byte) in layout.text.iter().zip(&text.as_bytes()[..end]) {
+            place.store(*byte, Relaxed);
+        }
+        // SYNC text: Release here, Acquire in `panic`.
+        layout.text_len.store(end as u32, Release);
+    }
+
+    /// The text of the last panic.
+    pub(crate) fn panic(&self) -> Option<String> {
+        let layout = self.layout();
+        let len = (layout.text_len.load(Acquire) as usize).min(TEXT);
+        let bytes: Vec<u8> = layout.text[..len].iter().map(|byte| byte.load(Relaxed)).collect();
+        (len > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_is_going_on() {
+        let page = Page::new().unwrap();
+        assert_eq!(page.doing().0, Doing::Waiting);
+        page.begin(Doing::Command(3), 7);
+        let (doing, since, call) = page.doing();
+        assert_eq!((doing, call), (Doing::Command(3), 7));
+        assert!(since > 0 && since <= monotonic());
+        page.idle();
+        assert_eq!(page.doing().0, Doing::Waiting);
+    }
+
+    #[test]
+    fn a_stop_becomes_only_more_urgent() {
+        let page = Page::new().unwrap();
+        assert_eq!(page.stop_level(), StopLevel::None);
+        page.ask_to_stop(StopLevel::Urgent);
+        page.ask_to_stop(StopLevel::Graceful);
+        assert_eq!(page.stop_level(), StopLevel::Urgent);
+    }
+
+    #[test]
+    fn cancels_exactly_one_call() {
+        let page = Page::new().unwrap();
+        assert!(!page.is_cancelled(0) && !page.is_cancelled(5));
+        page.cancel(5);
+        assert!(page.is_cancelled(5));
+        assert!(!page.is_cancelled(5 + CANCELLED as u64));
+    }
+
+    #[test]
+    fn a_long_panic_is_cut_at_a_character() {
+        let page = Page::new().unwrap();
+        assert_eq!(page.panic(), None);
+        page.note_panic("no film");
+        assert_eq!(page.panic().unwrap(), "no film");
+        page.note_panic(&"ü".repeat(TEXT));
+        assert_eq!(page.panic().unwrap(), "ü".repeat(TEXT / 2));
+    }
+}

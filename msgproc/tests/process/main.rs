@@ -1,0 +1,23 @@
+//! Whole processes: a frontend, its backends, what they say to each other and how they end.
+
+mod calls;
+mod channel;
+mod common;
+mod death;
+mod events;
+mod hygiene;
+mod start;
+mod stop;
+
+fn main() -> std::process::ExitCode {
+    let groups = [
+        calls::tests(),
+        channel::tests(),
+        death::tests(),
+        events::tests(),
+        hygiene::tests(),
+        start::tests(),
+        stop::tests(),
+    ];
+    testkit::run(groups.into_iter().flatten())
+}
