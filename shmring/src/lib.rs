@@ -1,6 +1,7 @@
 //! Shared memory between processes.
 #![deny(unsafe_code)]
 
+pub mod block;
 pub mod error;
 pub mod fault;
 mod layout;
