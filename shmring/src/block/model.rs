@@ -257,6 +257,7 @@ impl Scenario {
             Op::Recv { ring } | Op::Skip { ring } => {
                 let position = memory.load(head_at);
                 let take = matches!(op, Op::Recv { .. });
+                let mut handles = vec![];
                 let mut puts = vec![];
                 for entry in 0..PER_MESSAGE {
                     let word = memory.load(self.slot(ring, position, entry));
@@ -264,24 +265,20 @@ impl Scenario {
                         break;
                     }
                     let block = word as u32;
-                    let handle = Handle { block, generation: (word >> 40) as u32 & 0x003f_ffff };
+                    let generation = (word >> 40) as u32 & 0x003f_ffff;
+                    handles.push(Handle { block, generation });
                     puts.push(Put { block, seq: (word >> 32) as u8 });
-                    if take {
-                        words
-                            .hold(row(me), handle)
-                            .map_err(|error| format!("a block in flight: {error:?}"))?;
-                        actor.holds.push(handle);
-                    }
                 }
                 words.write_journal(ring, End::Got, position + 8, puts.iter().copied());
+                for handle in handles.into_iter().filter(|_| take) {
+                    words
+                        .hold(row(me), handle)
+                        .map_err(|error| format!("a block in flight: {error:?}"))?;
+                    actor.holds.push(handle);
+                }
                 memory.store(head_at, position + 8);
                 for put in puts {
-                    match take {
-                        true => words.got_and_hold(ring, put),
-                        false => {
-                            words.got(ring, put);
-                        }
-                    }
+                    words.got(ring, put);
                 }
                 words.close_journal(ring, End::Got);
             }

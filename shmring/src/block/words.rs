@@ -65,7 +65,7 @@ impl Memory for Region {
 }
 
 /// How many blocks one message can carry.
-pub(super) const MAX_BLOCKS: usize = 31;
+pub const MAX_BLOCKS: usize = 31;
 /// A swap that fails was beaten by somebody who made progress. Whoever loses so often is lied to.
 const TRIES: usize = 1 << 16;
 
@@ -73,6 +73,8 @@ const TRIES: usize = 1 << 16;
 pub(super) const LAST: usize = 64;
 pub(super) const LOANS: usize = 72;
 pub(super) const REPAIRED: usize = 80;
+/// A bit for each participant that waits for a block.
+pub(super) const WAITING: usize = 96;
 const BITMAP: usize = 128;
 // In a carrier's entry.
 pub(super) const WHO: usize = 0;
@@ -403,8 +405,11 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// Changes a participant's count; `None` when `f` refuses.
     fn row(&self, block: u32, me: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
-        let at = self.geometry.control(block as usize) + HOLDS + me / 8 * 8;
-        let shift = me % 8 * 8;
+        let holds = self.geometry.control(block as usize) + HOLDS;
+        self.byte(holds + me / 8 * 8, me % 8 * 8, f)
+    }
+
+    fn byte(&self, at: usize, shift: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
         let mut word = self.memory.load(at);
         for _ in 0..TRIES {
             let count = f((word >> shift) as u8)?;
@@ -466,15 +471,11 @@ impl<'a, M: Memory> Words<'a, M> {
         (self.memory.load(at) >> shift) as u8
     }
 
-    /// Sets what one end has counted; only that end may. Without rule F.
+    /// Sets what one end has counted; only that end does. Without rule F.
     fn set(&self, carrier: usize, block: u32, end: End, value: u8) -> bool {
         let (at, shift) = self.end_at(carrier, block, end);
-        let now = (self.memory.load(at) >> shift) as u8;
-        if now != value {
-            // Nobody else writes this byte, so this neither carries nor borrows.
-            self.memory.add(at, (u64::from(value) << shift).wrapping_sub(u64::from(now) << shift));
-        }
-        now != value
+        let changed = self.counted(carrier, block, end) != value;
+        changed && self.byte(at, shift, |_| Some(value)).is_some()
     }
 
     /// Rule H for a carrier, by its sending end, which holds the block otherwise.
@@ -500,17 +501,12 @@ impl<'a, M: Memory> Words<'a, M> {
         self.set(carrier, before.block, End::Put, before.seq) && self.free(before.block)
     }
 
-    /// The receiving end has taken a block, or lets go of it; rule F.
+    /// The receiving end has taken a block, or lets go of it; rule F, which finds at once that the
+    /// taker holds it.
     pub(super) fn got(&self, carrier: usize, put: Put) -> bool {
         let changed = self.set(carrier, put.block, End::Got, put.seq);
         fault!("port.recv.got");
         changed && self.free(put.block)
-    }
-
-    /// As [`Words::got`], by an end that holds the block itself, so that it cannot become free.
-    pub(super) fn got_and_hold(&self, carrier: usize, put: Put) {
-        self.set(carrier, put.block, End::Got, put.seq);
-        fault!("port.recv.got");
     }
 
     /// Empties a carrier, by one of its ends. Gives how many blocks became free.
@@ -525,6 +521,34 @@ impl<'a, M: Memory> Words<'a, M> {
                 self.set(carrier, *block, end, value) && self.free(*block)
             })
             .count()
+    }
+
+    // Posts: ends that several threads of a process use at once, so they count and do not set.
+
+    /// Rule H for a post, by a sender who holds the block otherwise.
+    pub(super) fn post(&self, carrier: usize, handle: Handle) -> Result<(), NotHeld> {
+        let (at, shift) = self.end_at(carrier, handle.block, End::Put);
+        let got = self.counted(carrier, handle.block, End::Got);
+        self.byte(at, shift, |put| Some(put.wrapping_add(1)).filter(|put| *put != got))
+            .ok_or(NotHeld::TooMany)?;
+        fault!("block.post.put");
+        self.confirm(handle).inspect_err(|_| {
+            self.take_post_back(carrier, handle.block);
+        })
+    }
+
+    /// It was not sent after all; rule F.
+    pub(super) fn take_post_back(&self, carrier: usize, block: u32) -> bool {
+        let (at, shift) = self.end_at(carrier, block, End::Put);
+        self.byte(at, shift, |put| Some(put.wrapping_sub(1)));
+        self.free(block)
+    }
+
+    /// The receiver of a post has taken a block, which it holds itself now.
+    pub(super) fn take_post(&self, carrier: usize, block: u32) {
+        let (at, shift) = self.end_at(carrier, block, End::Got);
+        self.byte(at, shift, |got| Some(got.wrapping_add(1)));
+        fault!("block.post.got");
     }
 
     // Journals.

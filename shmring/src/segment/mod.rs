@@ -196,6 +196,14 @@ impl Segment {
         weak?.upgrade().map(Segment)
     }
 
+    /// All segments that this process has attached.
+    pub(crate) fn all() -> Vec<Segment> {
+        let attached = lock(&ATTACHED);
+        let all = attached.iter().filter_map(|(_, weak)| weak.upgrade()).map(Segment).collect();
+        drop(attached);
+        all
+    }
+
     /// Attaches what came in a message.
     fn from_fds(fd: OwnedFd, bells: Vec<OwnedFd>) -> Result<Segment> {
         let what = "a segment from a message";
