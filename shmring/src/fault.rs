@@ -2,6 +2,9 @@
 //!
 //! Without the feature `fault` a point costs nothing and this module has nothing in it.
 
+/// Whether this build has fault points: then it is no build to measure.
+pub const ENABLED: bool = cfg!(feature = "fault");
+
 /// A named fault point: `fault!("spsc.publish.before")`.
 macro_rules! fault {
     ($name:literal) => {

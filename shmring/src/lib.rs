@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod array;
+pub mod block;
 pub mod cleanup;
 pub mod error;
 pub mod fault;

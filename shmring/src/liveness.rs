@@ -23,7 +23,7 @@ use crate::{
     layout::{self, Layout},
     os::{self, PidFd},
     region::Region,
-    sync::Ordering,
+    sync::{Ordering, local},
 };
 
 /// Names one participant for good: `{generation: 24, index: 8}`; never 0.
@@ -242,6 +242,19 @@ pub(crate) fn process_word(pid: u32, start_time: u64) -> u64 {
 /// The word of a process that runs now; 0 when there is none.
 pub(crate) fn word_of_pid(pid: u32) -> u64 {
     os::start_time(pid).map_or(0, |start_time| process_word(pid, start_time))
+}
+
+/// The word of this process.
+pub(crate) fn own_word() -> u64 {
+    static WORD: local::AtomicU64 = local::AtomicU64::new(0);
+    let known = WORD.load(local::Ordering::Relaxed);
+    // A forked child finds its parent's.
+    if (known >> 32) as u32 == os::pid() {
+        return known;
+    }
+    let word = word_of_pid(os::pid());
+    WORD.store(word, local::Ordering::Relaxed);
+    word
 }
 
 /// Whether the process behind a word still runs.

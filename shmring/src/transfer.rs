@@ -8,6 +8,7 @@
 //! with [`on_sent`], and a parcel that is dropped unsent has changed nothing.
 
 use std::{
+    any::Any,
     cell::RefCell,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -25,12 +26,13 @@ pub struct Parcel {
     fds: Vec<OwnedFd>,
     ids: Vec<Option<os::FileId>>,
     on_sent: Vec<Box<dyn FnOnce() + Send>>,
+    on_unsent: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Parcel {
     /// A parcel as a receiver got it.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
-        Parcel { fds, ..Parcel::default() }
+        Parcel { fds, ids: Vec::new(), on_sent: Vec::new(), on_unsent: Vec::new() }
     }
 
     /// The descriptors to send, in their order.
@@ -44,8 +46,17 @@ impl Parcel {
     }
 
     /// The message is on its way: the values in it are no longer ours.
-    pub fn sent(self) {
-        for action in self.on_sent {
+    pub fn sent(mut self) {
+        self.on_unsent.clear();
+        for action in self.on_sent.drain(..) {
+            action();
+        }
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        for action in self.on_unsent.drain(..) {
             action();
         }
     }
@@ -57,9 +68,12 @@ impl std::fmt::Debug for Parcel {
     }
 }
 
+/// What a port has for the values of one message beside descriptors; its type is theirs to know.
+pub(crate) type Cargo = Box<dyn Any + Send>;
+
 enum Side {
-    Collect(Parcel, u64),
-    Supply(Vec<Option<OwnedFd>>),
+    Collect(Parcel, u64, Option<Cargo>),
+    Supply(Vec<Option<OwnedFd>>, Option<Cargo>),
 }
 
 thread_local! {
@@ -67,11 +81,28 @@ thread_local! {
     static OPEN: RefCell<Vec<Side>> = const { RefCell::new(Vec::new()) };
 }
 
+thread_local! {
+    static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps why a value refused to travel: most serializers drop the words of an error.
+pub(crate) fn explain(error: Error) -> Error {
+    REASON.set(Some(error.to_string()));
+    error
+}
+
+/// Why a value in the message that this thread last serialized or read refused to travel; for a
+/// port whose serializer only says that there was an error.
+pub fn take_reason() -> Option<String> {
+    REASON.take()
+}
+
 /// Removes the innermost side again, also when the work in between panics.
 struct Scope;
 
 impl Scope {
     fn open(side: Side) -> Scope {
+        REASON.take();
         OPEN.with_borrow_mut(|open| open.push(side));
         Scope
     }
@@ -90,37 +121,71 @@ impl Drop for Scope {
 
 /// Runs a serializer, and gathers what its values put beside the bytes.
 pub fn collect<R>(serialize: impl FnOnce() -> R) -> (R, Parcel) {
-    collect_to(0, serialize)
+    let (result, parcel, _) = collect_to(0, None, serialize);
+    (result, parcel)
 }
 
 /// The same where the port knows who will get the message: should that process die before it
 /// takes what came, those who wait for it learn so.
 pub fn collect_for<R>(pid: u32, serialize: impl FnOnce() -> R) -> (R, Parcel) {
-    collect_to(u64::from(pid) << 32, serialize)
+    let (result, parcel, _) = collect_to(u64::from(pid) << 32, None, serialize);
+    (result, parcel)
 }
 
-fn collect_to<R>(destination: u64, serialize: impl FnOnce() -> R) -> (R, Parcel) {
-    let scope = Scope::open(Side::Collect(Parcel::default(), destination));
+/// The same with a cargo, which comes back.
+pub(crate) fn collect_with<R>(
+    cargo: Cargo,
+    serialize: impl FnOnce() -> R,
+) -> (R, Parcel, Option<Cargo>) {
+    collect_to(0, Some(cargo), serialize)
+}
+
+fn collect_to<R>(
+    destination: u64,
+    cargo: Option<Cargo>,
+    serialize: impl FnOnce() -> R,
+) -> (R, Parcel, Option<Cargo>) {
+    let scope = Scope::open(Side::Collect(Parcel::default(), destination, cargo));
     let result = serialize();
     match scope.close() {
-        Some(Side::Collect(parcel, _)) => (result, parcel),
-        _ => (result, Parcel::default()),
+        Some(Side::Collect(parcel, _, cargo)) => (result, parcel, cargo),
+        _ => (result, Parcel::default(), None),
     }
 }
 
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
-pub fn supply<R>(parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
-    let fds = parcel.fds.into_iter().map(Some).collect();
-    let scope = Scope::open(Side::Supply(fds));
+pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
+    let fds = std::mem::take(&mut parcel.fds).into_iter().map(Some).collect();
+    let scope = Scope::open(Side::Supply(fds, None));
     let result = deserialize();
     drop(scope.close());
     result
 }
 
+/// The same with a cargo, which comes back, and without descriptors.
+pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (R, Option<Cargo>) {
+    let scope = Scope::open(Side::Supply(Vec::new(), Some(cargo)));
+    let result = deserialize();
+    match scope.close() {
+        Some(Side::Supply(_, cargo)) => (result, cargo),
+        _ => (result, None),
+    }
+}
+
+/// Lets a value use the cargo of the message it stands in; `None` when there is none of this type.
+pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Side::Collect(.., cargo) | Side::Supply(_, cargo)) => {
+            cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).map(f)
+        }
+        None => None,
+    })
+}
+
 /// The process the message goes to, as a process word, where the port knows it.
 pub(crate) fn destination() -> Option<u64> {
     OPEN.with_borrow_mut(|open| match open.last_mut() {
-        Some(Side::Collect(_, destination)) if *destination != 0 => {
+        Some(Side::Collect(_, destination, _)) if *destination != 0 => {
             if *destination as u32 == 0 {
                 // Found out only for the few messages that need it.
                 *destination = liveness::word_of_pid((*destination >> 32) as u32);
@@ -133,7 +198,7 @@ pub(crate) fn destination() -> Option<u64> {
 
 fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Parcel) -> Result<R>) -> Result<R> {
     OPEN.with_borrow_mut(|open| match open.last_mut() {
-        Some(Side::Collect(parcel, _)) => f(parcel),
+        Some(Side::Collect(parcel, ..)) => f(parcel),
         _ => Err(Error::OutsidePort { what }),
     })
 }
@@ -171,6 +236,18 @@ pub fn on_sent(what: &'static str, action: impl FnOnce() + Send + 'static) -> Re
     })
 }
 
+/// Leaves what must happen when the message is given up before it was sent.
+///
+/// # Errors
+///
+/// [`Error::OutsidePort`] when no port is serializing.
+pub(crate) fn on_unsent(what: &'static str, action: impl FnOnce() + Send + 'static) -> Result<()> {
+    with_parcel(what, |parcel| {
+        parcel.on_unsent.push(Box::new(action));
+        Ok(())
+    })
+}
+
 /// Takes a descriptor out of the message that is being read. A file that several values share
 /// can be taken by each: all but the last taker get a duplicate.
 ///
@@ -180,7 +257,7 @@ pub fn on_sent(what: &'static str, action: impl FnOnce() + Send + 'static) -> Re
 /// of this message.
 pub fn take_fd(what: &'static str, number: u32, shared: bool) -> Result<OwnedFd> {
     OPEN.with_borrow_mut(|open| {
-        let Some(Side::Supply(fds)) = open.last_mut() else {
+        let Some(Side::Supply(fds, _)) = open.last_mut() else {
             return Err(Error::OutsidePort { what });
         };
         let corrupt = || Error::Corrupt {

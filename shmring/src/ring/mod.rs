@@ -4,5 +4,6 @@
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
 
+pub mod port;
 pub mod records;
 mod role;

@@ -222,6 +222,17 @@ impl Role {
         Ok(expected)
     }
 
+    /// What the word says while this end holds its role: another word, another holder.
+    #[inline]
+    pub(crate) fn word(&self) -> u64 {
+        self.expected
+    }
+
+    /// Whether this process holds the role, without adopting it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.forks == os::fork_generation() && self.load() == self.expected
+    }
+
     /// Ends the role, if it is still this process's. Tells whether it was.
     pub(crate) fn close(&mut self) -> bool {
         if self.forks != os::fork_generation() {

@@ -247,6 +247,14 @@ impl Segment {
         weak?.upgrade().map(Segment)
     }
 
+    /// All segments that this process has attached.
+    pub(crate) fn all() -> Vec<Segment> {
+        let attached = lock(&ATTACHED);
+        let all = attached.iter().filter_map(|(_, weak)| weak.upgrade()).map(Segment).collect();
+        drop(attached);
+        all
+    }
+
     /// Attaches what came in a message.
     fn from_fds(fd: OwnedFd, bells: Vec<OwnedFd>) -> Result<Segment> {
         let what = "a segment from a message";
@@ -430,7 +438,6 @@ impl Segment {
         self.0.participants().process(id).map_or(0, |process| process.pid)
     }
 
-    #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Segment) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -54,6 +54,14 @@ impl Segment {
         freed
     }
 
+    /// Runs `f` while no other process repairs; does nothing while one is at it.
+    pub(crate) fn exclusively(&self, f: impl FnOnce()) {
+        if let Some(lock) = RepairLock::take(self) {
+            f();
+            drop(lock);
+        }
+    }
+
     fn repair_objects(&self, dead: Id) -> bool {
         self.objects().all(|(index, kind)| {
             let Some(kind) = kind else { return false };

@@ -120,8 +120,13 @@ impl Consumer {
         matches!(self.find(), Err(RecvError::Empty))
     }
 
-    pub(super) fn role(&self) -> &Role {
+    pub(crate) fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// Up to where records were released.
+    pub(crate) fn released(&self) -> u64 {
+        self.reader.released()
     }
 
     #[inline]
@@ -238,9 +243,17 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    #[allow(dead_code)]
     pub(crate) fn kind(&self) -> Kind {
         self.found.kind
+    }
+
+    /// Where the record ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.found.end
+    }
+
+    pub(crate) fn consumer(&self) -> &Consumer {
+        self.consumer
     }
 }
 

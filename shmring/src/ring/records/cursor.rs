@@ -110,7 +110,7 @@ pub(crate) struct Room {
     /// Where the payload goes, as an offset in the region.
     pub(crate) offset: usize,
     pub(crate) len: usize,
-    position: u64,
+    pub(crate) position: u64,
 }
 
 /// A record that is there to be read.
@@ -119,7 +119,7 @@ pub(crate) struct Found {
     pub(crate) offset: usize,
     pub(crate) len: usize,
     pub(crate) kind: Kind,
-    end: u64,
+    pub(crate) end: u64,
 }
 
 /// The producer's side.
@@ -237,6 +237,11 @@ impl Writer {
         true
     }
 
+    /// Where the next publication begins.
+    pub(crate) fn published(&self) -> u64 {
+        self.published
+    }
+
     /// Forgets what was committed and not published.
     pub(crate) fn abort(&mut self) {
         self.next = self.published;
@@ -264,6 +269,11 @@ impl Reader {
         }
         let taken = region.u64(geometry.base + TAKEN).load(Ordering::Relaxed);
         Ok(Reader { geometry, next: head, released: head, taken })
+    }
+
+    /// Up to where records were released.
+    pub(crate) fn released(&self) -> u64 {
+        self.released
     }
 
     /// Steps 1 and 2: finds the next record, `None` when there is none.

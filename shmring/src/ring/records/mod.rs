@@ -231,6 +231,11 @@ impl Records {
         cursor::stats(&self.segment.0.region, self.geometry)
     }
 
+    /// Its number among the objects of its segment.
+    pub(crate) fn object(&self) -> u32 {
+        self.object.index
+    }
+
     /// The segment it lies in.
     pub fn segment(&self) -> &Segment {
         &self.segment

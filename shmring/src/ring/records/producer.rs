@@ -155,8 +155,13 @@ impl Producer {
         &self.ring
     }
 
-    pub(super) fn role(&self) -> &Role {
+    pub(crate) fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// Where the next publication begins.
+    pub(crate) fn published(&self) -> u64 {
+        self.writer.published()
     }
 
     #[inline]
@@ -276,6 +281,15 @@ pub struct Claim<'a> {
 }
 
 impl Claim<'_> {
+    /// Where the record will stand.
+    pub(crate) fn position(&self) -> u64 {
+        self.room.position
+    }
+
+    pub(crate) fn producer(&self) -> &Producer {
+        self.producer
+    }
+
     /// Makes the record part of the ring: at once, or with the batch it was claimed from.
     #[inline]
     pub fn commit(self) {

@@ -1,0 +1,204 @@
+//! Carriers: rings and channels that hold blocks which are on their way.
+//!
+//! A carrier's first word says who it is: 0 nobody, a small number (no pid in its upper half) the
+//! ring with that object number plus one, else the sender of a post as a process word. A post's
+//! second word is its receiver.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    BlockPool,
+    words::{End, PEER, WHO},
+};
+use crate::{
+    error::{Error, Result},
+    fault::fault,
+    liveness::{self, Id},
+    segment::{Kind, Object, Segment},
+    sync::Ordering,
+};
+
+fn ring_tag(ring: u32) -> u64 {
+    u64::from(ring) + 1
+}
+
+fn is_post(who: u64) -> bool {
+    who >> 32 != 0
+}
+
+fn who(pool: &BlockPool, carrier: usize) -> u64 {
+    let at = pool.geometry().carrier(carrier) + WHO;
+    pool.region().u64(at).load(Ordering::Acquire)
+}
+
+fn peer(pool: &BlockPool, carrier: usize) -> u64 {
+    let at = pool.geometry().carrier(carrier) + PEER;
+    pool.region().u64(at).load(Ordering::Acquire)
+}
+
+fn change(pool: &BlockPool, carrier: usize, from: u64, to: u64) -> bool {
+    let at = pool.geometry().carrier(carrier) + WHO;
+    pool.region().u64(at).compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+fn carriers(pool: &BlockPool) -> std::ops::Range<usize> {
+    0..pool.geometry().carriers
+}
+
+fn no_place(pool: &BlockPool) -> Error {
+    Error::NoPlace {
+        action: "send a block: its pool can be carried by so many rings and channels (Options::carriers)"
+            .into(),
+        limit: pool.geometry().carriers,
+    }
+}
+
+/// The carrier of a pool that stands for a ring, if there is one.
+pub(super) fn of_ring(pool: &BlockPool, ring: u32) -> Option<usize> {
+    carriers(pool).find(|carrier| who(pool, *carrier) == ring_tag(ring))
+}
+
+/// The same, made if there is none; only the ring's producer makes it. It stays for good, as rings
+/// do.
+pub(super) fn for_ring(pool: &BlockPool, ring: u32) -> Result<usize> {
+    of_ring(pool, ring)
+        .or_else(|| carriers(pool).find(|carrier| change(pool, *carrier, 0, ring_tag(ring))))
+        .ok_or_else(|| no_place(pool))
+}
+
+/// Whether a carrier stands for a ring; its number may come from a liar.
+pub(super) fn is_of_ring(pool: &BlockPool, carrier: usize, ring: u32) -> bool {
+    carrier < pool.geometry().carriers && who(pool, carrier) == ring_tag(ring)
+}
+
+/// Empties what a ring holds, by one of its ends.
+pub(super) fn empty(pool: &BlockPool, carrier: usize, end: End) -> usize {
+    let freed = pool.words().empty(carrier, end);
+    if freed > 0 {
+        pool.wake();
+    }
+    freed
+}
+
+/// All pools of a segment.
+pub(super) fn pools(segment: &Segment) -> impl Iterator<Item = BlockPool> + '_ {
+    segment
+        .objects()
+        .filter(|(_, kind)| *kind == Some(Kind::Pool))
+        .filter_map(move |(index, _)| BlockPool::attach(segment, index).ok())
+}
+
+// Posts.
+
+/// A post of this process. Messages on their way to being sent keep it, so that it is not given
+/// another receiver meanwhile.
+pub(super) struct Post {
+    pub(super) carrier: usize,
+}
+
+struct Known {
+    segment: u64,
+    object: u32,
+    sender: u64,
+    receiver: u64,
+    post: Arc<Post>,
+}
+
+static POSTS: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+
+fn posts() -> MutexGuard<'static, Vec<Known>> {
+    POSTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The post by which this process sends blocks of a pool to another process.
+pub(super) fn post_to(pool: &BlockPool, receiver: u64) -> Result<Arc<Post>> {
+    let sender = liveness::own_word();
+    let (segment, object) = (pool.segment().0.layout.uid, pool.object());
+    let mut posts = posts();
+    // In a forked child these are the parent's.
+    posts.retain(|known| known.sender == sender);
+    let ours = |known: &Known| known.segment == segment && known.object == object;
+    if let Some(known) = posts.iter().find(|known| ours(known) && known.receiver == receiver) {
+        return Ok(known.post.clone());
+    }
+    let make = || {
+        let carrier = carriers(pool).find(|carrier| change(pool, *carrier, 0, sender))?;
+        fault!("block.post.claimed");
+        let at = pool.geometry().carrier(carrier) + PEER;
+        pool.region().u64(at).store(receiver, Ordering::Release);
+        Some(Arc::new(Post { carrier }))
+    };
+    let again = |posts: &mut Vec<Known>| {
+        // One whose receiver has ended, and that no message of ours uses.
+        let at = posts.iter().position(|known| {
+            ours(known)
+                && Arc::strong_count(&known.post) == 1
+                && !liveness::word_lives(known.receiver)
+        })?;
+        let post = posts.swap_remove(at).post;
+        empty(pool, post.carrier, End::Put);
+        let at = pool.geometry().carrier(post.carrier) + PEER;
+        pool.region().u64(at).store(receiver, Ordering::Release);
+        Some(post)
+    };
+    let post = again(&mut posts).or_else(make);
+    let post = match post {
+        Some(post) => post,
+        None => {
+            pool.segment().exclusively(|| repair_posts(pool));
+            make().ok_or_else(|| no_place(pool))?
+        }
+    };
+    posts.push(Known { segment, object, sender, receiver, post: post.clone() });
+    Ok(post)
+}
+
+/// Everything that a process sent to this one over its channel has been read, and the process has
+/// ended: blocks that it put into messages which never came are let go of.
+///
+/// Whoever reads a channel calls this once both is so. It does nothing while that process lives.
+pub fn drained(pid: u32) {
+    let me = liveness::own_word();
+    for segment in Segment::all() {
+        for pool in pools(&segment) {
+            for carrier in carriers(&pool) {
+                let who = who(&pool, carrier);
+                let mine = is_post(who) && (who >> 32) as u32 == pid && peer(&pool, carrier) == me;
+                if mine && !liveness::word_lives(who) {
+                    empty(&pool, carrier, End::Got);
+                    change(&pool, carrier, who, 0);
+                }
+            }
+        }
+    }
+}
+
+// Repair.
+
+/// Gives back what a dead participant held in a pool.
+pub(super) fn repair(segment: &Segment, object: Object, dead: Id) {
+    let Ok(pool) = BlockPool::attach(segment, object.index) else { return };
+    if pool.words().repair(dead.index()) > 0 {
+        pool.wake();
+    }
+    repair_posts(&pool);
+}
+
+/// Empties posts that nobody will read. Under the repair lock.
+pub(super) fn repair_posts(pool: &BlockPool) {
+    for carrier in carriers(pool) {
+        let who = who(pool, carrier);
+        if !is_post(who) || liveness::word_lives(peer(pool, carrier)) {
+            continue;
+        }
+        let sender_lives = liveness::word_lives(who);
+        if sender_lives && peer(pool, carrier) == 0 {
+            continue; // It is being made.
+        }
+        empty(pool, carrier, End::Got);
+        fault!("block.post.emptied");
+        if !sender_lives {
+            change(pool, carrier, who, 0);
+        }
+    }
+}

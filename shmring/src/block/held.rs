@@ -1,0 +1,202 @@
+//! A block that is read.
+
+#![allow(unsafe_code)] // Payload memory.
+
+use std::{fmt, sync::Arc};
+
+use bytemuck::Pod;
+use ndarray::{ArrayView, Dimension, IntoDimension};
+
+use super::{
+    BlockPool, Stale, ViewError,
+    words::{Handle, LENGTH},
+};
+use crate::{
+    os,
+    sync::{
+        Ordering,
+        local::{self, AtomicU64},
+    },
+};
+
+/// A block to read, shared with whoever else holds it. It cannot change while anybody does.
+///
+/// Clones within a process cost nothing in shared memory. Dropping the last one lets go of the
+/// block, and when no other process holds it and no message carries it, it is free.
+///
+/// A forked child's copy becomes the child's own at its first use there, if the parent still holds
+/// the block then; otherwise it is [`Stale`].
+#[derive(Clone)]
+pub struct Block {
+    held: Arc<Held>,
+}
+
+/// What one process holds, once.
+struct Held {
+    pool: BlockPool,
+    handle: Handle,
+    len: usize,
+    /// `{fork generation: 32, participant + 1: 32}` of the process that holds it; 0 is nobody.
+    holder: AtomicU64,
+}
+
+fn holder(participant: usize) -> u64 {
+    u64::from(os::fork_generation()) << 32 | (participant as u64 + 1)
+}
+
+impl Held {
+    /// In which row this process holds the block; a forked child takes hold of it here.
+    #[inline]
+    fn row(&self) -> Result<usize, Stale> {
+        let holder = self.holder.load(local::Ordering::Acquire);
+        match self.row_of(holder) {
+            Some(row) => Ok(row),
+            None => self.adopt(holder),
+        }
+    }
+
+    fn row_of(&self, holder: u64) -> Option<usize> {
+        let here = holder >> 32 == u64::from(os::fork_generation());
+        (here && holder as u32 != 0).then(|| holder as u32 as usize - 1)
+    }
+
+    #[cold]
+    fn adopt(&self, seen: u64) -> Result<usize, Stale> {
+        let me = self.pool.segment().me().map_err(|_| Stale)?.index();
+        self.pool.words().hold(me, self.handle).map_err(|_| Stale)?;
+        let swap = self.holder.compare_exchange(
+            seen,
+            holder(me),
+            local::Ordering::AcqRel,
+            local::Ordering::Acquire,
+        );
+        match swap {
+            Ok(_) => Ok(me),
+            // Another thread of this process was quicker.
+            Err(other) => {
+                self.pool.words().release(me, self.handle.block);
+                self.row_of(other).ok_or(Stale)
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let holder = self.holder.load(local::Ordering::Acquire);
+        if let Some(row) = self.row_of(holder)
+            && self.pool.words().release(row, self.handle.block)
+        {
+            self.pool.wake();
+        }
+    }
+}
+
+impl Block {
+    /// A block that participant `me` of this process holds; `None` when it does not, after all.
+    pub(super) fn new(pool: &BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
+        let holder = AtomicU64::new(me.map_or(0, holder));
+        Block { held: Arc::new(Held { pool: pool.clone(), handle, len, holder }) }
+    }
+
+    /// Takes hold of a block by its handle, which somebody else holds meanwhile.
+    pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, Stale> {
+        let me = pool.segment().me().map_err(|_| Stale)?.index();
+        pool.words().hold(me, handle).map_err(|_| Stale)?;
+        let at = pool.geometry().control(handle.block as usize) + LENGTH;
+        let len = pool.region().u64(at).load(Ordering::Relaxed);
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
+        Ok(Block::new(pool, handle, len, Some(me)))
+    }
+
+    /// Makes sure that this process holds the block: always so, but for a forked child's copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`] when the parent let go of it before.
+    pub fn adopt(&self) -> Result<(), Stale> {
+        self.held.row().map(|_| ())
+    }
+
+    /// The bytes that were filled. Empty when the block is [`Stale`]: [`Block::adopt`] says so.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.held.row().is_err() {
+            return &[];
+        }
+        let at = self.held.pool.geometry().payload(self.held.handle.block as usize);
+        // SAFETY: we hold the block, so its word stays SHARED, and a shared block is written by
+        // nobody.
+        unsafe { self.held.pool.region().bytes(at, self.held.len) }
+    }
+
+    /// The beginning of the block as an array in C order.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError`].
+    pub fn array<T: Pod, S: IntoDimension>(
+        &self,
+        shape: S,
+    ) -> Result<ArrayView<'_, T, S::Dim>, ViewError> {
+        self.adopt()?;
+        let dim = shape.into_dimension();
+        let bytes = bytes_of::<T>(dim.slice(), self.held.len)?;
+        let elements = bytemuck::try_cast_slice(&self.as_bytes()[..bytes])
+            .map_err(|_| ViewError::Alignment)?;
+        ArrayView::from_shape(dim, elements)
+            .map_err(|_| ViewError::TooShort { needed: usize::MAX, len: bytes })
+    }
+
+    /// Bytes that were filled.
+    pub fn len(&self) -> usize {
+        self.held.len
+    }
+
+    /// Whether nothing was filled.
+    pub fn is_empty(&self) -> bool {
+        self.held.len == 0
+    }
+
+    /// Which block of its pool it is.
+    pub fn index(&self) -> usize {
+        self.held.handle.block as usize
+    }
+
+    /// The pool it comes from.
+    pub fn pool(&self) -> &BlockPool {
+        &self.held.pool
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.held.handle
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("index", &self.index())
+            .field("generation", &self.held.handle.generation)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of an array of `T`, when that is at most `len`.
+pub(super) fn bytes_of<T: Pod>(shape: &[usize], len: usize) -> Result<usize, ViewError> {
+    let size = shape.iter().try_fold(size_of::<T>(), |all, side| all.checked_mul(*side));
+    // An empty side hides how large the others are; ndarray refuses those as well.
+    let sides = shape.iter().filter(|side| **side != 0);
+    let whole = sides.fold(Some(size_of::<T>().max(1)), |all, side| all?.checked_mul(*side));
+    match (size, whole) {
+        (Some(size), Some(_)) if size <= len => Ok(size),
+        (size, _) => Err(ViewError::TooShort { needed: size.unwrap_or(usize::MAX), len }),
+    }
+}

@@ -1,0 +1,91 @@
+//! Blocks: big data that is written once and travels by handle.
+//!
+//! A [`Loan`] is taken from a [`BlockPool`] and filled in place; frozen it is a [`Block`], which any
+//! number of processes read in place. A block goes to another process inside any message that a
+//! port sends: alone, or anywhere in a value that serde can serialize. When nobody holds it any
+//! more it is free again, however its holders ended.
+//!
+//! ```
+//! use shmring::block::BlockPool;
+//!
+//! let pool = BlockPool::options().blocks(8).block_len(1 << 20).create()?;
+//! let mut loan = pool.try_loan()?;
+//! loan.array_mut::<f32, _>((480, 640))?.fill(0.5);
+//! let frame = loan.freeze();
+//! assert_eq!(frame.array::<f32, _>((480, 640))?[[7, 7]], 0.5);
+//! drop(frame);
+//! assert_eq!(pool.in_use(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! README.md in this folder has the protocol and the argument why no block is freed under a holder
+//! and none is lost.
+
+mod carrier;
+mod held;
+mod loan;
+mod pool;
+mod travel;
+mod words;
+
+#[cfg(all(test, shmring_loom))]
+mod loom_tests;
+#[cfg(all(test, not(shmring_loom)))]
+mod model;
+#[cfg(all(test, not(shmring_loom)))]
+mod tests;
+
+pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
+pub use self::{
+    carrier::drained,
+    held::Block,
+    loan::Loan,
+    pool::{BlockPool, Options, Stats},
+    words::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
+};
+
+/// Why no block could be loaned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoanError {
+    /// All blocks are in use now.
+    #[error("all {blocks} blocks of the pool are in use")]
+    Exhausted {
+        /// How many there are.
+        blocks: usize,
+    },
+    /// None became free before the deadline.
+    #[error("no block became free before the deadline; all {blocks} are in use")]
+    TimedOut {
+        /// How many there are.
+        blocks: usize,
+    },
+    /// This process could not attach to the segment: all its places for participants are taken.
+    #[error("the segment of the pool has no place left for this process")]
+    NoPlace,
+}
+
+/// Why the bytes of a block cannot be seen as an array.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The array has more bytes than the block.
+    #[error("the array takes {needed} bytes, the block has {len}")]
+    TooShort {
+        /// Bytes of the array; the largest number when that does not fit into one.
+        needed: usize,
+        /// Bytes of the block.
+        len: usize,
+    },
+    /// Elements of this type need a stricter alignment than a block has (64 bytes).
+    #[error("elements of this type need an alignment of more than 64 bytes")]
+    Alignment,
+    /// The block is not held: it was let go of before a forked child used its copy.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+}
+
+/// The handle has survived its block: nobody holds it any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the block is not held any more")]
+pub struct Stale;

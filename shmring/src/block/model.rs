@@ -1,0 +1,678 @@
+//! Runs the protocol of `words.rs` in every order of its steps, with deaths after any of them.
+//!
+//! A step is one access to shared memory. An actor in the middle of an operation is continued by
+//! running the operation again from its start with the results its accesses had, up to the first
+//! new access: so the very code of production is explored, and an actor's place in it is just that
+//! list of results. Memory is sequentially consistent here; the loom models look at the rest.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use super::words::{End, Geometry, Handle, Memory, NotHeld, Put, State, Words};
+
+/// Memory that lets an operation make one access more than last time.
+struct Replay<'a> {
+    words: RefCell<&'a mut Vec<u64>>,
+    history: RefCell<&'a mut Vec<u64>>,
+    at: Cell<usize>,
+    may_go_on: Cell<bool>,
+}
+
+struct Paused;
+
+impl Replay<'_> {
+    fn step(&self, access: impl FnOnce(&mut Vec<u64>) -> u64) -> u64 {
+        let at = self.at.get();
+        self.at.set(at + 1);
+        if let Some(known) = self.history.borrow().get(at) {
+            return *known;
+        }
+        if !self.may_go_on.replace(false) {
+            resume_unwind(Box::new(Paused));
+        }
+        let result = access(&mut self.words.borrow_mut());
+        self.history.borrow_mut().push(result);
+        result
+    }
+}
+
+impl Memory for Replay<'_> {
+    fn load(&self, at: usize) -> u64 {
+        self.step(|words| words[at / 8])
+    }
+
+    fn store(&self, at: usize, value: u64) {
+        self.step(|words| std::mem::replace(&mut words[at / 8], value));
+    }
+
+    fn swap_if(&self, at: usize, old: u64, new: u64) -> Result<(), u64> {
+        let found = self.step(|words| {
+            let found = words[at / 8];
+            if found == old {
+                words[at / 8] = new;
+            }
+            found
+        });
+        if found == old { Ok(()) } else { Err(found) }
+    }
+
+    fn add(&self, at: usize, delta: u64) -> u64 {
+        self.step(|words| {
+            let sum = words[at / 8].wrapping_add(delta);
+            std::mem::replace(&mut words[at / 8], sum)
+        })
+    }
+
+    fn set_bits(&self, at: usize, bits: u64) {
+        self.step(|words| {
+            words[at / 8] |= bits;
+            0
+        });
+    }
+
+    fn clear_bits(&self, at: usize, bits: u64) {
+        self.step(|words| {
+            words[at / 8] &= !bits;
+            0
+        });
+    }
+
+    fn fence(&self) {}
+}
+
+/// What an actor does. Rings are carriers; `ring` is their number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Op {
+    /// Loans a block, if there is one.
+    Loan,
+    Freeze,
+    Cancel,
+    /// Sends the block held last, so many times in one message; then lets go of it, or not.
+    Send {
+        ring: usize,
+        times: usize,
+        by_value: bool,
+    },
+    /// The same, but takes it back instead of publishing it.
+    FailToSend {
+        ring: usize,
+    },
+    /// Takes all blocks of the next message.
+    Recv {
+        ring: usize,
+    },
+    /// Reads the next message and takes no block out of it.
+    Skip {
+        ring: usize,
+    },
+    /// Lets go of the block held last.
+    Release,
+    /// Tries the handle of the first block's first life.
+    HoldOld,
+    /// Takes over an end of a ring from an actor that died.
+    Follow {
+        dead: usize,
+        ring: usize,
+        end: End,
+    },
+    /// Repairs a participant that died.
+    Repair {
+        dead: usize,
+    },
+}
+
+#[derive(Clone, Hash, Default, Debug)]
+struct Actor {
+    next_op: usize,
+    history: Vec<u64>,
+    holds: Vec<Handle>,
+    loan: Option<Handle>,
+    dead: bool,
+    repaired: bool,
+}
+
+#[derive(Clone)]
+struct World {
+    words: Vec<u64>,
+    actors: Vec<Actor>,
+    kills: usize,
+}
+
+struct Scenario {
+    geometry: Geometry,
+    /// Done before the exploration, one after the other: actor and operation.
+    before: Vec<(usize, Op)>,
+    scripts: Vec<Vec<Op>>,
+    kills: usize,
+}
+
+/// Participants whose counts are in different words, as far apart as they can be.
+fn row(actor: usize) -> usize {
+    actor * 8
+}
+
+const SLOTS: usize = 4;
+const PER_MESSAGE: usize = 2;
+
+impl Scenario {
+    fn new(blocks: usize, rings: usize, kills: usize) -> Scenario {
+        let geometry =
+            Geometry { base: 0, blocks, block_len: 64, participants: 32, carriers: rings.max(1) };
+        Scenario { geometry, before: vec![], scripts: vec![], kills }
+    }
+
+    fn before(mut self, actor: usize, ops: &[Op]) -> Scenario {
+        self.before.extend(ops.iter().map(|op| (actor, *op)));
+        self
+    }
+
+    fn actor(mut self, ops: &[Op]) -> Scenario {
+        self.scripts.push(ops.to_vec());
+        self
+    }
+
+    // A ring of the model: published, released, and messages of up to two handles.
+    fn ring(&self, ring: usize) -> usize {
+        self.geometry.payload(0) + ring * 8 * (2 + SLOTS * PER_MESSAGE)
+    }
+
+    fn slot(&self, ring: usize, position: u64, entry: usize) -> usize {
+        self.ring(ring) + 16 + 8 * (position as usize / 8 % SLOTS * PER_MESSAGE + entry)
+    }
+
+    fn peek(&self, words: &[u64], ring: usize) -> (u64, u64) {
+        (words[self.ring(ring) / 8], words[self.ring(ring) / 8 + 1])
+    }
+
+    /// One operation; `Err` says what it must never find. Gives the actor as it is afterwards.
+    fn run<M: Memory>(
+        &self,
+        memory: &M,
+        op: Op,
+        me: usize,
+        mut actor: Actor,
+    ) -> Result<Actor, String> {
+        let words = Words::new(memory, &self.geometry);
+        let (tail_at, head_at) = match op {
+            Op::Send { ring, .. }
+            | Op::FailToSend { ring }
+            | Op::Recv { ring }
+            | Op::Skip { ring }
+            | Op::Follow { ring, .. } => (self.ring(ring), self.ring(ring) + 8),
+            _ => (0, 0),
+        };
+        match op {
+            Op::Loan => actor.loan = words.loan(row(me)),
+            Op::Freeze => {
+                if let Some(loan) = actor.loan.take() {
+                    words.freeze(row(me), loan).map_err(|error| format!("freeze: {error:?}"))?;
+                    actor.holds.push(loan);
+                }
+            }
+            Op::Cancel => {
+                if let Some(loan) = actor.loan.take()
+                    && !words.cancel(row(me), loan)
+                {
+                    return Err("a loan could not be given back".into());
+                }
+            }
+            Op::Send { ring, times, by_value } => {
+                let Some(handle) = actor.holds.last().copied() else { return Ok(actor) };
+                let position = memory.load(tail_at);
+                let seq = words.counted(ring, handle.block, End::Put);
+                let before = (0..times as u8)
+                    .map(|at| Put { block: handle.block, seq: seq.wrapping_add(at) });
+                words.write_journal(ring, End::Put, position, before);
+                for entry in 0..times {
+                    let put = words.put(ring, handle).map_err(|error| format!("put: {error:?}"))?;
+                    let word = u64::from(handle.generation) << 40
+                        | u64::from(put.seq) << 32
+                        | u64::from(put.block)
+                        | 1 << 63;
+                    memory.store(self.slot(ring, position, entry), word);
+                }
+                if times < PER_MESSAGE {
+                    memory.store(self.slot(ring, position, times), 0);
+                }
+                if by_value {
+                    actor.holds.pop();
+                    words.release(row(me), handle.block);
+                }
+                memory.store(tail_at, position + 8);
+                words.close_journal(ring, End::Put);
+            }
+            Op::FailToSend { ring } => {
+                let Some(handle) = actor.holds.last().copied() else { return Ok(actor) };
+                let position = memory.load(tail_at);
+                let seq = words.counted(ring, handle.block, End::Put);
+                let before = Put { block: handle.block, seq };
+                words.write_journal(ring, End::Put, position, [before].into_iter());
+                words.put(ring, handle).map_err(|error| format!("put: {error:?}"))?;
+                words.recover(ring, End::Put, position);
+            }
+            Op::Recv { ring } | Op::Skip { ring } => {
+                let position = memory.load(head_at);
+                let take = matches!(op, Op::Recv { .. });
+                let mut handles = vec![];
+                let mut puts = vec![];
+                for entry in 0..PER_MESSAGE {
+                    let word = memory.load(self.slot(ring, position, entry));
+                    if word == 0 {
+                        break;
+                    }
+                    let block = word as u32;
+                    let generation = (word >> 40) as u32 & 0x003f_ffff;
+                    handles.push(Handle { block, generation });
+                    puts.push(Put { block, seq: (word >> 32) as u8 });
+                }
+                words.write_journal(ring, End::Got, position + 8, puts.iter().copied());
+                for handle in handles.into_iter().filter(|_| take) {
+                    words
+                        .hold(row(me), handle)
+                        .map_err(|error| format!("a block in flight: {error:?}"))?;
+                    actor.holds.push(handle);
+                }
+                memory.store(head_at, position + 8);
+                for put in puts {
+                    words.got(ring, put);
+                }
+                words.close_journal(ring, End::Got);
+            }
+            Op::Release => {
+                if let Some(handle) = actor.holds.pop() {
+                    words.release(row(me), handle.block);
+                }
+            }
+            Op::HoldOld => {
+                let old = Handle { block: 0, generation: 1 };
+                match words.hold(row(me), old) {
+                    Ok(()) => actor.holds.push(old),
+                    Err(NotHeld::Stale) => {}
+                    Err(error) => return Err(format!("hold: {error:?}")),
+                }
+            }
+            Op::Follow { ring, end, .. } => {
+                let reached = memory.load(if end == End::Put { tail_at } else { head_at });
+                words.recover(ring, end, reached);
+            }
+            Op::Repair { dead } => {
+                words.repair(row(dead));
+            }
+        }
+        Ok(actor)
+    }
+
+    /// Runs whole operations at once.
+    fn run_whole(&self, words: &mut Vec<u64>, op: Op, me: usize, actor: Actor) -> Actor {
+        struct Plain<'a>(RefCell<&'a mut Vec<u64>>);
+        impl Memory for Plain<'_> {
+            fn load(&self, at: usize) -> u64 {
+                self.0.borrow()[at / 8]
+            }
+            fn store(&self, at: usize, value: u64) {
+                self.0.borrow_mut()[at / 8] = value;
+            }
+            fn swap_if(&self, at: usize, old: u64, new: u64) -> Result<(), u64> {
+                let found = self.load(at);
+                if found != old {
+                    return Err(found);
+                }
+                self.store(at, new);
+                Ok(())
+            }
+            fn add(&self, at: usize, delta: u64) -> u64 {
+                let found = self.load(at);
+                self.store(at, found.wrapping_add(delta));
+                found
+            }
+            fn set_bits(&self, at: usize, bits: u64) {
+                self.store(at, self.load(at) | bits);
+            }
+            fn clear_bits(&self, at: usize, bits: u64) {
+                self.store(at, self.load(at) & !bits);
+            }
+            fn fence(&self) {}
+        }
+        self.run(&Plain(RefCell::new(words)), op, me, actor).unwrap()
+    }
+
+    fn start(&self) -> World {
+        let rings = self.geometry.carriers * 8 * (2 + SLOTS * PER_MESSAGE);
+        let mut words = vec![0; (self.geometry.payload(0) + rings) / 8];
+        let mut actors = vec![Actor::default(); self.scripts.len()];
+        for block in 0..self.geometry.blocks {
+            words[128 / 8] |= 1 << block;
+        }
+        for (me, op) in &self.before {
+            actors[*me] = self.run_whole(&mut words, *op, *me, std::mem::take(&mut actors[*me]));
+        }
+        World { words, actors, kills: self.kills }
+    }
+
+    /// What an actor can do now: nothing, pass over its operation, or take a step of it.
+    fn readiness(&self, world: &World, me: usize) -> Readiness {
+        let actor = &world.actors[me];
+        let Some(op) = self.scripts[me].get(actor.next_op) else { return Readiness::Done };
+        if actor.dead {
+            return Readiness::Done;
+        }
+        if !actor.history.is_empty() {
+            return Readiness::Go;
+        }
+        let over = |other: usize| {
+            let actor = &world.actors[other];
+            actor.dead || actor.next_op >= self.scripts[other].len()
+        };
+        match *op {
+            Op::Recv { ring } | Op::Skip { ring } => {
+                let (tail, head) = self.peek(&world.words, ring);
+                let may_come = (0..world.actors.len()).any(|other| {
+                    let sends = |op: &Op| matches!(op, Op::Send { ring: to, .. } if *to == ring);
+                    let rest = &self.scripts[other][world.actors[other].next_op..];
+                    !over(other) && rest.iter().any(sends)
+                });
+                match (tail > head, may_come) {
+                    (true, _) => Readiness::Go,
+                    (false, true) => Readiness::Wait,
+                    (false, false) => Readiness::Pass,
+                }
+            }
+            Op::Follow { dead, .. } | Op::Repair { dead } => {
+                match (world.actors[dead].dead, over(dead)) {
+                    (true, _) => Readiness::Go,
+                    (false, true) => Readiness::Pass,
+                    (false, false) => Readiness::Wait,
+                }
+            }
+            _ => Readiness::Go,
+        }
+    }
+
+    fn step(&self, world: &mut World, me: usize) -> Result<(), String> {
+        let op = self.scripts[me][world.actors[me].next_op];
+        let mut actor = world.actors[me].clone();
+        let mut history = std::mem::take(&mut actor.history);
+        let replay = Replay {
+            words: RefCell::new(&mut world.words),
+            history: RefCell::new(&mut history),
+            at: Cell::new(0),
+            may_go_on: Cell::new(true),
+        };
+        let run = || self.run(&replay, op, me, actor);
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(done) => {
+                world.actors[me] = done?;
+                world.actors[me].next_op += 1;
+                if let Op::Repair { dead } = op {
+                    world.actors[dead].repaired = true;
+                }
+            }
+            Err(payload) if payload.is::<Paused>() => world.actors[me].history = history,
+            Err(payload) => resume_unwind(payload),
+        }
+        Ok(())
+    }
+
+    /// What must be so at every moment.
+    fn check(&self, world: &mut World) -> Result<(), String> {
+        for (me, actor) in world.actors.iter().enumerate().filter(|(_, actor)| !actor.dead) {
+            let op = self.scripts[me].get(actor.next_op);
+            let word = |handle: &Handle| {
+                let at = self.geometry.control(handle.block as usize) / 8;
+                super::words::tests::word(world.words[at])
+            };
+            let started = !actor.history.is_empty();
+            let ends_loan = started && matches!(op, Some(Op::Freeze | Op::Cancel));
+            if let Some(loan) = actor.loan.filter(|_| !ends_loan)
+                && !word(&loan).is_loan(row(me), loan.generation)
+            {
+                return Err(format!("actor {me} lost its loan {loan:?}"));
+            }
+            let lets_go =
+                started && matches!(op, Some(Op::Release | Op::Send { by_value: true, .. }));
+            let sure = actor.holds.len() - usize::from(lets_go && !actor.holds.is_empty());
+            for handle in &actor.holds[..sure] {
+                if !word(handle).is_shared(handle.generation) {
+                    return Err(format!("{handle:?} was freed under actor {me}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When nobody can go on: successors finish, everybody lets go, and all must be free.
+    fn check_end(&self, world: &World) -> Result<(), String> {
+        let mut words = world.words.clone();
+        let mut run = |op, me, actor: Actor| self.run_whole(&mut words, op, me, actor);
+        for (me, actor) in world.actors.iter().enumerate() {
+            if actor.dead {
+                run(Op::Repair { dead: me }, 3, Actor::default());
+            } else {
+                run(Op::Cancel, me, actor.clone());
+                let mut actor = actor.clone();
+                while !actor.holds.is_empty() {
+                    actor = run(Op::Release, me, actor);
+                }
+            }
+        }
+        for ring in 0..self.geometry.carriers {
+            for end in [End::Put, End::Got] {
+                run(Op::Follow { dead: 0, ring, end }, 3, Actor::default());
+            }
+        }
+        for ring in 0..self.geometry.carriers {
+            while {
+                let (tail, head) = self.peek(&words, ring);
+                tail > head
+            } {
+                // Takes the blocks first: what was published must be whole.
+                let mut actor = self.run_whole(&mut words, Op::Recv { ring }, 3, Actor::default());
+                while !actor.holds.is_empty() {
+                    actor = self.run_whole(&mut words, Op::Release, 3, actor);
+                }
+            }
+        }
+        for block in 0..self.geometry.blocks {
+            let control = self.geometry.control(block) / 8;
+            let word = super::words::tests::word(words[control]);
+            if word.state() != State::Free {
+                return Err(format!("block {block} is lost: {:?}", word.state()));
+            }
+            if words[128 / 8] & 1 << block == 0 {
+                return Err(format!("block {block} is free and its bit is not set"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Explores everything. Gives how many states there were.
+    fn explore(&self) -> usize {
+        let mut seen = HashSet::new();
+        let mut open = vec![(self.start(), Vec::<(usize, bool)>::new())];
+        while let Some((mut world, path)) = open.pop() {
+            if !seen.insert(fingerprint(&world)) {
+                continue;
+            }
+            assert!(seen.len() < 5_000_000, "the scenario is too large");
+            let fail = |what: String| -> ! { panic!("{what}\nafter (actor, killed): {path:?}") };
+            if let Err(what) = self.check(&mut world) {
+                fail(what);
+            }
+            let mut anybody = false;
+            for me in 0..world.actors.len() {
+                let readiness = self.readiness(&world, me);
+                if matches!(readiness, Readiness::Done) {
+                    continue;
+                }
+                let extended = |killed| {
+                    let mut path = path.clone();
+                    path.push((me, killed));
+                    path
+                };
+                if world.kills > 0 {
+                    let mut next = world.clone();
+                    next.kills -= 1;
+                    next.actors[me].dead = true;
+                    next.actors[me].history.clear();
+                    open.push((next, extended(true)));
+                    anybody = true;
+                }
+                match readiness {
+                    Readiness::Go => {
+                        let mut next = world.clone();
+                        if let Err(what) = self.step(&mut next, me) {
+                            fail(what);
+                        }
+                        open.push((next, extended(false)));
+                        anybody = true;
+                    }
+                    Readiness::Pass => {
+                        let mut next = world.clone();
+                        next.actors[me].next_op += 1;
+                        open.push((next, extended(false)));
+                        anybody = true;
+                    }
+                    Readiness::Wait | Readiness::Done => {}
+                }
+            }
+            // Also with a death still to come this may be the end.
+            let over = (0..world.actors.len())
+                .all(|me| !matches!(self.readiness(&world, me), Readiness::Go | Readiness::Pass));
+            if over || !anybody {
+                if let Err(what) = self.check_end(&world) {
+                    fail(what);
+                }
+            }
+        }
+        seen.len()
+    }
+}
+
+enum Readiness {
+    Done,
+    Wait,
+    Pass,
+    Go,
+}
+
+fn fingerprint(world: &World) -> (u64, u64) {
+    let half = |salt: u64| {
+        let mut hasher = DefaultHasher::new();
+        salt.hash(&mut hasher);
+        world.words.hash(&mut hasher);
+        world.actors.hash(&mut hasher);
+        world.kills.hash(&mut hasher);
+        hasher.finish()
+    };
+    (half(1), half(2))
+}
+
+const SEND: Op = Op::Send { ring: 0, times: 1, by_value: true };
+const RECV: Op = Op::Recv { ring: 0 };
+
+#[test]
+fn two_loan_the_only_block() {
+    let states = Scenario::new(1, 0, 2)
+        .actor(&[Op::Loan, Op::Freeze, Op::Release])
+        .actor(&[Op::Loan, Op::Cancel])
+        .actor(&[Op::Repair { dead: 0 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn two_holders_and_a_handle_that_may_have_survived() {
+    // Actors 0 and 1 hold the block; 2 knows the handle only; 3 wants to loan it.
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release])
+        .actor(&[Op::Release])
+        .actor(&[Op::HoldOld, Op::Release])
+        .actor(&[Op::Loan, Op::Freeze])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+#[test]
+fn repair_while_another_holder_lets_go() {
+    let states = Scenario::new(1, 1, 2)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release])
+        .actor(&[Op::Release])
+        .actor(&[Op::Repair { dead: 0 }])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn handed_over_and_the_sender_is_repaired() {
+    let states = Scenario::new(1, 1, 2)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[SEND])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 0 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn handed_over_to_a_consumer_and_its_successor() {
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[SEND])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Follow { dead: 1, ring: 0, end: End::Got }, RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn the_same_block_twice_in_one_message() {
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[Op::Send { ring: 0, times: 2, by_value: true }])
+        .actor(&[RECV, Op::Release, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn the_same_block_in_two_messages_and_a_second_producer() {
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .actor(&[Op::Send { ring: 0, times: 1, by_value: true }])
+        .actor(&[RECV, RECV, Op::Release, Op::Release])
+        .actor(&[Op::Follow { dead: 0, ring: 0, end: End::Put }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn forwarded_to_a_third() {
+    let states = Scenario::new(1, 2, 1)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[SEND])
+        .actor(&[RECV, Op::Send { ring: 1, times: 1, by_value: true }])
+        .actor(&[Op::Recv { ring: 1 }, Op::Release])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn what_a_message_carried_in_vain() {
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[Op::FailToSend { ring: 0 }, SEND])
+        .actor(&[Op::Skip { ring: 0 }])
+        .actor(&[Op::Repair { dead: 0 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}

@@ -1,0 +1,524 @@
+//! Messages over a ring of records: values that serde can serialize, with blocks in them.
+//!
+//! ```
+//! use shmring::{block::BlockPool, ring::{port, records::Records}};
+//!
+//! let pool = BlockPool::options().blocks(4).block_len(4096).create()?;
+//! let ring = Records::options().capacity(1 << 16).create_in(pool.segment())?;
+//! let (mut tx, mut rx) = port::ends::<(u64, shmring::block::Block)>(&ring)?;
+//!
+//! let mut loan = pool.try_loan()?;
+//! loan.as_bytes_mut()[0] = 7;
+//! tx.send((1, loan.freeze())).map_err(|error| error.to_string())?;
+//! let (number, block) = rx.recv()?;
+//! assert_eq!((number, block.as_bytes()[0]), (1, 7));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A block in a message travels by handle; the ring must lie in the segment of its pool. The order
+//! of steps, and what a death between any two of them leaves, is in `block/README.md`.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
+
+use super::records::{Claim, Consumer, Producer, Record, Records, cursor::Kind};
+use crate::{
+    block::{Incoming, Outgoing, TABLE_ENTRY},
+    error::{Error, RecvError, Result, SendError},
+    fault::fault,
+    transfer::{self, Cargo},
+};
+
+/// Takes both ends of a ring for messages of one type.
+///
+/// # Errors
+///
+/// As [`Records::split`].
+pub fn ends<T>(ring: &Records) -> Result<(Sender<T>, Receiver<T>)> {
+    Ok((Sender::new(ring.producer()?), Receiver::new(ring.consumer()?)))
+}
+
+/// Before the message: how many blocks it has; then their table.
+const HEAD: usize = 8;
+
+/// Why a message was not sent; `T` hands it back.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum PortError<T> {
+    /// The ring did not take it.
+    #[error(transparent)]
+    Ring(SendError<T>),
+    /// It cannot travel this way: it does not serialize, holds descriptors, or blocks of a pool in
+    /// another segment.
+    #[error("the message cannot be sent: {reason}")]
+    Unsendable {
+        /// The message.
+        item: T,
+        /// What stands in the way.
+        reason: String,
+    },
+}
+
+impl<T> PortError<T> {
+    /// Hands the message back.
+    pub fn into_inner(self) -> T {
+        match self {
+            PortError::Ring(error) => error.into_inner(),
+            PortError::Unsendable { item, .. } => item,
+        }
+    }
+
+    /// The same error with another item.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> PortError<U> {
+        match self {
+            PortError::Ring(error) => PortError::Ring(error.map(f)),
+            PortError::Unsendable { item, reason } => {
+                PortError::Unsendable { item: f(item), reason }
+            }
+        }
+    }
+}
+
+// Messages need not be Debug.
+impl<T> fmt::Debug for PortError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PortError::Ring(error) => f.debug_tuple("Ring").field(error).finish(),
+            PortError::Unsendable { reason, .. } => {
+                f.debug_struct("Unsendable").field("reason", reason).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// Why no message was received.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The ring had none.
+    #[error(transparent)]
+    Ring(#[from] RecvError),
+    /// There was one, which is gone now, but it was no message of this type.
+    #[error("a message could not be read: {reason}")]
+    Unreadable {
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+enum Patience {
+    None,
+    Bounded(Duration),
+    Endless,
+}
+
+/// The end that sends messages.
+///
+/// It takes over what a dead predecessor had begun and not published. Dropping it closes the ring.
+pub struct Sender<T> {
+    producer: Producer,
+    /// The [`Outgoing`]; `None` while it is in use.
+    cargo: Option<Cargo>,
+    bytes: Vec<u8>,
+    /// The role's word when the journals were last known to be in order.
+    recovered: u64,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T> Sender<T> {
+    /// Makes a port of a ring's end.
+    pub fn new(producer: Producer) -> Sender<T> {
+        Sender { producer, cargo: None, bytes: Vec::new(), recovered: 0, message: PhantomData }
+    }
+
+    /// The ring this is an end of.
+    pub fn ring(&self) -> &Records {
+        self.producer.ring()
+    }
+
+    /// The end, for bytes as they are.
+    pub fn producer(&mut self) -> &mut Producer {
+        &mut self.producer
+    }
+
+    /// Ends the ring when nobody reads it any more: lets go of all blocks that lie in it. Tells
+    /// how many became free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] while a living process has the other end.
+    pub fn discard(mut self) -> Result<usize> {
+        let consumer = self.producer.ring().consumer()?;
+        let freed = self.outgoing().empty();
+        drop(consumer);
+        Ok(freed)
+    }
+
+    fn outgoing(&mut self) -> &mut Outgoing {
+        let ring = self.producer.ring();
+        let fresh = || -> Cargo { Box::new(Outgoing::new(ring.segment(), ring.object())) };
+        let cargo = self.cargo.get_or_insert_with(fresh);
+        if !cargo.is::<Outgoing>() {
+            *cargo = fresh();
+        }
+        cargo.downcast_mut().expect("it was just made one")
+    }
+}
+
+impl<T: Serialize> Sender<T> {
+    /// Sends a message, waiting for room as long as the consumer lives. Its blocks are let go of
+    /// before it becomes visible, so that the receiver alone touches them then.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError`] hands the message back; nothing in it was given up.
+    pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
+        self.send_owned(message, Patience::Endless)
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`].
+    pub fn try_send(&mut self, message: T) -> Result<(), PortError<T>> {
+        self.send_owned(message, Patience::None)
+    }
+
+    /// Sends a message if there is room until the deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`].
+    pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), PortError<T>> {
+        self.send_owned(message, Patience::Bounded(timeout))
+    }
+
+    /// Sends a message and keeps it: its blocks are then held here as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`].
+    pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+        self.send_with(message, Patience::Endless, || ())
+    }
+
+    /// The same if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`].
+    pub fn try_send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+        self.send_with(message, Patience::None, || ())
+    }
+
+    fn send_owned(&mut self, message: T, patience: Patience) -> Result<(), PortError<T>> {
+        let message = std::cell::RefCell::new(Some(message));
+        let result = {
+            let borrowed = message.borrow();
+            let borrowed = borrowed.as_ref().expect("it was just put there");
+            self.serialize(borrowed)
+        };
+        let result = result
+            .and_then(|parcel| self.put(parcel, patience, || drop(message.borrow_mut().take())));
+        match (result, message.into_inner()) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Some(message)) => Err(error.map(|()| message)),
+            (Err(_), None) => unreachable!("a message is given up only when it is sent"),
+        }
+    }
+
+    fn send_with(
+        &mut self,
+        message: &T,
+        patience: Patience,
+        last: impl FnOnce(),
+    ) -> Result<(), PortError<()>> {
+        let parcel = self.serialize(message)?;
+        self.put(parcel, patience, last)
+    }
+
+    fn serialize(&mut self, message: &T) -> Result<transfer::Parcel, PortError<()>> {
+        self.outgoing().clear();
+        let Some(cargo) = self.cargo.take() else { unreachable!("it was just made") };
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let (result, parcel, cargo) =
+            transfer::collect_with(cargo, || postcard::to_extend(message, bytes));
+        self.cargo = cargo;
+        let unsendable = |reason: String| PortError::Unsendable { item: (), reason };
+        self.bytes = result.map_err(|error| {
+            self.outgoing().clear();
+            unsendable(transfer::take_reason().unwrap_or_else(|| error.to_string()))
+        })?;
+        if !parcel.fds().is_empty() {
+            self.outgoing().clear();
+            return Err(unsendable(
+                "descriptors, rings and arrays travel over a control channel, not over a ring"
+                    .into(),
+            ));
+        }
+        Ok(parcel)
+    }
+
+    /// Everything from the claim on. `last` is done when nothing can fail any more, before the
+    /// message becomes visible.
+    fn put(
+        &mut self,
+        parcel: transfer::Parcel,
+        patience: Patience,
+        last: impl FnOnce(),
+    ) -> Result<(), PortError<()>> {
+        let blocks = self.outgoing().len();
+        let table = blocks * TABLE_ENTRY;
+        let Sender { producer, cargo, bytes, recovered, .. } = self;
+        let outgoing: &mut Outgoing =
+            cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).expect("made by `outgoing`");
+        let len = HEAD + table + bytes.len();
+        let claim = match patience {
+            Patience::None => producer.try_claim(len),
+            Patience::Bounded(timeout) => producer.claim_timeout(len, timeout),
+            Patience::Endless => producer.claim(len),
+        };
+        let mut claim = claim.map_err(|error| {
+            outgoing.clear();
+            PortError::Ring(error)
+        })?;
+        recover(&claim, outgoing, recovered);
+        if blocks > 0 {
+            // Until it is published, whoever sends next finds the journal.
+            *recovered = 0;
+            let position = claim.position();
+            if let Err(error) = outgoing.put(position, &mut claim[HEAD..HEAD + table]) {
+                recover(&claim, outgoing, recovered);
+                outgoing.clear();
+                let reason = error.to_string();
+                return Err(PortError::Unsendable { item: (), reason });
+            }
+        }
+        claim[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
+        claim[HEAD + table..].copy_from_slice(bytes);
+        outgoing.clear();
+        last();
+        fault!("port.send.dropped");
+        let word = claim.producer().role().word();
+        claim.commit_as(Kind::Message, len);
+        fault!("port.send.published");
+        if blocks > 0 {
+            outgoing.published();
+            *recovered = word;
+            if producer.is_closed() {
+                // Nobody will read it.
+                outgoing.empty();
+            }
+        }
+        parcel.sent();
+        Ok(())
+    }
+}
+
+/// Takes over from a predecessor, or from a send of ours that was broken off.
+#[inline]
+fn recover(claim: &Claim<'_>, outgoing: &mut Outgoing, recovered: &mut u64) {
+    let word = claim.producer().role().word();
+    if *recovered != word {
+        outgoing.recover(claim.producer().published());
+        *recovered = word;
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if self.producer.is_closed() && self.producer.role().is_held() {
+            self.outgoing().empty();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+/// The end that receives messages.
+///
+/// It takes over what a dead predecessor had begun; a message that was read and not released comes
+/// again. Dropping it closes the ring and lets go of the blocks that lie in it.
+pub struct Receiver<T> {
+    consumer: Option<Consumer>,
+    cargo: Option<Cargo>,
+    recovered: u64,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T> Receiver<T> {
+    /// Makes a port of a ring's end.
+    pub fn new(consumer: Consumer) -> Receiver<T> {
+        Receiver { consumer: Some(consumer), cargo: None, recovered: 0, message: PhantomData }
+    }
+
+    /// The ring this is an end of.
+    pub fn ring(&self) -> &Records {
+        self.end().ring()
+    }
+
+    /// The end, for its bell, and for bytes as they are.
+    pub fn consumer(&mut self) -> &mut Consumer {
+        self.consumer.as_mut().expect("only drop takes it")
+    }
+
+    fn end(&self) -> &Consumer {
+        self.consumer.as_ref().expect("only drop takes it")
+    }
+}
+
+fn incoming<'a>(cargo: &'a mut Option<Cargo>, ring: &Records) -> &'a mut Incoming {
+    let fresh = || -> Cargo { Box::new(Incoming::new(ring.segment(), ring.object())) };
+    let cargo = cargo.get_or_insert_with(fresh);
+    if !cargo.is::<Incoming>() {
+        *cargo = fresh();
+    }
+    cargo.downcast_mut().expect("it was just made one")
+}
+
+impl<T: DeserializeOwned> Receiver<T> {
+    /// Receives a message, waiting for it as long as the producer lives.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`].
+    pub fn recv(&mut self) -> Result<T, MessageError> {
+        let Receiver { consumer, cargo, recovered, .. } = self;
+        read(consumer.as_mut().expect("only drop takes it").recv()?, cargo, recovered)
+    }
+
+    /// Receives a message if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`].
+    pub fn try_recv(&mut self) -> Result<T, MessageError> {
+        let Receiver { consumer, cargo, recovered, .. } = self;
+        read(consumer.as_mut().expect("only drop takes it").try_recv()?, cargo, recovered)
+    }
+
+    /// Receives a message if one comes until the deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, MessageError> {
+        let Receiver { consumer, cargo, recovered, .. } = self;
+        let consumer = consumer.as_mut().expect("only drop takes it");
+        read(consumer.recv_timeout(timeout)?, cargo, recovered)
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    record: Record<'_>,
+    cargo: &mut Option<Cargo>,
+    recovered: &mut u64,
+) -> Result<T, MessageError> {
+    let ring = record.consumer().ring();
+    let word = record.consumer().role().word();
+    if *recovered != word {
+        incoming(cargo, ring).recover(record.consumer().released());
+        *recovered = word;
+    }
+    let unreadable = |reason: &str| MessageError::Unreadable { reason: reason.into() };
+    let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
+    let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
+    let sound = incoming(cargo, ring).read(table);
+    let end = record.end();
+    if blocks > 0 {
+        // Until all is done, whoever reads next finds the journal.
+        *recovered = 0;
+        incoming(cargo, ring).write_down(end);
+    }
+    let message = match cargo.take() {
+        Some(with) if sound => {
+            let (message, back) =
+                transfer::supply_with(with, || postcard::take_from_bytes::<T>(body));
+            *cargo = back;
+            match message {
+                Ok((message, [])) => Ok(message),
+                Ok(_) => Err(unreadable("bytes are left after its end")),
+                Err(error) => {
+                    let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
+                    Err(unreadable(&reason))
+                }
+            }
+        }
+        back => {
+            *cargo = back;
+            Err(unreadable("its table of blocks contradicts itself"))
+        }
+    };
+    fault!("port.recv.taken");
+    let ring = (blocks > 0).then(|| ring.clone());
+    drop(record);
+    if let Some(ring) = ring {
+        incoming(cargo, &ring).released();
+        *recovered = word;
+    }
+    message
+}
+
+/// The bytes of a message and how many blocks it has; checked.
+fn open<'a>(record: &'a Record<'_>) -> Option<(&'a [u8], usize)> {
+    let bytes: &[u8] = record;
+    let head = bytes.first_chunk::<HEAD>().filter(|_| record.kind() == Kind::Message)?;
+    let blocks = usize::try_from(u64::from_le_bytes(*head)).ok()?;
+    let fits = blocks <= (bytes.len() - HEAD) / TABLE_ENTRY;
+    (fits && blocks <= crate::block::MAX_BLOCKS_PER_MESSAGE).then_some((bytes, blocks))
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        if !consumer.role().is_held() {
+            return; // Another process's: it was sent there, or we are a copy in a forked child.
+        }
+        let ring = consumer.ring().clone();
+        drop(consumer);
+        // Closed first: what the producer publishes later it lets go of itself.
+        incoming(&mut self.cargo, &ring).empty();
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("ring", self.ring()).finish_non_exhaustive()
+    }
+}
+
+impl<T> Serialize for Sender<T> {
+    /// Travels as its ring's end does.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.producer.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Sender<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sender<T>, D::Error> {
+        Producer::deserialize(deserializer).map(Sender::new)
+    }
+}
+
+impl<T> Serialize for Receiver<T> {
+    /// Travels as its ring's end does.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.consumer {
+            Some(consumer) => consumer.serialize(serializer),
+            None => Err(serde::ser::Error::custom(Error::OutsidePort { what: "a receiver" })),
+        }
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Receiver<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Receiver<T>, D::Error> {
+        Consumer::deserialize(deserializer).map(Receiver::new).map_err(de::Error::custom)
+    }
+}
