@@ -1,4 +1,45 @@
-//! Shared memory between processes.
+//! Memory shared between processes: named arrays, rings, big blocks, and the waiting for them.
+//!
+//! What should you use?
+//!
+//! | to share | use | how it travels |
+//! |---|---|---|
+//! | an array that others read and write in place, also numpy | [`SharedArray`] | by its name, by fork, or in a message |
+//! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
+//! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
+//! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
+//!
+//! ```
+//! use shmring::{block::{Block, BlockPool}, ring::{port, records::Records}};
+//!
+//! // A pool of blocks, and a ring in the same memory that carries their handles.
+//! let pool = BlockPool::options().blocks(4).block_len(640 * 480).create()?;
+//! let ring = Records::options().create_in(pool.segment())?;
+//! let (mut tx, mut rx) = port::ends::<(u64, Block)>(&ring)?;
+//!
+//! // One process fills a block in place and sends it ...
+//! let mut picture = pool.loan()?;
+//! picture.array_mut::<u8, _>((480, 640))?.fill(128);
+//! tx.send((1, picture.freeze())).map_err(|error| error.to_string())?;
+//!
+//! // ... another reads it in place; it goes back to the pool when the last reader drops it.
+//! let (number, picture) = rx.recv()?;
+//! assert_eq!(picture.array::<u8, _>((480, 640))?[[0, 0]], 128);
+//! assert_eq!(number, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! - **Deaths.** A process may be killed at any instruction: nobody hangs, an item that was
+//!   confirmed is delivered, blocks come back, and the place is used again. A process that is
+//!   merely stopped loses nothing. Every wait ends with `PeerDied` when the other side is gone.
+//! - **Nothing is left behind.** Anonymous segments go with their last process. A named file is
+//!   removed by who made it; what `kill -9` of everybody leaves is found by [`cleanup`].
+//! - **Lies.** Control words are copied once and checked. Whatever another process of the same
+//!   user writes there, the outcome is an error or wrong data, never undefined behaviour here.
+//!   Payload is sound among processes that keep the guards and claims.
+//! - **Linux only**; nothing here is for other systems.
 #![deny(unsafe_code)]
 
 pub mod array;
