@@ -163,10 +163,7 @@ pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
 }
 
 /// The same with a cargo, which comes back, and without descriptors.
-pub(crate) fn supply_with<R>(
-    cargo: Cargo,
-    deserialize: impl FnOnce() -> R,
-) -> (R, Option<Cargo>) {
+pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (R, Option<Cargo>) {
     let scope = Scope::open(Side::Supply(Vec::new(), Some(cargo)));
     let result = deserialize();
     match scope.close() {

@@ -35,6 +35,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{
     carrier::drained,
     held::Block,
@@ -42,7 +43,6 @@ pub use self::{
     pool::{BlockPool, Options, Stats},
     words::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
 };
-pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 
 /// Why no block could be loaned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -131,7 +131,8 @@ impl Options {
     }
 
     fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {
-        let bad = |reason| Error::BadParameters { action: "create a pool of blocks".into(), reason };
+        let bad =
+            |reason| Error::BadParameters { action: "create a pool of blocks".into(), reason };
         let Options { blocks, block_len, carriers, .. } = *self;
         if !(1..=MAX_BLOCKS).contains(&blocks) {
             return Err(bad(format!("{blocks} blocks: 1 to {MAX_BLOCKS} are possible")));
@@ -144,7 +145,9 @@ impl Options {
         }
         let geometry = Geometry { base: 0, blocks, block_len, participants, carriers };
         let size = geometry.size().ok_or_else(|| {
-            bad(format!("{blocks} blocks of {block_len} bytes are more than an address space holds"))
+            bad(format!(
+                "{blocks} blocks of {block_len} bytes are more than an address space holds"
+            ))
         })?;
         Ok((geometry, size))
     }

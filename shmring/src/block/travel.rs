@@ -81,7 +81,8 @@ impl Entry {
     }
 
     fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
-        let word = |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word =
+            |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Entry {
             pool: word(0),
             handle: Handle { block: word(4), generation: word(8) },
@@ -212,9 +213,8 @@ impl Incoming {
     fn route(&mut self, entry: &Entry) -> Option<usize> {
         let Routes { segment, ring, routes } = &mut self.routes;
         let carrier = usize::from(entry.carrier);
-        let known = |(pool, known): &(BlockPool, usize)| {
-            pool.object() == entry.pool && *known == carrier
-        };
+        let known =
+            |(pool, known): &(BlockPool, usize)| pool.object() == entry.pool && *known == carrier;
         let route = match routes.iter().position(known) {
             Some(route) => route,
             None => {
@@ -230,10 +230,8 @@ impl Incoming {
     }
 
     fn take(&mut self, number: u32) -> Result<Block> {
-        let corrupt = |reason: &str| Error::Corrupt {
-            what: "a message".into(),
-            reason: reason.into(),
-        };
+        let corrupt =
+            |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
         let (entry, route) = self
             .entries
             .get(number as usize)
@@ -317,14 +315,14 @@ fn unpost(posted: &Posted) -> Result<Block> {
     let corrupt = |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
     let pool = &posted.pool;
     let geometry = pool.geometry();
-    let inside = (posted.block as usize) < geometry.blocks
-        && (posted.carrier as usize) < geometry.carriers;
+    let inside =
+        (posted.block as usize) < geometry.blocks && (posted.carrier as usize) < geometry.carriers;
     if !inside {
         return Err(corrupt("a block of it is not one of its pool"));
     }
     let handle = Handle { block: posted.block, generation: posted.generation };
-    let block = Block::take(pool, handle)
-        .map_err(|_| corrupt("a block of it is not held any more"))?;
+    let block =
+        Block::take(pool, handle).map_err(|_| corrupt("a block of it is not held any more"))?;
     pool.words().take_post(posted.carrier as usize, posted.block);
     Ok(block)
 }
@@ -334,9 +332,9 @@ impl Serialize for Block {
     /// segment of the block's pool.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self)) {
-            Some(number) => {
-                number.map_err(|error| ser::Error::custom(transfer::explain(error)))?.serialize(serializer)
-            }
+            Some(number) => number
+                .map_err(|error| ser::Error::custom(transfer::explain(error)))?
+                .serialize(serializer),
             None => post(self)
                 .map_err(|error| ser::Error::custom(transfer::explain(error)))?
                 .serialize(serializer),

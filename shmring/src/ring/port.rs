@@ -220,9 +220,8 @@ impl<T: Serialize> Sender<T> {
             let borrowed = borrowed.as_ref().expect("it was just put there");
             self.serialize(borrowed)
         };
-        let result = result.and_then(|parcel| {
-            self.put(parcel, patience, || drop(message.borrow_mut().take()))
-        });
+        let result = result
+            .and_then(|parcel| self.put(parcel, patience, || drop(message.borrow_mut().take())));
         match (result, message.into_inner()) {
             (Ok(()), _) => Ok(()),
             (Err(error), Some(message)) => Err(error.map(|()| message)),
@@ -447,9 +446,9 @@ fn read<T: DeserializeOwned>(
                 Ok((message, [])) => Ok(message),
                 Ok(_) => Err(unreadable("bytes are left after its end")),
                 Err(error) => {
-                let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
-                Err(unreadable(&reason))
-            }
+                    let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
+                    Err(unreadable(&reason))
+                }
             }
         }
         back => {
