@@ -193,8 +193,8 @@ impl fmt::Debug for Block {
 pub(super) fn bytes_of<T: Pod>(shape: &[usize], len: usize) -> Result<usize, ViewError> {
     let size = shape.iter().try_fold(size_of::<T>(), |all, side| all.checked_mul(*side));
     // An empty side hides how large the others are; ndarray refuses those as well.
-    let sides = shape.iter().filter(|side| **side != 0);
-    let whole = sides.fold(Some(size_of::<T>().max(1)), |all, side| all?.checked_mul(*side));
+    let mut sides = shape.iter().filter(|side| **side != 0);
+    let whole = sides.try_fold(size_of::<T>().max(1), |all, side| all.checked_mul(*side));
     match (size, whole) {
         (Some(size), Some(_)) if size <= len => Ok(size),
         (size, _) => Err(ViewError::TooShort { needed: size.unwrap_or(usize::MAX), len }),

@@ -542,10 +542,10 @@ impl Scenario {
             // Also with a death still to come this may be the end.
             let over = (0..world.actors.len())
                 .all(|me| !matches!(self.readiness(&world, me), Readiness::Go | Readiness::Pass));
-            if over || !anybody {
-                if let Err(what) = self.check_end(&world) {
-                    fail(what);
-                }
+            if (over || !anybody)
+                && let Err(what) = self.check_end(&world)
+            {
+                fail(what);
             }
         }
         seen.len()
