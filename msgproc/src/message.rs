@@ -67,18 +67,18 @@ pub(crate) enum FailureKind {
 
 impl Failure {
     /// A failure that is said in one sentence.
-    pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
-        Failure {
+    pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Box<Failure> {
+        Box::new(Failure {
             kind,
             at: String::new(),
             message: message.into(),
             chain: Vec::new(),
             location: None,
             backtrace: None,
-        }
+        })
     }
 
-    pub(crate) fn at(mut self, at: &str) -> Failure {
+    pub(crate) fn at(mut self: Box<Self>, at: &str) -> Box<Failure> {
         self.at = at.into();
         self
     }

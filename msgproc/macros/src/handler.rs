@@ -17,24 +17,19 @@ use crate::types::{Reply, bare, is_context, obstacle};
 /// Methods of `MessageProcess` itself. An inherent method goes before one of a trait, so a command
 /// of the same name could never be called. A test holds this list against the source of msgproc.
 pub(crate) const RESERVED: &[&str] = &[
+    "busy",
     "call",
-    "cancel",
-    "deregister",
-    "events",
-    "id",
+    "exit",
     "is_alive",
-    "kill",
     "name",
     "next_event",
     "pid",
-    "register",
-    "reregister",
+    "request_stop",
+    "restart",
+    "restarts",
     "stop",
-    "stop_urgent",
-    "stop_within",
+    "stop_with",
     "try_event",
-    "wait",
-    "wait_timeout",
 ];
 
 /// Methods by value that every type has from the prelude; they too go before one by reference.

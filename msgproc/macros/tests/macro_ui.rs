@@ -4,6 +4,8 @@
 //! its whole output is compared. Elsewhere its own words may differ: there each case must fail to
 //! compile, and say what the macro says in the snapshot.
 
+#![allow(clippy::disallowed_methods)] // It runs the compiler, not a backend.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

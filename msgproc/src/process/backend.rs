@@ -144,7 +144,7 @@ impl<T: Serialize> Encode for T {
 }
 
 /// How a command ended.
-pub struct Outcome(pub(super) Result<Box<dyn Encode>, Failure>);
+pub struct Outcome(pub(super) Result<Box<dyn Encode>, Box<Failure>>);
 
 impl Outcome {
     /// The handler gave this value.
@@ -170,7 +170,7 @@ impl Outcome {
         Outcome::failure(Failure::new(FailureKind::Unknown, message))
     }
 
-    fn failure(failure: Failure) -> Outcome {
+    fn failure(failure: Box<Failure>) -> Outcome {
         Outcome(Err(failure))
     }
 }
@@ -185,7 +185,7 @@ impl fmt::Debug for Outcome {
 }
 
 /// What travels of an error.
-pub(super) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
+pub(super) fn failure_of(error: &(dyn StdError + 'static)) -> Box<Failure> {
     let mut failure = Failure::new(FailureKind::Failed, error.to_string());
     let mut source = error.source();
     while let Some(error) = source {

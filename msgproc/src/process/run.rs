@@ -81,7 +81,7 @@ pub(super) fn live<B: Backend>(
 
 fn settle<T>(
     result: Result<Result<T, Box<dyn StdError + Send + Sync>>, Caught>,
-) -> Result<T, Failure> {
+) -> Result<T, Box<Failure>> {
     match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(failure_of(&*error)),
@@ -89,14 +89,14 @@ fn settle<T>(
     }
 }
 
-fn failure_from(caught: Caught) -> Failure {
+fn failure_from(caught: Caught) -> Box<Failure> {
     let mut failure = Failure::new(FailureKind::Panicked, caught.message);
     failure.location = caught.location;
     failure.backtrace = caught.backtrace;
     failure
 }
 
-fn fail_start(core: &mut Core, failure: Failure) -> i32 {
+fn fail_start(core: &mut Core, failure: Box<Failure>) -> i32 {
     let code = match failure.kind {
         FailureKind::Panicked => PANICKED,
         _ => FAILED,
@@ -108,7 +108,7 @@ fn fail_start(core: &mut Core, failure: Failure) -> i32 {
 }
 
 /// Tells the frontend of a failure that nobody waits for.
-fn report(core: &mut Core, failure: Failure) {
+fn report(core: &mut Core, failure: Box<Failure>) {
     if let Ok(body) = postcard::to_stdvec(&failure) {
         let _ = core.send(&Up::Failed, &body, &[], None);
     }
@@ -191,8 +191,9 @@ fn handle<B: Backend>(
         let value = outcome?;
         let encoded = wants_reply.then(|| value.encode("the result"));
         let encoded = encoded.transpose().map_err(|error| {
-            let failure = failure_of(&error);
-            Failure { kind: FailureKind::Unsendable, ..failure }
+            let mut failure = failure_of(&error);
+            failure.kind = FailureKind::Unsendable;
+            failure
         })?;
         Ok((value, encoded))
     };
@@ -211,7 +212,7 @@ fn handle<B: Backend>(
 /// A value that is kept until its bytes are sent, and those bytes.
 type Encoded = (Box<dyn Encode>, Option<(Vec<u8>, shmring::transfer::Parcel)>);
 
-fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded, Failure>) {
+fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded, Box<Failure>>) {
     let failure = match outcome {
         Ok((_value, Some((bytes, parcel)))) => {
             match core.send(&Up::Reply { call }, &bytes, parcel.fds(), None) {

@@ -15,7 +15,7 @@ use std::{
     ptr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
 
@@ -42,6 +42,9 @@ static LINES: Mutex<Lines> = Mutex::new(Lines { own: None, above: Vec::new() });
 /// The numbers of `above`, for the signal handler.
 static WATCHED: [AtomicI32; GENERATIONS] = [const { AtomicI32::new(-1) }; GENERATIONS];
 
+/// Whether this process has been told to end soon.
+static ORDERED: AtomicBool = AtomicBool::new(false);
+
 fn lines() -> MutexGuard<'static, Lines> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -65,6 +68,8 @@ pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
     if !die_at_once {
         handle_sigio()?;
     }
+    // A timer is not inherited.
+    ORDERED.store(false, Ordering::Relaxed);
     for place in &WATCHED {
         place.store(-1, Ordering::Relaxed);
     }
@@ -142,7 +147,13 @@ fn one_has_ended() -> bool {
 }
 
 /// Orders SIGALRM, whose default action ends the process. Runs in a signal handler.
+///
+/// Once: each backend that dies rings the lifeline again for those that are left, and their time
+/// would start anew.
 fn end_soon() {
+    if ORDERED.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let time = libc::itimerval {
         it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
         it_value: libc::timeval { tv_sec: 0, tv_usec: GRACE_MICROSECONDS },

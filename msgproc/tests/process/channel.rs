@@ -88,7 +88,7 @@ fn descriptors_go_there_and_back() -> Result<()> {
     assert_eq!(os::poll(&mut fds, Some(SOON)).unwrap(), 1);
     drop((back, writing));
     assert_eq!(testkit::fd_count(), before);
-    assert_eq!(worker.call::<_, ()>("give_back", ()).wait().is_err(), true, "not a ()");
+    assert!(worker.call::<_, ()>("give_back", ()).wait().is_err(), "not a ()");
 
     // One that came with arguments that nobody can read is closed.
     let inside = worker.descriptors().wait()?;

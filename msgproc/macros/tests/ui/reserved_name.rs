@@ -12,7 +12,7 @@ impl Worker {
 
     fn c__call(&mut self) {}
 
-    fn c__wait(&mut self) {}
+    fn c__exit(&mut self) {}
 
     fn c__pid(&mut self) {}
 }
