@@ -1,10 +1,6 @@
 //! What goes out over a link, and how what came is taken.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
+use std::{io, os::fd::OwnedFd, time::Instant};
 
 use super::{CLOSED_BUT_ALIVE, Item, Link, State, Unmet, Wait};
 use crate::{
