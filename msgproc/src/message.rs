@@ -119,9 +119,9 @@ impl Failure {
     }
 }
 
-/// Puts a value and what travels beside it into bytes.
-pub(crate) fn encode<T: Serialize>(what: &str, value: &T) -> Result<(Vec<u8>, Parcel)> {
-    let (bytes, parcel) = transfer::collect(|| postcard::to_stdvec(value));
+/// Puts a value and what travels beside it into bytes, for the process `to`.
+pub(crate) fn encode<T: Serialize>(what: &str, to: u32, value: &T) -> Result<(Vec<u8>, Parcel)> {
+    let (bytes, parcel) = transfer::collect_for(to, || postcard::to_stdvec(value));
     let bytes = bytes
         .map_err(|error| Error::Unsendable { what: what.into(), reason: error.to_string() })?;
     Ok((bytes, parcel))
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn bytes_left_over_are_refused() {
-        let (mut bytes, parcel) = encode("a value", &(1u8, "x")).unwrap();
+        let (mut bytes, parcel) = encode("a value", 1, &(1u8, "x")).unwrap();
         bytes.push(0);
         let error = decode::<(u8, String)>(&bytes, parcel).unwrap_err();
         assert_eq!(error, "1 of 4 bytes are left over");

@@ -75,7 +75,7 @@ impl<T> Call<T> {
             return Err(Error::Stopped { process: link.name().into() });
         }
         let what = format!("the arguments of {command}");
-        let (body, parcel) = self.arguments.encode(&what)?;
+        let (body, parcel) = self.arguments.encode(&what, link.child.pid())?;
         let call = link.number_call(wants_reply);
         let header = Down::Command { call, name: command, wants_reply };
         let action = format!("take {command}");

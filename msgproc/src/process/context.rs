@@ -63,6 +63,8 @@ pub struct Context<E = NoEvents> {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) name: String,
+    /// The process id of the frontend.
+    pub(super) frontend: u32,
     pub(super) page: Arc<Page>,
     pub(super) inbox: Queue,
     pub(super) stderr: Option<StderrFile>,
@@ -163,7 +165,7 @@ impl<E: Serialize> Context<E> {
     /// [`Error::TimedOut`]; [`Error::FrontendGone`]; [`Error::Unsendable`] when the event cannot
     /// be serialized.
     pub fn emit(&mut self, event: E) -> Result<()> {
-        let (bytes, parcel) = message::encode("an event", &event)?;
+        let (bytes, parcel) = message::encode("an event", self.core.frontend, &event)?;
         let until = Instant::now() + self.core.send_timeout;
         self.core.send(&Up::Event, &bytes, parcel.fds(), Some(until))?;
         parcel.sent();
@@ -174,6 +176,7 @@ impl<E: Serialize> Context<E> {
 impl Core {
     pub(super) fn new(
         name: &str,
+        frontend: u32,
         socket: OwnedFd,
         page: Arc<Page>,
         inbox: Queue,
@@ -182,6 +185,7 @@ impl Core {
     ) -> io::Result<Core> {
         Ok(Core {
             name: name.into(),
+            frontend,
             page,
             inbox,
             stderr,

@@ -364,7 +364,15 @@ fn backend_side<B: Backend>(
     construct: &Mutex<Construct<B>>,
 ) -> i32 {
     let inbox = Queue::new(settings.limits);
-    let core = match Core::new(&settings.name, socket, page, inbox, settings.send_timeout, stderr) {
+    let core = match Core::new(
+        &settings.name,
+        start.frontend,
+        socket,
+        page,
+        inbox,
+        settings.send_timeout,
+        stderr,
+    ) {
         Ok(core) => core,
         Err(error) => {
             eprintln!("process {:?} could not be set up: {error}", settings.name);

@@ -183,13 +183,14 @@ fn handle<B: Backend>(
     let doing = index.map_or(Doing::Other, |index| Doing::Command(index as u32));
     page.begin(doing, call);
     ctx.core.call = call;
+    let frontend = ctx.core.frontend;
     let incoming = Incoming::new(message.body(), fds);
     let mut panicked = false;
     let run = || {
         let Outcome(outcome) = backend.dispatch(name, incoming, ctx);
         // Whoever waits for no reply gets none, so its value need not become bytes.
         let value = outcome?;
-        let encoded = wants_reply.then(|| value.encode("the result"));
+        let encoded = wants_reply.then(|| value.encode("the result", frontend));
         let encoded = encoded.transpose().map_err(|error| {
             let mut failure = failure_of(&error);
             failure.kind = FailureKind::Unsendable;

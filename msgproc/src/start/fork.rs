@@ -17,9 +17,9 @@ use nix::{
     sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask},
     unistd::{self, ForkResult},
 };
-use shmring::os;
+use shmring::{named::Ledger, os};
 
-use super::{Child, Page, StderrFile, kept, lifeline};
+use super::{Child, Page, StderrFile, kept, lifeline, orphan};
 use crate::error::{Error, Result};
 
 /// What a new child looks like.
@@ -55,6 +55,7 @@ pub(crate) fn fork(
     lifeline::prepare().map_err(failed("make the lifeline"))?;
     // Who keeps a number of this sees that the child is another process.
     os::fork_generation();
+    let names = Ledger::ours()?;
     flush();
 
     let blocked = SignalsBlocked::new().map_err(failed("block signals"))?;
@@ -63,6 +64,7 @@ pub(crate) fn fork(
         ForkResult::Child => {
             let run = || {
                 become_clean(name, hygiene, page, stderr)?;
+                orphan::inherit(names);
                 Ok(body())
             };
             let code = match catch_unwind(AssertUnwindSafe(run)) {

@@ -17,6 +17,8 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use nix::{fcntl::OFlag, unistd};
@@ -138,12 +140,29 @@ extern "C" fn on_sigio(_signal: libc::c_int) {
 
 /// Whether the writing end of a lifeline is gone. Runs in a signal handler.
 fn one_has_ended() -> bool {
-    WATCHED.iter().any(|place| {
-        let mut line = libc::pollfd { fd: place.load(Ordering::Relaxed), events: 0, revents: 0 };
-        // SAFETY: `line` lives through the call; a negative number is passed over.
-        let ready = unsafe { libc::poll(&raw mut line, 1, 0) };
-        ready > 0 && line.revents & libc::POLLHUP != 0
-    })
+    WATCHED.iter().any(has_ended)
+}
+
+/// Runs in a signal handler.
+fn has_ended(place: &AtomicI32) -> bool {
+    let mut line = libc::pollfd { fd: place.load(Ordering::Relaxed), events: 0, revents: 0 };
+    // SAFETY: `line` lives through the call; a negative number is passed over.
+    let ready = unsafe { libc::poll(&raw mut line, 1, 0) };
+    ready > 0 && line.revents & libc::POLLHUP != 0
+}
+
+/// Whether the nearest frontend has ended, or does so in this time.
+pub(super) fn frontend_ends_within(timeout: Duration) -> bool {
+    let until = Instant::now() + timeout;
+    loop {
+        if has_ended(&WATCHED[0]) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Orders SIGALRM, whose default action ends the process. Runs in a signal handler.

@@ -31,6 +31,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_killed_frontend_takes_all_generations_along),
         test!(a_backend_can_be_killed_with_its_frontend_at_once),
         test!(siblings_do_not_hold_the_lifeline),
+        test!(what_a_killed_frontend_owned_by_name_goes),
+        test!(what_a_living_frontend_owns_stays),
     ]
 }
 
@@ -264,4 +266,36 @@ fn siblings_do_not_hold_the_lifeline() {
         leave_alive(workers);
     });
     assert!(took < LIMIT, "{took:?}");
+}
+
+type Array = shmring::SharedArray<u8, ndarray::Ix1>;
+
+fn what_a_killed_frontend_owned_by_name_goes() {
+    let (before, after) = (testkit::name("before"), testkit::name("after"));
+    let path = |name: &str| shmring::names::path(name, shmring::names::Kind::Array).unwrap();
+    let paths = [path(&before), path(&after)];
+    let seen = paths.clone();
+    survival(|tell| {
+        leave_alive(Array::create(&before, 10).unwrap());
+        let worker = worker("cleans");
+        leave_alive(Array::create(&after, 10).unwrap());
+        tell.pid(worker.pid());
+        leave_alive(worker);
+        assert!(seen.iter().all(|path| path.exists()));
+    });
+    assert!(!paths.iter().any(|path| path.exists()));
+}
+
+fn what_a_living_frontend_owns_stays() -> Result<()> {
+    let name = testkit::name("stays");
+    let array = Array::create(&name, 10)?;
+    let mut worker = worker("stops");
+    worker.stop()?;
+    let killed = crate::common::worker("killed");
+    testkit::kill9(killed.pid());
+    assert!(killed.next_event(SOON)?.is_some());
+    Array::open(&name)?;
+    drop(array);
+    assert!(Array::open(&name).is_err());
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod common;
 mod death;
 mod events;
 mod hygiene;
+mod memory;
 mod start;
 mod stop;
 
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
         death::tests(),
         events::tests(),
         hygiene::tests(),
+        memory::tests(),
         start::tests(),
         stop::tests(),
     ];

@@ -3,6 +3,9 @@
 //! One thread at a time polls; what it receives for others is kept, and the bell rings as long
 //! as something is kept, so a wait for one reply never swallows another's readiness.
 
+mod exchange;
+mod explain;
+
 use std::{
     collections::{HashMap, VecDeque},
     io,
@@ -14,14 +17,14 @@ use std::{
 use shmring::os::{self, PollFd};
 
 use crate::{
-    channel::{Message, Outgoing, Port, Queue, Received},
-    error::{Busy, Error, Result},
+    channel::{Message, Port, Queue, Received},
+    error::{Error, Result},
     exit::{Exit, How, StopStep},
-    message::{Failure, Up, VERSION, decode},
-    start::{Bell, Child, Doing, KeptFd, Page, StderrFile, monotonic},
+    message::Up,
+    start::{Bell, Child, KeptFd, Page, StderrFile},
 };
 
-use super::{context::is_closed, options::Settings};
+use super::options::Settings;
 
 /// How long a process may live on after it closed its channel.
 const CLOSED_BUT_ALIVE: Duration = Duration::from_secs(1);
@@ -165,8 +168,6 @@ impl Link {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    // Waiting.
 
     /// Waits until `condition` gives something. Receives meanwhile, unless somebody else does.
     pub(super) fn wait<R>(
@@ -372,204 +373,6 @@ impl Link {
             }
             _ => {}
         }
-    }
-
-    // Sending.
-
-    /// Sends a message; waits for room until the deadline, or not at all.
-    pub(super) fn send(
-        &self,
-        header: &[u8],
-        body: &[u8],
-        fds: &[std::os::fd::OwnedFd],
-        until: Option<Instant>,
-        action: &str,
-    ) -> Result<()> {
-        let since = Instant::now();
-        let outgoing = self.lock().port.outgoing(header, body, fds)?;
-        let sent = self.wait(until, Wait::Room, |state| try_send(state, &outgoing));
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            // The channel is closed: the reason is about to be known.
-            Ok(Err(error)) if is_closed(&error) => {
-                let soon = Instant::now() + CLOSED_BUT_ALIVE;
-                match self.wait(Some(soon), Wait::End, |_| None::<()>) {
-                    Err(Unmet::Deadline) | Ok(()) => {
-                        Err(self.explain(Unmet::Disconnected, action, since))
-                    }
-                    Err(unmet) => Err(self.explain(unmet, action, since)),
-                }
-            }
-            Ok(Err(source)) => {
-                Err(Error::Io { action: format!("send to process {:?}", self.name()), source })
-            }
-            Err(unmet) => Err(self.explain(unmet, action, since)),
-        }
-    }
-
-    /// Sends a message if there is room now.
-    pub(super) fn try_send(&self, header: &[u8]) -> bool {
-        let state = self.lock();
-        let outgoing = state.port.outgoing(header, &[], &[]);
-        outgoing.is_ok_and(|outgoing| state.port.try_send(&outgoing).unwrap_or(false))
-    }
-
-    /// Numbers a call; one whose reply is wanted gets a place for it.
-    pub(super) fn number_call(&self, wants_reply: bool) -> u64 {
-        let mut state = self.lock();
-        state.last_call += 1;
-        let call = state.last_call;
-        if wants_reply {
-            state.calls.insert(call, None);
-        }
-        call
-    }
-
-    // Taking.
-
-    /// Takes the reply of a call, if it is there.
-    pub(super) fn take_reply(state: &mut State, call: u64) -> Option<Message> {
-        state.calls.get(&call)?.as_ref()?;
-        state.replies -= 1;
-        state.calls.remove(&call)?
-    }
-
-    /// Whether the reply of a call is there. Receives what there is.
-    pub(super) fn has_reply(&self, call: u64) -> bool {
-        let now = Some(Instant::now());
-        let found = self.wait(now, Wait::Message, |state| {
-            matches!(state.calls.get(&call), Some(Some(_))).then_some(())
-        });
-        match found {
-            Ok(()) => true,
-            // Otherwise a wait would end at once, with an error.
-            Err(unmet) => !matches!(unmet, Unmet::Deadline),
-        }
-    }
-
-    /// Forgets a call: its reply is dropped, now or when it comes.
-    pub(super) fn forget(&self, call: u64) {
-        let mut state = self.lock();
-        if let Some(Some(_)) = state.calls.remove(&call) {
-            state.replies -= 1;
-            self.settle(&mut state);
-        }
-    }
-
-    /// Waits for something that nobody asked for.
-    pub(super) fn next_item(&self, until: Option<Instant>) -> Result<Item, Unmet> {
-        self.wait(until, Wait::Message, |state| {
-            if let Some(reason) = state.malformed.pop_front() {
-                return Some(Item::Malformed(reason));
-            }
-            if let Some(message) = state.events.pop() {
-                return Some(Item::Message(message));
-            }
-            let exit = state.end.as_ref()?;
-            std::mem::take(&mut state.end_untold).then(|| Item::Ended(exit.clone()))
-        })
-    }
-
-    /// Waits until the backend is ready for commands.
-    pub(super) fn wait_for_start(&self) -> Result<()> {
-        let since = Instant::now();
-        let until = since + self.settings.start_timeout;
-        let message = self
-            .wait(Some(until), Wait::Message, |state| state.start.take())
-            .map_err(|unmet| self.explain(unmet, "become ready", since))?;
-        match postcard::from_bytes::<Up>(message.header()) {
-            Ok(Up::Ready { version: VERSION }) => Ok(()),
-            Ok(Up::Ready { version }) => Err(Error::Start {
-                process: self.name().into(),
-                reason: format!("it speaks version {version}, this program version {VERSION}"),
-            }),
-            _ => Err(self.read_failure(message)?.into_start_error(self.name())),
-        }
-    }
-
-    pub(super) fn read_failure(&self, mut message: Message) -> Result<Failure> {
-        let fds = std::mem::take(&mut message.fds);
-        let parcel = shmring::transfer::Parcel::from_fds(fds);
-        message
-            .body()
-            .and_then(|body| decode(body, parcel))
-            .map_err(|reason| Error::Malformed { reason })
-    }
-
-    /// The end, once it is known; and from now on it counts as told.
-    pub(super) fn told_end(&self) -> Option<Exit> {
-        let mut state = self.lock();
-        state.end_untold = false;
-        self.settle(&mut state);
-        state.end.clone()
-    }
-
-    /// The end, if it is known or can be seen now.
-    pub(super) fn exit(&self) -> Option<Exit> {
-        if let Some(exit) = &self.lock().end {
-            return Some(exit.clone());
-        }
-        // What has come meanwhile stays where it is, and so does its bell.
-        let looked = self.wait(Some(Instant::now()), Wait::Room, |_| None::<()>);
-        match looked {
-            Err(Unmet::Ended(exit)) => Some(exit),
-            _ => None,
-        }
-    }
-
-    // Explaining.
-
-    /// Says in an error why something did not happen.
-    pub(super) fn explain(&self, unmet: Unmet, action: &str, since: Instant) -> Error {
-        let process = self.name().to_owned();
-        match unmet {
-            Unmet::Deadline => Error::TimedOut {
-                process,
-                action: action.into(),
-                after: since.elapsed(),
-                busy: self.busy().map(Box::new),
-            },
-            Unmet::Ended(exit) if exit.stopped_by.is_some() && exit.is_clean() => {
-                Error::Stopped { process }
-            }
-            Unmet::Ended(exit) => Error::PeerDied { process, exit: Box::new(exit) },
-            Unmet::Full(count) => Error::QueueFull {
-                process,
-                reason: format!("{count} events have come and were not taken (`next_event`)"),
-            },
-            Unmet::Disconnected => Error::Disconnected { process },
-            Unmet::Io(source) => {
-                Error::Io { action: format!("wait for process {process:?}"), source }
-            }
-        }
-    }
-
-    /// What the backend is doing, by its control page.
-    pub(super) fn busy(&self) -> Option<Busy> {
-        let (doing, since, _call) = self.page.doing();
-        let with = match doing {
-            Doing::Waiting => return None,
-            Doing::Constructor => "its constructor".into(),
-            Doing::PreRun => "pre_run".into(),
-            Doing::PostRun => "post_run".into(),
-            Doing::Descriptor => "on_ready".into(),
-            Doing::Timer => "on_timer".into(),
-            Doing::Other => "something else".into(),
-            Doing::Command(index) => match self.commands.get(index as usize) {
-                Some(name) => format!("c__{name}"),
-                None => "something else".into(),
-            },
-        };
-        let since = Duration::from_nanos(monotonic().saturating_sub(since));
-        Some(Busy { with, since })
-    }
-}
-
-fn try_send(state: &mut State, outgoing: &Outgoing<'_>) -> Option<io::Result<()>> {
-    match state.port.try_send(outgoing) {
-        Ok(true) => Some(Ok(())),
-        Ok(false) => None,
-        Err(error) => Some(Err(error)),
     }
 }
 

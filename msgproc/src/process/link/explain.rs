@@ -1,0 +1,56 @@
+//! Says in an error why something did not happen.
+
+use std::time::{Duration, Instant};
+
+use super::{Link, Unmet};
+use crate::{
+    error::{Busy, Error},
+    start::{Doing, monotonic},
+};
+
+impl Link {
+    /// Says in an error why something did not happen.
+    pub(in crate::process) fn explain(&self, unmet: Unmet, action: &str, since: Instant) -> Error {
+        let process = self.name().to_owned();
+        match unmet {
+            Unmet::Deadline => Error::TimedOut {
+                process,
+                action: action.into(),
+                after: since.elapsed(),
+                busy: self.busy().map(Box::new),
+            },
+            Unmet::Ended(exit) if exit.stopped_by.is_some() && exit.is_clean() => {
+                Error::Stopped { process }
+            }
+            Unmet::Ended(exit) => Error::PeerDied { process, exit: Box::new(exit) },
+            Unmet::Full(count) => Error::QueueFull {
+                process,
+                reason: format!("{count} events have come and were not taken (`next_event`)"),
+            },
+            Unmet::Disconnected => Error::Disconnected { process },
+            Unmet::Io(source) => {
+                Error::Io { action: format!("wait for process {process:?}"), source }
+            }
+        }
+    }
+
+    /// What the backend is doing, by its control page.
+    pub(in crate::process) fn busy(&self) -> Option<Busy> {
+        let (doing, since, _call) = self.page.doing();
+        let with = match doing {
+            Doing::Waiting => return None,
+            Doing::Constructor => "its constructor".into(),
+            Doing::PreRun => "pre_run".into(),
+            Doing::PostRun => "post_run".into(),
+            Doing::Descriptor => "on_ready".into(),
+            Doing::Timer => "on_timer".into(),
+            Doing::Other => "something else".into(),
+            Doing::Command(index) => match self.commands.get(index as usize) {
+                Some(name) => format!("c__{name}"),
+                None => "something else".into(),
+            },
+        };
+        let since = Duration::from_nanos(monotonic().saturating_sub(since));
+        Some(Busy { with, since })
+    }
+}
