@@ -676,3 +676,14 @@ fn what_a_message_carried_in_vain() {
         .explore();
     assert!(states > 500, "{states}");
 }
+
+#[test]
+fn a_handle_that_survived_its_block_meets_the_next_life() {
+    let states = Scenario::new(1, 0, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Release])
+        .actor(&[Op::Loan, Op::Freeze, Op::Release])
+        .actor(&[Op::HoldOld, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
