@@ -18,7 +18,7 @@ use crate::{
     region::Region,
     segment::{Kind, Object, Segment},
     sync::{Ordering, fence},
-    wait::{self, Ended, WaitStrategy, Waiter, deadline_in},
+    wait::{self, Ended, WaitStrategy, Waiter},
 };
 
 // Constants at the start of the object.
@@ -213,7 +213,7 @@ impl BlockPool {
     ///
     /// [`LoanError::NoPlace`].
     pub fn loan(&self) -> Result<Loan, LoanError> {
-        self.loan_until(None)
+        self.loan_within(None)
     }
 
     /// The same with a bound.
@@ -222,10 +222,10 @@ impl BlockPool {
     ///
     /// [`LoanError::TimedOut`]; [`LoanError::NoPlace`].
     pub fn loan_timeout(&self, timeout: Duration) -> Result<Loan, LoanError> {
-        self.loan_until(deadline_in(timeout))
+        self.loan_within(Some(timeout))
     }
 
-    fn loan_until(&self, deadline: Option<Instant>) -> Result<Loan, LoanError> {
+    fn loan_within(&self, timeout: Option<Duration>) -> Result<Loan, LoanError> {
         let me = self.me()?;
         let words = self.words();
         let look = || {
@@ -242,7 +242,7 @@ impl BlockPool {
             Some(Loan::new(self, me, found))
         };
         // Whoever will free a block is nobody in particular.
-        match Waiter::new(WaitStrategy::Adaptive).wait(self.segment(), deadline, look, || None) {
+        match Waiter::new(WaitStrategy::Adaptive).wait(self.segment(), timeout, look, || None) {
             Ended::Done(loan) => Ok(loan),
             Ended::TimedOut | Ended::PeerDied(_) => {
                 Err(LoanError::TimedOut { blocks: self.capacity() })

@@ -62,11 +62,6 @@ pub(crate) struct Waiter {
     asked: Cell<Option<Instant>>,
 }
 
-/// When a wait of `timeout` from now ends; `None` is never.
-pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
-}
-
 fn one_processor() -> bool {
     static ONE: OnceLock<bool> = OnceLock::new();
     *ONE.get_or_init(|| {
@@ -91,7 +86,7 @@ impl Waiter {
         due
     }
 
-    /// Waits until `look` finds something, the deadline passes, or the process behind `peer` has
+    /// Waits until `look` finds something, `timeout` has passed since the spin, or the process behind `peer` has
     /// ended and there is still nothing to find.
     ///
     /// `look` is asked again and again and must be cheap. `peer` says whose life matters now;
@@ -99,14 +94,16 @@ impl Waiter {
     pub(crate) fn wait<T>(
         &self,
         segment: &Segment,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
         mut look: impl FnMut() -> Option<T>,
         mut peer: impl FnMut() -> Option<Peer>,
     ) -> Ended<T> {
         if let Some(found) = self.spin(&mut look) {
             return Ended::Done(found);
         }
+        // The clock is asked only now: it costs as much as a short wait.
         let began = Instant::now();
+        let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
         loop {
             let left = match deadline {
                 None => LONGEST_SLEEP,

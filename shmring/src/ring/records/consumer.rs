@@ -1,11 +1,6 @@
 //! The consumer's end of a ring of records.
 
-use std::{
-    fmt,
-    ops::Deref,
-    os::fd::BorrowedFd,
-    time::{Duration, Instant},
-};
+use std::{fmt, ops::Deref, os::fd::BorrowedFd, time::Duration};
 
 use super::{
     Records as Ring,
@@ -15,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, RecvError, Result},
     ring::role::{Owned, Role, State},
-    wait::{self, Ended, WaitStrategy, Waiter, deadline_in},
+    wait::{self, Ended, WaitStrategy, Waiter},
 };
 
 /// The end that takes records out. It can go to another process, and is held by one at a time.
@@ -61,7 +56,7 @@ impl Consumer {
     /// As [`Consumer::try_recv`], but never `Empty`.
     #[inline]
     pub fn recv(&mut self) -> Result<Record<'_>, RecvError> {
-        self.recv_until(None)
+        self.recv_within(None)
     }
 
     /// The same with a bound: `TimedOut` when nothing comes until then.
@@ -70,7 +65,7 @@ impl Consumer {
     ///
     /// As [`Consumer::recv`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Record<'_>, RecvError> {
-        self.recv_until(deadline_in(timeout))
+        self.recv_within(Some(timeout))
     }
 
     /// Reads what is there now, one record after the other, and releases them all at once when
@@ -174,17 +169,17 @@ impl Consumer {
     }
 
     #[inline]
-    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Record<'_>, RecvError> {
+    fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Record<'_>, RecvError> {
         self.own()?;
         let found = match self.reader.peek(&self.ring.segment.0.region) {
             Ok(Some(found)) => found,
-            Ok(None) => self.wait(deadline)?,
+            Ok(None) => self.wait(timeout)?,
             Err(Corrupt) => return Err(RecvError::Corrupt),
         };
         Ok(Record { consumer: self, found })
     }
 
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<Found, RecvError> {
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<Found, RecvError> {
         let Consumer { reader, waiter, ring, role } = self;
         let region = &ring.segment.0.region;
         let place = ring.producer_place();
@@ -198,7 +193,7 @@ impl Consumer {
                 Err(Corrupt) => Some(Err(RecvError::Corrupt)),
             },
         };
-        match waiter.wait(&ring.segment, deadline, look, || role.peer_at(place)) {
+        match waiter.wait(&ring.segment, timeout, look, || role.peer_at(place)) {
             Ended::Done(result) => result,
             Ended::TimedOut => Err(RecvError::TimedOut),
             Ended::PeerDied(pid) => Err(RecvError::PeerDied { pid }),

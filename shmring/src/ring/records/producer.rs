@@ -3,7 +3,7 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result, SendError},
     ring::role::{Owned, Role, State},
-    wait::{self, Ended, WaitStrategy, Waiter, deadline_in},
+    wait::{self, Ended, WaitStrategy, Waiter},
 };
 
 /// The end that puts records in. It can go to another process, and is held by one at a time.
@@ -61,7 +61,7 @@ impl Producer {
     /// As [`Producer::try_claim`], but never `Full`.
     #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        self.claim_until(len, None, true)
+        self.claim_within(len, None, true)
     }
 
     /// The same with a bound: `TimedOut` when there is no room until then.
@@ -70,7 +70,7 @@ impl Producer {
     ///
     /// As [`Producer::claim`].
     pub fn claim_timeout(&mut self, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
-        self.claim_until(len, deadline_in(timeout), true)
+        self.claim_within(len, Some(timeout), true)
     }
 
     /// Sends a record if there is room now; gives it back if not.
@@ -211,10 +211,10 @@ impl Producer {
         }
     }
 
-    fn claim_until(
+    fn claim_within(
         &mut self,
         len: usize,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
         publish: bool,
     ) -> Result<Claim<'_>, SendError> {
         self.own()?;
@@ -232,7 +232,7 @@ impl Producer {
                     Err(NoRoom::Full) => None,
                     Err(_) => Some(Err(SendError::Corrupt(()))),
                 };
-                match waiter.wait(&ring.segment, deadline, look, || role.peer_at(place)) {
+                match waiter.wait(&ring.segment, timeout, look, || role.peer_at(place)) {
                     Ended::Done(result) => result,
                     Ended::TimedOut => Err(SendError::TimedOut(())),
                     Ended::PeerDied(pid) => Err(SendError::PeerDied { item: (), pid }),
@@ -248,6 +248,7 @@ impl Producer {
     fn publish(&mut self) {
         if self.writer.publish(&self.ring.segment.0.region) {
             self.ring_consumer();
+            self.writer.fetch_ahead(&self.ring.segment.0.region);
         }
     }
 

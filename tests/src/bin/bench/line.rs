@@ -5,7 +5,6 @@
 use std::{
     hint::spin_loop,
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
 };
 
 use shmring::os::{self, Mapping};
@@ -49,14 +48,14 @@ impl Line {
         self.word().store(0, Ordering::Release);
     }
 
-    /// Nanoseconds of one round trip.
+    /// Nanoseconds of one round trip: the median of some hundred batches.
     pub(crate) fn measure(&self) -> f64 {
-        let began = Instant::now();
-        for trip in 0..TRIPS {
+        let mut trip = 0;
+        let took = super::stats::batches(TRIPS, || {
             self.word().store(2 * trip + 1, Ordering::Release);
             self.wait_for(2 * trip + 2);
-        }
-        let took = super::stats::nanoseconds(began.elapsed()) / TRIPS as f64;
+            trip += 1;
+        });
         self.word().store(u64::MAX, Ordering::Release);
         self.wait_for(0);
         took

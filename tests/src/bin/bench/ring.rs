@@ -93,11 +93,11 @@ fn block_trip(what: &str, len: usize, repetitions: u32) -> Result {
         let mut samples = Vec::new();
         for _ in 0..repetitions {
             let before = line.measure();
-            let began = Instant::now();
-            for number in 0..u64::from(SPINNING) {
-                trip(number)?;
-            }
-            let took = stats::nanoseconds(began.elapsed()) / f64::from(SPINNING);
+            let mut number = 0;
+            let took = stats::batches(u64::from(SPINNING), || {
+                number += 1;
+                trip(number).expect("the other process lives");
+            });
             for number in 0..u64::from(SPINNING) {
                 let began = Instant::now();
                 trip(number)?;
@@ -145,11 +145,9 @@ fn round_trip(len: usize, strategy: WaitStrategy, trips: u32, repetitions: u32) 
         let mut samples = Vec::new();
         for _ in 0..repetitions {
             let before = line.measure();
-            let began = Instant::now();
-            for _ in 0..trips {
-                trip(&mut tx, &mut rx, &message)?;
-            }
-            let trip_time = stats::nanoseconds(began.elapsed()) / f64::from(trips);
+            let trip_time = stats::batches(u64::from(trips), || {
+                trip(&mut tx, &mut rx, &message).expect("the other process lives");
+            });
             // Once more, each by itself: the clock costs as much as a trip, so not for the mean.
             for _ in 0..trips {
                 let began = Instant::now();

@@ -1,6 +1,9 @@
 //! Numbers as people compare them.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 /// Says what it was measured on.
 pub(crate) fn print_machine() {
@@ -22,6 +25,22 @@ pub(crate) fn percentile<T: Copy + Default>(sorted: &[T], share: f64) -> T {
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     percentile(values, 0.5)
+}
+
+/// Nanoseconds of one `trip` of `trips`: the median of batches of 100, so that what the machine
+/// takes away for a while in between does not count.
+pub(crate) fn batches(trips: u64, mut trip: impl FnMut()) -> f64 {
+    const BATCH: u64 = 100;
+    let mut times: Vec<f64> = (0..trips / BATCH)
+        .map(|_| {
+            let began = Instant::now();
+            for _ in 0..BATCH {
+                trip();
+            }
+            nanoseconds(began.elapsed()) / BATCH as f64
+        })
+        .collect();
+    median(&mut times)
 }
 
 /// A time in the unit that suits it.
