@@ -7,10 +7,7 @@ use std::{fmt, sync::Arc};
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension, IntoDimension};
 
-use super::{
-    BlockPool, Stale, ViewError,
-    words::{Handle, LENGTH},
-};
+use super::{BlockPool, Stale, ViewError, geometry::LENGTH, word::Handle};
 use crate::{
     os,
     sync::{

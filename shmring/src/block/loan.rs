@@ -9,8 +9,9 @@ use ndarray::{ArrayViewMut, Dimension, IntoDimension};
 
 use super::{
     BlockPool, ViewError,
+    geometry::LENGTH,
     held::{Block, bytes_of},
-    words::{Handle, LENGTH},
+    word::Handle,
 };
 use crate::{os, sync::Ordering};
 

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::words::{Geometry, Handle, State, Words};
+use super::{
+    geometry::Geometry,
+    word::{Handle, State},
+    words::Words,
+};
 use crate::region::Region;
 
 fn geometry() -> Geometry {

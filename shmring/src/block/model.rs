@@ -12,7 +12,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use super::words::{End, Geometry, Handle, Memory, NotHeld, Put, State, Words};
+use super::{
+    geometry::Geometry,
+    memory::Memory,
+    word::{Handle, NotHeld, Put, State, Word},
+    words::{End, Words},
+};
 
 /// Memory that lets an operation make one access more than last time.
 struct Replay<'a> {
@@ -423,7 +428,7 @@ impl Scenario {
             let op = self.scripts[me].get(actor.next_op);
             let word = |handle: &Handle| {
                 let at = self.geometry.control(handle.block as usize) / 8;
-                super::words::tests::word(world.words[at])
+                Word(world.words[at])
             };
             let started = !actor.history.is_empty();
             let ends_loan = started && matches!(op, Some(Op::Freeze | Op::Cancel));
@@ -478,7 +483,7 @@ impl Scenario {
         }
         for block in 0..self.geometry.blocks {
             let control = self.geometry.control(block) / 8;
-            let word = super::words::tests::word(words[control]);
+            let word = Word(words[control]);
             if word.state() != State::Free {
                 return Err(format!("block {block} is lost: {:?}", word.state()));
             }

@@ -10,14 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
     LoanError, carrier,
+    geometry::{Geometry, REPAIRED, WAITING},
     loan::Loan,
-    words::{Geometry, Handle, LOANS, REPAIRED, State, WAITING, Words},
+    word::{Handle, State},
+    words::Words,
 };
 use crate::{
     error::{Error, Result},
     region::Region,
     segment::{Kind, Object, Segment},
-    sync::{Ordering, fence},
+    sync::Ordering,
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -230,13 +232,13 @@ impl BlockPool {
         let words = self.words();
         let look = || {
             let found = words.loan(me).or_else(|| {
-                // SYNC freed: pairs with the fence in `wake`; one of the two sees the other.
+                // SYNC freed: our bit is set before we look again, the word is changed before
+                // `wake` looks for bits; all sequentially consistent, so one sees the other.
                 let (at, bit) = self.waiting(me);
                 let waiting = self.region().u64(at);
-                if waiting.load(Ordering::Relaxed) & bit == 0 {
-                    waiting.fetch_or(bit, Ordering::AcqRel);
+                if waiting.load(Ordering::SeqCst) & bit == 0 {
+                    waiting.fetch_or(bit, Ordering::SeqCst);
                 }
-                fence(Ordering::SeqCst);
                 words.loan(me).or_else(|| self.look_again(me))
             })?;
             Some(Loan::new(self, me, found))
@@ -286,11 +288,10 @@ impl BlockPool {
     /// Wakes who waits for a block, after one became free.
     #[inline]
     pub(super) fn wake(&self) {
-        // SYNC freed: pairs with the fence in `loan_until`.
-        fence(Ordering::SeqCst);
         for first in (0..self.0.geometry.participants).step_by(64) {
             let (at, _) = self.waiting(first);
-            if self.region().u64(at).load(Ordering::Relaxed) != 0 {
+            // SYNC freed: see `loan_within`.
+            if self.region().u64(at).load(Ordering::SeqCst) != 0 {
                 self.wake_some(first, at);
             }
         }
@@ -298,7 +299,7 @@ impl BlockPool {
 
     #[cold]
     fn wake_some(&self, first: usize, at: usize) {
-        let bits = self.region().u64(at).swap(0, Ordering::AcqRel);
+        let bits = self.region().u64(at).swap(0, Ordering::SeqCst);
         let waits = |index: usize| {
             index.checked_sub(first).is_some_and(|at| at < 64 && bits & 1 << at != 0)
         };
@@ -331,7 +332,7 @@ impl BlockPool {
         Stats {
             blocks: self.capacity(),
             in_use: self.in_use(),
-            loans: get(LOANS),
+            loans: self.words().loans(),
             repaired: get(REPAIRED),
         }
     }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{
     Block, BlockPool, carrier,
-    words::{End, Handle, MAX_BLOCKS, NotHeld, Put},
+    geometry::MAX_BLOCKS,
+    word::{Handle, NotHeld, Put},
+    words::End,
 };
 use crate::{
     error::{Error, Result},
