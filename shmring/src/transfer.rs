@@ -23,6 +23,12 @@ use crate::{
 /// What travels beside the bytes of one message.
 #[derive(Default)]
 pub struct Parcel {
+    /// Most messages have none.
+    contents: Option<Box<Contents>>,
+}
+
+#[derive(Default)]
+struct Contents {
     fds: Vec<OwnedFd>,
     ids: Vec<Option<os::FileId>>,
     on_sent: Vec<Box<dyn FnOnce() + Send>>,
@@ -32,31 +38,38 @@ pub struct Parcel {
 impl Parcel {
     /// A parcel as a receiver got it.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
-        Parcel { fds, ids: Vec::new(), on_sent: Vec::new(), on_unsent: Vec::new() }
+        Parcel { contents: Some(Box::new(Contents { fds, ..Contents::default() })) }
     }
 
     /// The descriptors to send, in their order.
     pub fn fds(&self) -> &[OwnedFd] {
-        &self.fds
+        self.contents.as_ref().map_or(&[], |contents| &contents.fds)
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.fds.is_empty() && self.on_sent.is_empty()
+        let nothing = |contents: &Contents| contents.fds.is_empty() && contents.on_sent.is_empty();
+        self.contents.as_deref().is_none_or(nothing)
     }
 
     /// The message is on its way: the values in it are no longer ours.
     pub fn sent(mut self) {
-        self.on_unsent.clear();
-        for action in self.on_sent.drain(..) {
+        let Some(mut contents) = self.contents.take() else { return };
+        contents.on_unsent.clear();
+        for action in contents.on_sent.drain(..) {
             action();
         }
+    }
+
+    fn contents(&mut self) -> &mut Contents {
+        self.contents.get_or_insert_default()
     }
 }
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        for action in self.on_unsent.drain(..) {
+        let Some(contents) = &mut self.contents else { return };
+        for action in contents.on_unsent.drain(..) {
             action();
         }
     }
@@ -64,7 +77,7 @@ impl Drop for Parcel {
 
 impl std::fmt::Debug for Parcel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parcel").field("fds", &self.fds).finish_non_exhaustive()
+        f.debug_struct("Parcel").field("fds", &self.fds()).finish_non_exhaustive()
     }
 }
 
@@ -76,25 +89,26 @@ enum Side {
     Supply(Vec<Option<OwnedFd>>, Option<Cargo>),
 }
 
-thread_local! {
-    // A stack: a serializer may itself send a message.
-    static OPEN: RefCell<Vec<Side>> = const { RefCell::new(Vec::new()) };
+struct Here {
+    /// A stack: a serializer may itself send a message.
+    open: Vec<Side>,
+    reason: Option<String>,
 }
 
 thread_local! {
-    static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+    static HERE: RefCell<Here> = const { RefCell::new(Here { open: Vec::new(), reason: None }) };
 }
 
 /// Keeps why a value refused to travel: most serializers drop the words of an error.
 pub(crate) fn explain(error: Error) -> Error {
-    REASON.set(Some(error.to_string()));
+    HERE.with_borrow_mut(|here| here.reason = Some(error.to_string()));
     error
 }
 
 /// Why a value in the message that this thread last serialized or read refused to travel; for a
 /// port whose serializer only says that there was an error.
 pub fn take_reason() -> Option<String> {
-    REASON.take()
+    HERE.with_borrow_mut(|here| here.reason.take())
 }
 
 /// Removes the innermost side again, also when the work in between panics.
@@ -102,20 +116,22 @@ struct Scope;
 
 impl Scope {
     fn open(side: Side) -> Scope {
-        REASON.take();
-        OPEN.with_borrow_mut(|open| open.push(side));
+        HERE.with_borrow_mut(|here| {
+            here.reason = None;
+            here.open.push(side);
+        });
         Scope
     }
 
     fn close(self) -> Option<Side> {
         std::mem::forget(self);
-        OPEN.with_borrow_mut(Vec::pop)
+        HERE.with_borrow_mut(|here| here.open.pop())
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        OPEN.with_borrow_mut(Vec::pop);
+        HERE.with_borrow_mut(|here| here.open.pop());
     }
 }
 
@@ -155,7 +171,9 @@ fn collect_to<R>(
 
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
 pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
-    let fds = std::mem::take(&mut parcel.fds).into_iter().map(Some).collect();
+    let contents = parcel.contents.as_mut();
+    let fds = contents.map(|contents| std::mem::take(&mut contents.fds)).unwrap_or_default();
+    let fds = fds.into_iter().map(Some).collect();
     let scope = Scope::open(Side::Supply(fds, None));
     let result = deserialize();
     drop(scope.close());
@@ -174,7 +192,7 @@ pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (
 
 /// Lets a value use the cargo of the message it stands in; `None` when there is none of this type.
 pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
         Some(Side::Collect(.., cargo) | Side::Supply(_, cargo)) => {
             cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).map(f)
         }
@@ -184,7 +202,7 @@ pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R
 
 /// The process the message goes to, as a process word, where the port knows it.
 pub(crate) fn destination() -> Option<u64> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
         Some(Side::Collect(_, destination, _)) if *destination != 0 => {
             if *destination as u32 == 0 {
                 // Found out only for the few messages that need it.
@@ -196,9 +214,9 @@ pub(crate) fn destination() -> Option<u64> {
     })
 }
 
-fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Parcel) -> Result<R>) -> Result<R> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
-        Some(Side::Collect(parcel, ..)) => f(parcel),
+fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Contents) -> Result<R>) -> Result<R> {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
+        Some(Side::Collect(parcel, ..)) => f(parcel.contents()),
         _ => Err(Error::OutsidePort { what }),
     })
 }
@@ -256,8 +274,8 @@ pub(crate) fn on_unsent(what: &'static str, action: impl FnOnce() + Send + 'stat
 /// [`Error::OutsidePort`] when no port is reading; [`Error::Corrupt`] when the number is not one
 /// of this message.
 pub fn take_fd(what: &'static str, number: u32, shared: bool) -> Result<OwnedFd> {
-    OPEN.with_borrow_mut(|open| {
-        let Some(Side::Supply(fds, _)) = open.last_mut() else {
+    HERE.with_borrow_mut(|here| {
+        let Some(Side::Supply(fds, _)) = here.open.last_mut() else {
             return Err(Error::OutsidePort { what });
         };
         let corrupt = || Error::Corrupt {

@@ -91,9 +91,9 @@ impl Drop for Held {
 
 impl Block {
     /// A block that participant `me` of this process holds; `None` when it does not, after all.
-    pub(super) fn new(pool: &BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
+    pub(super) fn new(pool: BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
         let holder = AtomicU64::new(me.map_or(0, holder));
-        Block { held: Arc::new(Held { pool: pool.clone(), handle, len, holder }) }
+        Block { held: Arc::new(Held { pool, handle, len, holder }) }
     }
 
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
@@ -103,7 +103,7 @@ impl Block {
         let at = pool.geometry().control(handle.block as usize) + LENGTH;
         let len = pool.region().u64(at).load(Ordering::Relaxed);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
-        Ok(Block::new(pool, handle, len, Some(me)))
+        Ok(Block::new(pool.clone(), handle, len, Some(me)))
     }
 
     /// Makes sure that this process holds the block: always so, but for a forked child's copy.

@@ -165,8 +165,7 @@ const PER_MESSAGE: usize = 2;
 
 impl Scenario {
     fn new(blocks: usize, rings: usize, kills: usize) -> Scenario {
-        let geometry =
-            Geometry { base: 0, blocks, block_len: 64, participants: 32, carriers: rings.max(1) };
+        let geometry = Geometry::new(0, blocks, 64, 32, rings.max(1));
         Scenario { geometry, before: vec![], scripts: vec![], kills }
     }
 

@@ -117,7 +117,8 @@ impl Options {
     pub fn create_in(self, segment: &Segment) -> Result<BlockPool> {
         let (geometry, size) = self.geometry(segment.0.layout.participants)?;
         let object = segment.add(Kind::Pool, size, |object| {
-            let geometry = Geometry { base: object.offset, ..geometry };
+            let Geometry { blocks, block_len, participants, carriers, .. } = geometry;
+            let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
             let set = |at, value: usize| {
                 let word = segment.0.region.u64(object.offset + at);
                 word.store(value as u64, Ordering::Relaxed);
@@ -145,7 +146,7 @@ impl Options {
         if block_len == 0 {
             return Err(bad("blocks of 0 bytes".into()));
         }
-        let geometry = Geometry { base: 0, blocks, block_len, participants, carriers };
+        let geometry = Geometry::new(0, blocks, block_len, participants, carriers);
         let size = geometry.size().ok_or_else(|| {
             bad(format!(
                 "{blocks} blocks of {block_len} bytes are more than an address space holds"
@@ -176,19 +177,17 @@ impl BlockPool {
             let word = segment.0.region.u64(object.offset + at).load(Ordering::Relaxed);
             usize::try_from(word).unwrap_or(usize::MAX)
         };
-        let geometry = Geometry {
-            base: object.offset,
-            blocks: get(BLOCKS),
-            block_len: get(BLOCK_LEN),
-            participants: get(PARTICIPANTS),
-            carriers: get(CARRIERS),
-        };
-        let possible = (1..=MAX_BLOCKS).contains(&geometry.blocks)
-            && (1..=MAX_CARRIERS).contains(&geometry.carriers)
-            && geometry.block_len > 0
-            && geometry.participants == segment.0.layout.participants
-            && geometry.size().is_some_and(|size| size <= object.size);
+        let (blocks, block_len) = (get(BLOCKS), get(BLOCK_LEN));
+        let (participants, carriers) = (get(PARTICIPANTS), get(CARRIERS));
+        let possible = (1..=MAX_BLOCKS).contains(&blocks)
+            && (1..=MAX_CARRIERS).contains(&carriers)
+            && block_len > 0
+            && participants == segment.0.layout.participants;
         if !possible {
+            return Err(corrupt());
+        }
+        let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
+        if geometry.size().is_none_or(|size| size > object.size) {
             return Err(corrupt());
         }
         let segment = segment.clone();
@@ -206,7 +205,7 @@ impl BlockPool {
     pub fn try_loan(&self) -> Result<Loan, LoanError> {
         let me = self.me()?;
         let found = self.words().loan(me).or_else(|| self.look_again(me));
-        found.map(|handle| Loan::new(self, me, handle)).ok_or(self.exhausted())
+        found.map(|handle| Loan::new(self, me, handle)).ok_or_else(|| self.exhausted())
     }
 
     /// Loans a block, waiting for one as long as it takes.
@@ -355,10 +354,12 @@ impl BlockPool {
         &self.0.geometry
     }
 
+    #[inline]
     pub(super) fn region(&self) -> &Region {
         &self.0.segment.0.region
     }
 
+    #[inline]
     pub(super) fn words(&self) -> Words<'_, Region> {
         Words::new(self.region(), &self.0.geometry)
     }

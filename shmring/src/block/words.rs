@@ -4,7 +4,7 @@
 //! that the exhaustive model and loom run this very code.
 
 use super::{
-    geometry::{Geometry, HOLDS, LAST, LOANS, REPAIRED, WORD},
+    geometry::{Geometry, LAST, LOANS, REPAIRED, WORD},
     memory::Memory,
     word::{Handle, NOBODY, NotHeld, Put, ROUND, State, Word},
 };
@@ -247,7 +247,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// Changes a participant's count; `None` when `f` refuses.
     fn row(&self, block: u32, me: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
-        let holds = self.geometry.control(block as usize) + HOLDS;
+        let holds = self.geometry.holds(block);
         self.byte(holds + me / 8 * 8, me % 8 * 8, f)
     }
 
@@ -289,12 +289,12 @@ impl<'a, M: Memory> Words<'a, M> {
     /// Whether any counter says that the block is held. Those of participants are read first: a
     /// participant that sends a block raises the ring's before it lowers its own.
     fn is_held(&self, block: u32) -> bool {
-        let holds = self.geometry.control(block as usize) + HOLDS;
-        let carriers = holds + self.geometry.first_carrier();
-        let end = carriers + (2 * self.geometry.carriers).next_multiple_of(8);
+        let holds = self.geometry.holds(block);
+        let (carriers, end) = (self.geometry.first_carrier(), self.geometry.holds_len());
+        let load = |word| self.memory.load(holds + 8 * word);
         let differ = |word: u64| (word ^ word >> 8) & 0x00ff_00ff_00ff_00ff;
-        (holds..carriers).step_by(8).any(|at| self.memory.load(at) != 0)
-            || (carriers..end).step_by(8).any(|at| differ(self.memory.load(at)) != 0)
+        (0..carriers / 8).any(|word| load(word) != 0)
+            || (carriers / 8..end / 8).any(|word| differ(load(word)) != 0)
     }
 
     // Carriers.
@@ -306,7 +306,7 @@ impl<'a, M: Memory> Words<'a, M> {
                 End::Put => 0,
                 End::Got => 1,
             };
-        (self.geometry.control(block as usize) + HOLDS + byte / 8 * 8, byte % 8 * 8)
+        (self.geometry.holds(block) + byte / 8 * 8, byte % 8 * 8)
     }
 
     /// What one end has counted of a block.
