@@ -200,6 +200,13 @@ pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R
     })
 }
 
+/// Whether the message that a value stands in has a cargo.
+pub(crate) fn has_cargo() -> bool {
+    HERE.with_borrow(|here| {
+        matches!(here.open.last(), Some(Side::Collect(.., Some(_)) | Side::Supply(_, Some(_))))
+    })
+}
+
 /// The process the message goes to, as a process word, where the port knows it.
 pub(crate) fn destination() -> Option<u64> {
     HERE.with_borrow_mut(|here| match here.open.last_mut() {

@@ -17,7 +17,7 @@ impl<M: Memory> Words<'_, M> {
     }
 
     /// Writes down what an end is about to do at a position (a multiple of 8) of its ring: for
-    /// `Put`, the counts before; for `Got`, the counts after. At most [`MAX_BLOCKS`].
+    /// `Put`, the counts before; for `Got`, the counts after. At most [`MAX_BLOCKS`]; nothing when there are none.
     pub(super) fn write_journal(
         &self,
         carrier: usize,
@@ -26,12 +26,16 @@ impl<M: Memory> Words<'_, M> {
         puts: impl Iterator<Item = Put>,
     ) {
         let journal = self.journal(carrier, end);
-        let mut places = (1..=MAX_BLOCKS).map(|place| journal + 8 * place);
-        for (put, at) in puts.zip(&mut places) {
-            self.memory.store(at, put.to_word());
+        let mut len = 0;
+        for put in puts.take(MAX_BLOCKS) {
+            len += 1;
+            self.memory.store(journal + 8 * len, put.to_word());
         }
-        if let Some(at) = places.next() {
-            self.memory.store(at, 0);
+        if len == 0 {
+            return;
+        }
+        if len < MAX_BLOCKS {
+            self.memory.store(journal + 8 * (len + 1), 0);
         }
         self.memory.store(journal, position | 1);
     }

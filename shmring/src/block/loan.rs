@@ -30,6 +30,8 @@ pub struct Loan {
 impl Loan {
     pub(super) fn new(pool: &BlockPool, me: usize, handle: Handle) -> Loan {
         let forks = os::fork_generation();
+        // Its last reader may have it in another core's cache.
+        pool.region().prefetch_for_writing(pool.geometry().payload(handle.block as usize));
         Loan { pool: Some(pool.clone()), me, handle, len: pool.block_len(), forks }
     }
 

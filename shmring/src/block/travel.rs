@@ -145,15 +145,13 @@ impl Outgoing {
     /// When it fails, or the record is not published after all, [`Outgoing::recover`] undoes it.
     pub(crate) fn put(&self, position: u64, table: &mut [u8]) -> Result<()> {
         for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
-            let mut here = self.blocks.iter().filter(|(_, route)| *route == number).peekable();
-            if here.peek().is_some() {
-                let words = pool.words();
-                let before = here.map(|(block, _)| {
-                    let block = block.handle().block;
-                    Put { block, seq: words.counted(*carrier, block, End::Put) }
-                });
-                words.write_journal(*carrier, End::Put, position, before);
-            }
+            let words = pool.words();
+            let here = self.blocks.iter().filter(|(_, route)| *route == number);
+            let before = here.map(|(block, _)| {
+                let block = block.handle().block;
+                Put { block, seq: words.counted(*carrier, block, End::Put) }
+            });
+            words.write_journal(*carrier, End::Put, position, before);
         }
         fault!("port.send.journal");
         for ((block, route), bytes) in self.blocks.iter().zip(table.chunks_exact_mut(TABLE_ENTRY)) {
@@ -228,7 +226,13 @@ impl Incoming {
                 routes.len() - 1
             }
         };
-        ((entry.handle.block as usize) < routes[route].0.capacity()).then_some(route)
+        let pool = &routes[route].0;
+        if entry.handle.block as usize >= pool.capacity() {
+            return None;
+        }
+        // It is written to when the message is read.
+        pool.region().prefetch_for_writing(pool.geometry().control(entry.handle.block as usize));
+        Some(route)
     }
 
     fn take(&mut self, number: u32) -> Result<Block> {
@@ -245,11 +249,9 @@ impl Incoming {
     /// Journals that the record which ends at `end` is about to be read and released.
     pub(crate) fn write_down(&self, end: u64) {
         for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
-            let mut here = self.entries.iter().filter(|(_, route)| *route == number).peekable();
-            if here.peek().is_some() {
-                let puts = here.map(|(entry, _)| Put { block: entry.handle.block, seq: entry.seq });
-                pool.words().write_journal(*carrier, End::Got, end, puts);
-            }
+            let here = self.entries.iter().filter(|(_, route)| *route == number);
+            let puts = here.map(|(entry, _)| Put { block: entry.handle.block, seq: entry.seq });
+            pool.words().write_journal(*carrier, End::Got, end, puts);
         }
         fault!("port.recv.journal");
     }
@@ -257,14 +259,15 @@ impl Incoming {
     /// The record has been released.
     pub(crate) fn released(&mut self) {
         fault!("port.recv.released");
-        for (entry, route) in self.entries.drain(..) {
-            let (pool, carrier) = &self.routes.routes[route];
+        for (entry, route) in &self.entries {
+            let (pool, carrier) = &self.routes.routes[*route];
             let put = Put { block: entry.handle.block, seq: entry.seq };
             // Also for what was taken: the message may have let go of it again.
             if pool.words().got(*carrier, put) {
                 pool.wake();
             }
         }
+        self.entries.clear();
         for (pool, carrier) in &self.routes.routes {
             pool.words().close_journal(*carrier, End::Got);
         }
@@ -346,7 +349,7 @@ impl Serialize for Block {
 
 impl<'de> Deserialize<'de> for Block {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block, D::Error> {
-        if transfer::with_cargo(|_: &mut Incoming| ()).is_none() {
+        if !transfer::has_cargo() {
             let posted = Posted::deserialize(deserializer)?;
             return unpost(&posted).map_err(|error| de::Error::custom(transfer::explain(error)));
         }

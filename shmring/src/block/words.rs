@@ -38,14 +38,17 @@ impl<'a, M: Memory> Words<'a, M> {
         }
     }
 
+    #[inline]
     fn word_at(&self, block: u32) -> usize {
         self.geometry.control(block as usize) + WORD
     }
 
+    #[inline]
     pub(super) fn word(&self, block: u32) -> Word {
         Word(self.memory.load(self.word_at(block)))
     }
 
+    #[inline]
     fn change(&self, block: u32, from: Word, to: Word) -> Result<(), Word> {
         self.memory.swap_if(self.word_at(block), from.0, to.0).map_err(Word)
     }
@@ -246,11 +249,13 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     /// Changes a participant's count; `None` when `f` refuses.
+    #[inline]
     fn row(&self, block: u32, me: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
         let holds = self.geometry.holds(block);
         self.byte(holds + me / 8 * 8, me % 8 * 8, f)
     }
 
+    #[inline]
     fn byte(&self, at: usize, shift: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
         let mut word = self.memory.load(at);
         for _ in 0..TRIES {
@@ -299,6 +304,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     // Carriers.
 
+    #[inline]
     fn end_at(&self, carrier: usize, block: u32, end: End) -> (usize, usize) {
         let byte = self.geometry.first_carrier()
             + 2 * carrier
@@ -310,6 +316,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     /// What one end has counted of a block.
+    #[inline]
     pub(super) fn counted(&self, carrier: usize, block: u32, end: End) -> u8 {
         let (at, shift) = self.end_at(carrier, block, end);
         (self.memory.load(at) >> shift) as u8
