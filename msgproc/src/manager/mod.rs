@@ -172,7 +172,7 @@ impl<B: Backend> Manager<B> {
         if os::fork_generation() == self.generation {
             return Ok(());
         }
-        Err(Error::NotOurs { process: "of a manager".into(), maker: self.maker })
+        Err(Error::NotOurs { process: "manager".into(), maker: self.maker })
     }
 
     // Processes.

@@ -31,10 +31,10 @@ fn each_worker_is_heard() -> Result<()> {
     let (mut manager, ids) = manager(5);
     for (index, id) in ids.iter().enumerate() {
         assert_eq!(id.index(), index);
-        manager[*id].say(20).tell()?;
+        manager[*id].say(1000).tell()?;
     }
     let mut heard = [0; 5];
-    for _ in 0..100 {
+    for _ in 0..5000 {
         match next(&mut manager) {
             Told::Event { process, event } => {
                 assert_eq!(event, heard[process.index()], "in their order");
@@ -43,7 +43,7 @@ fn each_worker_is_heard() -> Result<()> {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(heard, [20; 5]);
+    assert_eq!(heard, [1000; 5]);
     nothing(&mut manager);
     Ok(())
 }
