@@ -360,7 +360,7 @@ impl Core {
 }
 
 /// The first tick after `now`, in the rhythm of the ticks before.
-fn next_tick(last: Instant, period: Duration, now: Instant) -> Instant {
+pub(crate) fn next_tick(last: Instant, period: Duration, now: Instant) -> Instant {
     let missed = (now - last).as_nanos() / period.as_nanos();
     let ticks = u32::try_from(missed + 1).unwrap_or(u32::MAX);
     let next = last + period.saturating_mul(ticks);

@@ -63,7 +63,7 @@ impl StopOptions {
         self
     }
 
-    fn timeout(&self, step: StopStep) -> Duration {
+    pub(crate) fn timeout(&self, step: StopStep) -> Duration {
         match step {
             StopStep::Graceful => self.graceful,
             StopStep::Urgent => self.urgent,
@@ -73,7 +73,8 @@ impl StopOptions {
     }
 }
 
-const STEPS: [StopStep; 4] =
+/// The steps of a stop.
+pub(crate) const STEPS: [StopStep; 4] =
     [StopStep::Graceful, StopStep::Urgent, StopStep::Terminate, StopStep::Kill];
 
 impl Link {
@@ -123,6 +124,19 @@ impl Link {
                 self.child.signal(KILL);
             }
         }
+    }
+
+    /// Begins a step of a stop and waits for nothing. `false` when there was no room for the
+    /// message; the step begins when it is asked for again.
+    pub(super) fn begin(&self, step: StopStep) -> bool {
+        self.lock().stopping = Some(step);
+        if step != StopStep::Graceful {
+            self.ask(step, Instant::now());
+            return true;
+        }
+        self.page.ask_to_stop(StopLevel::Graceful);
+        let last_message = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
+        self.try_send(&last_message)
     }
 
     /// Asks the backend to leave, and does not wait for that.

@@ -83,6 +83,20 @@ impl Link {
         }
     }
 
+    /// Whether a reply waits to be taken, and how many have come in all.
+    pub(in crate::process) fn replies(&self) -> (bool, u64) {
+        let state = self.lock();
+        (state.replies > 0, state.replies_come)
+    }
+
+    /// Receives what has come, and leaves it to be taken; gives the end, if that has come.
+    pub(in crate::process) fn pump(&self) -> Option<Exit> {
+        match self.wait(Some(Instant::now()), Wait::End, |_| None::<()>) {
+            Err(Unmet::Ended(exit)) => Some(exit),
+            _ => None,
+        }
+    }
+
     /// Forgets a call: its reply is dropped, now or when it comes.
     pub(in crate::process) fn forget(&self, call: u64) {
         let mut state = self.lock();

@@ -60,6 +60,8 @@ pub(super) struct State {
     /// Calls whose reply is wanted; with it, once it is there.
     calls: HashMap<u64, Option<Message>>,
     replies: usize,
+    /// How many replies have come that somebody wanted, in all.
+    replies_come: u64,
     events: Queue,
     malformed: VecDeque<String>,
     start: Option<Message>,
@@ -129,6 +131,7 @@ impl Link {
                 port,
                 calls: HashMap::new(),
                 replies: 0,
+                replies_come: 0,
                 events,
                 malformed: VecDeque::new(),
                 start: None,
@@ -342,6 +345,7 @@ impl Link {
                 {
                     *place = Some(message);
                     state.replies += 1;
+                    state.replies_come += 1;
                 }
             }
             Ok((Up::Event | Up::Failed, [])) => state.events.push(message),
