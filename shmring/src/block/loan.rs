@@ -105,6 +105,12 @@ impl Loan {
     }
 }
 
+impl AsMut<[u8]> for Loan {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.as_bytes_mut()
+    }
+}
+
 impl Drop for Loan {
     fn drop(&mut self) {
         if !self.frozen && self.is_ours() && self.pool.words().cancel(self.me, self.handle) {

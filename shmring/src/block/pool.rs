@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    region::Region,
+    region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::{Ordering, fence},
     wait::{self, Ended, WaitStrategy, Waiter},
@@ -128,6 +128,17 @@ impl Options {
             Ok(())
         })?;
         BlockPool::attach(segment, object.index)
+    }
+
+    /// How many bytes it takes of a segment with that many participants, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`].
+    pub fn len_in_segment(&self, participants: usize) -> Result<usize> {
+        let (_, size) = self.geometry(participants)?;
+        // It begins on a multiple of two lines.
+        Ok(size + 2 * LINE)
     }
 
     fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {

@@ -67,6 +67,24 @@ fn full() {
 }
 
 #[test]
+fn a_segment_of_the_right_length_holds_them_all() {
+    let rings = [256, 1 << 12, 300].map(|capacity| Records::options().capacity(capacity));
+    let pools = [(3, 1000), (70, 1)]
+        .map(|(blocks, len)| BlockPool::options().blocks(blocks).block_len(len).carriers(3));
+    let mut len = 0;
+    len += rings.iter().map(|ring| ring.len_in_segment().unwrap()).sum::<usize>();
+    len += pools.iter().map(|pool| pool.len_in_segment(5).unwrap()).sum::<usize>();
+    let segment = Segment::options().len(len).participants(5).anonymous().unwrap();
+    for (ring, pool) in rings.into_iter().zip(pools.into_iter().cycle()).take(2) {
+        ring.create_in(&segment).unwrap();
+        pool.create_in(&segment).unwrap();
+    }
+    Records::options().capacity(300).create_in(&segment).unwrap();
+    let pool = BlockPool::options().blocks(0);
+    assert!(matches!(pool.len_in_segment(5), Err(Error::BadParameters { .. })));
+}
+
+#[test]
 fn a_free_block_wakes_who_waits() {
     let pool = pool(1);
     let block = filled(&pool, 1);

@@ -33,6 +33,7 @@ pub use self::{
 use super::role::{Place, Role};
 use crate::{
     error::{Error, Result},
+    region::LINE,
     segment::{Kind, Object, Segment},
     sync::Ordering,
     wait::WaitStrategy,
@@ -121,6 +122,16 @@ impl Options {
             Ok(())
         })?;
         Records::attach(segment, object.index, self.strategy)
+    }
+
+    /// How many bytes it takes of a segment, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`].
+    pub fn len_in_segment(&self) -> Result<usize> {
+        // It begins on a multiple of two lines.
+        Ok(self.checked_capacity()? + DATA + 2 * LINE)
     }
 
     fn checked_capacity(&self) -> Result<usize> {
