@@ -16,7 +16,7 @@ use crate::{
     channel::{Message, Outgoing, Port, Queue, Received},
     error::{Error, Result},
     message::{self, Up},
-    start::{KeptFd, Page, StderrFile, StopLevel},
+    start::{KeptFd, Page, StderrFile, StopLevel, frontend_has_ended},
 };
 
 /// Tells a backend's descriptors apart, and its timers. The backend chooses the numbers.
@@ -99,9 +99,11 @@ impl<E> Context<E> {
         &self.core.name
     }
 
-    /// Whether the frontend wishes this backend to end. A long handler looks here now and then.
+    /// Whether this backend is to end: its frontend wishes so, or is dead. A long handler looks
+    /// here now and then. One that does not is killed 0.9 seconds after its frontend's death,
+    /// and then runs no `post_run` and removes no names.
     pub fn is_stopping(&self) -> bool {
-        self.core.leaving || self.core.page.stop_level() != StopLevel::None
+        self.core.leaving || self.core.page.stop_level() != StopLevel::None || frontend_has_ended()
     }
 
     /// Whether the caller of the command that runs now has taken it back.
