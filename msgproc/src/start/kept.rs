@@ -154,6 +154,35 @@ mod tests {
 
     use super::*;
 
+    /// An owner that says when it is dropped.
+    struct Owner(OwnedFd, std::rc::Rc<std::cell::Cell<bool>>);
+
+    impl AsRawFd for Owner {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.as_raw_fd()
+        }
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.1.set(true);
+        }
+    }
+
+    #[test]
+    fn the_owner_of_a_given_up_descriptor_is_not_dropped() {
+        for given_up in [false, true] {
+            let dropped = std::rc::Rc::default();
+            let fd = OwnedFd::from(os::Event::new().unwrap());
+            let kept = Kept::new(Owner(fd, std::rc::Rc::clone(&dropped)));
+            if given_up {
+                close(&kept.place);
+            }
+            drop(kept);
+            assert_eq!(dropped.get(), !given_up);
+        }
+    }
+
     #[test]
     fn a_given_up_descriptor_is_nothing_and_is_not_closed_twice() {
         let event = os::Event::new().unwrap();

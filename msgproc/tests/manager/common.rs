@@ -25,6 +25,10 @@ impl Worker {
         ctx.emit(milliseconds)
     }
 
+    fn c__sleep(&mut self, milliseconds: u64) {
+        sleep(Duration::from_millis(milliseconds));
+    }
+
     fn c__fail(&mut self) -> Result<()> {
         Err("no film".into())
     }

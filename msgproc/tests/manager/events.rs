@@ -67,14 +67,20 @@ fn one_that_says_much_does_not_drown_the_others() -> Result<()> {
     manager.after(Duration::ZERO, Token(1))?;
     let mut quiet_one = None;
     let mut timer = None;
-    for turn in 0..5001 {
+    let mut late_timer = None;
+    for turn in 0..5003 {
+        if turn == 100 {
+            manager.after(Duration::ZERO, Token(2))?;
+        }
         match next(&mut manager) {
             Told::Event { process, .. } if process == ids[1] => quiet_one = Some(turn),
             Told::Timer(Token(1)) => timer = Some(turn),
+            Told::Timer(Token(2)) => late_timer = Some(turn),
             Told::Event { .. } => {}
             other => panic!("{other:?}"),
         }
     }
+    assert!(late_timer.unwrap() < 120, "{late_timer:?}");
     assert!(quiet_one.unwrap() < 8, "{quiet_one:?}");
     assert!(timer.unwrap() < 8, "{timer:?}");
     Ok(())

@@ -8,7 +8,7 @@ use msgproc::{
 };
 use testkit::{Test, test};
 
-use crate::common::{Told, Worker, WorkerCalls, next, nothing, worker};
+use crate::common::{SOON, Told, Worker, WorkerCalls, next, nothing, worker};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(one_that_was_told_to_stop_stays_away),
         test!(restarted_by_hand),
         test!(removed_while_a_restart_is_planned),
+        test!(restarted_by_hand_while_a_restart_is_planned),
         test!(restarts_leave_nothing),
     ]
 }
@@ -138,8 +139,11 @@ fn one_that_was_told_to_stop_stays_away() -> Result<()> {
 
     // Also one that had died before the stop, when nobody knew.
     let (mut manager, id) = one(Policy::always());
-    testkit::kill9(manager[id].pid());
+    let pid = manager[id].pid();
+    testkit::kill9(pid);
+    assert!(testkit::wait_until(SOON, || testkit::state_of(pid) == Some('Z')));
     let report = manager.stop();
+    assert_eq!(report[0].1.as_ref().unwrap().stopped_by, None);
     assert_eq!(report[0].1.as_ref().unwrap().how, KILLED);
     assert_eq!(ended(&mut manager), (KILLED, Restart::No));
     assert!(manager.next(None)?.is_none());
@@ -170,8 +174,25 @@ fn removed_while_a_restart_is_planned() -> Result<()> {
         testkit::kill9(manager[id].pid());
         ended(&mut manager);
         assert!(manager.remove(id).is_some());
+        // The next one in this place has nothing to do with it.
+        let next = manager.add(worker("next"))?;
+        assert_eq!(next.index(), id.index());
         nothing(&mut manager);
+        assert_eq!(manager[next].restarts(), 0);
+        manager.remove(next);
         assert!(manager.next(None)?.is_none());
+    }
+    Ok(())
+}
+
+fn restarted_by_hand_while_a_restart_is_planned() -> Result<()> {
+    for pause in [0, 20] {
+        let (mut manager, id) = one(Policy::always().backoff(Duration::from_millis(pause)));
+        testkit::kill9(manager[id].pid());
+        ended(&mut manager);
+        manager.restart(id)?;
+        nothing(&mut manager);
+        assert_eq!((manager[id].restarts(), manager.living()), (1, 1));
     }
     Ok(())
 }
