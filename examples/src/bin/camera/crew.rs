@@ -2,11 +2,13 @@
 //! takes the answers, and starts another worker where one died.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use examples::picture::Broken;
-use msgproc::{Event, Exit, MessageProcess};
+use msgproc::NoEvents;
+use msgproc::manager::ProcessId;
+use msgproc::prelude::*;
 use shmring::block::Block;
 use shmring::ring::port::{MessageError, Receiver};
 use shmring::ring::records::Producer;
@@ -17,7 +19,7 @@ use crate::order::Order;
 use crate::room::{Needs, Room};
 use crate::source::{Frame, Next, Source};
 use crate::stop::Stop;
-use crate::wait;
+use crate::wait::LOOK_UP;
 use crate::worker::{Answer, Worker, WorkerCalls};
 
 /// Pictures on their way to one worker, so that it always finds another.
@@ -28,6 +30,12 @@ const DEATHS: u32 = 3;
 
 /// So many deaths without a single answer, and we give up.
 const DEATHS_IN_A_ROW: u32 = 20;
+
+/// For how long a worker may go on with its frame when the program is interrupted.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const BELL: Token = Token(0);
+const INPUT: Token = Token(1);
 
 /// Has everything done by workers, until the source ends, the sink fails, or
 /// somebody asks to stop.
@@ -41,9 +49,7 @@ pub(crate) fn run(
     let mut input = Input::Ready;
     while !stop.requested() {
         let mut idle = !crew.take_answers()?;
-        while let Some(done) = crew.order.pop() {
-            sink.put(done)?;
-        }
+        crew.hand_over(sink)?;
         while input == Input::Ready && crew.has_room() {
             input = match source.next_frame()? {
                 Next::Frame(frame) => {
@@ -68,8 +74,7 @@ pub(crate) fn run(
             }
         }
     }
-    drop(sink.rest());
-    crew.finish()
+    crew.finish(sink)
 }
 
 /// What is known of the input.
@@ -83,11 +88,10 @@ enum Input {
 /// All workers, and what is on its way to them and back.
 struct Crew {
     stop: Stop,
+    manager: Manager<Worker>,
     members: Vec<Member>,
     order: Order<Block>,
     room: Option<Room>,
-    /// Rings when there is something in any ring of the room.
-    bell: Option<OwnedFd>,
     /// Former rooms of which some plane is still in use.
     old_rooms: Vec<Room>,
     restarts: u64,
@@ -96,7 +100,7 @@ struct Crew {
 
 /// One worker.
 struct Member {
-    process: MessageProcess<Worker>,
+    process: ProcessId,
     ends: Option<(Producer, Receiver<Answer>)>,
     /// Numbers of the frames that it has not answered.
     owing: VecDeque<u64>,
@@ -105,17 +109,22 @@ struct Member {
 
 impl Crew {
     fn start(workers: usize, stop: &Stop) -> Result<Self, Failure> {
+        let cannot = |error| Failure::other("start the workers", &error);
+        let mut manager = Manager::new().map_err(cannot)?;
+        let limits = StopOptions::default().graceful(PATIENCE).terminate(Duration::ZERO);
         let start = |number| {
-            let process = MessageProcess::fork(&format!("camera-{number}"), |_| Worker::new())?;
+            let options =
+                MessageProcess::options(&format!("camera-{number}")).stop_timeouts(limits);
+            let process = manager.add(options.fork(|_| Worker::new())?)?;
             Ok(Member { process, ends: None, owing: VecDeque::new(), frames: 0 })
         };
-        let members = (1..=workers).map(start).collect::<msgproc::Result<_>>();
+        let members = (1..=workers).map(start).collect::<msgproc::Result<_>>().map_err(cannot)?;
         Ok(Self {
             stop: stop.clone(),
-            members: members.map_err(|error| Failure::other("start the workers", &error))?,
+            manager,
+            members,
             order: Order::new(),
             room: None,
-            bell: None,
             old_rooms: Vec::new(),
             restarts: 0,
             deaths_in_a_row: 0,
@@ -169,9 +178,9 @@ impl Crew {
             self.take_answers()?;
             self.sleep(None, sink)?;
         }
+        let needs = self.room.as_ref().map_or(Needs::default(), Room::needs).grown(needs);
         self.old_rooms.extend(self.room.take());
         self.old_rooms.retain(|room| room.blocks_in_use() > 0);
-        let needs = self.old_rooms.last().map_or(Needs::default(), Room::needs).grown(needs);
         // The window's planes, one that the sink keeps, and for each worker one that it
         // fills for a frame that is settled already.
         let planes = self.window() + 1 + self.members.len();
@@ -182,19 +191,18 @@ impl Crew {
             self.members[worker].ends = None;
             self.connect(worker)?;
         }
-        let no_bell = |error: &io::Error| Failure::io("wait for the workers", error);
-        self.bell = match &mut self.members[0].ends {
-            Some((_, answers)) => answers.consumer().bell().map(|bell| bell.try_clone_to_owned()),
-            None => None,
+        // One bell rings for all rings of a segment.
+        self.manager.unwatch(BELL);
+        if let Some((_, answers)) = &mut self.members[0].ends
+            && let Some(bell) = answers.consumer().bell()
+        {
+            let watched = self.manager.watch(bell, Interest::Readable, BELL);
+            watched.map_err(|error| Failure::other("wait for the workers", &error))?;
         }
-        .transpose()
-        .map_err(|error| no_bell(&error))?;
         Ok(())
     }
 
     /// Shows a worker where its jobs are.
-    ///
-    /// It may die meanwhile, which we shall be told.
     fn connect(&mut self, worker: usize) -> Result<(), Failure> {
         let Some(room) = &self.room else { return Ok(()) };
         let member = &mut self.members[worker];
@@ -208,8 +216,13 @@ impl Crew {
                 Some(ends.map_err(|error| Failure::other("open the rings of a worker", &error))?);
         }
         let from = member.owing.front().copied().unwrap_or(self.order.next_number());
-        match member.process.connect(lane, from).wait() {
-            Ok(()) | Err(msgproc::Error::PeerDied { .. }) => Ok(()),
+        match self.manager[member.process].connect(lane, from).wait() {
+            Ok(()) => Ok(()),
+            // We shall be told, and replace it.
+            Err(Error::PeerDied { .. }) => {
+                self.deaths_in_a_row += 1;
+                Ok(())
+            }
             Err(error) => Err(Failure::other("connect a worker", &error)),
         }
     }
@@ -231,6 +244,14 @@ impl Crew {
         Ok(any)
     }
 
+    /// Gives the sink what is next in order.
+    fn hand_over(&mut self, sink: &mut impl Sink<Block>) -> Result<(), Failure> {
+        while let Some(done) = self.order.pop() {
+            sink.put(done)?;
+        }
+        Ok(())
+    }
+
     /// Sleeps until there is an answer, a worker died, or `input` has something to read;
     /// tells whether it has.
     fn sleep(
@@ -238,89 +259,89 @@ impl Crew {
         input: Option<BorrowedFd<'_>>,
         sink: &impl Sink<Block>,
     ) -> Result<bool, Failure> {
-        // One bell is for all rings, so they are looked at when it is armed, not before.
+        // The bell is for all rings, so they are looked at when it is armed, not before.
         if let Some((_, answers)) = &mut self.members[0].ends {
             answers.consumer().arm();
         }
         if self.take_answers()? {
             return Ok(false);
         }
-        let bell = self.bell.as_ref().map(AsFd::as_fd);
-        let processes = self.members.iter().map(|member| Some(member.process.as_fd()));
-        let descriptors: Vec<_> = [input, bell].into_iter().chain(processes).collect();
-        let readable = wait::readable(&descriptors)?;
-        if self.stop.requested() {
-            // Whoever asked may have asked the workers as well: they are not missed.
-            return Ok(false);
+        let happening = self.next_happening(input);
+        match happening.map_err(|error| Failure::other("wait for the workers", &error))? {
+            // Whoever asked us to stop may have asked the workers as well: they are not missed.
+            _ if self.stop.requested() => Ok(false),
+            Some(Happening::Ready(INPUT)) => Ok(true),
+            Some(Happening::Ended { process, exit, .. }) => {
+                self.replace(process, &exit, sink)?;
+                Ok(false)
+            }
+            Some(Happening::Failed { process, error }) => {
+                let name = self.manager[process].name();
+                Err(Failure::Run(format!("worker {name} cannot work: {error}")))
+            }
+            _ => Ok(false),
         }
-        for worker in (0..self.members.len()).filter(|worker| readable[worker + 2]) {
-            self.hear(worker, sink)?;
-        }
-        Ok(readable[0])
     }
 
-    /// Takes what has come up from a worker.
-    fn hear(&mut self, worker: usize, sink: &impl Sink<Block>) -> Result<(), Failure> {
-        let cannot = |error: &msgproc::Error| Failure::other("work", error);
-        while let Some(event) =
-            self.members[worker].process.try_event().map_err(|error| cannot(&error))?
-        {
-            match event {
-                Event::Ended(exit) => return self.replace(worker, &exit, sink),
-                Event::Failed(error) => return Err(cannot(&error)),
-                _ => {}
-            }
+    fn next_happening(
+        &mut self,
+        input: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Happening<NoEvents>>> {
+        if let Some(input) = input {
+            self.manager.watch(input, Interest::Readable, INPUT)?;
         }
-        Ok(())
+        let happening = self.manager.next(LOOK_UP);
+        self.manager.unwatch(INPUT);
+        happening
     }
 
     /// Starts another worker, which goes on where the one that died began.
     fn replace(
         &mut self,
-        worker: usize,
+        process: ProcessId,
         exit: &Exit,
         sink: &impl Sink<Block>,
     ) -> Result<(), Failure> {
+        let found = self.members.iter().position(|member| member.process == process);
+        let Some(worker) = found else { return Ok(()) };
         self.take_answers()?;
         self.restarts += 1;
-        self.deaths_in_a_row += 1;
         let member = &mut self.members[worker];
-        let name = member.process.name();
+        let name = self.manager[process].name();
         sink.tell(format_args!("worker {name} ended ({exit}); another one does its frames"));
+        if let Some(&number) = member.owing.front() {
+            self.deaths_in_a_row += 1;
+            if self.order.died_of(number) >= DEATHS {
+                member.owing.pop_front();
+                let broken = Broken::new(format!("{DEATHS} workers died of it, the last {exit}"));
+                self.order.settle(number, Err(broken));
+            }
+        }
         if self.deaths_in_a_row >= DEATHS_IN_A_ROW {
             return Err(Failure::Run(format!(
                 "the workers keep dying: {DEATHS_IN_A_ROW} without an answer from any"
             )));
         }
-        if let Some(&number) = member.owing.front()
-            && self.order.died_of(number) >= DEATHS
-        {
-            member.owing.pop_front();
-            let broken = Broken::new(format!("{DEATHS} workers died of it, the last by {exit}"));
-            self.order.settle(number, Err(broken));
-        }
         if let Some(room) = &self.room {
             room.repair();
         }
-        member.process.restart().map_err(|error| Failure::other("replace a worker", &error))?;
+        self.manager
+            .restart(process)
+            .map_err(|error| Failure::other("replace a worker", &error))?;
         self.connect(worker)
     }
 
     /// Ends all workers, and counts what they left behind.
-    fn finish(mut self) -> Result<Work, Failure> {
-        let cannot = |error: msgproc::Error| Failure::other("stop the workers", &error);
-        for member in &self.members {
-            member.process.request_stop().map_err(cannot)?;
+    fn finish(mut self, sink: &mut impl Sink<Block>) -> Result<Work, Failure> {
+        for (_, exit) in self.manager.stop() {
+            exit.map_err(|error| Failure::other("stop the workers", &error))?;
         }
-        for member in &mut self.members {
-            member.process.stop_with(&Default::default()).map_err(cannot)?;
-        }
+        // After an interrupt: what they were at when they were asked to stop.
         self.take_answers()?;
-        drop(self.order);
+        self.hand_over(sink)?;
+        drop((sink.rest(), self.order));
         self.old_rooms.extend(self.room);
-        for room in &self.old_rooms {
-            room.repair();
-        }
+        self.old_rooms.iter().for_each(Room::repair);
         Ok(Work {
             frames_per_worker: self.members.iter().map(|member| member.frames).collect(),
             blocks_in_use: self.old_rooms.iter().map(Room::blocks_in_use).sum(),

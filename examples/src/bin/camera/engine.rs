@@ -70,7 +70,9 @@ pub(crate) fn run(
         let frame = match source.next_frame()? {
             Next::Frame(frame) => frame,
             Next::NotYet => {
-                wait::readable(&[source.descriptor()])?;
+                if let Some(descriptor) = source.descriptor() {
+                    wait::until_readable(descriptor)?;
+                }
                 continue;
             }
             Next::End => break,

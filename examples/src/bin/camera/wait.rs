@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,20 +10,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::failure::Failure;
 
 /// How long a signal may stay unseen that comes just before we begin to wait.
-const LOOK_UP: u8 = 200; // milliseconds
+pub(crate) const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// Sleeps until one of the descriptors is readable, a signal comes, or some time
-/// has passed. Returns which are readable.
-pub(crate) fn readable(descriptors: &[Option<BorrowedFd<'_>>]) -> Result<Vec<bool>, Failure> {
-    let mut fds: Vec<_> =
-        descriptors.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    match poll(&mut fds, LOOK_UP) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(error) => return Err(Failure::io("wait", &error.into())),
+/// Sleeps until a descriptor is readable, a signal comes, or some time has passed.
+pub(crate) fn until_readable(descriptor: BorrowedFd<'_>) -> Result<(), Failure> {
+    let mut fds = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(LOOK_UP).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(Failure::io("wait for input", &error.into())),
     }
-    // A poll that was interrupted has written nothing there.
-    let mut answers = fds.iter().map(|fd| fd.any().unwrap_or(false));
-    Ok(descriptors.iter().map(|fd| fd.is_some() && answers.next().unwrap_or(false)).collect())
 }
 
 /// Asks whether reading would not wait: there is something, or nothing will come.
