@@ -19,7 +19,7 @@ pub(crate) use bell::Bell;
 pub(crate) use child::{Child, monotonic};
 pub(crate) use fork::{Hygiene, KILL, PANICKED, TERMINATE, fork};
 pub(crate) use kept::KeptFd;
-pub(crate) use orphan::remove_owned_names;
+pub(crate) use orphan::{give_back_blocks, remove_owned_names};
 pub(crate) use page::{Doing, Page, StopLevel};
 pub(crate) use panic::{Caught, catch};
 pub(crate) use stderr::StderrFile;
