@@ -25,6 +25,7 @@ mod carrier;
 mod held;
 mod loan;
 mod pool;
+mod post;
 mod travel;
 mod words;
 
@@ -35,6 +36,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{
     carrier::drained,
