@@ -259,6 +259,31 @@ impl<T> From<shmring::SendError<T>> for Error {
     }
 }
 
+/// The message goes: whoever wants it back takes it before.
+impl<T> From<shmring::ring::port::PortError<T>> for Error {
+    fn from(error: shmring::ring::port::PortError<T>) -> Error {
+        Error::Other(error.map(|_| ()).to_string().into())
+    }
+}
+
+impl From<shmring::ring::port::MessageError> for Error {
+    fn from(error: shmring::ring::port::MessageError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
+impl From<shmring::block::LoanError> for Error {
+    fn from(error: shmring::block::LoanError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
+impl From<shmring::block::ViewError> for Error {
+    fn from(error: shmring::block::ViewError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Other(error.into())

@@ -109,7 +109,29 @@ impl Consumer {
     /// Asks to be woken by [`Consumer::bell`]. Tells whether one may go to sleep: false means that
     /// there is something to take now, or that the ring has ended.
     ///
-    /// Call it after each wake-up, before the poll.
+    /// Call it after each wake-up, before the poll:
+    ///
+    /// ```
+    /// # use shmring::{RecvError, ring::records::Records};
+    /// # let (mut tx, mut rx) = Records::options().anonymous()?.split()?;
+    /// # tx.send(b"one")?;
+    /// # drop(tx);
+    /// loop {
+    ///     let end = loop {
+    ///         match rx.try_recv() {
+    ///             Ok(record) => println!("{} bytes", record.len()),
+    ///             Err(end) => break end,
+    ///         }
+    ///     };
+    ///     if end != RecvError::Empty {
+    ///         break; // Closed, or the producer died.
+    ///     }
+    ///     if rx.arm() {
+    ///         // Wait in a poll that has `rx.bell()` in it.
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn arm(&mut self) -> bool {
         wait::arm_bell(&self.ring.segment);
         matches!(self.find(), Err(RecvError::Empty))
@@ -230,6 +252,8 @@ impl fmt::Debug for Consumer {
 }
 
 /// A record, read in place. Dropping it releases its room.
+///
+/// Its first byte lies at a multiple of 8.
 ///
 /// A record whose guard is forgotten (`mem::forget`) is delivered again.
 pub struct Record<'a> {

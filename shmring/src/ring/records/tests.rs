@@ -21,7 +21,10 @@ fn smoke() {
     claim.commit_len(5);
     let _given_up = tx.claim(10).unwrap();
     assert_eq!(&*rx.recv().unwrap(), b"hello");
-    assert_eq!(&*rx.try_recv().unwrap(), b"world");
+    let record = rx.try_recv().unwrap();
+    assert_eq!(record.as_ptr() as usize % 8, 0);
+    assert_eq!(&*record, b"world");
+    drop(record);
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     assert_eq!(rx.recv_timeout(Duration::from_millis(5)).unwrap_err(), RecvError::TimedOut);
 }
