@@ -25,14 +25,30 @@ use crate::{
 pub struct Parcel {
     fds: Vec<OwnedFd>,
     ids: Vec<Option<os::FileId>>,
+    notes: Vec<u8>,
     on_sent: Vec<Box<dyn FnOnce() + Send>>,
     on_unsent: Vec<Box<dyn FnOnce() + Send>>,
+    cargo: Option<Cargo>,
 }
 
 impl Parcel {
     /// A parcel as a receiver got it.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
-        Parcel { fds, ids: Vec::new(), on_sent: Vec::new(), on_unsent: Vec::new() }
+        let mut parcel = Parcel::default();
+        parcel.fds = fds;
+        parcel
+    }
+
+    /// What the receiver must know beside the bytes and the descriptors, before it reads the
+    /// message: a port sends this along, and gives it to [`crate::block::received`].
+    pub fn notes(&self) -> &[u8] {
+        &self.notes
+    }
+
+    /// With what the receiver already holds for this message.
+    pub(crate) fn with(mut self, cargo: Cargo) -> Parcel {
+        self.cargo = Some(cargo);
+        self
     }
 
     /// The descriptors to send, in their order.
@@ -42,7 +58,7 @@ impl Parcel {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.fds.is_empty() && self.on_sent.is_empty()
+        self.fds.is_empty() && self.notes.is_empty() && self.on_sent.is_empty()
     }
 
     /// The message is on its way: the values in it are no longer ours.
@@ -64,7 +80,10 @@ impl Drop for Parcel {
 
 impl std::fmt::Debug for Parcel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parcel").field("fds", &self.fds).finish_non_exhaustive()
+        f.debug_struct("Parcel")
+            .field("fds", &self.fds)
+            .field("notes", &self.notes.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,10 +175,21 @@ fn collect_to<R>(
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
 pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
     let fds = std::mem::take(&mut parcel.fds).into_iter().map(Some).collect();
-    let scope = Scope::open(Side::Supply(fds, None));
+    let scope = Scope::open(Side::Supply(fds, parcel.cargo.take()));
     let result = deserialize();
     drop(scope.close());
     result
+}
+
+/// Runs a deserializer of what shares the descriptors of a message with it; they come back.
+pub(crate) fn lend<R>(fds: Vec<OwnedFd>, deserialize: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
+    let scope = Scope::open(Side::Supply(fds.into_iter().map(Some).collect(), None));
+    let result = deserialize();
+    let fds = match scope.close() {
+        Some(Side::Supply(fds, _)) => fds.into_iter().flatten().collect(),
+        _ => Vec::new(),
+    };
+    (result, fds)
 }
 
 /// The same with a cargo, which comes back, and without descriptors.
@@ -179,6 +209,28 @@ pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R
             cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).map(f)
         }
         None => None,
+    })
+}
+
+/// Lets a value use what its kind keeps while a message is collected; made when there is none.
+pub(crate) fn with_own_cargo<T: Any + Send + Default, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Side::Collect(.., cargo)) => {
+            cargo.get_or_insert_with(|| Box::<T>::default()).downcast_mut().map(f)
+        }
+        _ => None,
+    })
+}
+
+/// Adds to the notes of the message.
+///
+/// # Errors
+///
+/// [`Error::OutsidePort`] when no port is serializing.
+pub(crate) fn note(what: &'static str, bytes: &[u8]) -> Result<()> {
+    with_parcel(what, |parcel| {
+        parcel.notes.extend_from_slice(bytes);
+        Ok(())
     })
 }
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use shmring::transfer::Parcel;
 
 use super::{
     backend::Encode,
@@ -81,7 +80,7 @@ impl<T> Call<T> {
         let action = format!("take {command}");
         let sent = postcard::to_stdvec(&header)
             .map_err(Error::other)
-            .and_then(|header| link.send(&header, &body, parcel.fds(), until, &action));
+            .and_then(|header| link.send(&header, &body, &parcel, until, &action));
         match sent {
             Ok(()) => {
                 parcel.sent();
@@ -236,7 +235,7 @@ impl<T: DeserializeOwned> Reply<T> {
             let failure = self.link.read_failure(message)?;
             return Err(failure.into_error(self.link.name()));
         }
-        let parcel = Parcel::from_fds(std::mem::take(&mut message.fds));
+        let parcel = std::mem::take(&mut message.parcel);
         message
             .body()
             .and_then(|body| decode(body, parcel))

@@ -9,7 +9,10 @@ use std::{
 };
 
 use serde::Serialize;
-use shmring::os::{self, PollFd};
+use shmring::{
+    os::{self, PollFd},
+    transfer::Parcel,
+};
 
 use super::backend::NoEvents;
 use crate::{
@@ -169,7 +172,7 @@ impl<E: Serialize> Context<E> {
     pub fn emit(&mut self, event: E) -> Result<()> {
         let (bytes, parcel) = message::encode("an event", self.core.frontend, &event)?;
         let until = Instant::now() + self.core.send_timeout;
-        self.core.send(&Up::Event, &bytes, parcel.fds(), Some(until))?;
+        self.core.send(&Up::Event, &bytes, &parcel, Some(until))?;
         parcel.sent();
         Ok(())
     }
@@ -213,11 +216,11 @@ impl Core {
         &mut self,
         header: &Up,
         body: &[u8],
-        fds: &[OwnedFd],
+        parcel: &Parcel,
         until: Option<Instant>,
     ) -> Result<()> {
         let header = postcard::to_stdvec(header).map_err(Error::other)?;
-        let outgoing = self.port.outgoing(&header, body, fds)?;
+        let outgoing = self.port.outgoing(&header, body, parcel)?;
         let since = Instant::now();
         loop {
             if self.try_send(&outgoing)? {
@@ -277,6 +280,13 @@ impl Core {
             Received::Closed => self.gone = true,
         }
         Ok(())
+    }
+
+    /// Takes no more, and lets go of what is still there: blocks would stay held by messages that
+    /// nobody reads.
+    pub(super) fn close(&mut self) {
+        self.port.close();
+        while self.inbox.pop().is_some() {}
     }
 
     /// Whether there is anything to wait for beside commands.

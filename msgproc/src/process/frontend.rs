@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::Serialize;
-use shmring::{os, transfer::Parcel};
+use shmring::os;
 
 use super::{
     backend::{Backend, IntoBackend},
@@ -212,7 +212,7 @@ impl<B: Backend> MessageProcess<B> {
                 Err(error) => error,
             });
         }
-        let parcel = Parcel::from_fds(std::mem::take(&mut message.fds));
+        let parcel = std::mem::take(&mut message.parcel);
         match message.body().and_then(|body| decode(body, parcel)) {
             Ok(event) => Event::Emitted(event),
             Err(reason) => Event::Failed(Error::BadReply {

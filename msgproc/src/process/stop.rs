@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use shmring::transfer::Parcel;
+
 use super::link::{Link, Unmet, Wait};
 use crate::{
     error::{Error, Result},
@@ -110,7 +112,7 @@ impl Link {
             StopStep::Graceful => {
                 self.page.ask_to_stop(StopLevel::Graceful);
                 // Where there is no room until then, the next step does without.
-                let _ = self.send(&last_message(), &[], &[], Some(until), "stop");
+                let _ = self.send(&last_message(), &[], &Parcel::default(), Some(until), "stop");
             }
             StopStep::Urgent => {
                 self.page.ask_to_stop(StopLevel::Urgent);
@@ -146,7 +148,7 @@ impl Link {
         self.page.ask_to_stop(StopLevel::Graceful);
         let header = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
         let until = Instant::now() + self.settings.send_timeout;
-        match self.send(&header, &[], &[], Some(until), "stop") {
+        match self.send(&header, &[], &Parcel::default(), Some(until), "stop") {
             Err(Error::PeerDied { .. } | Error::Stopped { .. }) => Ok(()),
             other => other,
         }

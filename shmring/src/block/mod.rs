@@ -25,6 +25,7 @@ mod carrier;
 mod held;
 mod loan;
 mod pool;
+mod post;
 mod travel;
 mod words;
 
@@ -41,6 +42,7 @@ pub use self::{
     held::Block,
     loan::Loan,
     pool::{BlockPool, Options, Stats},
+    post::received,
     words::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
 };
 

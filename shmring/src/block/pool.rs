@@ -279,7 +279,7 @@ impl BlockPool {
     /// exhausted.
     pub fn repair(&self) {
         self.segment().repair();
-        self.segment().exclusively(|| carrier::repair_posts(self));
+        let _ = self.segment().exclusively(|| carrier::repair_posts(self));
     }
 
     fn exhausted(&self) -> LoanError {

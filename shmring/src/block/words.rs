@@ -537,10 +537,13 @@ impl<'a, M: Memory> Words<'a, M> {
         })
     }
 
-    /// It was not sent after all; rule F.
+    /// It was not sent after all; rule F. A post that was emptied meanwhile, since its receiver
+    /// died, does not hold it any more.
     pub(super) fn take_post_back(&self, carrier: usize, block: u32) -> bool {
         let (at, shift) = self.end_at(carrier, block, End::Put);
-        self.byte(at, shift, |put| Some(put.wrapping_sub(1)));
+        self.byte(at, shift, |put| {
+            (put != self.counted(carrier, block, End::Got)).then(|| put.wrapping_sub(1))
+        });
         self.free(block)
     }
 

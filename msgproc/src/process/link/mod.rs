@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shmring::os::{self, PollFd};
+use shmring::{
+    block,
+    os::{self, PollFd},
+};
 
 use crate::{
     channel::{Message, Port, Queue, Received},
@@ -323,6 +326,10 @@ impl Link {
         }
         if let Some(death) = self.child.death() {
             self.bell.unwatch(death);
+        }
+        if !self.child.is_thread() {
+            // What has come is held by its message now; what has not come never will.
+            block::drained(self.child.pid());
         }
         let lines = self.settings.stderr_lines;
         state.end = Some(Exit {
