@@ -29,6 +29,7 @@ pub struct Parcel {
     on_sent: Vec<Box<dyn FnOnce() + Send>>,
     on_unsent: Vec<Box<dyn FnOnce() + Send>>,
     cargo: Option<Cargo>,
+    kept: Vec<Cargo>,
 }
 
 impl Parcel {
@@ -40,14 +41,16 @@ impl Parcel {
     }
 
     /// What the receiver must know beside the bytes and the descriptors, before it reads the
-    /// message: a port sends this along, and gives it to [`crate::block::received`].
+    /// message: a port sends this along, and gives it to [`received`](crate::received).
     pub fn notes(&self) -> &[u8] {
         &self.notes
     }
 
-    /// With what the receiver already holds for this message.
-    pub(crate) fn with(mut self, cargo: Cargo) -> Parcel {
-        self.cargo = Some(cargo);
+    /// With what the receiver already holds for this message: values take what is theirs out of
+    /// `cargo`; what is in `kept` is dropped after the message was read, or with it.
+    pub(crate) fn with(mut self, cargo: Option<Cargo>, kept: Vec<Cargo>) -> Parcel {
+        self.cargo = cargo;
+        self.kept = kept;
         self
     }
 
@@ -222,13 +225,30 @@ pub(crate) fn with_own_cargo<T: Any + Send + Default, R>(f: impl FnOnce(&mut T) 
     })
 }
 
+/// What a note of a message stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoteKind {
+    Block = 0,
+    Producer = 1,
+    Consumer = 2,
+}
+
+impl NoteKind {
+    pub(crate) fn of(byte: u8) -> Option<NoteKind> {
+        [NoteKind::Block, NoteKind::Producer, NoteKind::Consumer]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
 /// Adds to the notes of the message.
 ///
 /// # Errors
 ///
 /// [`Error::OutsidePort`] when no port is serializing.
-pub(crate) fn note(what: &'static str, bytes: &[u8]) -> Result<()> {
+pub(crate) fn note(what: &'static str, kind: NoteKind, bytes: &[u8]) -> Result<()> {
     with_parcel(what, |parcel| {
+        parcel.notes.push(kind as u8);
         parcel.notes.extend_from_slice(bytes);
         Ok(())
     })

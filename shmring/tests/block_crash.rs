@@ -15,7 +15,7 @@ use nix::{
 };
 use shmring::{
     RecvError,
-    block::{Block, BlockPool, drained, received},
+    block::{Block, BlockPool, drained},
     fault,
     ring::{
         port::{MessageError, Receiver, Sender},
@@ -215,7 +215,7 @@ fn a_receiver_over_a_channel_dies(point: &'static str, n: u32) {
                 let fd = pool.segment().as_fd().try_clone_to_owned().unwrap();
                 let null = || std::fs::File::open("/dev/null").unwrap().into();
                 // One number stands for the block; the notes follow it.
-                let parcel = received(vec![fd, null(), null()], &bytes[1..]);
+                let parcel = shmring::received(vec![fd, null(), null()], &bytes[1..]);
                 let got: Block = supply(parcel, || postcard::from_bytes(&bytes)).unwrap();
                 assert_eq!(got.array::<u32, _>(1024).unwrap()[7], 4);
                 drop(got);

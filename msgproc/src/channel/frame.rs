@@ -12,7 +12,7 @@
 
 use std::{ops::Range, os::fd::OwnedFd};
 
-use shmring::{block, transfer::Parcel};
+use shmring::transfer::Parcel;
 
 use crate::message::MAX_HEADER;
 
@@ -167,7 +167,7 @@ impl Message {
         fds: Vec<OwnedFd>,
     ) -> Message {
         let parcel = match body.split_off(&datagram, notes) {
-            Some(notes) => block::received(fds, &notes),
+            Some(notes) => shmring::received(fds, &notes),
             None => {
                 body = Body::Lost(format!("its notes do not have {notes} bytes"));
                 Parcel::from_fds(fds)

@@ -36,13 +36,13 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{
     carrier::drained,
     held::Block,
     loan::Loan,
     pool::{BlockPool, Options, Stats},
-    post::received,
     words::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
 };
 

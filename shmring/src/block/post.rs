@@ -4,8 +4,6 @@
 //! takes hold of the blocks of a message when it comes, whether or not the message is ever read.
 //! In the message's bytes stands the number of the note.
 
-use std::os::fd::OwnedFd;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    transfer::{self, Parcel},
+    transfer::{self, NoteKind},
 };
 
 /// One block in the notes of a message.
@@ -84,7 +82,7 @@ pub(super) fn send(block: &Block) -> Result<u32> {
         let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
         refused(reason)
     })?;
-    transfer::note(WHAT, &note)?;
+    transfer::note(WHAT, NoteKind::Block, &note)?;
     let number = transfer::with_own_cargo(|outbox: &mut Outbox| {
         outbox.blocks.push((pool, handle));
         outbox.blocks.len() as u32 - 1
@@ -92,37 +90,21 @@ pub(super) fn send(block: &Block) -> Result<u32> {
     number.ok_or_else(outside)
 }
 
-/// What a port got beside the bytes of a message: its descriptors and notes, as they were sent.
-///
-/// This process holds the blocks of the message from now on: what is not taken out of the message
-/// is let go of when the parcel is dropped.
-pub fn received(fds: Vec<OwnedFd>, notes: &[u8]) -> Parcel {
-    if notes.is_empty() {
-        return Parcel::from_fds(fds);
-    }
-    let (inbox, fds) = transfer::lend(fds, || Inbox::read(notes));
-    Parcel::from_fds(fds).with(Box::new(inbox))
-}
-
 /// The blocks that came with a message.
-pub(super) struct Inbox {
+#[derive(Default)]
+pub(crate) struct Inbox {
     /// Nothing in place of one that could not be taken.
     blocks: Vec<Option<Block>>,
+    last: Option<BlockPool>,
 }
 
 impl Inbox {
-    fn read(mut notes: &[u8]) -> Inbox {
-        let mut blocks = Vec::new();
-        let mut last = None;
-        while let Ok((note, rest)) = postcard::take_from_bytes::<Note>(notes) {
-            last = note.pool.clone().or(last);
-            blocks.push(last.as_ref().and_then(|pool| note.take(pool)));
-            notes = rest;
-            if notes.is_empty() {
-                break;
-            }
-        }
-        Inbox { blocks }
+    /// Takes hold of the block of a note, and gives the notes after it.
+    pub(crate) fn read<'a>(&mut self, notes: &'a [u8]) -> Option<&'a [u8]> {
+        let (note, rest) = postcard::take_from_bytes::<Note>(notes).ok()?;
+        self.last = note.pool.clone().or(self.last.take());
+        self.blocks.push(self.last.as_ref().and_then(|pool| note.take(pool)));
+        Some(rest)
     }
 
     pub(super) fn take(&mut self, number: u32) -> Result<Block> {

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Block, BlockPool, Loan, LoanError, ViewError, drained, received, words::State};
+use super::{Block, BlockPool, Loan, LoanError, ViewError, drained, words::State};
 use crate::{
     Segment,
     error::Error,
@@ -271,7 +271,7 @@ fn deliver(parcel: transfer::Parcel) -> transfer::Parcel {
     let fds = parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect();
     let notes = parcel.notes().to_vec();
     parcel.sent();
-    received(fds, &notes)
+    crate::received(fds, &notes)
 }
 
 #[test]
