@@ -49,7 +49,7 @@ pub use shmring::transfer::Descriptor;
 pub mod prelude {
     pub use crate::{
         Backend, Call, Context, Descriptor, Error, Event, Exit, Happening, How, Interest, Manager,
-        MessageProcess, Reply, Result, Start, StopOptions, Token, backend,
+        MessageProcess, NoEvents, Reply, Result, Start, StopOptions, Token, backend,
     };
 }
 

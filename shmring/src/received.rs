@@ -35,5 +35,5 @@ pub fn received(fds: Vec<OwnedFd>, notes: &[u8]) -> Parcel {
             notes = rest.unwrap_or_default();
         }
     });
-    Parcel::from_fds(fds).with(Some(Box::new(inbox)), kept)
+    Parcel::from_fds(fds).with(Box::new(inbox), kept)
 }

@@ -28,8 +28,15 @@ pub struct Parcel {
     notes: Vec<u8>,
     on_sent: Vec<Box<dyn FnOnce() + Send>>,
     on_unsent: Vec<Box<dyn FnOnce() + Send>>,
+    held: Option<Box<Held>>,
+}
+
+/// What a receiver holds for a message before it reads it.
+struct Held {
+    /// Values take what is theirs out of it.
     cargo: Option<Cargo>,
-    kept: Vec<Cargo>,
+    /// Dropped after the message was read, or with it.
+    _rest: Vec<Cargo>,
 }
 
 impl Parcel {
@@ -47,10 +54,9 @@ impl Parcel {
     }
 
     /// With what the receiver already holds for this message: values take what is theirs out of
-    /// `cargo`; what is in `kept` is dropped after the message was read, or with it.
-    pub(crate) fn with(mut self, cargo: Option<Cargo>, kept: Vec<Cargo>) -> Parcel {
-        self.cargo = cargo;
-        self.kept = kept;
+    /// `cargo`; the rest is dropped after the message was read, or with it.
+    pub(crate) fn with(mut self, cargo: Cargo, rest: Vec<Cargo>) -> Parcel {
+        self.held = Some(Box::new(Held { cargo: Some(cargo), _rest: rest }));
         self
     }
 
@@ -178,7 +184,8 @@ fn collect_to<R>(
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
 pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
     let fds = std::mem::take(&mut parcel.fds).into_iter().map(Some).collect();
-    let scope = Scope::open(Side::Supply(fds, parcel.cargo.take()));
+    let cargo = parcel.held.as_mut().and_then(|held| held.cargo.take());
+    let scope = Scope::open(Side::Supply(fds, cargo));
     let result = deserialize();
     drop(scope.close());
     result

@@ -34,6 +34,7 @@ pub(crate) struct Outgoing<'a> {
 
 /// What there was to receive.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Made and taken apart at once, never kept.
 pub(crate) enum Received {
     /// A message.
     Message(Message),

@@ -1,12 +1,16 @@
 //! What a manager tells.
 
 use super::{ProcessId, Restart};
-use crate::{error::Error, exit::Exit, process::Token};
+use crate::{
+    error::Error,
+    exit::Exit,
+    process::{NoEvents, Token},
+};
 
 /// Something that a manager tells. `E` is the type of its processes' events.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Happening<E> {
+pub enum Happening<E = NoEvents> {
     /// A backend sent this with [`Context::emit`](crate::Context::emit).
     Event {
         /// Which process.

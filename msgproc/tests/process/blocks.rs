@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_block_is_forwarded_without_a_copy),
         test!(a_message_of_many_parts),
         test!(hundreds_of_blocks_in_one_message),
+        test!(the_same_block_in_more_messages_than_are_counted),
         test!(what_a_constructor_captured_is_there_at_each_start),
         test!(a_call_that_is_never_sent),
         test!(a_call_that_finds_no_room),
@@ -136,6 +137,10 @@ impl Holder {
         Ok(())
     }
 
+    fn c__emit_this(&mut self, block: Block, times: usize, ctx: &mut Context<Block>) -> Result<()> {
+        (0..times).try_for_each(|_| ctx.emit(block.clone()))
+    }
+
     fn c__emit_for_ever(&mut self, ctx: &mut Context<Block>) -> Result<()> {
         loop {
             let loan = self.pool()?.loan().map_err(Error::other)?;
@@ -188,8 +193,10 @@ impl Holder {
     }
 }
 
+type Starter = fn(&str) -> Result<MessageProcess<Holder>>;
+
 /// The two ways to start a backend.
-const KINDS: [fn(&str) -> Result<MessageProcess<Holder>>; 2] = [
+const KINDS: [Starter; 2] = [
     |name| MessageProcess::fork(name, |_: &Start| Holder::default()),
     |name| MessageProcess::thread(name, |_: &Start| Holder::default()),
 ];
@@ -345,6 +352,27 @@ fn hundreds_of_blocks_in_one_message() -> Result<()> {
     drop(blocks);
     holder.stop()?;
     assert_eq!(pool.in_use(), 0);
+    Ok(())
+}
+
+fn the_same_block_in_more_messages_than_are_counted() -> Result<()> {
+    for start in KINDS {
+        let pool = pool(1);
+        let mut holder = start("same")?;
+        // All of them are there, and none is taken, before the reply is.
+        for taken in [0, 300] {
+            holder.emit_this(filled(&pool, 1), 300).wait()?;
+            for _ in 0..taken {
+                let event = holder.next_event(SOON)?;
+                assert!(matches!(&event, Some(Event::Emitted(block)) if block.len() == LEN));
+            }
+            if taken == 0 {
+                holder.restart()?;
+            }
+            comes_to(&pool, 0);
+        }
+        holder.stop()?;
+    }
     Ok(())
 }
 

@@ -26,7 +26,7 @@ fn is_post(who: u64) -> bool {
     who >> 32 != 0
 }
 
-fn who(pool: &BlockPool, carrier: usize) -> u64 {
+pub(super) fn who(pool: &BlockPool, carrier: usize) -> u64 {
     let at = pool.geometry().carrier(carrier) + WHO;
     pool.region().u64(at).load(Ordering::Acquire)
 }

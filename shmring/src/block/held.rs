@@ -9,7 +9,7 @@ use ndarray::{ArrayView, Dimension, IntoDimension};
 
 use super::{
     BlockPool, Stale, ViewError,
-    words::{Handle, LENGTH},
+    words::{Handle, LENGTH, NotHeld},
 };
 use crate::{
     os,
@@ -100,9 +100,9 @@ impl Block {
     }
 
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
-    pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, Stale> {
-        let me = pool.segment().me().map_err(|_| Stale)?.index();
-        pool.words().hold(me, handle).map_err(|_| Stale)?;
+    pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, NotHeld> {
+        let me = pool.segment().me().map_err(|_| NotHeld::Stale)?.index();
+        pool.words().hold(me, handle)?;
         let at = pool.geometry().control(handle.block as usize) + LENGTH;
         let len = pool.region().u64(at).load(Ordering::Relaxed);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());

@@ -90,11 +90,37 @@ pub(super) fn send(block: &Block) -> Result<u32> {
     number.ok_or_else(outside)
 }
 
+/// A block that came with a message.
+enum Arrived {
+    Held(Block),
+    Waiting(Waiting),
+    /// It could not be taken.
+    Lost,
+}
+
+/// A block that this process holds so often already, by messages that nobody has read yet, that
+/// there is no counting further: it stays in flight until this message is read or dropped.
+struct Waiting {
+    pool: BlockPool,
+    handle: Handle,
+    carrier: usize,
+    sender: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // A post that has another sender by now was emptied before.
+        let same = carrier::who(&self.pool, self.carrier) == self.sender;
+        if same && self.pool.words().let_go_of_post(self.carrier, self.handle.block) {
+            self.pool.wake();
+        }
+    }
+}
+
 /// The blocks that came with a message.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    /// Nothing in place of one that could not be taken.
-    blocks: Vec<Option<Block>>,
+    blocks: Vec<Arrived>,
     last: Option<BlockPool>,
 }
 
@@ -103,32 +129,42 @@ impl Inbox {
     pub(crate) fn read<'a>(&mut self, notes: &'a [u8]) -> Option<&'a [u8]> {
         let (note, rest) = postcard::take_from_bytes::<Note>(notes).ok()?;
         self.last = note.pool.clone().or(self.last.take());
-        self.blocks.push(self.last.as_ref().and_then(|pool| note.take(pool)));
+        self.blocks.push(self.last.as_ref().map_or(Arrived::Lost, |pool| note.take(pool)));
         Some(rest)
     }
 
     pub(super) fn take(&mut self, number: u32) -> Result<Block> {
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
-        self.blocks
-            .get(number as usize)
-            .ok_or_else(|| corrupt("a block of it did not come with it"))?
-            .clone()
-            .ok_or_else(|| corrupt("a block of it is not held any more"))
+        let block = self.blocks.get(number as usize);
+        match block.ok_or_else(|| corrupt("a block of it did not come with it"))? {
+            Arrived::Held(block) => Ok(block.clone()),
+            Arrived::Waiting(waiting) => {
+                Block::take(&waiting.pool, waiting.handle).map_err(not_held)
+            }
+            Arrived::Lost => Err(corrupt("a block of it is not held any more")),
+        }
     }
 }
 
 impl Note {
-    fn take(&self, pool: &BlockPool) -> Option<Block> {
+    fn take(&self, pool: &BlockPool) -> Arrived {
         let geometry = pool.geometry();
-        let inside =
-            (self.block as usize) < geometry.blocks && (self.carrier as usize) < geometry.carriers;
-        if !inside {
-            return None;
+        let carrier = self.carrier as usize;
+        if self.block as usize >= geometry.blocks || carrier >= geometry.carriers {
+            return Arrived::Lost;
         }
         let handle = Handle { block: self.block, generation: self.generation };
-        let block = Block::take(pool, handle).ok()?;
-        pool.words().take_post(self.carrier as usize, self.block);
-        Some(block)
+        match Block::take(pool, handle) {
+            Ok(block) => {
+                pool.words().take_post(carrier, self.block);
+                Arrived::Held(block)
+            }
+            Err(NotHeld::TooMany) => {
+                let (pool, sender) = (pool.clone(), carrier::who(pool, carrier));
+                Arrived::Waiting(Waiting { pool, handle, carrier, sender })
+            }
+            Err(NotHeld::Stale) => Arrived::Lost,
+        }
     }
 }

@@ -304,6 +304,7 @@ fn what_is_not_taken_out_of_a_message_is_let_go_of() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // A process that ends, to be dead.
 fn a_message_that_fails_after_its_receiver_died_takes_back_what_is_left() {
     let pool = pool(1);
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

@@ -96,7 +96,7 @@ impl Consumer {
     /// `None` when the segment has no bell left for this process
     /// ([`crate::segment::Options::bells`]).
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
-        wait::bell_of(&self.ring.segment)
+        self.ring.segment.bell()
     }
 
     /// Which rings of the segment had news for this process since the last call: bit n stands for
@@ -107,7 +107,11 @@ impl Consumer {
     }
 
     /// Asks to be woken by [`Consumer::bell`]. Tells whether one may go to sleep: false means that
-    /// there is something to take now, or that the ring has ended.
+    /// there is something to take now, that the ring has ended, or that the bell has rung, for
+    /// this ring or another of the segment.
+    ///
+    /// All rings of a segment share this process's bell. With several, sleep only if `arm` was
+    /// true for each of them in one round.
     ///
     /// Call it after each wake-up, before the poll:
     ///
@@ -133,8 +137,8 @@ impl Consumer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn arm(&mut self) -> bool {
-        wait::arm_bell(&self.ring.segment);
-        matches!(self.find(), Err(RecvError::Empty))
+        let quiet = self.ring.segment.arm();
+        matches!(self.find(), Err(RecvError::Empty)) && quiet
     }
 
     pub(crate) fn role(&self) -> &Role {

@@ -202,8 +202,23 @@ fn a_bell_rings_for_an_armed_consumer() {
     tx.send(b"two").unwrap();
     assert!(ready());
     assert_eq!(&*rx.try_recv().unwrap(), b"two");
+    assert!(!rx.arm(), "it rang: look again");
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     assert!(rx.arm());
     assert!(!ready(), "armed again, quiet again");
     drop(tx);
     assert!(ready(), "closing rings too");
+}
+
+#[test]
+fn arming_one_ring_does_not_hide_the_news_of_another() {
+    let segment = Segment::options().anonymous().unwrap();
+    let ends = || Records::options().create_in(&segment).unwrap().split().unwrap();
+    let ((mut tx, mut one), (_tx, mut two)) = (ends(), ends());
+    assert!(one.arm());
+    tx.send(b"news").unwrap();
+    assert!(!two.arm(), "the bell has rung for the other");
+    assert_ne!(one.rung() & 1 << one.ring().number(), 0);
+    assert_eq!(&*one.try_recv().unwrap(), b"news");
+    assert!(one.arm() && two.arm());
 }
