@@ -16,13 +16,15 @@ mod weigh;
 use std::borrow::Cow;
 use std::panic::{self, AssertUnwindSafe};
 
+use serde::{Deserialize, Serialize};
+
 /// Most pixels that a picture may have; a damaged header can claim any size.
 pub const MAX_PIXELS: usize = 1 << 26;
 
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Why a picture could not be decoded completely.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{0}")]
 pub struct Broken(Cow<'static, str>);
 
@@ -34,7 +36,7 @@ impl Broken {
 }
 
 /// Width and height of a picture in pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Pixels of a row.
     pub width: usize,
@@ -56,6 +58,21 @@ impl Size {
                 "{width}×{height} pixels are more than the {MAX_PIXELS} allowed"
             ))),
         }
+    }
+}
+
+/// Reads the size of a JPEG or PNG from its header, without looking at the rest.
+///
+/// If the whole is sound, it is the size that [`Decoder::open`] finds.
+///
+/// # Errors
+///
+/// [`Broken`] if there is no such header.
+pub fn size(bytes: &[u8]) -> Result<Size, Broken> {
+    if bytes.starts_with(PNG_SIGNATURE) {
+        contained(|| png::open(bytes)).map(|(_, size)| size)
+    } else {
+        jpeg::size(bytes)
     }
 }
 

@@ -10,7 +10,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Boxed = Box<dyn StdError + Send + Sync>;
 
 /// Why something with a process failed. Says what was tried, on which process, and what to do.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` form is its message and what caused it, for that is what a program prints whose
+/// `main` gives it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The backend could not be brought to life.
@@ -233,6 +236,54 @@ impl Error {
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        for cause in self.trace().map_or(&[][..], |trace| &trace.chain) {
+            write!(f, "\n  caused by: {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<shmring::RecvError> for Error {
+    fn from(error: shmring::RecvError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
+/// The item goes: whoever wants it back takes it before.
+impl<T> From<shmring::SendError<T>> for Error {
+    fn from(error: shmring::SendError<T>) -> Error {
+        Error::Other(error.map(|_| ()).into())
+    }
+}
+
+/// The message goes: whoever wants it back takes it before.
+impl<T> From<shmring::ring::port::PortError<T>> for Error {
+    fn from(error: shmring::ring::port::PortError<T>) -> Error {
+        Error::Other(error.map(|_| ()).to_string().into())
+    }
+}
+
+impl From<shmring::ring::port::MessageError> for Error {
+    fn from(error: shmring::ring::port::MessageError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
+impl From<shmring::block::LoanError> for Error {
+    fn from(error: shmring::block::LoanError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
+impl From<shmring::block::ViewError> for Error {
+    fn from(error: shmring::block::ViewError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Other(error.into())
@@ -315,6 +366,27 @@ mod tests {
         assert!(of_io().unwrap_err().to_string().contains("not found"));
         assert_eq!(of_text().unwrap_err().to_string(), "no camera");
         assert!(of_any().unwrap_err().to_string().contains("invalid digit"));
+
+        fn of_ring() -> Result<()> {
+            Err(shmring::SendError::Full(std::rc::Rc::new(7)))?;
+            Ok(())
+        }
+        assert_eq!(of_ring().unwrap_err().to_string(), "the ring is full");
+    }
+
+    #[test]
+    fn a_main_that_gives_it_prints_the_message_and_its_causes() {
+        let trace = Trace { chain: vec!["no such device".into()], ..Trace::default() };
+        let error = Error::Failed {
+            process: "camera".into(),
+            command: "grab".into(),
+            message: "no picture".into(),
+            trace: Box::new(trace),
+        };
+        assert_eq!(
+            format!("{error:?}"),
+            "grab in process \"camera\" failed: no picture\n  caused by: no such device"
+        );
     }
 
     #[test]

@@ -30,12 +30,14 @@
 mod channel;
 mod error;
 mod exit;
+pub mod manager;
 mod message;
 mod process;
 mod start;
 
 pub use error::{Busy, Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
+pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
@@ -46,8 +48,8 @@ pub use shmring::transfer::Descriptor;
 /// What a program that starts processes needs.
 pub mod prelude {
     pub use crate::{
-        Backend, Call, Context, Descriptor, Error, Event, Exit, How, Interest, MessageProcess,
-        Reply, Result, Start, StopOptions, Token, backend,
+        Backend, Call, Context, Descriptor, Error, Event, Exit, Happening, How, Interest, Manager,
+        MessageProcess, NoEvents, Reply, Result, Start, StopOptions, Token, backend,
     };
 }
 

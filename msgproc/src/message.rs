@@ -122,8 +122,10 @@ impl Failure {
 /// Puts a value and what travels beside it into bytes, for the process `to`.
 pub(crate) fn encode<T: Serialize>(what: &str, to: u32, value: &T) -> Result<(Vec<u8>, Parcel)> {
     let (bytes, parcel) = transfer::collect_for(to, || postcard::to_stdvec(value));
-    let bytes = bytes
-        .map_err(|error| Error::Unsendable { what: what.into(), reason: error.to_string() })?;
+    let bytes = bytes.map_err(|error| {
+        let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
+        Error::Unsendable { what: what.into(), reason }
+    })?;
     Ok((bytes, parcel))
 }
 
@@ -132,7 +134,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], parcel: Parcel) -> Resul
     match transfer::supply(parcel, || postcard::take_from_bytes::<T>(bytes)) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(format!("{} of {} bytes are left over", rest.len(), bytes.len())),
-        Err(error) => Err(format!("{error} ({} bytes)", bytes.len())),
+        Err(error) => Err(match transfer::take_reason() {
+            Some(reason) => reason,
+            None => format!("{error} ({} bytes)", bytes.len()),
+        }),
     }
 }
 

@@ -54,6 +54,7 @@ pub mod named;
 pub mod names;
 #[doc(hidden)]
 pub mod os;
+mod received;
 mod region;
 pub mod ring;
 pub mod segment;
@@ -63,5 +64,6 @@ mod wait;
 
 pub use array::SharedArray;
 pub use error::{Error, PeerDied, RecvError, Result, SendError};
+pub use received::received;
 pub use segment::Segment;
 pub use wait::WaitStrategy;

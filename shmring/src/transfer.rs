@@ -31,14 +31,37 @@ pub struct Parcel {
 struct Contents {
     fds: Vec<OwnedFd>,
     ids: Vec<Option<os::FileId>>,
+    notes: Vec<u8>,
     on_sent: Vec<Box<dyn FnOnce() + Send>>,
     on_unsent: Vec<Box<dyn FnOnce() + Send>>,
+    held: Option<Box<Held>>,
+}
+
+/// What a receiver holds for a message before it reads it.
+struct Held {
+    /// Values take what is theirs out of it.
+    cargo: Option<Cargo>,
+    /// Dropped after the message was read, or with it.
+    _rest: Vec<Cargo>,
 }
 
 impl Parcel {
     /// A parcel as a receiver got it.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
         Parcel { contents: Some(Box::new(Contents { fds, ..Contents::default() })) }
+    }
+
+    /// What the receiver must know beside the bytes and the descriptors, before it reads the
+    /// message: a port sends this along, and gives it to [`received`](crate::received).
+    pub fn notes(&self) -> &[u8] {
+        self.contents.as_ref().map_or(&[], |contents| &contents.notes)
+    }
+
+    /// With what the receiver already holds for this message: values take what is theirs out of
+    /// `cargo`; the rest is dropped after the message was read, or with it.
+    pub(crate) fn with(mut self, cargo: Cargo, rest: Vec<Cargo>) -> Parcel {
+        self.contents().held = Some(Box::new(Held { cargo: Some(cargo), _rest: rest }));
+        self
     }
 
     /// The descriptors to send, in their order.
@@ -48,7 +71,9 @@ impl Parcel {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        let nothing = |contents: &Contents| contents.fds.is_empty() && contents.on_sent.is_empty();
+        let nothing = |contents: &Contents| {
+            contents.fds.is_empty() && contents.notes.is_empty() && contents.on_sent.is_empty()
+        };
         self.contents.as_deref().is_none_or(nothing)
     }
 
@@ -77,7 +102,10 @@ impl Drop for Parcel {
 
 impl std::fmt::Debug for Parcel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parcel").field("fds", &self.fds()).finish_non_exhaustive()
+        f.debug_struct("Parcel")
+            .field("fds", &self.fds())
+            .field("notes", &self.notes().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,13 +199,26 @@ fn collect_to<R>(
 
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
 pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
-    let contents = parcel.contents.as_mut();
-    let fds = contents.map(|contents| std::mem::take(&mut contents.fds)).unwrap_or_default();
-    let fds = fds.into_iter().map(Some).collect();
-    let scope = Scope::open(Side::Supply(fds, None));
+    let take = |contents: &mut Box<Contents>| {
+        let cargo = contents.held.as_mut().and_then(|held| held.cargo.take());
+        (std::mem::take(&mut contents.fds), cargo)
+    };
+    let (fds, cargo) = parcel.contents.as_mut().map(take).unwrap_or_default();
+    let scope = Scope::open(Side::Supply(fds.into_iter().map(Some).collect(), cargo));
     let result = deserialize();
     drop(scope.close());
     result
+}
+
+/// Runs a deserializer of what shares the descriptors of a message with it; they come back.
+pub(crate) fn lend<R>(fds: Vec<OwnedFd>, deserialize: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
+    let scope = Scope::open(Side::Supply(fds.into_iter().map(Some).collect(), None));
+    let result = deserialize();
+    let fds = match scope.close() {
+        Some(Side::Supply(fds, _)) => fds.into_iter().flatten().collect(),
+        _ => Vec::new(),
+    };
+    (result, fds)
 }
 
 /// The same with a cargo, which comes back, and without descriptors.
@@ -200,10 +241,42 @@ pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R
     })
 }
 
-/// Whether the message that a value stands in has a cargo.
-pub(crate) fn has_cargo() -> bool {
-    HERE.with_borrow(|here| {
-        matches!(here.open.last(), Some(Side::Collect(.., Some(_)) | Side::Supply(_, Some(_))))
+/// Lets a value use what its kind keeps while a message is collected; made when there is none.
+pub(crate) fn with_own_cargo<T: Any + Send + Default, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
+        Some(Side::Collect(.., cargo)) => {
+            cargo.get_or_insert_with(|| Box::<T>::default()).downcast_mut().map(f)
+        }
+        _ => None,
+    })
+}
+
+/// What a note of a message stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoteKind {
+    Block = 0,
+    Producer = 1,
+    Consumer = 2,
+}
+
+impl NoteKind {
+    pub(crate) fn of(byte: u8) -> Option<NoteKind> {
+        [NoteKind::Block, NoteKind::Producer, NoteKind::Consumer]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Adds to the notes of the message.
+///
+/// # Errors
+///
+/// [`Error::OutsidePort`] when no port is serializing.
+pub(crate) fn note(what: &'static str, kind: NoteKind, bytes: &[u8]) -> Result<()> {
+    with_parcel(what, |parcel| {
+        parcel.notes.push(kind as u8);
+        parcel.notes.extend_from_slice(bytes);
+        Ok(())
     })
 }
 

@@ -21,7 +21,7 @@ use shmring::{
         port::{MessageError, Receiver, Sender},
         records::Records,
     },
-    transfer::{Parcel, collect_for, supply},
+    transfer::{collect_for, supply},
 };
 use testkit::Test;
 
@@ -240,7 +240,8 @@ fn a_receiver_over_a_channel_dies_while<K>(
                 use std::os::fd::AsFd;
                 let fd = pool.segment().as_fd().try_clone_to_owned().unwrap();
                 let null = || std::fs::File::open("/dev/null").unwrap().into();
-                let parcel = Parcel::from_fds(vec![fd, null(), null()]);
+                // One number stands for the block; the notes follow it.
+                let parcel = shmring::received(vec![fd, null(), null()], &bytes[1..]);
                 let got: Block = supply(parcel, || postcard::from_bytes(&bytes)).unwrap();
                 assert_eq!(got.array::<u32, _>(1024).unwrap()[7], 4);
                 drop(got);
@@ -252,6 +253,7 @@ fn a_receiver_over_a_channel_dies_while<K>(
                 let (bytes, parcel) = collect_for(pid, || postcard::to_stdvec(&block).unwrap());
                 drop(block);
                 ours.write_all(&bytes).unwrap();
+                ours.write_all(parcel.notes()).unwrap();
                 parcel.sent();
                 drop(ours);
                 match waitpid(child, None).unwrap() {

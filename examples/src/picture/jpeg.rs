@@ -5,7 +5,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::jpeg_layout::{Colours, Layout};
+use super::jpeg_layout::{Colours, Layout, dimensions};
 use super::{Broken, Size, weigh};
 
 pub(super) struct Opened<'a> {
@@ -17,6 +17,12 @@ impl std::fmt::Debug for Opened<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opened").field("output", &self.output).finish_non_exhaustive()
     }
+}
+
+/// Reads the size from the frame header.
+pub(super) fn size(bytes: &[u8]) -> Result<Size, Broken> {
+    let (width, height) = dimensions(bytes)?;
+    Size::checked(width, height)
 }
 
 /// Checks the structure of `bytes`, and prepares in `input` what the decoder gets.

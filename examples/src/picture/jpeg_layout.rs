@@ -64,6 +64,26 @@ struct Component {
     vertical: usize,
 }
 
+/// Walks to the frame header and returns its width and height.
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Broken> {
+    if !bytes.starts_with(&[0xFF, SOI]) {
+        return Err(Broken::new("neither a JPEG nor a PNG"));
+    }
+    let mut reader = Walker { bytes, at: 2 };
+    loop {
+        match reader.marker()? {
+            SOS | EOI => return Err(Broken::new("picture data without a header")),
+            code @ 0xC0..=0xC2 => {
+                let frame = Frame::parse(code, reader.segment()?)?;
+                return Ok((frame.width, frame.height));
+            }
+            _ => {
+                reader.segment()?;
+            }
+        }
+    }
+}
+
 impl Layout {
     /// Walks through the whole of `bytes` and writes into `out` a JPEG of the
     /// same picture on which a decoder fails if anything is missing.

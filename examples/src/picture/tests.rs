@@ -16,6 +16,7 @@ fn luma(bytes: &[u8]) -> Result<(Size, Vec<u8>), Broken> {
 fn luma_with(decoder: &mut Decoder, bytes: &[u8]) -> Result<(Size, Vec<u8>), Broken> {
     let picture = decoder.open(bytes)?;
     let size = picture.size();
+    assert_eq!(super::size(bytes), Ok(size), "the header alone says the same");
     let mut plane = vec![0; size.pixels()];
     picture.luma_into(&mut plane)?;
     Ok((size, plane))

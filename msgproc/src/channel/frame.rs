@@ -1,13 +1,18 @@
 //! How a message lies in a datagram. No system calls here.
 //!
 //! ```text
-//! 0   kind: 0 the body follows, 1 the body is in the last descriptor
+//! 0   kind: 0 the body follows, 1 the body is in the last descriptor; plus 2 where there are notes
 //! 1   length of the header, u16 little-endian
 //! 3   header
-//! …   body, or its length as u64 little-endian
+//! …   where there are notes: their length, u32 little-endian
+//! …   body and notes, or the length of both as u64 little-endian
 //! ```
+//!
+//! Notes are what the receiver must know of what came beside the message, before it reads it.
 
 use std::{ops::Range, os::fd::OwnedFd};
+
+use shmring::transfer::Parcel;
 
 use crate::message::MAX_HEADER;
 
@@ -15,25 +20,34 @@ const PREFIX: usize = 3;
 
 const INLINE: u8 = 0;
 const ASIDE: u8 = 1;
+/// Added to the kind.
+const NOTES: u8 = 2;
+/// Bytes of the notes' length.
+const NOTES_LEN: usize = 4;
 
-/// What goes before the body of an ordinary message.
-pub(super) fn head(header: &[u8]) -> Vec<u8> {
-    start(INLINE, header)
+/// What goes before the body of an ordinary message, and the notes after that.
+pub(super) fn head(header: &[u8], notes: usize) -> Vec<u8> {
+    start(INLINE, header, notes)
 }
 
-/// The whole datagram of a message whose body is in a descriptor.
-pub(super) fn head_aside(header: &[u8], body_len: u64) -> Vec<u8> {
-    let mut head = start(ASIDE, header);
-    head.extend_from_slice(&body_len.to_le_bytes());
+/// The whole datagram of a message whose body and notes, of `len` bytes, are in a descriptor.
+pub(super) fn head_aside(header: &[u8], notes: usize, len: u64) -> Vec<u8> {
+    let mut head = start(ASIDE, header, notes);
+    head.extend_from_slice(&len.to_le_bytes());
     head
 }
 
-fn start(kind: u8, header: &[u8]) -> Vec<u8> {
+fn start(kind: u8, header: &[u8], notes: usize) -> Vec<u8> {
     debug_assert!(header.len() <= MAX_HEADER);
-    let mut head = Vec::with_capacity(PREFIX + header.len() + 8);
-    head.push(kind);
+    let mut head = Vec::with_capacity(PREFIX + header.len() + NOTES_LEN + 8);
+    head.push(kind + if notes > 0 { NOTES } else { 0 });
     head.extend_from_slice(&(header.len() as u16).to_le_bytes());
     head.extend_from_slice(header);
+    if notes > 0 {
+        // Each note of a few bytes stands for a block: there are not that many.
+        let notes = u32::try_from(notes).unwrap_or(u32::MAX);
+        head.extend_from_slice(&notes.to_le_bytes());
+    }
     head
 }
 
@@ -42,6 +56,8 @@ fn start(kind: u8, header: &[u8]) -> Vec<u8> {
 pub(super) struct Layout {
     header: Range<usize>,
     body: Place,
+    /// How many bytes at the end of the body are the notes.
+    notes: usize,
 }
 
 #[derive(PartialEq, Eq, Debug)]
@@ -61,17 +77,24 @@ impl Layout {
             return Err(format!("a header of {header_len} bytes"));
         }
         let header = PREFIX..PREFIX + header_len;
-        let body = match *kind {
-            INLINE => Place::Inline(header.end..datagram.len()),
+        let mut rest = &rest[header_len..];
+        let mut notes = 0;
+        if kind & NOTES != 0 {
+            let (len, after) = rest.split_first_chunk().ok_or("the length of the notes lacks")?;
+            notes = u32::from_le_bytes(*len) as usize;
+            rest = after;
+        }
+        let body = match kind & !NOTES {
+            INLINE => Place::Inline(datagram.len() - rest.len()..datagram.len()),
             ASIDE => {
-                let len = rest[header_len..]
+                let len = rest
                     .try_into()
                     .map_err(|_| "the length of the body is not 8 bytes long".to_owned())?;
                 Place::Aside(u64::from_le_bytes(len))
             }
-            other => return Err(format!("{other} is no kind of message")),
+            _ => return Err(format!("{kind} is no kind of message")),
         };
-        Ok(Layout { header, body })
+        Ok(Layout { header, body, notes })
     }
 
     /// The length of the body that is in the last descriptor.
@@ -89,8 +112,8 @@ pub(crate) struct Message {
     datagram: Vec<u8>,
     header: Range<usize>,
     body: Body,
-    /// What came beside it.
-    pub(crate) fds: Vec<OwnedFd>,
+    /// What came beside it. Its blocks are held from now on, and let go of with it.
+    pub(crate) parcel: Parcel,
 }
 
 #[derive(Debug)]
@@ -100,13 +123,29 @@ enum Body {
     Lost(String),
 }
 
+impl Body {
+    /// Takes the last `len` bytes away; `None` when there are fewer.
+    fn split_off(&mut self, datagram: &[u8], len: usize) -> Option<Vec<u8>> {
+        match self {
+            Body::Inline(range) => {
+                let end = range.end.checked_sub(len).filter(|end| *end >= range.start)?;
+                let notes = datagram[end..range.end].to_vec();
+                range.end = end;
+                Some(notes)
+            }
+            Body::Fetched(bytes) => Some(bytes.split_off(bytes.len().checked_sub(len)?)),
+            Body::Lost(_) => Some(Vec::new()),
+        }
+    }
+}
+
 impl Message {
     pub(super) fn inline(datagram: Vec<u8>, layout: Layout, fds: Vec<OwnedFd>) -> Message {
         let body = match layout.body {
             Place::Inline(range) => Body::Inline(range),
             Place::Aside(_) => Body::Lost("its body was not fetched".into()),
         };
-        Message { datagram, header: layout.header, body, fds }
+        Message::new(datagram, layout.header, body, layout.notes, fds)
     }
 
     /// A message whose body came in a descriptor, or should have.
@@ -116,12 +155,25 @@ impl Message {
         body: Result<Vec<u8>, String>,
         fds: Vec<OwnedFd>,
     ) -> Message {
-        Message {
-            datagram,
-            header: layout.header,
-            body: body.map_or_else(Body::Lost, Body::Fetched),
-            fds,
-        }
+        let body = body.map_or_else(Body::Lost, Body::Fetched);
+        Message::new(datagram, layout.header, body, layout.notes, fds)
+    }
+
+    fn new(
+        datagram: Vec<u8>,
+        header: Range<usize>,
+        mut body: Body,
+        notes: usize,
+        fds: Vec<OwnedFd>,
+    ) -> Message {
+        let parcel = match body.split_off(&datagram, notes) {
+            Some(notes) => shmring::received(fds, &notes),
+            None => {
+                body = Body::Lost(format!("its notes do not have {notes} bytes"));
+                Parcel::from_fds(fds)
+            }
+        };
+        Message { datagram, header, body, parcel }
     }
 
     /// The header.
@@ -164,7 +216,9 @@ mod tests {
             &[0, 0xff, 0xff, 1],
             &[1, 0, 0, 1, 2, 3],
             &[1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-            &[2, 0, 0],
+            &[4, 0, 0],
+            &[2, 0, 0, 1, 0, 0],
+            &[3, 0, 0, 1, 0, 0, 0, 1],
         ] {
             assert!(Layout::of(bytes).is_err(), "{bytes:?}");
         }
@@ -172,27 +226,43 @@ mod tests {
 
     #[test]
     fn an_empty_message_is_one() {
-        let layout = Layout::of(&head(&[])).unwrap();
+        let layout = Layout::of(&head(&[], 0)).unwrap();
         assert_eq!(layout.aside(), None);
-        let message = Message::inline(head(&[]), layout, Vec::new());
+        let message = Message::inline(head(&[], 0), layout, Vec::new());
         assert_eq!((message.header(), message.body()), (&[][..], Ok(&[][..])));
+    }
+
+    #[test]
+    fn notes_that_are_not_there_cost_the_body() {
+        let mut datagram = head(b"h", 9);
+        datagram.extend_from_slice(b"8 bytes.");
+        let layout = Layout::of(&datagram).unwrap();
+        let message = Message::inline(datagram, layout, Vec::new());
+        assert_eq!(message.header(), b"h");
+        assert!(message.body().is_err());
     }
 
     proptest! {
         #[test]
-        fn survives(header in vec(any::<u8>(), 0..MAX_HEADER), body in vec(any::<u8>(), 0..300), len: u64) {
-            let mut datagram = head(&header);
+        fn survives(
+            header in vec(any::<u8>(), 0..MAX_HEADER),
+            body in vec(any::<u8>(), 0..300),
+            notes in vec(any::<u8>(), 0..30),
+            len: u64,
+        ) {
+            let mut datagram = head(&header, notes.len());
             datagram.extend_from_slice(&body);
+            datagram.extend_from_slice(&notes);
             let layout = Layout::of(&datagram).unwrap();
             prop_assert_eq!(layout.aside(), None);
             let message = Message::inline(datagram, layout, Vec::new());
             prop_assert_eq!(message.header(), &header[..]);
             prop_assert_eq!(message.body().unwrap(), &body[..]);
 
-            let datagram = head_aside(&header, len);
+            let datagram = head_aside(&header, notes.len(), len);
             let layout = Layout::of(&datagram).unwrap();
             prop_assert_eq!(layout.aside(), Some(len));
-            let message = Message::aside(datagram, layout, Ok(body.clone()), Vec::new());
+            let message = Message::aside(datagram, layout, Ok([&body[..], &notes].concat()), Vec::new());
             prop_assert_eq!(message.header(), &header[..]);
             prop_assert_eq!(message.body().unwrap(), &body[..]);
         }

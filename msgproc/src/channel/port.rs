@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use shmring::os;
+use shmring::{os, transfer::Parcel};
 
 use super::{
     Message,
@@ -27,12 +27,14 @@ pub(crate) struct Port<S> {
 pub(crate) struct Outgoing<'a> {
     head: Vec<u8>,
     body: &'a [u8],
+    notes: &'a [u8],
     fds: Vec<BorrowedFd<'a>>,
     aside: Option<OwnedFd>,
 }
 
 /// What there was to receive.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Made and taken apart at once, never kept.
 pub(crate) enum Received {
     /// A message.
     Message(Message),
@@ -59,18 +61,20 @@ impl<S: AsFd> Port<S> {
         &self,
         header: &[u8],
         body: &'a [u8],
-        fds: &'a [OwnedFd],
+        parcel: &'a Parcel,
     ) -> Result<Outgoing<'a>> {
+        let notes = parcel.notes();
         let mut outgoing = Outgoing {
-            head: frame::head(header),
+            head: frame::head(header, notes.len()),
             body,
-            fds: fds.iter().map(AsFd::as_fd).collect(),
+            notes,
+            fds: parcel.fds().iter().map(AsFd::as_fd).collect(),
             aside: None,
         };
-        if outgoing.head.len() + body.len() > self.longest {
+        if outgoing.head.len() + body.len() + notes.len() > self.longest {
             outgoing.put_aside(header)?;
         }
-        let count = fds.len() + usize::from(outgoing.aside.is_some());
+        let count = parcel.fds().len() + usize::from(outgoing.aside.is_some());
         if count > MAX_FDS {
             return Err(Error::TooManyDescriptors { count, limit: MAX_FDS });
         }
@@ -85,9 +89,22 @@ impl<S: AsFd> Port<S> {
     pub(crate) fn try_send(&self, outgoing: &Outgoing<'_>) -> io::Result<bool> {
         let mut fds = outgoing.fds.clone();
         fds.extend(outgoing.aside.as_ref().map(AsFd::as_fd));
-        let parts = [IoSlice::new(&outgoing.head), IoSlice::new(outgoing.body)];
-        let count = if outgoing.body.is_empty() { 1 } else { 2 };
+        let parts = [&outgoing.head[..], outgoing.body, outgoing.notes].map(IoSlice::new);
+        let count = match (outgoing.body, outgoing.notes) {
+            ([], []) => 1,
+            (_, []) => 2,
+            _ => 3,
+        };
         socket::send(self.socket.as_fd(), &parts[..count], &fds)
+    }
+
+    /// Receives what still lies in the socket and lets go of it; from now on the other side cannot
+    /// send any more.
+    pub(crate) fn close(&mut self) {
+        if socket::stop_receiving(self.socket.as_fd()).is_ok() {
+            while matches!(self.receive(false), Ok(Received::Message(_) | Received::Malformed(_))) {
+            }
+        }
     }
 
     /// Receives a message if there is one, or waits for it.
@@ -132,17 +149,19 @@ impl<S: AsFd> AsFd for Port<S> {
 
 impl Outgoing<'_> {
     fn put_aside(&mut self, header: &[u8]) -> Result<()> {
-        let len = self.body.len();
+        let notes = self.notes.len();
+        let len = self.body.len() + notes;
         let store = || -> io::Result<OwnedFd> {
             let mut file = File::from(os::memfd("msgproc-message")?);
             file.write_all(self.body)?;
+            file.write_all(self.notes)?;
             os::seal(file.as_fd())?;
             Ok(file.into())
         };
         let action = format!("put a message of {len} bytes into memory");
         self.aside = Some(store().map_err(Error::io(action))?);
-        self.head = frame::head_aside(header, len as u64);
-        self.body = &[];
+        self.head = frame::head_aside(header, notes, len as u64);
+        (self.body, self.notes) = (&[], &[]);
         Ok(())
     }
 }
@@ -184,6 +203,10 @@ mod tests {
         (Port::new(left).unwrap(), Port::new(right).unwrap())
     }
 
+    fn events(count: usize) -> Parcel {
+        Parcel::from_fds((0..count).map(|_| os::Event::new().unwrap().into()).collect())
+    }
+
     fn received(port: &mut Port<OwnedFd>) -> Message {
         match port.receive(false).unwrap() {
             Received::Message(message) => message,
@@ -193,9 +216,10 @@ mod tests {
 
     #[test]
     fn smoke() {
+        let nothing = Parcel::default();
         let (left, mut right) = ports();
         assert!(matches!(right.receive(false).unwrap(), Received::Nothing));
-        let message = left.outgoing(b"header", b"body", &[]).unwrap();
+        let message = left.outgoing(b"header", b"body", &nothing).unwrap();
         assert!(left.try_send(&message).unwrap());
         let message = received(&mut right);
         assert_eq!(message.header(), b"header");
@@ -206,21 +230,23 @@ mod tests {
 
     #[test]
     fn what_was_sent_before_a_close_arrives_also_when_not_all_was_read() {
+        let nothing = Parcel::default();
         let (mut left, right) = ports();
-        assert!(left.try_send(&left.outgoing(b"unread", b"", &[]).unwrap()).unwrap());
-        assert!(right.try_send(&right.outgoing(b"last", b"", &[]).unwrap()).unwrap());
+        assert!(left.try_send(&left.outgoing(b"unread", b"", &nothing).unwrap()).unwrap());
+        assert!(right.try_send(&right.outgoing(b"last", b"", &nothing).unwrap()).unwrap());
         drop(right);
         assert_eq!(received(&mut left).header(), b"last");
         assert!(matches!(left.receive(true).unwrap(), Received::Closed));
-        assert!(left.try_send(&left.outgoing(b"late", b"", &[]).unwrap()).is_err());
+        assert!(left.try_send(&left.outgoing(b"late", b"", &nothing).unwrap()).is_err());
     }
 
     #[test]
     fn every_size_arrives() {
+        let nothing = Parcel::default();
         let (left, mut right) = ports();
         for len in [0, 1, left.longest - 8, left.longest, left.longest + 1, 1 << 20, 32 << 20] {
             let body: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
-            let message = left.outgoing(b"h", &body, &[]).unwrap();
+            let message = left.outgoing(b"h", &body, &nothing).unwrap();
             assert!(left.try_send(&message).unwrap(), "{len}");
             assert_eq!(received(&mut right).body().unwrap(), body, "{len}");
         }
@@ -229,16 +255,16 @@ mod tests {
     #[test]
     fn descriptors_arrive_in_their_order() {
         let (left, mut right) = ports();
-        let fds: Vec<OwnedFd> =
-            (0..MAX_FDS - 1).map(|_| os::Event::new().unwrap().into()).collect();
+        let fds = events(MAX_FDS - 1);
         for body in [&b""[..], &vec![7; 1 << 20]] {
             let message = left.outgoing(b"h", body, &fds).unwrap();
             assert!(left.try_send(&message).unwrap());
             let message = received(&mut right);
-            assert_eq!(message.fds.len(), fds.len());
-            let last = os::Event::from_fd(fds[fds.len() - 1].try_clone().unwrap());
-            last.set();
-            let got = os::Event::from_fd(message.fds.into_iter().next_back().unwrap());
+            let got = message.parcel.fds();
+            assert_eq!(got.len(), fds.fds().len());
+            let event = |fd: Option<&OwnedFd>| os::Event::from_fd(fd.unwrap().try_clone().unwrap());
+            event(fds.fds().last()).set();
+            let got = event(got.last());
             assert!(got.clear());
         }
     }
@@ -246,10 +272,8 @@ mod tests {
     #[test]
     fn too_many_descriptors_are_refused_before_the_kernel_does() {
         let (left, _right) = ports();
-        let fds: Vec<OwnedFd> = (0..=MAX_FDS).map(|_| os::Event::new().unwrap().into()).collect();
-        for (body, count) in [(&b""[..], MAX_FDS + 1), (&vec![7; 1 << 20], MAX_FDS + 1)] {
-            let fds = &fds[..count - usize::from(body.len() > 1)];
-            let error = left.outgoing(b"h", body, fds).err().unwrap();
+        for (body, count) in [(&b""[..], MAX_FDS + 1), (&vec![7; 1 << 20], MAX_FDS)] {
+            let error = left.outgoing(b"h", body, &events(count)).err().unwrap();
             assert!(
                 matches!(error, Error::TooManyDescriptors { count, limit: MAX_FDS } if count == MAX_FDS + 1)
             );
@@ -258,9 +282,10 @@ mod tests {
 
     #[test]
     fn a_full_socket_says_so_and_nothing_is_lost() {
+        let nothing = Parcel::default();
         let (left, mut right) = ports();
         let body = [1u8; 1000];
-        let message = left.outgoing(b"h", &body, &[]).unwrap();
+        let message = left.outgoing(b"h", &body, &nothing).unwrap();
         let mut sent = 0;
         while left.try_send(&message).unwrap() {
             sent += 1;
@@ -282,7 +307,7 @@ mod tests {
             if sealed {
                 os::seal(file.as_fd()).unwrap();
             }
-            let head = frame::head_aside(b"h", len);
+            let head = frame::head_aside(b"h", 0, len);
             let fds = [file.as_fd()];
             socket::send(left.as_fd(), &[IoSlice::new(&head)], &fds).unwrap();
         };
@@ -295,7 +320,7 @@ mod tests {
         forged(100, true);
         assert_eq!(received(&mut right).body().unwrap(), [0; 100]);
 
-        let head = frame::head_aside(b"h", 8);
+        let head = frame::head_aside(b"h", 0, 8);
         socket::send(left.as_fd(), &[IoSlice::new(&head)], &[]).unwrap();
         assert!(received(&mut right).body().is_err(), "no descriptor came");
         socket::send(left.as_fd(), &[IoSlice::new(&[9; 9])], &[]).unwrap();

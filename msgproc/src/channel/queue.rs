@@ -65,7 +65,7 @@ mod tests {
     };
 
     fn message(len: usize) -> Message {
-        let mut datagram = frame::head(&[]);
+        let mut datagram = frame::head(&[], 0);
         datagram.resize(len, 0);
         let layout = Layout::of(&datagram).unwrap();
         Message::inline(datagram, layout, Vec::new())

@@ -111,6 +111,15 @@ pub(super) fn send(
     }
 }
 
+/// The other side can send no more; what it has sent can still be received.
+pub(super) fn stop_receiving(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    match unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// What one receive gave.
 pub(super) enum Datagram {
     /// This many bytes of the buffer, and these descriptors.

@@ -1,6 +1,6 @@
 //! What a backend is: its commands and hooks.
 
-use std::{backtrace::Backtrace, error::Error as StdError, fmt, os::fd::OwnedFd};
+use std::{backtrace::Backtrace, error::Error as StdError, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 use shmring::transfer::Parcel;
@@ -112,12 +112,12 @@ impl<'de> Deserialize<'de> for NoEvents {
 #[derive(Debug)]
 pub struct Incoming<'a> {
     body: Result<&'a [u8], String>,
-    fds: Vec<OwnedFd>,
+    parcel: Parcel,
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) fn new(body: Result<&'a [u8], String>, fds: Vec<OwnedFd>) -> Incoming<'a> {
-        Incoming { body, fds }
+    pub(super) fn new(body: Result<&'a [u8], String>, parcel: Parcel) -> Incoming<'a> {
+        Incoming { body, parcel }
     }
 
     /// Reads the tuple of the arguments.
@@ -127,7 +127,7 @@ impl<'a> Incoming<'a> {
     /// The answer to give when they cannot be read, or when bytes are left over.
     pub fn arguments<A: DeserializeOwned>(self) -> Result<A, Outcome> {
         self.body
-            .and_then(|bytes| message::decode(bytes, Parcel::from_fds(self.fds)))
+            .and_then(|bytes| message::decode(bytes, self.parcel))
             .map_err(|reason| Outcome::failure(Failure::new(FailureKind::BadArguments, reason)))
     }
 }

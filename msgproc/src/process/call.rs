@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use shmring::transfer::Parcel;
 
 use super::{
     backend::Encode,
@@ -81,7 +80,7 @@ impl<T> Call<T> {
         let action = format!("take {command}");
         let sent = postcard::to_stdvec(&header)
             .map_err(Error::other)
-            .and_then(|header| link.send(&header, &body, parcel.fds(), until, &action));
+            .and_then(|header| link.send(&header, &body, &parcel, until, &action));
         match sent {
             Ok(()) => {
                 parcel.sent();
@@ -125,9 +124,9 @@ impl<T: DeserializeOwned> Call<T> {
     ///
     /// [`Error::TimedOut`], which says what the backend is doing; else as [`Call::wait`].
     pub fn wait_timeout(self, timeout: Duration) -> Result<T> {
-        let until = Instant::now() + timeout;
-        let mut reply = self.start(Some(until))?;
-        reply.wait_until(Some(until))
+        let since = Instant::now();
+        let until = Some(since + timeout);
+        self.start(until)?.wait_until(since, until)
     }
 
     /// Sends the command; its result can be waited for later.
@@ -187,7 +186,7 @@ impl<T: DeserializeOwned> Reply<T> {
     ///
     /// As [`Call::wait`].
     pub fn wait(mut self) -> Result<T> {
-        self.wait_until(None)
+        self.wait_until(Instant::now(), None)
     }
 
     /// Waits for the result, at most this long. After [`Error::TimedOut`] it can be waited for
@@ -197,7 +196,8 @@ impl<T: DeserializeOwned> Reply<T> {
     ///
     /// As [`Call::wait_timeout`].
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<T> {
-        self.wait_until(Some(Instant::now() + timeout))
+        let since = Instant::now();
+        self.wait_until(since, Some(since + timeout))
     }
 
     /// Takes the result if it is there.
@@ -206,20 +206,20 @@ impl<T: DeserializeOwned> Reply<T> {
     ///
     /// As [`Call::wait`].
     pub fn try_take(&mut self) -> Result<Option<T>> {
-        match self.wait_until(Some(Instant::now())) {
+        let now = Instant::now();
+        match self.wait_until(now, Some(now)) {
             Ok(value) => Ok(Some(value)),
             Err(Error::TimedOut { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn wait_until(&mut self, until: Option<Instant>) -> Result<T> {
+    fn wait_until(&mut self, since: Instant, until: Option<Instant>) -> Result<T> {
         let link = &*self.link;
         link.check_ours()?;
         if self.taken {
             return Err(self.unreadable("it has been taken already".into()));
         }
-        let since = Instant::now();
         let message = link
             .wait(until, Wait::Message, |state| Link::take_reply(state, self.call))
             .map_err(|unmet| {
@@ -236,7 +236,7 @@ impl<T: DeserializeOwned> Reply<T> {
             let failure = self.link.read_failure(message)?;
             return Err(failure.into_error(self.link.name()));
         }
-        let parcel = Parcel::from_fds(std::mem::take(&mut message.fds));
+        let parcel = std::mem::take(&mut message.parcel);
         message
             .body()
             .and_then(|body| decode(body, parcel))

@@ -9,14 +9,17 @@ use std::{
 };
 
 use serde::Serialize;
-use shmring::os::{self, PollFd};
+use shmring::{
+    os::{self, PollFd},
+    transfer::Parcel,
+};
 
 use super::backend::NoEvents;
 use crate::{
     channel::{Message, Outgoing, Port, Queue, Received},
     error::{Error, Result},
     message::{self, Up},
-    start::{KeptFd, Page, StderrFile, StopLevel},
+    start::{KeptFd, Page, StderrFile, StopLevel, frontend_has_ended},
 };
 
 /// Tells a backend's descriptors apart, and its timers. The backend chooses the numbers.
@@ -99,9 +102,11 @@ impl<E> Context<E> {
         &self.core.name
     }
 
-    /// Whether the frontend wishes this backend to end. A long handler looks here now and then.
+    /// Whether this backend is to end: its frontend wishes so, or is dead. A long handler looks
+    /// here now and then. One that does not is killed 0.9 seconds after its frontend's death,
+    /// and then runs no `post_run` and removes no names.
     pub fn is_stopping(&self) -> bool {
-        self.core.leaving || self.core.page.stop_level() != StopLevel::None
+        self.core.leaving || self.core.page.stop_level() != StopLevel::None || frontend_has_ended()
     }
 
     /// Whether the caller of the command that runs now has taken it back.
@@ -167,7 +172,7 @@ impl<E: Serialize> Context<E> {
     pub fn emit(&mut self, event: E) -> Result<()> {
         let (bytes, parcel) = message::encode("an event", self.core.frontend, &event)?;
         let until = Instant::now() + self.core.send_timeout;
-        self.core.send(&Up::Event, &bytes, parcel.fds(), Some(until))?;
+        self.core.send(&Up::Event, &bytes, &parcel, Some(until))?;
         parcel.sent();
         Ok(())
     }
@@ -211,11 +216,11 @@ impl Core {
         &mut self,
         header: &Up,
         body: &[u8],
-        fds: &[OwnedFd],
+        parcel: &Parcel,
         until: Option<Instant>,
     ) -> Result<()> {
         let header = postcard::to_stdvec(header).map_err(Error::other)?;
-        let outgoing = self.port.outgoing(&header, body, fds)?;
+        let outgoing = self.port.outgoing(&header, body, parcel)?;
         let since = Instant::now();
         loop {
             if self.try_send(&outgoing)? {
@@ -275,6 +280,13 @@ impl Core {
             Received::Closed => self.gone = true,
         }
         Ok(())
+    }
+
+    /// Takes no more, and lets go of what is still there: blocks would stay held by messages that
+    /// nobody reads.
+    pub(super) fn close(&mut self) {
+        self.port.close();
+        while self.inbox.pop().is_some() {}
     }
 
     /// Whether there is anything to wait for beside commands.
@@ -360,7 +372,7 @@ impl Core {
 }
 
 /// The first tick after `now`, in the rhythm of the ticks before.
-fn next_tick(last: Instant, period: Duration, now: Instant) -> Instant {
+pub(crate) fn next_tick(last: Instant, period: Duration, now: Instant) -> Instant {
     let missed = (now - last).as_nanos() / period.as_nanos();
     let ticks = u32::try_from(missed + 1).unwrap_or(u32::MAX);
     let next = last + period.saturating_mul(ticks);

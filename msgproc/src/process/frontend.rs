@@ -10,14 +10,14 @@ use std::{
 };
 
 use serde::Serialize;
-use shmring::{os, transfer::Parcel};
+use shmring::os;
 
 use super::{
     backend::{Backend, IntoBackend},
     call::Call,
     context::Core,
     event::Event,
-    link::{Item, Link, Parts},
+    link::{Item, Link, Parts, Unmet},
     options::{Options, Settings},
     run,
     stop::StopOptions,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     channel::{self, Message, Port, Queue},
     error::{Busy, Error, Result},
-    exit::Exit,
+    exit::{Exit, StopStep},
     message::{Up, decode},
     start::{self, Bell, Child, KeptFd, Page, StderrFile},
 };
@@ -212,7 +212,7 @@ impl<B: Backend> MessageProcess<B> {
                 Err(error) => error,
             });
         }
-        let parcel = Parcel::from_fds(std::mem::take(&mut message.fds));
+        let parcel = std::mem::take(&mut message.parcel);
         match message.body().and_then(|body| decode(body, parcel)) {
             Ok(event) => Event::Emitted(event),
             Err(reason) => Event::Failed(Error::BadReply {
@@ -291,6 +291,33 @@ impl<B: Backend> MessageProcess<B> {
     /// [`Error::NotOurs`].
     pub fn request_stop(&self) -> Result<()> {
         self.link.request_stop()
+    }
+}
+
+/// What a manager needs beside: the parts of a wait, without the waiting.
+impl<B: Backend> MessageProcess<B> {
+    /// Whether a reply waits to be taken, and how many have come in all.
+    pub(crate) fn replies(&self) -> (bool, u64) {
+        self.link.replies()
+    }
+
+    /// Receives what has come, and leaves it to be taken; gives the end, if that has come.
+    pub(crate) fn pump(&self) -> Option<Exit> {
+        self.link.pump()
+    }
+
+    /// Begins a step of a stop; `false` when there was no room for its message.
+    pub(crate) fn begin_stop(&self, step: StopStep) -> bool {
+        self.link.begin(step)
+    }
+
+    pub(crate) fn stop_options(&self) -> StopOptions {
+        self.link.settings.stop
+    }
+
+    /// Says in an error that it did not stop.
+    pub(crate) fn did_not_stop(&self, since: Instant) -> Error {
+        self.link.explain(Unmet::Deadline, "stop", since)
     }
 }
 

@@ -17,3 +17,6 @@ pub use event::Event;
 pub use frontend::{MessageProcess, Start};
 pub use options::{OnPanic, Options};
 pub use stop::StopOptions;
+
+pub(crate) use context::next_tick;
+pub(crate) use stop::STEPS;

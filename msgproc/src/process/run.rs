@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, sync::Arc};
 
+use shmring::transfer::Parcel;
+
 use super::{
     backend::{Backend, Encode, Incoming, Outcome, failure_of},
     context::{Context, Core, Due},
@@ -11,7 +13,9 @@ use crate::{
     channel::Message,
     error::{Error, Result},
     message::{Down, Failure, FailureKind, Up, VERSION},
-    start::{Caught, Doing, PANICKED, Page, StopLevel, catch, remove_owned_names},
+    start::{
+        Caught, Doing, PANICKED, Page, StopLevel, catch, give_back_blocks, remove_owned_names,
+    },
 };
 
 /// Exit code of a backend whose start failed.
@@ -46,15 +50,16 @@ pub(super) fn live<B: Backend>(
     let before = settle(catch(&page, || {
         backend.pre_run(&mut ctx).map_err(Box::<dyn StdError + Send + Sync>::from)
     }));
+    let mut orphaned = false;
     let code = match before {
         Ok(()) => {
             page.idle();
             // A frontend that is gone by now is seen by the loop.
-            let _ = ctx.core.send(&Up::Ready { version: VERSION }, &[], &[], None);
+            let _ = ctx.core.send(&Up::Ready { version: VERSION }, &[], &Parcel::default(), None);
             match work(&mut backend, &mut ctx, on_panic) {
                 Left::InOrder => 0,
                 Left::FrontendGone => {
-                    remove_owned_names();
+                    orphaned = remove_owned_names();
                     0
                 }
                 Left::Panicked => PANICKED,
@@ -70,13 +75,18 @@ pub(super) fn live<B: Backend>(
         drop(backend);
     });
     page.idle();
-    match after {
+    let code = match after {
         Ok(()) => code,
         Err(caught) => {
             report(&mut ctx.core, failure_from(caught).at("post_run"));
             PANICKED
         }
+    };
+    ctx.core.close();
+    if orphaned {
+        give_back_blocks(ctx.core.frontend);
     }
+    code
 }
 
 fn settle<T>(
@@ -102,7 +112,7 @@ fn fail_start(core: &mut Core, failure: Box<Failure>) -> i32 {
         _ => FAILED,
     };
     if let Ok(body) = postcard::to_stdvec(&failure) {
-        let _ = core.send(&Up::StartFailed, &body, &[], None);
+        let _ = core.send(&Up::StartFailed, &body, &Parcel::default(), None);
     }
     code
 }
@@ -110,7 +120,7 @@ fn fail_start(core: &mut Core, failure: Box<Failure>) -> i32 {
 /// Tells the frontend of a failure that nobody waits for.
 fn report(core: &mut Core, failure: Box<Failure>) {
     if let Ok(body) = postcard::to_stdvec(&failure) {
-        let _ = core.send(&Up::Failed, &body, &[], None);
+        let _ = core.send(&Up::Failed, &body, &Parcel::default(), None);
     }
 }
 
@@ -163,7 +173,7 @@ fn handle<B: Backend>(
     page: &Arc<Page>,
     mut message: Message,
 ) -> Handled {
-    let fds = std::mem::take(&mut message.fds);
+    let parcel = std::mem::take(&mut message.parcel);
     let (call, name, wants_reply) = match postcard::take_from_bytes::<Down<'_>>(message.header()) {
         Ok((Down::Stop, [])) => return Handled::Stop,
         Ok((Down::Command { call, name, wants_reply }, [])) => (call, name, wants_reply),
@@ -184,7 +194,7 @@ fn handle<B: Backend>(
     page.begin(doing, call);
     ctx.core.call = call;
     let frontend = ctx.core.frontend;
-    let incoming = Incoming::new(message.body(), fds);
+    let incoming = Incoming::new(message.body(), parcel);
     let mut panicked = false;
     let run = || {
         let Outcome(outcome) = backend.dispatch(name, incoming, ctx);
@@ -211,12 +221,12 @@ fn handle<B: Backend>(
 }
 
 /// A value that is kept until its bytes are sent, and those bytes.
-type Encoded = (Box<dyn Encode>, Option<(Vec<u8>, shmring::transfer::Parcel)>);
+type Encoded = (Box<dyn Encode>, Option<(Vec<u8>, Parcel)>);
 
 fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded, Box<Failure>>) {
     let failure = match outcome {
         Ok((_value, Some((bytes, parcel)))) => {
-            match core.send(&Up::Reply { call }, &bytes, parcel.fds(), None) {
+            match core.send(&Up::Reply { call }, &bytes, &parcel, None) {
                 Ok(()) => {
                     parcel.sent();
                     return;
@@ -232,7 +242,7 @@ fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded
         return report(core, failure);
     }
     if let Ok(body) = postcard::to_stdvec(&failure) {
-        let _ = core.send(&Up::ReplyFailed { call }, &body, &[], None);
+        let _ = core.send(&Up::ReplyFailed { call }, &body, &Parcel::default(), None);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use shmring::transfer::Parcel;
+
 use super::link::{Link, Unmet, Wait};
 use crate::{
     error::{Error, Result},
@@ -63,7 +65,7 @@ impl StopOptions {
         self
     }
 
-    fn timeout(&self, step: StopStep) -> Duration {
+    pub(crate) fn timeout(&self, step: StopStep) -> Duration {
         match step {
             StopStep::Graceful => self.graceful,
             StopStep::Urgent => self.urgent,
@@ -73,7 +75,8 @@ impl StopOptions {
     }
 }
 
-const STEPS: [StopStep; 4] =
+/// The steps of a stop.
+pub(crate) const STEPS: [StopStep; 4] =
     [StopStep::Graceful, StopStep::Urgent, StopStep::Terminate, StopStep::Kill];
 
 impl Link {
@@ -109,7 +112,7 @@ impl Link {
             StopStep::Graceful => {
                 self.page.ask_to_stop(StopLevel::Graceful);
                 // Where there is no room until then, the next step does without.
-                let _ = self.send(&last_message(), &[], &[], Some(until), "stop");
+                let _ = self.send(&last_message(), &[], &Parcel::default(), Some(until), "stop");
             }
             StopStep::Urgent => {
                 self.page.ask_to_stop(StopLevel::Urgent);
@@ -125,6 +128,19 @@ impl Link {
         }
     }
 
+    /// Begins a step of a stop and waits for nothing. `false` when there was no room for the
+    /// message; the step begins when it is asked for again.
+    pub(super) fn begin(&self, step: StopStep) -> bool {
+        self.lock().stopping = Some(step);
+        if step != StopStep::Graceful {
+            self.ask(step, Instant::now());
+            return true;
+        }
+        self.page.ask_to_stop(StopLevel::Graceful);
+        let last_message = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
+        self.try_send(&last_message)
+    }
+
     /// Asks the backend to leave, and does not wait for that.
     pub(super) fn request_stop(&self) -> Result<()> {
         self.check_ours()?;
@@ -132,7 +148,7 @@ impl Link {
         self.page.ask_to_stop(StopLevel::Graceful);
         let header = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
         let until = Instant::now() + self.settings.send_timeout;
-        match self.send(&header, &[], &[], Some(until), "stop") {
+        match self.send(&header, &[], &Parcel::default(), Some(until), "stop") {
             Err(Error::PeerDied { .. } | Error::Stopped { .. }) => Ok(()),
             other => other,
         }

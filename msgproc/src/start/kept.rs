@@ -4,6 +4,8 @@
 
 use std::{
     fs::File,
+    mem,
+    ops::{Deref, DerefMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -26,11 +28,7 @@ pub(crate) struct KeptFd {
 
 impl KeptFd {
     pub(crate) fn new(fd: OwnedFd) -> KeptFd {
-        let place = Arc::new(AtomicI32::new(fd.into_raw_fd()));
-        let mut kept = registry();
-        kept.retain(|place| place.strong_count() > 0);
-        kept.push(Arc::downgrade(&place));
-        KeptFd { place }
+        KeptFd { place: register(fd.into_raw_fd()) }
     }
 }
 
@@ -40,14 +38,54 @@ impl From<OwnedFd> for KeptFd {
     }
 }
 
+/// A value that owns a descriptor which belongs to one process and none of its forks.
+///
+/// In a fork the descriptor is closed and the value must not be used; dropping it does nothing.
+#[derive(Debug)]
+pub(crate) struct Kept<T: AsRawFd> {
+    value: Option<T>,
+    place: Place,
+}
+
+impl<T: AsRawFd> Kept<T> {
+    pub(crate) fn new(value: T) -> Kept<T> {
+        let place = register(value.as_raw_fd());
+        Kept { value: Some(value), place }
+    }
+}
+
+impl<T: AsRawFd> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: AsRawFd> DerefMut for Kept<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: AsRawFd> AsFd for Kept<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        borrow(&self.place)
+    }
+}
+
+impl<T: AsRawFd> Drop for Kept<T> {
+    fn drop(&mut self) {
+        if self.place.swap(GIVEN_UP, Ordering::Relaxed) == GIVEN_UP {
+            // The number is closed, and may mean something else by now.
+            mem::forget(self.value.take());
+        }
+    }
+}
+
 impl AsFd for KeptFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self.place.load(Ordering::Relaxed) {
-            GIVEN_UP => nothing(),
-            // SAFETY: the number is ours and open until `close` swaps it out: in drop, which
-            // nothing borrowed outlives, or in a forked child before it runs anything else.
-            raw => unsafe { BorrowedFd::borrow_raw(raw) },
-        }
+        borrow(&self.place)
     }
 }
 
@@ -59,6 +97,23 @@ impl Drop for KeptFd {
 
 fn registry() -> MutexGuard<'static, Vec<Weak<AtomicI32>>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn register(raw: RawFd) -> Place {
+    let place = Arc::new(AtomicI32::new(raw));
+    let mut kept = registry();
+    kept.retain(|place| place.strong_count() > 0);
+    kept.push(Arc::downgrade(&place));
+    place
+}
+
+fn borrow(place: &Place) -> BorrowedFd<'_> {
+    match place.load(Ordering::Relaxed) {
+        GIVEN_UP => nothing(),
+        // SAFETY: the number is ours and open until it is swapped out: in drop, which nothing
+        // borrowed outlives, or in a forked child before it runs anything else.
+        raw => unsafe { BorrowedFd::borrow_raw(raw) },
+    }
 }
 
 fn close(place: &Place) {
@@ -98,6 +153,35 @@ mod tests {
     use shmring::os;
 
     use super::*;
+
+    /// An owner that says when it is dropped.
+    struct Owner(OwnedFd, std::rc::Rc<std::cell::Cell<bool>>);
+
+    impl AsRawFd for Owner {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.as_raw_fd()
+        }
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.1.set(true);
+        }
+    }
+
+    #[test]
+    fn the_owner_of_a_given_up_descriptor_is_not_dropped() {
+        for given_up in [false, true] {
+            let dropped = std::rc::Rc::default();
+            let fd = OwnedFd::from(os::Event::new().unwrap());
+            let kept = Kept::new(Owner(fd, std::rc::Rc::clone(&dropped)));
+            if given_up {
+                close(&kept.place);
+            }
+            drop(kept);
+            assert_eq!(dropped.get(), !given_up);
+        }
+    }
 
     #[test]
     fn a_given_up_descriptor_is_nothing_and_is_not_closed_twice() {

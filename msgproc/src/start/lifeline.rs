@@ -151,6 +151,12 @@ fn has_ended(place: &AtomicI32) -> bool {
     ready > 0 && line.revents & libc::POLLHUP != 0
 }
 
+/// Whether this process was told that a frontend above it has ended, and has little time left.
+/// Costs nothing.
+pub(crate) fn frontend_has_ended() -> bool {
+    ORDERED.load(Ordering::Relaxed)
+}
+
 /// Whether the nearest frontend has ended, or does so in this time.
 pub(super) fn frontend_ends_within(timeout: Duration) -> bool {
     let until = Instant::now() + timeout;

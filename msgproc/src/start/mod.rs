@@ -7,19 +7,24 @@
 
 mod bell;
 mod child;
+mod event;
 mod fork;
 mod kept;
 mod lifeline;
 mod orphan;
 mod page;
 mod panic;
+mod signals;
 mod stderr;
 
 pub(crate) use bell::Bell;
 pub(crate) use child::{Child, monotonic};
+pub(crate) use event::KeptEvent;
 pub(crate) use fork::{Hygiene, KILL, PANICKED, TERMINATE, fork};
-pub(crate) use kept::KeptFd;
-pub(crate) use orphan::remove_owned_names;
+pub(crate) use kept::{Kept, KeptFd};
+pub(crate) use lifeline::frontend_has_ended;
+pub(crate) use orphan::{give_back_blocks, remove_owned_names};
 pub(crate) use page::{Doing, Page, StopLevel};
 pub(crate) use panic::{Caught, catch};
+pub(crate) use signals::Signals;
 pub(crate) use stderr::StderrFile;

@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_backend_can_be_killed_with_its_frontend_at_once),
         test!(siblings_do_not_hold_the_lifeline),
         test!(what_a_killed_frontend_owned_by_name_goes),
+        test!(a_long_handler_learns_that_its_frontend_was_killed),
         test!(what_a_living_frontend_owns_stays),
     ]
 }
@@ -284,6 +285,22 @@ fn what_a_killed_frontend_owned_by_name_goes() {
         assert!(seen.iter().all(|path| path.exists()));
     });
     assert!(!paths.iter().any(|path| path.exists()));
+}
+
+fn a_long_handler_learns_that_its_frontend_was_killed() {
+    let name = testkit::name("long");
+    let path = shmring::names::path(&name, shmring::names::Kind::Array).unwrap();
+    let seen = path.clone();
+    let took = survival(|tell| {
+        leave_alive(Array::create(&name, 10).unwrap());
+        let worker = worker("long");
+        worker.until_stopped().tell().unwrap();
+        tell.pid(worker.pid());
+        leave_alive(worker);
+        assert!(seen.exists());
+    });
+    assert!(took < Duration::from_millis(700), "it left by itself: {took:?}");
+    assert!(!path.exists());
 }
 
 fn what_a_living_frontend_owns_stays() -> Result<()> {

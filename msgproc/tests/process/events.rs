@@ -175,6 +175,8 @@ fn an_edge_triggered_poll_misses_nothing() -> Result<()> {
 
 fn the_end_comes_last_and_once() -> Result<()> {
     let worker = worker("end");
+    // Long enough that the last call is on its way before the backend leaves.
+    worker.sleep(200).tell()?;
     worker.say(3).tell()?;
     worker.leave().tell()?;
     let mut reply = worker.count().send()?;

@@ -1,5 +1,6 @@
 //! Whole processes: a frontend, its backends, what they say to each other and how they end.
 
+mod blocks;
 mod calls;
 mod channel;
 mod common;
@@ -12,6 +13,7 @@ mod stop;
 
 fn main() -> std::process::ExitCode {
     let groups = [
+        blocks::tests(),
         calls::tests(),
         channel::tests(),
         death::tests(),

@@ -27,7 +27,7 @@ fn is_post(who: u64) -> bool {
     who >> 32 != 0
 }
 
-fn who(pool: &BlockPool, carrier: usize) -> u64 {
+pub(super) fn who(pool: &BlockPool, carrier: usize) -> u64 {
     let at = pool.geometry().carrier(carrier) + WHO;
     pool.region().u64(at).load(Ordering::Acquire)
 }
@@ -35,6 +35,11 @@ fn who(pool: &BlockPool, carrier: usize) -> u64 {
 fn peer(pool: &BlockPool, carrier: usize) -> u64 {
     let at = pool.geometry().carrier(carrier) + PEER;
     pool.region().u64(at).load(Ordering::Acquire)
+}
+
+fn set_peer(pool: &BlockPool, carrier: usize, peer: u64) {
+    let at = pool.geometry().carrier(carrier) + PEER;
+    pool.region().u64(at).store(peer, Ordering::Release);
 }
 
 fn change(pool: &BlockPool, carrier: usize, from: u64, to: u64) -> bool {
@@ -125,28 +130,34 @@ pub(super) fn post_to(pool: &BlockPool, receiver: u64) -> Result<Arc<Post>> {
     let make = || {
         let carrier = carriers(pool).find(|carrier| change(pool, *carrier, 0, sender))?;
         fault!("block.post.claimed");
-        let at = pool.geometry().carrier(carrier) + PEER;
-        pool.region().u64(at).store(receiver, Ordering::Release);
+        set_peer(pool, carrier, receiver);
         Some(Arc::new(Post { carrier }))
     };
+    // One whose receiver has ended, and that no message of ours uses. Under the repair lock: a
+    // repairer that found the receiver dead must not empty it for the next one.
     let again = |posts: &mut Vec<Known>| {
-        // One whose receiver has ended, and that no message of ours uses.
-        let at = posts.iter().position(|known| {
-            ours(known)
-                && Arc::strong_count(&known.post) == 1
-                && !liveness::word_lives(known.receiver)
-        })?;
-        let post = posts.swap_remove(at).post;
-        empty(pool, post.carrier, End::Put);
-        let at = pool.geometry().carrier(post.carrier) + PEER;
-        pool.region().u64(at).store(receiver, Ordering::Release);
-        Some(post)
+        let unused = |posts: &[Known]| {
+            posts.iter().position(|known| {
+                ours(known)
+                    && Arc::strong_count(&known.post) == 1
+                    && !liveness::word_lives(known.receiver)
+            })
+        };
+        unused(posts)?;
+        let taken = pool.segment().exclusively_soon(|| {
+            let at = unused(posts)?;
+            let post = posts.swap_remove(at).post;
+            empty(pool, post.carrier, End::Put);
+            set_peer(pool, post.carrier, receiver);
+            Some(post)
+        });
+        taken.flatten()
     };
     let post = again(&mut posts).or_else(make);
     let post = match post {
         Some(post) => post,
         None => {
-            pool.segment().exclusively(|| repair_posts(pool));
+            pool.segment().exclusively_soon(|| repair_posts(pool));
             make().ok_or_else(|| no_place(pool))?
         }
     };
@@ -154,23 +165,31 @@ pub(super) fn post_to(pool: &BlockPool, receiver: u64) -> Result<Arc<Post>> {
     Ok(post)
 }
 
-/// Everything that a process sent to this one over its channel has been read, and the process has
-/// ended: blocks that it put into messages which never came are let go of.
+/// A process has ended, and everything that it sent to this one over its channel has been
+/// received: gives back the blocks that it held or had loaned, those in messages that it never
+/// took, and those in messages that never came.
 ///
 /// Whoever reads a channel calls this once both is so. It does nothing while that process lives.
 pub fn drained(pid: u32) {
     let me = liveness::own_word();
+    let died = |word: u64| (word >> 32) as u32 == pid && !liveness::word_lives(word);
     for segment in Segment::all() {
         for pool in pools(&segment) {
-            for carrier in carriers(&pool) {
-                let who = who(&pool, carrier);
-                let mine = is_post(who) && (who >> 32) as u32 == pid && peer(&pool, carrier) == me;
-                if mine && !liveness::word_lives(who) {
-                    empty(&pool, carrier, End::Got);
-                    change(&pool, carrier, who, 0);
+            let mut left = false;
+            for carrier in carriers(&pool).filter(|carrier| is_post(who(&pool, *carrier))) {
+                let peer = peer(&pool, carrier);
+                if died(who(&pool, carrier)) && peer == me {
+                    // From now on it is anybody's to empty.
+                    set_peer(&pool, carrier, 0);
+                    left = true;
                 }
+                left |= died(peer);
+            }
+            if left {
+                segment.exclusively_soon(|| repair_posts(&pool));
             }
         }
+        segment.repair_after(pid);
     }
 }
 
@@ -199,6 +218,8 @@ pub(super) fn repair_posts(pool: &BlockPool) {
         empty(pool, carrier, End::Got);
         fault!("block.post.emptied");
         if !sender_lives {
+            // First: the next sender has no receiver until it says so.
+            set_peer(pool, carrier, 0);
             change(pool, carrier, who, 0);
         }
     }

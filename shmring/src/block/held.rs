@@ -7,7 +7,11 @@ use std::{fmt, sync::Arc};
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension, IntoDimension};
 
-use super::{BlockPool, Stale, ViewError, geometry::LENGTH, word::Handle};
+use super::{
+    BlockPool, Stale, ViewError,
+    geometry::LENGTH,
+    word::{Handle, NotHeld},
+};
 use crate::{
     os,
     sync::{
@@ -97,9 +101,9 @@ impl Block {
     }
 
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
-    pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, Stale> {
-        let me = pool.segment().me().map_err(|_| Stale)?.index();
-        pool.words().hold(me, handle).map_err(|_| Stale)?;
+    pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, NotHeld> {
+        let me = pool.segment().me().map_err(|_| NotHeld::Stale)?.index();
+        pool.words().hold(me, handle)?;
         let at = pool.geometry().control(handle.block as usize) + LENGTH;
         let len = pool.region().u64(at).load(Ordering::Relaxed);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());

@@ -112,6 +112,12 @@ impl Loan {
     }
 }
 
+impl AsMut<[u8]> for Loan {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.as_bytes_mut()
+    }
+}
+
 impl Drop for Loan {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool

@@ -28,6 +28,7 @@ mod journal;
 mod loan;
 mod memory;
 mod pool;
+mod post;
 mod travel;
 mod word;
 mod words;
@@ -39,6 +40,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{
     carrier::drained,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    region::Region,
+    region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::Ordering,
     wait::{self, Ended, WaitStrategy, Waiter},
@@ -131,6 +131,17 @@ impl Options {
             Ok(())
         })?;
         BlockPool::attach(segment, object.index)
+    }
+
+    /// How many bytes it takes of a segment with that many participants, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`].
+    pub fn len_in_segment(&self, participants: usize) -> Result<usize> {
+        let (_, size) = self.geometry(participants)?;
+        // It begins on a multiple of two lines.
+        Ok(size + 2 * LINE)
     }
 
     fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {
@@ -269,7 +280,7 @@ impl BlockPool {
     /// exhausted.
     pub fn repair(&self) {
         self.segment().repair();
-        self.segment().exclusively(|| carrier::repair_posts(self));
+        let _ = self.segment().exclusively(|| carrier::repair_posts(self));
     }
 
     fn exhausted(&self) -> LoanError {

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Block, BlockPool, Loan, LoanError, ViewError, word::State};
+use super::{Block, BlockPool, Loan, LoanError, ViewError, drained, word::State};
 use crate::{
     Segment,
     error::Error,
@@ -64,6 +64,24 @@ fn full() {
     pool.try_loan().unwrap();
     drop(two);
     assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn a_segment_of_the_right_length_holds_them_all() {
+    let rings = [256, 1 << 12, 300].map(|capacity| Records::options().capacity(capacity));
+    let pools = [(3, 1000), (70, 1)]
+        .map(|(blocks, len)| BlockPool::options().blocks(blocks).block_len(len).carriers(3));
+    let mut len = 0;
+    len += rings.iter().map(|ring| ring.len_in_segment().unwrap()).sum::<usize>();
+    len += pools.iter().map(|pool| pool.len_in_segment(5).unwrap()).sum::<usize>();
+    let segment = Segment::options().len(len).participants(5).anonymous().unwrap();
+    for (ring, pool) in rings.into_iter().zip(pools.into_iter().cycle()).take(2) {
+        ring.create_in(&segment).unwrap();
+        pool.create_in(&segment).unwrap();
+    }
+    Records::options().capacity(300).create_in(&segment).unwrap();
+    let pool = BlockPool::options().blocks(0);
+    assert!(matches!(pool.len_in_segment(5), Err(Error::BadParameters { .. })));
 }
 
 #[test]
@@ -241,13 +259,64 @@ fn over_a_control_channel() {
     assert_eq!(pool.in_use(), 1);
     drop(unsent);
     assert_eq!(pool.in_use(), 1, "the other message still carries it");
-    let fds = parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect();
-    parcel.sent();
     let read = || postcard::from_bytes::<(u8, Block)>(&bytes);
-    let (_, got) = transfer::supply(transfer::Parcel::from_fds(fds), read).unwrap();
+    let (_, got) = transfer::supply(deliver(parcel), read).unwrap();
     assert_eq!(got.as_bytes()[999], 8);
     assert!(got.pool().is_same(&pool));
     drop(got);
+    assert_eq!(pool.in_use(), 0);
+}
+
+fn deliver(parcel: transfer::Parcel) -> transfer::Parcel {
+    let fds = parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect();
+    let notes = parcel.notes().to_vec();
+    parcel.sent();
+    crate::received(fds, &notes)
+}
+
+#[test]
+fn what_is_not_taken_out_of_a_message_is_let_go_of() {
+    let (pool, other) = (pool(3), pool(2));
+    let pid = crate::os::pid();
+    let pack = || {
+        let blocks = (filled(&pool, 1), filled(&other, 2), filled(&pool, 3));
+        // The same block twice in one message travels once.
+        let message = (&blocks.0, &blocks.1, &blocks.2, &blocks.0);
+        transfer::collect_for(pid, || postcard::to_stdvec(&message).unwrap())
+    };
+    let (_, parcel) = pack();
+    drop(deliver(parcel));
+    assert_eq!((pool.in_use(), other.in_use()), (0, 0), "never read");
+
+    let (bytes, parcel) = pack();
+    let read = || postcard::from_bytes::<(Block, Block, bool)>(&bytes).is_err();
+    assert!(transfer::supply(deliver(parcel), read));
+    assert_eq!((pool.in_use(), other.in_use()), (0, 0), "read in part");
+
+    let (bytes, parcel) = pack();
+    let read = || postcard::from_bytes::<(Block, Block, Block, Block)>(&bytes).unwrap();
+    let got = transfer::supply(deliver(parcel), read);
+    assert_eq!((pool.in_use(), other.in_use()), (2, 1));
+    assert_eq!(got.0.index(), got.3.index());
+    assert_eq!(got.2.as_bytes()[0], 3);
+    drop(got);
+    assert_eq!((pool.in_use(), other.in_use()), (0, 0));
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // A process that ends, to be dead.
+fn a_message_that_fails_after_its_receiver_died_takes_back_what_is_left() {
+    let pool = pool(1);
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let block = filled(&pool, 1);
+    let pack = || transfer::collect_for(child.id(), || postcard::to_stdvec(&block).unwrap()).1;
+    let (before, sent) = (pack(), pack());
+    sent.sent();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drained(child.id());
+    drop(before);
+    drop(block);
     assert_eq!(pool.in_use(), 0);
 }
 

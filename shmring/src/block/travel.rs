@@ -2,14 +2,14 @@
 //!
 //! Over a ring, the message's bytes hold a number, and the record a table that says which block
 //! that is: the port takes the ring's holds when it publishes, and what the reader left in the
-//! table is let go of with the record. Over a control channel, the pool's segment goes beside the
-//! bytes and the block is in flight on a post.
+//! table is let go of with the record. Over a control channel it is in flight on a post: `post.rs`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{
     Block, BlockPool, carrier,
     geometry::MAX_BLOCKS,
+    post,
     word::{Handle, NotHeld, Put},
     words::End,
 };
@@ -20,13 +20,13 @@ use crate::{
     transfer,
 };
 
-const WHAT: &str = "a block";
+pub(super) const WHAT: &str = "a block";
 
-fn refused(reason: impl Into<String>) -> Error {
+pub(super) fn refused(reason: impl Into<String>) -> Error {
     Error::BadParameters { action: "send a block".into(), reason: reason.into() }
 }
 
-fn not_held(error: NotHeld) -> Error {
+pub(super) fn not_held(error: NotHeld) -> Error {
     refused(match error {
         NotHeld::Stale => "it is not held any more",
         NotHeld::TooMany => "it is on its way 255 times already",
@@ -284,54 +284,6 @@ impl Incoming {
     }
 }
 
-/// A block in a message over a control channel.
-#[derive(Serialize, Deserialize)]
-struct Posted {
-    pool: BlockPool,
-    block: u32,
-    generation: u32,
-    carrier: u32,
-}
-
-fn post(block: &Block) -> Result<Posted> {
-    block.adopt().map_err(|_| not_held(NotHeld::Stale))?;
-    let receiver = transfer::destination().ok_or(Error::OutsidePort { what: WHAT })?;
-    let (pool, handle) = (block.pool().clone(), block.handle());
-    let post = carrier::post_to(&pool, receiver)?;
-    let carrier = post.carrier;
-    pool.words().post(carrier, handle).map_err(not_held)?;
-    let undo = {
-        let pool = pool.clone();
-        move || {
-            if pool.words().take_post_back(post.carrier, handle.block) {
-                pool.wake();
-            }
-        }
-    };
-    if let Err(error) = transfer::on_unsent(WHAT, undo) {
-        pool.words().take_post_back(carrier, handle.block);
-        return Err(error);
-    }
-    let Handle { block, generation } = handle;
-    Ok(Posted { pool, block, generation, carrier: carrier as u32 })
-}
-
-fn unpost(posted: &Posted) -> Result<Block> {
-    let corrupt = |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
-    let pool = &posted.pool;
-    let geometry = pool.geometry();
-    let inside =
-        (posted.block as usize) < geometry.blocks && (posted.carrier as usize) < geometry.carriers;
-    if !inside {
-        return Err(corrupt("a block of it is not one of its pool"));
-    }
-    let handle = Handle { block: posted.block, generation: posted.generation };
-    let block =
-        Block::take(pool, handle).map_err(|_| corrupt("a block of it is not held any more"))?;
-    pool.words().take_post(posted.carrier as usize, posted.block);
-    Ok(block)
-}
-
 impl Serialize for Block {
     /// Travels only inside a message that a port sends. Over a ring, the ring must lie in the
     /// segment of the block's pool.
@@ -340,7 +292,7 @@ impl Serialize for Block {
             Some(number) => number
                 .map_err(|error| ser::Error::custom(transfer::explain(error)))?
                 .serialize(serializer),
-            None => post(self)
+            None => post::send(self)
                 .map_err(|error| ser::Error::custom(transfer::explain(error)))?
                 .serialize(serializer),
         }
@@ -349,12 +301,9 @@ impl Serialize for Block {
 
 impl<'de> Deserialize<'de> for Block {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block, D::Error> {
-        if !transfer::has_cargo() {
-            let posted = Posted::deserialize(deserializer)?;
-            return unpost(&posted).map_err(|error| de::Error::custom(transfer::explain(error)));
-        }
         let number = u32::deserialize(deserializer)?;
         transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
+            .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
             .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
             .map_err(|error| de::Error::custom(transfer::explain(error)))
     }

@@ -385,10 +385,13 @@ impl<'a, M: Memory> Words<'a, M> {
         Ok(())
     }
 
-    /// It was not sent after all; rule F.
+    /// It was not sent after all; rule F. A post that was emptied meanwhile, since its receiver
+    /// died, does not hold it any more.
     pub(super) fn take_post_back(&self, carrier: usize, block: u32) -> bool {
         let (at, shift) = self.end_at(carrier, block, End::Put);
-        self.byte(at, shift, |put| Some(put.wrapping_sub(1)));
+        self.byte(at, shift, |put| {
+            (put != self.counted(carrier, block, End::Got)).then(|| put.wrapping_sub(1))
+        });
         self.free(block)
     }
 
@@ -397,6 +400,16 @@ impl<'a, M: Memory> Words<'a, M> {
         let (at, shift) = self.end_at(carrier, block, End::Got);
         self.byte(at, shift, |got| Some(got.wrapping_add(1)));
         fault!("block.post.got");
+    }
+
+    /// The receiver of a post does not want a block of it; rule F. One that was emptied meanwhile
+    /// does not hold it any more.
+    pub(super) fn let_go_of_post(&self, carrier: usize, block: u32) -> bool {
+        let (at, shift) = self.end_at(carrier, block, End::Got);
+        self.byte(at, shift, |got| {
+            (got != self.counted(carrier, block, End::Put)).then(|| got.wrapping_add(1))
+        });
+        self.free(block)
     }
 
     // Repair.

@@ -85,18 +85,13 @@ impl Bells {
         }
     }
 
-    /// Makes this process's bell quiet.
-    pub(crate) fn clear(&self, number: u32) {
+    /// Makes this process's bell quiet. Tells whether it was not.
+    pub(crate) fn clear(&self, number: u32) -> bool {
+        let number = number as usize;
         match self {
-            Bells::Events(events) => {
-                if let Some(event) = events.get(number as usize) {
-                    event.clear();
-                }
-            }
+            Bells::Events(events) => events.get(number).is_some_and(Event::clear),
             Bells::Pipes { ours, .. } => {
-                if let Some(pipe) = ours.get(number as usize).and_then(OnceLock::get) {
-                    pipe.fifo.clear();
-                }
+                ours.get(number).and_then(OnceLock::get).is_some_and(|pipe| pipe.fifo.clear())
             }
         }
     }

@@ -32,7 +32,10 @@ use crate::{
     names,
     os::{self, FileId, Mapping},
     region::Region,
-    sync::local::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Ordering, fence,
+        local::{AtomicBool, AtomicU64},
+    },
     transfer,
 };
 
@@ -351,6 +354,16 @@ impl Segment {
         self.0.layout.size
     }
 
+    /// This process's descriptor for a poll of its own: it becomes readable when anything happens
+    /// in one of its rings in this segment, but only after [`Segment::arm`].
+    ///
+    /// `None` when the segment has no bell left for this process ([`Options::bells`]).
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        let me = self.me().ok()?;
+        let number = self.0.participants().bell(me.index())?;
+        self.0.bells.fd(number)
+    }
+
     /// The processes attached now, by pid: this one, and others that live or have just died.
     pub fn participants(&self) -> Vec<u32> {
         self.0.participants().attached().map(|(_, state, _)| state.pid()).collect()
@@ -450,17 +463,23 @@ impl Inner {
 
     /// Takes a bell that no other participant has. Without one we sleep on the futex.
     ///
-    /// Two that join at the same moment may choose the same: then a ring wakes both, and each
-    /// looks for itself, so this costs time and nothing else.
+    /// A bell that two poll would be lost to the one when the other clears it, so it is claimed
+    /// first and looked at afterwards: of two that claim the same at once, at least one sees the
+    /// other, and gives it back.
     fn take_bell(&self, me: Id) {
         let table = self.participants();
-        let taken: Vec<_> = table
-            .attached()
-            .filter(|(id, ..)| id.index() != me.index())
-            .filter_map(|(id, ..)| table.bell(id.index()))
-            .collect();
-        let mut free = (0..self.bells.len() as u32).filter(|bell| !taken.contains(bell));
-        table.set_bell(me, free.find(|bell| self.bells.take(*bell)));
+        let count = self.bells.len();
+        for number in (0..count).map(|step| ((me.index() + step) % count) as u32) {
+            table.set_bell(me, Some(number));
+            fence(Ordering::SeqCst);
+            let taken = table
+                .attached()
+                .any(|(id, ..)| id.index() != me.index() && table.bell(id.index()) == Some(number));
+            if !taken && self.bells.take(number) {
+                return;
+            }
+        }
+        table.set_bell(me, None);
     }
 }
 

@@ -33,9 +33,12 @@ impl Segment {
     /// Frees the entries of participants that died, after giving back what they held. Tells how
     /// many there were. Does nothing while another process is at it.
     pub fn repair(&self) -> usize {
-        let Some(lock) = RepairLock::take(self) else {
-            return 0;
-        };
+        self.try_repair().unwrap_or(0)
+    }
+
+    /// The same; `None` while another process is at it.
+    fn try_repair(&self) -> Option<usize> {
+        let lock = RepairLock::take(self)?;
         let table = self.0.participants();
         let mut freed = 0;
         for (id, state, _) in table.attached() {
@@ -51,33 +54,58 @@ impl Segment {
             }
         }
         drop(lock);
-        freed
+        Some(freed)
     }
 
-    /// Runs `f` while no other process repairs; does nothing while one is at it.
-    pub(crate) fn exclusively(&self, f: impl FnOnce()) {
-        if let Some(lock) = RepairLock::take(self) {
-            f();
-            drop(lock);
+    /// Repairs when one of the dead is process `pid`; waits a moment for another repairer.
+    pub(crate) fn repair_after(&self, pid: u32) {
+        if self.participants().contains(&pid) {
+            patiently(|| self.try_repair());
         }
     }
 
-    fn repair_objects(&self, dead: Id) -> bool {
-        self.objects().all(|(index, kind)| {
-            let Some(kind) = kind else { return false };
-            let repairers = lock(&self.0.repairers);
-            let repairer =
-                repairers.iter().find(|(known, _)| *known == kind).map(|(_, repairer)| *repairer);
-            drop(repairers);
-            match (repairer, self.object(index, kind)) {
-                (Some(repairer), Ok(object)) => {
-                    repairer(self, object, dead);
-                    true
-                }
-                _ => false,
-            }
-        })
+    /// Runs `f` while no other process repairs. `None` while one is at it.
+    pub(crate) fn exclusively<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        let lock = RepairLock::take(self)?;
+        let result = f();
+        drop(lock);
+        Some(result)
     }
+
+    /// The same, waiting a moment for another repairer.
+    pub(crate) fn exclusively_soon<R>(&self, mut f: impl FnMut() -> R) -> Option<R> {
+        patiently(|| self.exclusively(&mut f))
+    }
+
+    fn repair_objects(&self, dead: Id) -> bool {
+        // What this process knows is given back, also where it does not know all.
+        self.objects().fold(true, |all, (index, kind)| all & self.repair_object(index, kind, dead))
+    }
+
+    fn repair_object(&self, index: u32, kind: Option<Kind>, dead: Id) -> bool {
+        let Some(kind) = kind else { return false };
+        let repairers = lock(&self.0.repairers);
+        let repairer =
+            repairers.iter().find(|(known, _)| *known == kind).map(|(_, repairer)| *repairer);
+        drop(repairers);
+        match (repairer, self.object(index, kind)) {
+            (Some(repairer), Ok(object)) => {
+                repairer(self, object, dead);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A repair takes microseconds, unless the repairer was stopped in the middle of it.
+fn patiently<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    (0..100).find_map(|_| {
+        attempt().or_else(|| {
+            std::thread::sleep(std::time::Duration::from_micros(100));
+            None
+        })
+    })
 }
 
 struct RepairLock<'a> {

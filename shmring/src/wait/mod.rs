@@ -6,7 +6,7 @@ mod loom_models;
 
 use std::{
     cell::Cell,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -263,23 +263,24 @@ fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
     }
 }
 
-/// This process's bell in a segment, for a poll of the caller's own.
-pub(crate) fn bell_of(segment: &Segment) -> Option<BorrowedFd<'_>> {
-    let me = segment.me().ok()?;
-    let number = segment.0.participants().bell(me.index())?;
-    segment.0.bells.fd(number)
-}
-
-/// Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this process
-/// sleeps on the bell inside of this library, since one reader's clearing hides it from the other.
-pub(crate) fn arm_bell(segment: &Segment) {
-    let Ok(me) = segment.me() else { return };
-    let inner = &*segment.0;
-    inner.bell_taken.store(true, local::Ordering::Release);
-    if let Some(number) = inner.participants().bell(me.index()) {
-        inner.bells.clear(number);
+impl Segment {
+    /// Asks to be woken by [`Segment::bell`], once. Tells whether the bell was quiet: false means
+    /// that something has rung since the last call, so that one should look at all rings first.
+    ///
+    /// Before a poll: call it, look at all rings of this segment, and sleep only if it was quiet
+    /// and there was nothing.
+    pub fn arm(&self) -> bool {
+        // Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this
+        // process sleeps on the bell inside of this library: one reader's clearing would hide it
+        // from the other.
+        let Ok(me) = self.me() else { return false };
+        let inner = &*self.0;
+        inner.bell_taken.store(true, local::Ordering::Release);
+        let number = inner.participants().bell(me.index());
+        let rang = number.is_some_and(|number| inner.bells.clear(number));
+        Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
+        !rang
     }
-    Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
 }
 
 /// Which objects have rung since the last call, by number modulo 64: a hint where to look first.

@@ -35,8 +35,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE|DIR|-", default_value_os_t = bundled_clip(), hide_default_value = true)]
     pub(crate) input: PathBuf,
 
-    /// How many processes decode and measure; 0 does everything in this one
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = workers, allow_negative_numbers = true)]
+    /// How many processes decode and measure, by default one for each processor; 0
+    /// does everything in this one
+    #[arg(long, value_name = "N", default_value_t = cores().min(MOST_WORKERS), hide_default_value = true, value_parser = workers, allow_negative_numbers = true)]
     pub(crate) workers: usize,
 
     /// Write the measures as CSV to FILE, or to standard output for -
@@ -67,11 +68,17 @@ fn bundled_clip() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/bunny.mjpeg")
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn workers(text: &str) -> Result<usize, String> {
     let number: usize = text.parse().map_err(|_| "not a number of processes".to_owned())?;
     if number > MOST_WORKERS {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        return Err(format!("at most {MOST_WORKERS} are possible; this machine has {cores} cores"));
+        return Err(format!(
+            "at most {MOST_WORKERS} are possible; this machine has {} cores",
+            cores()
+        ));
     }
     Ok(number)
 }

@@ -1,6 +1,6 @@
 //! Takes the results in order: computes motion, and writes what was asked for.
 
-use std::fmt::Write as _;
+use std::fmt::{Arguments, Write as _};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -145,6 +145,14 @@ impl<P: AsRef<[u8]>> Sink<P> for Collector<P> {
         };
         self.progress.frame(done.bytes);
         Ok(spare)
+    }
+
+    fn rest(&mut self) -> Option<P> {
+        self.before.take().map(|(_, plane)| plane)
+    }
+
+    fn tell(&self, what: Arguments<'_>) {
+        self.progress.error(what);
     }
 }
 

@@ -1,24 +1,31 @@
 //! The work itself: every frame is decoded and measured, and the results come
-//! back in the order of the frames.
+//! back in the order of the frames. Here everything is done in this process;
+//! [`crew`](crate::crew) has it done by others.
 
+use std::fmt::Arguments;
 use std::time::Instant;
 
 use examples::picture::{Broken, Decoder, Size};
 use examples::stats;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::source::Source;
+use crate::source::{Next, Source};
 use crate::stop::Stop;
+use crate::wait;
 
 /// What one frame's luma says on its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Measures {
     pub(crate) size: Size,
     pub(crate) mean_luma: f64,
     pub(crate) edge_mean: f64,
 }
 
-/// A frame that was dealt with. `P` is the place of its luma plane.
+/// What became of a frame. `P` is the place of its luma plane.
+pub(crate) type Outcome<P> = Result<(Measures, P), Broken>;
+
+/// A frame that was dealt with.
 #[derive(Debug)]
 pub(crate) struct Done<P> {
     pub(crate) number: u64,
@@ -26,13 +33,19 @@ pub(crate) struct Done<P> {
     pub(crate) split: Instant,
     /// Its length in the input.
     pub(crate) bytes: usize,
-    pub(crate) outcome: Result<(Measures, P), Broken>,
+    pub(crate) outcome: Outcome<P>,
 }
 
 /// Takes the results, in order.
 pub(crate) trait Sink<P: AsRef<[u8]>> {
     /// Takes one, and gives back a plane that it no longer needs.
     fn put(&mut self, done: Done<P>) -> Result<Option<P>, Failure>;
+
+    /// Gives back the last plane, for no other will come.
+    fn rest(&mut self) -> Option<P>;
+
+    /// Tells the user of something that happened on the way.
+    fn tell(&self, what: Arguments<'_>);
 }
 
 /// Who did the work, and what it left behind.
@@ -44,23 +57,9 @@ pub(crate) struct Work {
     pub(crate) restarts: u64,
 }
 
-/// Runs until the source ends, the sink fails, or somebody asks to stop.
-pub(crate) fn run<S>(
-    source: &mut Source,
-    sink: &mut S,
-    workers: usize,
-    stop: &Stop,
-) -> Result<Work, Failure>
-where
-    S: Sink<Vec<u8>>,
-{
-    match workers {
-        0 => in_this_process(source, sink, stop),
-        n => Err(Failure::Usage(format!("--workers {n}: only 0 is possible in this build"))),
-    }
-}
-
-fn in_this_process(
+/// Does everything in this process, until the source ends, the sink fails, or
+/// somebody asks to stop.
+pub(crate) fn run(
     source: &mut Source,
     sink: &mut impl Sink<Vec<u8>>,
     stop: &Stop,
@@ -68,8 +67,15 @@ fn in_this_process(
     let mut decoder = Decoder::new();
     let mut spare = None;
     while !stop.requested() {
-        let Some(frame) = source.next_frame()? else {
-            break;
+        let frame = match source.next_frame()? {
+            Next::Frame(frame) => frame,
+            Next::NotYet => {
+                if let Some(descriptor) = source.descriptor() {
+                    wait::until_readable(descriptor)?;
+                }
+                continue;
+            }
+            Next::End => break,
         };
         let outcome = frame.picture.and_then(|picture| {
             measure(&mut decoder, picture, |size| {
@@ -89,7 +95,7 @@ pub(crate) fn measure<P: AsMut<[u8]>>(
     decoder: &mut Decoder,
     picture: &[u8],
     place: impl FnOnce(Size) -> P,
-) -> Result<(Measures, P), Broken> {
+) -> Outcome<P> {
     let opened = decoder.open(picture)?;
     let size = opened.size();
     let mut place = place(size);

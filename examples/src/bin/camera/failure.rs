@@ -23,6 +23,11 @@ impl Failure {
         Self::Run(format!("cannot {what}: {error}"))
     }
 
+    /// The same for an error that says by itself what to do.
+    pub(crate) fn other(what: impl Display, error: &dyn std::error::Error) -> Self {
+        Self::Run(format!("cannot {what}: {error}"))
+    }
+
     /// Returns the exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {

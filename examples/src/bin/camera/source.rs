@@ -2,22 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read, Seek};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, IsTerminal, Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use examples::mjpeg::{Ending, MAX_RECORD, Records};
 use examples::picture::Broken;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::cli::Args;
 use crate::failure::Failure;
-use crate::stop::Stop;
-
-/// How long a signal may stay unseen that comes just before we begin to wait.
-const LOOK_UP: u8 = 200; // milliseconds
+use crate::wait;
 
 /// One frame as it was found.
 #[derive(Debug)]
@@ -30,6 +25,15 @@ pub(crate) struct Frame<'a> {
     pub(crate) bytes: usize,
     /// The whole picture, still coded.
     pub(crate) picture: Result<&'a [u8], Broken>,
+}
+
+/// What the input has to offer.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    Frame(Frame<'a>),
+    /// More may come; [`Source::descriptor`] becomes readable then.
+    NotYet,
+    End,
 }
 
 /// How far one is in the input.
@@ -54,13 +58,20 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Input {
-    Stream { file: File, stop: Stop, records: Records<Patient> },
+    Stream { file: File, records: Records<Hasty> },
     Pictures { files: Vec<PathBuf>, at: usize, bytes: Vec<u8> },
+}
+
+/// A step through the input: a frame, whole or broken, or none.
+enum Step {
+    Frame(Result<(), Broken>),
+    NotYet,
+    End,
 }
 
 impl Source {
     /// Opens what the command line names.
-    pub(crate) fn open(args: &Args, stop: &Stop) -> Result<Self, Failure> {
+    pub(crate) fn open(args: &Args) -> Result<Self, Failure> {
         let path = &args.input;
         let passes = args.passes.get();
         if path == Path::new("-") {
@@ -72,7 +83,7 @@ impl Source {
             }
             let file = stdin.as_fd().try_clone_to_owned();
             let file = file.map_err(|error| Failure::io("read standard input", &error))?;
-            return Self::stream("standard input".into(), file.into(), passes, stop);
+            return Self::stream("standard input".into(), file.into(), passes);
         }
         let name = path.display().to_string();
         let cannot = |error: &io::Error| Failure::io(format_args!("open {name}"), error);
@@ -84,10 +95,10 @@ impl Source {
         if has_extension(path, &["png"]) {
             return Ok(Self::pictures(name, vec![path.clone()], passes));
         }
-        Self::stream(name, file, passes, stop)
+        Self::stream(name, file, passes)
     }
 
-    fn stream(name: String, file: File, passes: u32, stop: &Stop) -> Result<Self, Failure> {
+    fn stream(name: String, file: File, passes: u32) -> Result<Self, Failure> {
         let cannot = |error: &io::Error| Failure::io(format_args!("read {name}"), error);
         let metadata = file.metadata().map_err(|error| cannot(&error))?;
         if passes > 1 && (!metadata.is_file() || name == "standard input") {
@@ -97,10 +108,10 @@ impl Source {
             )));
         }
         let total = metadata.is_file().then(|| metadata.len() * u64::from(passes));
-        let records = Patient::records(&file, stop).map_err(|error| cannot(&error))?;
+        let records = Hasty::records(&file).map_err(|error| cannot(&error))?;
         Ok(Self {
             name,
-            input: Input::Stream { file, stop: stop.clone(), records },
+            input: Input::Stream { file, records },
             passes_left: passes - 1,
             total: total.map(Amount::Bytes),
             next: 0,
@@ -122,10 +133,12 @@ impl Source {
         }
     }
 
-    /// Returns the next frame, or `None` at the end and after a signal.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
-        let Some(picture) = self.advance()? else {
-            return Ok(None);
+    /// Returns the next frame, if it is there.
+    pub(crate) fn next_frame(&mut self) -> Result<Next<'_>, Failure> {
+        let picture = match self.advance()? {
+            Step::Frame(picture) => picture,
+            Step::NotYet => return Ok(Next::NotYet),
+            Step::End => return Ok(Next::End),
         };
         let number = self.next;
         self.next += 1;
@@ -134,33 +147,39 @@ impl Source {
             Input::Pictures { bytes, .. } => bytes,
         };
         let picture = picture.map(|()| bytes);
-        Ok(Some(Frame { number, split: Instant::now(), bytes: bytes.len(), picture }))
+        Ok(Next::Frame(Frame { number, split: Instant::now(), bytes: bytes.len(), picture }))
     }
 
-    /// Goes on to the next frame: whole, broken, or none.
-    fn advance(&mut self) -> Result<Option<Result<(), Broken>>, Failure> {
+    /// Returns what to wait for after [`Next::NotYet`].
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.input {
+            Input::Stream { file, .. } => Some(file.as_fd()),
+            Input::Pictures { .. } => None,
+        }
+    }
+
+    fn advance(&mut self) -> Result<Step, Failure> {
         loop {
             match &mut self.input {
-                Input::Stream { records, stop, .. } => match records.advance() {
-                    Ok(Some(ending)) => return Ok(Some(whole(ending))),
+                Input::Stream { records, .. } => match records.advance() {
+                    Ok(Some(ending)) => return Ok(Step::Frame(whole(ending))),
                     // A pass without a frame would be followed by others.
-                    Ok(None) if self.passes_left == 0 || self.next == 0 => return Ok(None),
+                    Ok(None) if self.passes_left == 0 || self.next == 0 => return Ok(Step::End),
                     Ok(None) => self.rewind()?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                        if stop.requested() {
-                            return Ok(None);
+                    Err(error) => match error.kind() {
+                        ErrorKind::WouldBlock => return Ok(Step::NotYet),
+                        ErrorKind::Interrupted => {}
+                        _ => {
+                            return Err(Failure::io(format_args!("read {}", self.name), &error));
                         }
-                    }
-                    Err(error) => {
-                        return Err(Failure::io(format_args!("read {}", self.name), &error));
-                    }
+                    },
                 },
                 Input::Pictures { files, at, bytes } => match files.get(*at) {
                     Some(file) => {
                         *at += 1;
-                        return Ok(Some(read_picture(file, bytes)));
+                        return Ok(Step::Frame(read_picture(file, bytes)));
                     }
-                    None if self.passes_left == 0 => return Ok(None),
+                    None if self.passes_left == 0 => return Ok(Step::End),
                     None => self.rewind()?,
                 },
             }
@@ -171,12 +190,12 @@ impl Source {
     fn rewind(&mut self) -> Result<(), Failure> {
         self.passes_left -= 1;
         match &mut self.input {
-            Input::Stream { file, stop, records } => {
+            Input::Stream { file, records } => {
                 self.read_before += records.bytes_read();
                 self.skipped_before += records.skipped();
                 *records = file
                     .rewind()
-                    .and_then(|()| Patient::records(file, stop))
+                    .and_then(|()| Hasty::records(file))
                     .map_err(|error| Failure::io(format_args!("rewind {}", self.name), &error))?;
             }
             Input::Pictures { at, .. } => *at = 0,
@@ -268,34 +287,24 @@ fn has_extension(path: &Path, among: &[&str]) -> bool {
         .is_some_and(|extension| among.iter().any(|e| e.eq_ignore_ascii_case(extension)))
 }
 
-/// A file that is waited for with an eye on signals: reading alone would not
-/// notice one, for it is begun again by the kernel.
+/// A file that is only read where that does not wait: whoever reads has others
+/// to look after.
 #[derive(Debug)]
-struct Patient {
-    file: File,
-    stop: Stop,
-}
+struct Hasty(File);
 
-impl Patient {
-    fn records(file: &File, stop: &Stop) -> io::Result<Records<Self>> {
-        let patient = Self { file: file.try_clone()?, stop: stop.clone() };
-        Ok(Records::new(patient, MAX_RECORD))
+impl Hasty {
+    fn records(file: &File) -> io::Result<Records<Self>> {
+        Ok(Records::new(Self(file.try_clone()?), MAX_RECORD))
     }
 }
 
-impl Read for Patient {
+impl Read for Hasty {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
-            let ready = poll(&mut fds, LOOK_UP);
-            if self.stop.requested() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            match ready {
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return self.file.read(buffer),
-                Err(error) => return Err(error.into()),
-            }
+        // O_NONBLOCK would be set for all who have the file, so we ask before.
+        if wait::is_readable(&self.0)? {
+            self.0.read(buffer)
+        } else {
+            Err(ErrorKind::WouldBlock.into())
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What goes out over a link, and how what came is taken.
 
-use std::{io, os::fd::OwnedFd, time::Instant};
+use std::{io, time::Instant};
+
+use shmring::transfer::Parcel;
 
 use super::{CLOSED_BUT_ALIVE, Item, Link, State, Unmet, Wait};
 use crate::{
@@ -17,12 +19,12 @@ impl Link {
         &self,
         header: &[u8],
         body: &[u8],
-        fds: &[OwnedFd],
+        parcel: &Parcel,
         until: Option<Instant>,
         action: &str,
     ) -> Result<()> {
         let since = Instant::now();
-        let outgoing = self.lock().port.outgoing(header, body, fds)?;
+        let outgoing = self.lock().port.outgoing(header, body, parcel)?;
         let sent = self.wait(until, Wait::Room, |state| try_send(state, &outgoing));
         match sent {
             Ok(Ok(())) => Ok(()),
@@ -46,7 +48,8 @@ impl Link {
     /// Sends a message if there is room now.
     pub(in crate::process) fn try_send(&self, header: &[u8]) -> bool {
         let state = self.lock();
-        let outgoing = state.port.outgoing(header, &[], &[]);
+        let parcel = Parcel::default();
+        let outgoing = state.port.outgoing(header, &[], &parcel);
         outgoing.is_ok_and(|outgoing| state.port.try_send(&outgoing).unwrap_or(false))
     }
 
@@ -80,6 +83,20 @@ impl Link {
             Ok(()) => true,
             // Otherwise a wait would end at once, with an error.
             Err(unmet) => !matches!(unmet, Unmet::Deadline),
+        }
+    }
+
+    /// Whether a reply waits to be taken, and how many have come in all.
+    pub(in crate::process) fn replies(&self) -> (bool, u64) {
+        let state = self.lock();
+        (state.replies > 0, state.replies_come)
+    }
+
+    /// Receives what has come, and leaves it to be taken; gives the end, if that has come.
+    pub(in crate::process) fn pump(&self) -> Option<Exit> {
+        match self.wait(Some(Instant::now()), Wait::End, |_| None::<()>) {
+            Err(Unmet::Ended(exit)) => Some(exit),
+            _ => None,
         }
     }
 
@@ -124,8 +141,7 @@ impl Link {
     }
 
     pub(in crate::process) fn read_failure(&self, mut message: Message) -> Result<Failure> {
-        let fds = std::mem::take(&mut message.fds);
-        let parcel = shmring::transfer::Parcel::from_fds(fds);
+        let parcel = std::mem::take(&mut message.parcel);
         message
             .body()
             .and_then(|body| decode(body, parcel))

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shmring::os::{self, PollFd};
+use shmring::{
+    block,
+    os::{self, PollFd},
+};
 
 use crate::{
     channel::{Message, Port, Queue, Received},
@@ -60,6 +63,8 @@ pub(super) struct State {
     /// Calls whose reply is wanted; with it, once it is there.
     calls: HashMap<u64, Option<Message>>,
     replies: usize,
+    /// How many replies have come that somebody wanted, in all.
+    replies_come: u64,
     events: Queue,
     malformed: VecDeque<String>,
     start: Option<Message>,
@@ -129,6 +134,7 @@ impl Link {
                 port,
                 calls: HashMap::new(),
                 replies: 0,
+                replies_come: 0,
                 events,
                 malformed: VecDeque::new(),
                 start: None,
@@ -321,6 +327,10 @@ impl Link {
         if let Some(death) = self.child.death() {
             self.bell.unwatch(death);
         }
+        if !self.child.is_thread() {
+            // What has come is held by its message now; what has not come never will.
+            block::drained(self.child.pid());
+        }
         let lines = self.settings.stderr_lines;
         state.end = Some(Exit {
             pid: self.child.pid(),
@@ -342,6 +352,7 @@ impl Link {
                 {
                     *place = Some(message);
                     state.replies += 1;
+                    state.replies_come += 1;
                 }
             }
             Ok((Up::Event | Up::Failed, [])) => state.events.push(message),

@@ -96,7 +96,7 @@ impl Consumer {
     /// `None` when the segment has no bell left for this process
     /// ([`crate::segment::Options::bells`]).
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
-        wait::bell_of(&self.ring.segment)
+        self.ring.segment.bell()
     }
 
     /// Which rings of the segment had news for this process since the last call: bit n stands for
@@ -107,12 +107,38 @@ impl Consumer {
     }
 
     /// Asks to be woken by [`Consumer::bell`]. Tells whether one may go to sleep: false means that
-    /// there is something to take now, or that the ring has ended.
+    /// there is something to take now, that the ring has ended, or that the bell has rung, for
+    /// this ring or another of the segment.
     ///
-    /// Call it after each wake-up, before the poll.
+    /// All rings of a segment share this process's bell. With several, sleep only if `arm` was
+    /// true for each of them in one round.
+    ///
+    /// Call it after each wake-up, before the poll:
+    ///
+    /// ```
+    /// # use shmring::{RecvError, ring::records::Records};
+    /// # let (mut tx, mut rx) = Records::options().anonymous()?.split()?;
+    /// # tx.send(b"one")?;
+    /// # drop(tx);
+    /// loop {
+    ///     let end = loop {
+    ///         match rx.try_recv() {
+    ///             Ok(record) => println!("{} bytes", record.len()),
+    ///             Err(end) => break end,
+    ///         }
+    ///     };
+    ///     if end != RecvError::Empty {
+    ///         break; // Closed, or the producer died.
+    ///     }
+    ///     if rx.arm() {
+    ///         // Wait in a poll that has `rx.bell()` in it.
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn arm(&mut self) -> bool {
-        wait::arm_bell(&self.ring.segment);
-        matches!(self.find(), Err(RecvError::Empty))
+        let quiet = self.ring.segment.arm();
+        matches!(self.find(), Err(RecvError::Empty)) && quiet
     }
 
     pub(crate) fn role(&self) -> &Role {
@@ -230,6 +256,8 @@ impl fmt::Debug for Consumer {
 }
 
 /// A record, read in place. Dropping it releases its room.
+///
+/// Its first byte lies at a multiple of 8.
 ///
 /// A record whose guard is forgotten (`mem::forget`) is delivered again.
 pub struct Record<'a> {

@@ -33,8 +33,11 @@ pub use self::{
 use super::role::{Place, Role};
 use crate::{
     error::{Error, Result},
+    os,
+    region::LINE,
     segment::{Kind, Object, Segment},
     sync::Ordering,
+    transfer::{self, NoteKind},
     wait::WaitStrategy,
 };
 
@@ -121,6 +124,16 @@ impl Options {
             Ok(())
         })?;
         Records::attach(segment, object.index, self.strategy)
+    }
+
+    /// How many bytes it takes of a segment, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`].
+    pub fn len_in_segment(&self) -> Result<usize> {
+        // It begins on a multiple of two lines.
+        Ok(self.checked_capacity()? + DATA + 2 * LINE)
     }
 
     fn checked_capacity(&self) -> Result<usize> {
@@ -305,23 +318,28 @@ impl<'de> Deserialize<'de> for Records {
 /// An end that is sent in a message leaves this process once the message does.
 macro_rules! end_travels {
     ($end:ident, $place:ident) => {
+        impl $end {
+            fn receive(ring: Records, from: u64) -> Result<$end> {
+                let role = Role::receive(&ring.segment, ring.$place(), from, $end::WHAT)?;
+                $end::new(ring, role)
+            }
+        }
+
         impl Serialize for $end {
             /// Travels only inside a message that a port sends, and leaves this process with it.
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let from = self.role().send_away().map_err(ser::Error::custom)?;
-                (Sent::from(self.ring()), from).serialize(serializer)
+                let sent = (Sent::from(self.ring()), from);
+                let note = postcard::to_stdvec(&sent).map_err(ser::Error::custom)?;
+                transfer::note($end::WHAT, NoteKind::$end, &note).map_err(ser::Error::custom)?;
+                sent.serialize(serializer)
             }
         }
 
         impl<'de> Deserialize<'de> for $end {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$end, D::Error> {
                 let (sent, from) = <(Sent, u64)>::deserialize(deserializer)?;
-                let make = || {
-                    let ring = sent.ring()?;
-                    let role = Role::receive(&ring.segment, ring.$place(), from, $end::WHAT)?;
-                    $end::new(ring, role)
-                };
-                make().map_err(de::Error::custom)
+                sent.ring().and_then(|ring| $end::receive(ring, from)).map_err(de::Error::custom)
             }
         }
     };
@@ -329,6 +347,39 @@ macro_rules! end_travels {
 
 end_travels!(Producer, producer_place);
 end_travels!(Consumer, consumer_place);
+
+/// An end that came in a message. If nobody has taken it out of the message when this is dropped,
+/// it is closed, so that nobody waits for it.
+pub(crate) struct UnreadEnd {
+    ring: Records,
+    from: u64,
+    kind: NoteKind,
+    forks: u32,
+}
+
+impl UnreadEnd {
+    /// Reads a note; gives the notes after it.
+    pub(crate) fn read(kind: NoteKind, notes: &[u8]) -> Option<(UnreadEnd, &[u8])> {
+        let ((sent, from), rest) = postcard::take_from_bytes::<(Sent, u64)>(notes).ok()?;
+        let ring = sent.ring().ok()?;
+        Some((UnreadEnd { ring, from, kind, forks: os::fork_generation() }, rest))
+    }
+}
+
+impl Drop for UnreadEnd {
+    fn drop(&mut self) {
+        if self.forks != os::fork_generation() {
+            return; // The parent's.
+        }
+        let ring = self.ring.clone();
+        // Refused where it was taken. One that is received is closed as it is dropped.
+        match self.kind {
+            NoteKind::Producer => drop(Producer::receive(ring, self.from)),
+            NoteKind::Consumer => drop(Consumer::receive(ring, self.from)),
+            NoteKind::Block => {}
+        }
+    }
+}
 
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;

@@ -275,6 +275,8 @@ impl fmt::Debug for Producer {
 }
 
 /// Room for one record, to be filled in place. Dropping it gives the room back.
+///
+/// Its first byte lies at a multiple of 8.
 pub struct Claim<'a> {
     producer: &'a mut Producer,
     room: Room,

@@ -21,7 +21,10 @@ fn smoke() {
     claim.commit_len(5);
     let _given_up = tx.claim(10).unwrap();
     assert_eq!(&*rx.recv().unwrap(), b"hello");
-    assert_eq!(&*rx.try_recv().unwrap(), b"world");
+    let record = rx.try_recv().unwrap();
+    assert_eq!(record.as_ptr() as usize % 8, 0);
+    assert_eq!(&*record, b"world");
+    drop(record);
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     assert_eq!(rx.recv_timeout(Duration::from_millis(5)).unwrap_err(), RecvError::TimedOut);
 }
@@ -195,12 +198,30 @@ fn a_bell_rings_for_an_armed_consumer() {
     assert!(!ready(), "nobody asked");
     assert!(!rx.arm(), "there is something");
     rx.recv().unwrap();
+    // Releasing a record rings for the producer, which here is the same process.
+    assert!(!rx.arm());
     assert!(rx.arm());
     tx.send(b"two").unwrap();
     assert!(ready());
     assert_eq!(&*rx.try_recv().unwrap(), b"two");
+    assert!(!rx.arm(), "it rang: look again");
+    assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     assert!(rx.arm());
     assert!(!ready(), "armed again, quiet again");
     drop(tx);
     assert!(ready(), "closing rings too");
+}
+
+#[test]
+fn arming_one_ring_does_not_hide_the_news_of_another() {
+    let segment = Segment::options().anonymous().unwrap();
+    let ends = || Records::options().create_in(&segment).unwrap().split().unwrap();
+    let ((mut tx, mut one), (_tx, mut two)) = (ends(), ends());
+    assert!(one.arm());
+    tx.send(b"news").unwrap();
+    assert!(!two.arm(), "the bell has rung for the other");
+    assert_ne!(one.rung() & 1 << one.ring().number(), 0);
+    assert_eq!(&*one.try_recv().unwrap(), b"news");
+    one.arm(); // The release has rung for the producer, which is this process too.
+    assert!(one.arm() && two.arm());
 }

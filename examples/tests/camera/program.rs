@@ -1,18 +1,13 @@
-//! Runs the `camera` program as a user would.
-
-#![allow(clippy::disallowed_methods)] // starts the program under test
+//! What a user sees of the program, with as many workers as it chooses.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use examples::mjpeg::{MAX_RECORD, Records};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tempfile::TempDir;
+use nix::sys::signal::Signal;
+
+use crate::common::*;
 
 const HEADER: &str = "frame,width,height,mean_luma,edge_mean,motion";
 
@@ -37,91 +32,6 @@ frame,width,height,mean_luma,edge_mean,motion
 6,1411,1411,90.2604,10.5679,0.0000
 7,640,427,60.9759,28.5007,0.0000
 ";
-
-fn camera() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_camera"))
-}
-
-fn run<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Output {
-    camera().args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
-}
-
-/// The first `n` frames of the bundled clip.
-fn frames(n: usize) -> Vec<Vec<u8>> {
-    let mut records = Records::new(File::open(data("bunny.mjpeg")).unwrap(), MAX_RECORD);
-    (0..n).map(|_| records.next_record().unwrap().unwrap().bytes.to_vec()).collect()
-}
-
-/// Writes a stream into a directory of its own.
-fn stream(parts: &[&[u8]]) -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("stream.mjpeg");
-    fs::write(&path, parts.concat()).unwrap();
-    (directory, path)
-}
-
-/// The CSV of an input, and what went to standard error.
-fn csv_of(input: &Path, more: &[&str]) -> (String, String) {
-    let output =
-        camera().arg("--input").arg(input).args(["--csv", "-"]).args(more).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    (stdout(&output), stderr(&output))
-}
-
-/// A child that does not outlive its test.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
-    }
-
-    fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap().count()
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < deadline {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code();
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        panic!("the program does not end");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !reached() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn without_arguments_it_measures_the_bundled_clip() {

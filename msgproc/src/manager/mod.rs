@@ -1,0 +1,588 @@
+//! One loop over many processes, descriptors, timers and signals.
+//!
+//! A [`Manager`] owns processes of one backend type and tells what happens to them, one
+//! [`Happening`] at a time:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use msgproc::{manager::Policy, prelude::*};
+//!
+//! struct Counter;
+//!
+//! #[backend(event = u64)]
+//! impl Counter {
+//!     fn c__count(&mut self, to: u64, ctx: &mut Context<u64>) -> msgproc::Result<()> {
+//!         ctx.emit((1..=to).sum())
+//!     }
+//! }
+//!
+//! fn main() -> msgproc::Result<()> {
+//!     let mut manager = Manager::new()?;
+//!     for number in 0..5 {
+//!         let counter = MessageProcess::fork(&format!("counter-{number}"), |_| Counter)?;
+//!         manager.add_with(counter, Policy::on_failure())?;
+//!     }
+//!     manager.handle_signals()?;
+//!     for (_, counter) in manager.iter() {
+//!         counter.count(1_000_000).tell()?;
+//!     }
+//!     loop {
+//!         match manager.next(Duration::from_secs(2))? {
+//!             None => println!("still alive"),
+//!             Some(Happening::Event { process, event: sum }) => {
+//!                 println!("{} says {sum}", manager[process].name());
+//!                 manager[process].count(sum % 1000).tell()?; // idle again: more work
+//!             }
+//!             Some(Happening::Ended { process, exit, .. }) => {
+//!                 println!("{}: {exit}", manager[process].name());
+//!             }
+//!             Some(Happening::Signal(_)) => {
+//!                 println!("will exit asap");
+//!                 break;
+//!             }
+//!             Some(_) => {}
+//!         }
+//!     }
+//!     for (process, exit) in manager.stop() {
+//!         println!("{}: {}", manager[process].name(), exit?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Nobody starves: what has more to tell is asked again after all others. The cost of an event
+//! does not depend on the number of processes.
+//!
+//! Processes of different types live in a manager each, or stand in a poll of the user's own: a
+//! [`Manager`] and a [`MessageProcess`] both offer one descriptor, readable while there is
+//! something to take. A poll that is edge-triggered, as mio's is, has to take until there is
+//! nothing left. One descriptor can also be [watched](Manager::watch) by another manager.
+//!
+//! A restart runs inside [`Manager::next`] and waits until the new backend is ready.
+
+mod happening;
+mod poller;
+mod queue;
+mod slots;
+mod stop;
+mod supervision;
+mod thread;
+mod timers;
+
+use std::{
+    fmt,
+    ops::Index,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use shmring::os;
+
+use self::{
+    poller::Poller,
+    queue::{Queue, Source},
+    slots::Slots,
+    supervision::{End, History, on_exit},
+    thread::Wake,
+    timers::Timers,
+};
+use crate::{
+    error::{Error, Result},
+    exit::Exit,
+    process::{Backend, Event, Interest, MessageProcess, Token},
+    start::Signals,
+};
+
+pub use self::{
+    happening::{Happening, Signal},
+    slots::ProcessId,
+    supervision::{Policy, Restart},
+    thread::{ManagerThread, Waker},
+};
+
+/// One loop over many processes of one type, descriptors, timers and signals: see the
+/// [module](self).
+///
+/// Dropping it stops all its processes, as [`Manager::stop`] does.
+pub struct Manager<B: Backend> {
+    processes: Slots<Member<B>>,
+    /// How many of them have not been told to have ended.
+    living: usize,
+    queue: Queue,
+    /// How many sources are looked at before the next poll.
+    turns: usize,
+    timers: Timers<Due>,
+    poller: Poller,
+    signals: Option<Signals>,
+    wake: Arc<Wake>,
+    maker: u32,
+    generation: u32,
+}
+
+struct Member<B: Backend> {
+    process: MessageProcess<B>,
+    policy: Policy,
+    history: History,
+    /// Whether its end has been told.
+    ended: bool,
+    /// Whether the manager has stopped it: it is not started again.
+    stopped: bool,
+    /// How many replies had come when one was told.
+    replies_told: u64,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    User(Token),
+    Restart(ProcessId),
+}
+
+impl<B: Backend> Manager<B> {
+    /// Makes one without processes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when no descriptor is left.
+    pub fn new() -> Result<Manager<B>> {
+        let make = || {
+            let poller = Poller::new()?;
+            let wake = Arc::new(Wake::new()?);
+            poller.add(wake.as_fd(), Source::Wake)?;
+            Ok((poller, wake))
+        };
+        let (poller, wake) = make().map_err(Error::io::<std::io::Error>("make a manager"))?;
+        Ok(Manager {
+            processes: Slots::new(),
+            living: 0,
+            queue: Queue::default(),
+            turns: 0,
+            timers: Timers::new(),
+            poller,
+            signals: None,
+            wake,
+            maker: os::pid(),
+            generation: os::fork_generation(),
+        })
+    }
+
+    fn check_ours(&self) -> Result<()> {
+        if os::fork_generation() == self.generation {
+            return Ok(());
+        }
+        Err(Error::NotOurs { process: "manager".into(), maker: self.maker })
+    }
+
+    // Processes.
+
+    /// Takes over a process. It is not started again when it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the kernel has no more room; the process is then stopped.
+    pub fn add(&mut self, process: MessageProcess<B>) -> Result<ProcessId> {
+        self.add_with(process, Policy::never())
+    }
+
+    /// Takes over a process, and says whether it is started again when it ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::add`].
+    pub fn add_with(&mut self, process: MessageProcess<B>, policy: Policy) -> Result<ProcessId> {
+        self.check_ours()?;
+        let history = History::default();
+        let member =
+            Member { process, policy, history, ended: false, stopped: false, replies_told: 0 };
+        let id = self.processes.insert(member);
+        if let Err(error) = self.register(id) {
+            self.processes.remove(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    fn register(&mut self, id: ProcessId) -> Result<()> {
+        let process = &self[id];
+        let source = Source::Process(id.index());
+        self.poller
+            .add(process.as_fd(), source)
+            .map_err(Error::io(format!("take process {:?} into the poll", process.name())))?;
+        self.living += 1;
+        // It may have something to tell already.
+        self.queue.push(source);
+        Ok(())
+    }
+
+    /// Gives a process back; from now on its owner looks after it.
+    pub fn remove(&mut self, id: ProcessId) -> Option<MessageProcess<B>> {
+        self.forget(id);
+        self.queue.remove(Source::Process(id.index()));
+        Some(self.processes.remove(id)?.process)
+    }
+
+    /// Takes a process out of the poll, and takes back a restart that is planned for it.
+    fn forget(&mut self, id: ProcessId) {
+        let Some(member) = self.processes.get_mut(id) else {
+            return;
+        };
+        self.poller.remove(member.process.as_fd());
+        if !std::mem::replace(&mut member.ended, true) {
+            self.living -= 1;
+        }
+        self.queue.remove(Source::Restart(id.index()));
+        self.timers.cancel(|due| matches!(due, Due::Restart(other) if *other == id));
+    }
+
+    /// A process, unless it was removed. `manager[id]` does the same and panics instead.
+    pub fn process(&self, id: ProcessId) -> Option<&MessageProcess<B>> {
+        Some(&self.processes.get(id)?.process)
+    }
+
+    /// All processes, also those that have ended.
+    pub fn iter(&self) -> impl Iterator<Item = (ProcessId, &MessageProcess<B>)> {
+        self.processes.iter().map(|(id, member)| (id, &member.process))
+    }
+
+    /// How many processes it has, those that have ended included.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether it has no process.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many processes live, as far as it has been told.
+    pub fn living(&self) -> usize {
+        self.living
+    }
+
+    /// Stops what is left of a process, and starts it anew. What it has sent and was not taken
+    /// yet is lost, and its old end is not told.
+    ///
+    /// # Errors
+    ///
+    /// As [`MessageProcess::restart`]; [`Error::Other`] for one that was removed.
+    pub fn restart(&mut self, id: ProcessId) -> Result<()> {
+        self.check_ours()?;
+        self.forget(id);
+        let Some(member) = self.processes.get_mut(id) else {
+            return Err(format!("{id:?} was removed from its manager").into());
+        };
+        member.process.restart()?;
+        member.ended = false;
+        member.stopped = false;
+        member.replies_told = 0;
+        self.register(id).inspect_err(|_| {
+            if let Some(member) = self.processes.get_mut(id) {
+                member.ended = true;
+            }
+        })
+    }
+
+    // Descriptors, timers, signals.
+
+    /// Tells [`Happening::Ready`] with this token while a descriptor is ready. A duplicate of it
+    /// is watched, until [`Manager::unwatch`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: a regular file, for example, is always ready and cannot be watched.
+    pub fn watch(&mut self, fd: impl AsFd, interest: Interest, token: Token) -> Result<()> {
+        self.check_ours()?;
+        self.poller
+            .watch(fd.as_fd(), interest, token)
+            .map_err(Error::io(format!("watch a descriptor for {token:?}")))
+    }
+
+    /// Ends the watches of this token; tells whether there were any.
+    pub fn unwatch(&mut self, token: Token) -> bool {
+        let ended = self.poller.unwatch(token);
+        for index in &ended {
+            self.queue.remove(Source::Watch(*index));
+        }
+        !ended.is_empty()
+    }
+
+    /// Tells [`Happening::Timer`] with this token once, when this time has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn after(&mut self, time: Duration, token: Token) -> Result<()> {
+        self.set_timer(time, None, Due::User(token))
+    }
+
+    /// Tells [`Happening::Timer`] with this token each time this time has passed. Times that were
+    /// missed are not made up for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn every(&mut self, period: Duration, token: Token) -> Result<()> {
+        let period = period.max(Duration::from_micros(1));
+        self.set_timer(period, Some(period), Due::User(token))
+    }
+
+    /// Ends the timers of this token; tells whether there were any.
+    pub fn cancel_timer(&mut self, token: Token) -> bool {
+        // The kernel's timer may fire for nothing; then it is set anew.
+        self.timers.cancel(|due| matches!(due, Due::User(other) if *other == token))
+    }
+
+    fn set_timer(&mut self, time: Duration, every: Option<Duration>, due: Due) -> Result<()> {
+        self.check_ours()?;
+        // One that is due after all time is never due.
+        if let Some(at) = Instant::now().checked_add(time) {
+            self.timers.add(at, every, due);
+            self.arm()?;
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self) -> Result<()> {
+        self.poller.arm(self.timers.next_at()).map_err(Error::io("set a timer"))
+    }
+
+    /// Tells SIGINT and SIGTERM as [`Happening::Signal`], instead of what they do otherwise,
+    /// until [`Manager::leave_signals`] or the manager's end. Starts no thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] while another manager of this process has them.
+    pub fn handle_signals(&mut self) -> Result<()> {
+        self.check_ours()?;
+        if self.signals.is_some() {
+            return Ok(());
+        }
+        let signals = Signals::new(&Signal::ALL.map(Signal::number));
+        let take = || {
+            signals.and_then(|signals| {
+                self.poller.add(signals.as_fd(), Source::Signals)?;
+                Ok(signals)
+            })
+        };
+        self.signals = Some(take().map_err(Error::io("take over SIGINT and SIGTERM"))?);
+        Ok(())
+    }
+
+    /// Gives SIGINT and SIGTERM back what they did before.
+    pub fn leave_signals(&mut self) {
+        self.signals = None;
+        self.queue.remove(Source::Signals);
+    }
+
+    // The loop.
+
+    /// Waits for what happens next: at most this long, or for ever with `None`.
+    ///
+    /// `Ok(None)` means that nothing happened in time; without a time limit, that nothing can
+    /// happen any more, since there is no living process, timer, watched descriptor, handling of
+    /// signals or [`Waker`]. So `while let Some(happening) = manager.next(None)?` ends with the
+    /// last process.
+    ///
+    /// A planned restart runs here, and takes what it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the kernel does not let us wait; [`Error::NotOurs`] in a fork. What
+    /// goes wrong with one process is a [`Happening`].
+    pub fn next(
+        &mut self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Option<Happening<B::Event>>> {
+        self.check_ours()?;
+        let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            while let Some(source) = self.next_turn() {
+                if let Some(happening) = self.look_at(source)? {
+                    self.poller.note_backlog();
+                    return Ok(Some(happening));
+                }
+            }
+            let timeout = if !self.queue.is_empty() {
+                Some(Duration::ZERO)
+            } else if self.may_happen() {
+                until.map(|until| until.saturating_duration_since(Instant::now()))
+            } else {
+                return Ok(None);
+            };
+            let queue = &mut self.queue;
+            self.poller
+                .wait(timeout, |source| queue.push(source))
+                .map_err(Error::io("wait for what happens"))?;
+            // All that wait now have their turn before the kernel is asked again.
+            self.turns = self.queue.len();
+            if self.turns == 0 && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn next_turn(&mut self) -> Option<Source> {
+        self.turns = self.turns.checked_sub(1)?;
+        self.queue.pop()
+    }
+
+    fn may_happen(&self) -> bool {
+        self.living > 0
+            || !self.timers.is_empty()
+            || self.signals.is_some()
+            || self.poller.has_watches()
+            || Arc::strong_count(&self.wake) > 1
+    }
+
+    fn look_at(&mut self, source: Source) -> Result<Option<Happening<B::Event>>> {
+        Ok(match source {
+            Source::Process(index) => self.processes.at(index).and_then(|id| self.ask(id)),
+            Source::Restart(index) => self.processes.at(index).map(|id| self.start_again(id)),
+            Source::Watch(index) => self.poller.tell(index).map(Happening::Ready),
+            Source::Timers => self.take_timer()?,
+            Source::Signals => self.take_signal(),
+            Source::Wake => {
+                self.wake.clear();
+                Some(if self.wake.stops() { Happening::Stop } else { Happening::Woken })
+            }
+            Source::Backlog => None,
+        })
+    }
+
+    fn take_timer(&mut self) -> Result<Option<Happening<B::Event>>> {
+        let Some(due) = self.timers.pop_due(Instant::now()) else {
+            self.arm()?;
+            return Ok(None);
+        };
+        // Others may be due too.
+        self.queue.push(Source::Timers);
+        Ok(match due {
+            Due::User(token) => Some(Happening::Timer(token)),
+            Due::Restart(id) => self.processes.get(id).is_some().then(|| self.start_again(id)),
+        })
+    }
+
+    fn take_signal(&mut self) -> Option<Happening<B::Event>> {
+        let number = self.signals.as_ref()?.take()?;
+        self.queue.push(Source::Signals);
+        Signal::from_number(number).map(Happening::Signal)
+    }
+
+    /// Asks a process what it has to tell. One that has something is asked again, after the
+    /// others.
+    fn ask(&mut self, process: ProcessId) -> Option<Happening<B::Event>> {
+        let member = self.processes.get_mut(process)?;
+        if member.ended {
+            return member.reply_to_tell(process);
+        }
+        let taken = member.process.try_event();
+        if let Ok(Some(_)) = taken {
+            self.queue.push(Source::Process(process.index()));
+        }
+        match taken {
+            Ok(Some(Event::Emitted(event))) => Some(Happening::Event { process, event }),
+            Ok(Some(Event::Failed(error))) => Some(Happening::Failed { process, error }),
+            Ok(Some(Event::Ended(exit))) => Some(self.ended(process, exit)),
+            Ok(None) => member.reply_to_tell(process),
+            Err(error) => Some(match member.process.exit() {
+                // Its end was taken by somebody else, by a stop for example.
+                Some(exit) => self.ended(process, exit),
+                None => Happening::Failed { process, error },
+            }),
+        }
+    }
+
+    fn ended(&mut self, process: ProcessId, exit: Exit) -> Happening<B::Event> {
+        self.living -= 1;
+        let end = End::of(&exit);
+        let restart = self.decide(process, end);
+        Happening::Ended { process, exit, restart }
+    }
+
+    /// Decides what follows from an end, and plans it.
+    fn decide(&mut self, id: ProcessId, end: End) -> Restart {
+        let Some(member) = self.processes.get_mut(id) else {
+            return Restart::No;
+        };
+        member.ended = true;
+        if member.stopped {
+            return Restart::No;
+        }
+        member.history.note(Instant::now(), end, &member.policy);
+        let restart = on_exit(&member.history, &member.policy);
+        if let Restart::After(pause) = restart {
+            let planned = !pause.is_zero() && self.set_timer(pause, None, Due::Restart(id)).is_ok();
+            if !planned {
+                self.queue.push(Source::Restart(id.index()));
+            }
+        }
+        restart
+    }
+
+    fn start_again(&mut self, process: ProcessId) -> Happening<B::Event> {
+        match self.restart(process) {
+            Ok(()) => Happening::Restarted { process },
+            Err(error) => {
+                let end = match error {
+                    Error::MultiThreaded { .. } => End::Hopeless,
+                    _ => End::Failed,
+                };
+                let restart = self.decide(process, end);
+                Happening::RestartFailed { process, error, restart }
+            }
+        }
+    }
+}
+
+impl<B: Backend> Member<B> {
+    fn reply_to_tell<E>(&mut self, process: ProcessId) -> Option<Happening<E>> {
+        let (waits, come) = self.process.replies();
+        if !waits || come == self.replies_told {
+            return None;
+        }
+        self.replies_told = come;
+        Some(Happening::Reply { process })
+    }
+}
+
+impl<B: Backend> Index<ProcessId> for Manager<B> {
+    type Output = MessageProcess<B>;
+
+    /// # Panics
+    ///
+    /// Panics when the process was removed.
+    #[track_caller]
+    fn index(&self, id: ProcessId) -> &MessageProcess<B> {
+        self.process(id).unwrap_or_else(|| panic!("{id:?} is not in this manager"))
+    }
+}
+
+impl<B: Backend> AsFd for Manager<B> {
+    /// One descriptor for any poll: readable while [`Manager::next`] may have something to tell.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.offer()
+    }
+}
+
+impl<B: Backend> AsRawFd for Manager<B> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<B: Backend> Drop for Manager<B> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<B: Backend> fmt::Debug for Manager<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager")
+            .field("processes", &self.len())
+            .field("living", &self.living)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+//! Stopping all processes of a manager at the same time.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use super::{Due, Manager, ProcessId, queue::Source};
+use crate::{
+    error::Result,
+    exit::{Exit, StopStep},
+    process::{Backend, STEPS, StopOptions},
+};
+
+/// How long a message that found no room waits until it is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// A process on its way out.
+struct Leaving {
+    id: ProcessId,
+    options: StopOptions,
+    /// Steps that have not begun.
+    rest: &'static [StopStep],
+    step: Option<StopStep>,
+    /// Whether the step has reached it.
+    begun: bool,
+    until: Instant,
+}
+
+impl<B: Backend> Manager<B> {
+    /// Stops all processes at the same time, each in the four steps and the time limits of its
+    /// own, and says how each of them ended, also those that had ended before.
+    ///
+    /// Nothing is started again afterwards, except by [`Manager::restart`]. The events that came
+    /// meanwhile, and the ends, can still be taken by [`Manager::next`]. While the manager handles
+    /// signals, one that comes meanwhile cuts the step short that is under way: Ctrl-C again makes
+    /// a slow stop urgent.
+    ///
+    /// An entry is [`Error::TimedOut`](crate::Error::TimedOut) where a process did not end at
+    /// all, which only one on a thread can do, or one that the kernel does not let go.
+    pub fn stop(&mut self) -> Vec<(ProcessId, Result<Exit>)> {
+        if self.check_ours().is_err() {
+            return Vec::new();
+        }
+        let since = Instant::now();
+        self.timers.cancel(|due| matches!(due, Due::Restart(_)));
+        // A signal of before is told as usual; only one that comes from now on means haste.
+        let queue = &mut self.queue;
+        let _ = self.poller.wait(Some(Duration::ZERO), |source| queue.push(source));
+
+        let mut report = Vec::new();
+        let mut leaving = Vec::new();
+        for (id, member) in self.processes.iter_mut() {
+            self.queue.remove(Source::Restart(id.index()));
+            member.stopped = true;
+            leaving.push(Leaving {
+                id,
+                options: member.process.stop_options(),
+                rest: &STEPS,
+                step: None,
+                begun: false,
+                until: since,
+            });
+        }
+        self.collect(&mut leaving, &mut report, |_| true);
+        while !leaving.is_empty() {
+            let now = Instant::now();
+            leaving.retain_mut(|one| {
+                let Some(member) = self.processes.get(one.id) else {
+                    return false;
+                };
+                let process = &member.process;
+                if now >= one.until && !one.next_step(now) {
+                    report.push((one.id, Err(process.did_not_stop(since))));
+                    return false;
+                }
+                if let Some(step) = one.step
+                    && !one.begun
+                {
+                    one.begun = process.begin_stop(step);
+                }
+                true
+            });
+            let Some(next) = leaving.iter().map(Leaving::look_again).min() else {
+                break;
+            };
+            let (rung, hurry) = self.wait_for_ends(next.saturating_duration_since(now));
+            if hurry {
+                leaving.iter_mut().for_each(|one| one.until = now);
+            }
+            self.collect(&mut leaving, &mut report, |index| rung.contains(&index));
+        }
+        report.sort_by_key(|(id, _)| *id);
+        report
+    }
+
+    /// Waits; gives the places of processes that rang, and whether a signal asks for haste.
+    fn wait_for_ends(&mut self, timeout: Duration) -> (Vec<usize>, bool) {
+        let mut rung = Vec::new();
+        let mut hurry = false;
+        let queue = &mut self.queue;
+        let waited = self.poller.wait(Some(timeout), |source| match source {
+            Source::Signals => hurry = true,
+            source => {
+                if let Source::Process(index) = source {
+                    rung.push(index);
+                }
+                queue.push(source);
+            }
+        });
+        if waited.is_err() {
+            // Without a poll, all are looked at now and then.
+            sleep(AGAIN.min(timeout));
+            rung = self.processes.iter().map(|(id, _)| id.index()).collect();
+        }
+        if hurry && let Some(signals) = &self.signals {
+            while signals.take().is_some() {}
+        }
+        (rung, hurry)
+    }
+
+    /// Takes those that have ended out of `leaving`.
+    fn collect(
+        &self,
+        leaving: &mut Vec<Leaving>,
+        report: &mut Vec<(ProcessId, Result<Exit>)>,
+        rung: impl Fn(usize) -> bool,
+    ) {
+        leaving.retain(|one| {
+            if !rung(one.id.index()) {
+                return true;
+            }
+            let Some(exit) = self.processes.get(one.id).and_then(|member| member.process.pump())
+            else {
+                return true;
+            };
+            report.push((one.id, Ok(exit)));
+            false
+        });
+    }
+}
+
+impl Leaving {
+    /// Goes on to the next step that has any time; `false` when there is none.
+    fn next_step(&mut self, now: Instant) -> bool {
+        while let [step, rest @ ..] = self.rest {
+            self.rest = rest;
+            let timeout = self.options.timeout(*step);
+            if !timeout.is_zero() {
+                self.step = Some(*step);
+                self.begun = false;
+                self.until = now + timeout;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn look_again(&self) -> Instant {
+        if self.begun { self.until } else { self.until.min(Instant::now() + AGAIN) }
+    }
+}

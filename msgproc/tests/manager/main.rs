@@ -1,0 +1,21 @@
+//! Managers: many processes in one loop, with descriptors, timers and signals.
+
+mod common;
+mod events;
+mod polls;
+mod sources;
+mod stop;
+mod supervision;
+mod threads;
+
+fn main() -> std::process::ExitCode {
+    let groups = [
+        events::tests(),
+        polls::tests(),
+        sources::tests(),
+        stop::tests(),
+        supervision::tests(),
+        threads::tests(),
+    ];
+    testkit::run(groups.into_iter().flatten())
+}
