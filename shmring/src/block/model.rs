@@ -153,11 +153,8 @@ struct Scenario {
     before: Vec<(usize, Op)>,
     scripts: Vec<Vec<Op>>,
     kills: usize,
-}
-
-/// Participants whose counts are in different words, as far apart as they can be.
-fn row(actor: usize) -> usize {
-    actor * 8
+    /// All actors are threads of one participant.
+    threads: bool,
 }
 
 const SLOTS: usize = 4;
@@ -166,7 +163,7 @@ const PER_MESSAGE: usize = 2;
 impl Scenario {
     fn new(blocks: usize, rings: usize, kills: usize) -> Scenario {
         let geometry = Geometry::new(0, blocks, 64, 32, rings.max(1));
-        Scenario { geometry, before: vec![], scripts: vec![], kills }
+        Scenario { geometry, before: vec![], scripts: vec![], kills, threads: false }
     }
 
     fn before(mut self, actor: usize, ops: &[Op]) -> Scenario {
@@ -177,6 +174,11 @@ impl Scenario {
     fn actor(mut self, ops: &[Op]) -> Scenario {
         self.scripts.push(ops.to_vec());
         self
+    }
+
+    /// Participants whose counts are in different words, as far apart as they can be.
+    fn row(&self, actor: usize) -> usize {
+        if self.threads { 0 } else { actor * 8 }
     }
 
     // A ring of the model: published, released, and messages of up to two handles.
@@ -210,16 +212,18 @@ impl Scenario {
             _ => (0, 0),
         };
         match op {
-            Op::Loan => actor.loan = words.loan(row(me)),
+            Op::Loan => actor.loan = words.loan(self.row(me)),
             Op::Freeze => {
                 if let Some(loan) = actor.loan.take() {
-                    words.freeze(row(me), loan).map_err(|error| format!("freeze: {error:?}"))?;
+                    words
+                        .freeze(self.row(me), loan)
+                        .map_err(|error| format!("freeze: {error:?}"))?;
                     actor.holds.push(loan);
                 }
             }
             Op::Cancel => {
                 if let Some(loan) = actor.loan.take()
-                    && !words.cancel(row(me), loan)
+                    && !words.cancel(self.row(me), loan)
                 {
                     return Err("a loan could not be given back".into());
                 }
@@ -244,7 +248,7 @@ impl Scenario {
                 }
                 if by_value {
                     actor.holds.pop();
-                    words.release(row(me), handle.block);
+                    words.release(self.row(me), handle.block);
                 }
                 memory.store(tail_at, position + 8);
                 words.close_journal(ring, End::Put);
@@ -276,7 +280,7 @@ impl Scenario {
                 words.write_journal(ring, End::Got, position + 8, puts.iter().copied());
                 for handle in handles.into_iter().filter(|_| take) {
                     words
-                        .hold(row(me), handle)
+                        .hold(self.row(me), handle)
                         .map_err(|error| format!("a block in flight: {error:?}"))?;
                     actor.holds.push(handle);
                 }
@@ -288,12 +292,12 @@ impl Scenario {
             }
             Op::Release => {
                 if let Some(handle) = actor.holds.pop() {
-                    words.release(row(me), handle.block);
+                    words.release(self.row(me), handle.block);
                 }
             }
             Op::HoldOld => {
                 let old = Handle { block: 0, generation: 1 };
-                match words.hold(row(me), old) {
+                match words.hold(self.row(me), old) {
                     Ok(()) => actor.holds.push(old),
                     Err(NotHeld::Stale) => {}
                     Err(error) => return Err(format!("hold: {error:?}")),
@@ -304,7 +308,7 @@ impl Scenario {
                 words.recover(ring, end, reached);
             }
             Op::Repair { dead } => {
-                words.repair(row(dead));
+                words.repair(self.row(dead));
             }
         }
         Ok(actor)
@@ -432,7 +436,7 @@ impl Scenario {
             let started = !actor.history.is_empty();
             let ends_loan = started && matches!(op, Some(Op::Freeze | Op::Cancel));
             if let Some(loan) = actor.loan.filter(|_| !ends_loan)
-                && !word(&loan).is_loan(row(me), loan.generation)
+                && !word(&loan).is_loan(self.row(me), loan.generation)
             {
                 return Err(format!("actor {me} lost its loan {loan:?}"));
             }
@@ -690,4 +694,17 @@ fn a_handle_that_survived_its_block_meets_the_next_life() {
         .actor(&[Op::Repair { dead: 1 }])
         .explore();
     assert!(states > 500, "{states}");
+}
+
+#[test]
+fn threads_of_one_process_hold_and_let_go() {
+    // Actor 0 holds it as the owner, or 2 does from there on; 1 holds it in the row.
+    let scenario = Scenario::new(1, 1, 0)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release, Op::Loan, Op::Freeze])
+        .actor(&[Op::Release])
+        .actor(&[Op::HoldOld, Op::Release]);
+    let states = Scenario { threads: true, ..scenario }.explore();
+    assert!(states > 200, "{states}");
 }
