@@ -708,3 +708,16 @@ fn threads_of_one_process_hold_and_let_go() {
     let states = Scenario { threads: true, ..scenario }.explore();
     assert!(states > 200, "{states}");
 }
+
+#[test]
+fn forwarded_while_another_lets_go() {
+    // Whoever lets go counts the holds while one of them moves from a row to a ring.
+    let states = Scenario::new(1, 2, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release])
+        .actor(&[Op::Send { ring: 1, times: 1, by_value: true }])
+        .actor(&[Op::Recv { ring: 1 }, Op::Release])
+        .explore();
+    assert!(states > 500, "{states}");
+}
