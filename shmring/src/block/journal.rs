@@ -8,6 +8,7 @@ use super::{
 };
 
 impl<M: Memory> Words<'_, M> {
+    #[inline]
     fn journal(&self, carrier: usize, end: End) -> usize {
         self.geometry.carrier(carrier)
             + match end {
@@ -18,6 +19,7 @@ impl<M: Memory> Words<'_, M> {
 
     /// Writes down what an end is about to do at a position (a multiple of 8) of its ring: for
     /// `Put`, the counts before; for `Got`, the counts after. At most [`MAX_BLOCKS`]; nothing when there are none.
+    #[inline]
     pub(super) fn write_journal(
         &self,
         carrier: usize,
@@ -41,6 +43,7 @@ impl<M: Memory> Words<'_, M> {
     }
 
     /// What was written down has been done.
+    #[inline]
     pub(super) fn close_journal(&self, carrier: usize, end: End) {
         self.memory.store(self.journal(carrier, end), 0);
     }

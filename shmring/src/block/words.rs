@@ -80,6 +80,7 @@ impl<'a, M: Memory> Words<'a, M> {
         })
     }
 
+    #[inline]
     fn loan_this(&self, block: u32, me: usize) -> Option<Handle> {
         let word = self.word(block);
         if word.state() != State::Free {
@@ -112,6 +113,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// Says where a free block is. Whoever takes it by `LAST` leaves its bit, so both are often
     /// there already; then their line stays in the caches of all.
+    #[inline]
     fn set_free(&self, block: u32) {
         self.set_bit(block);
         let (at, last) = (self.geometry.base + LAST, u64::from(block) + 1);
@@ -120,6 +122,7 @@ impl<'a, M: Memory> Words<'a, M> {
         }
     }
 
+    #[inline]
     fn set_bit(&self, block: u32) {
         let (at, bit) = (self.geometry.bitmap(block as usize), 1 << (block % 64));
         // SYNC freed: the word was changed before; in `clear_bit` the bit is, before the word is
@@ -131,6 +134,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     /// Makes a filled loan readable; `me` then holds it once, as its owner.
+    #[inline]
     pub(super) fn freeze(&self, me: usize, loan: Handle) -> Result<(), NotHeld> {
         let word = self.word(loan.block);
         let shared = word.next(State::Shared, me, loan.generation);
@@ -157,6 +161,7 @@ impl<'a, M: Memory> Words<'a, M> {
     // Holds of participants.
 
     /// Rule H for participant `me`: as the owner if there is none, else in its row.
+    #[inline]
     pub(super) fn hold(&self, me: usize, handle: Handle) -> Result<(), NotHeld> {
         let mut word = self.word(handle.block);
         for _ in 0..TRIES {
@@ -207,6 +212,7 @@ impl<'a, M: Memory> Words<'a, M> {
     /// Lets go of one hold of `me`; rule F. Tells whether the block was freed.
     ///
     /// Its holds are alike: it does not matter which of them was taken as the owner.
+    #[inline]
     pub(super) fn release(&self, me: usize, block: u32) -> bool {
         let mut word = self.word(block);
         for _ in 0..TRIES {
@@ -273,6 +279,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     /// Rule F.
+    #[inline]
     pub(super) fn free(&self, block: u32) -> bool {
         // SYNC lowered: of two that lower the last two counters, one sees both.
         self.memory.fence();
@@ -293,6 +300,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// Whether any counter says that the block is held. Those of participants are read first: a
     /// participant that sends a block raises the ring's before it lowers its own.
+    #[inline]
     fn is_held(&self, block: u32) -> bool {
         let holds = self.geometry.holds(block);
         let (carriers, end) = (self.geometry.first_carrier(), self.geometry.holds_len());
@@ -323,6 +331,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     /// Sets what one end has counted; only that end does. Without rule F.
+    #[inline]
     fn set(&self, carrier: usize, block: u32, end: End, value: u8) -> bool {
         let (at, shift) = self.end_at(carrier, block, end);
         let changed = self.counted(carrier, block, end) != value;
@@ -331,6 +340,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// Adds one to what the sending end has counted, by a sender who holds the block meanwhile: so
     /// there is nothing to confirm.
+    #[inline]
     fn raise(&self, carrier: usize, handle: Handle) -> Result<Put, NotHeld> {
         if !self.word(handle.block).is_shared(handle.generation) {
             return Err(NotHeld::Stale); // Only a liar does not hold it.
@@ -343,6 +353,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     /// A ring takes a block, by its sending end.
+    #[inline]
     pub(super) fn put(&self, carrier: usize, handle: Handle) -> Result<Put, NotHeld> {
         let put = self.raise(carrier, handle)?;
         fault!("port.send.put");
@@ -356,6 +367,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// The receiving end has taken a block, or lets go of it; rule F, which finds at once that the
     /// taker holds it.
+    #[inline]
     pub(super) fn got(&self, carrier: usize, put: Put) -> bool {
         let changed = self.set(carrier, put.block, End::Got, put.seq);
         fault!("port.recv.got");
