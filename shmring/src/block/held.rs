@@ -56,6 +56,7 @@ impl Held {
         }
     }
 
+    #[inline]
     fn row_of(&self, holder: u64) -> Option<usize> {
         let here = holder >> 32 == u64::from(os::fork_generation());
         (here && holder as u32 != 0).then(|| holder as u32 as usize - 1)
@@ -165,10 +166,12 @@ impl Block {
     }
 
     /// The pool it comes from.
+    #[inline]
     pub fn pool(&self) -> &BlockPool {
         &self.held.pool
     }
 
+    #[inline]
     pub(super) fn handle(&self) -> Handle {
         self.held.handle
     }

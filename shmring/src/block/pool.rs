@@ -67,6 +67,7 @@ impl Options {
     }
 
     /// Bytes of a block. Each begins on a multiple of 64. Default 1 MiB.
+    #[inline]
     pub fn block_len(mut self, bytes: usize) -> Options {
         self.block_len = bytes;
         self
@@ -144,6 +145,7 @@ impl Options {
         Ok(size + 2 * LINE)
     }
 
+    #[inline]
     fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {
         let bad =
             |reason| Error::BadParameters { action: "create a pool of blocks".into(), reason };
@@ -287,6 +289,7 @@ impl BlockPool {
         LoanError::Exhausted { blocks: self.capacity() }
     }
 
+    #[inline]
     fn me(&self) -> Result<usize, LoanError> {
         self.segment().me().map(|id| id.index()).map_err(|_| LoanError::NoPlace)
     }
@@ -321,11 +324,13 @@ impl BlockPool {
     }
 
     /// How many blocks there are.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.0.geometry.blocks
     }
 
     /// Bytes of a block.
+    #[inline]
     pub fn block_len(&self) -> usize {
         self.0.geometry.block_len
     }
@@ -348,19 +353,23 @@ impl BlockPool {
     }
 
     /// The segment it lies in: rings that shall carry its blocks are made there.
+    #[inline]
     pub fn segment(&self) -> &Segment {
         &self.0.segment
     }
 
     /// Whether both are handles of the same pool.
+    #[inline]
     pub fn is_same(&self, other: &BlockPool) -> bool {
         self.object() == other.object() && self.segment().is_same(other.segment())
     }
 
+    #[inline]
     pub(super) fn object(&self) -> u32 {
         self.0.object.index
     }
 
+    #[inline]
     pub(super) fn geometry(&self) -> &Geometry {
         &self.0.geometry
     }

@@ -109,6 +109,7 @@ impl Outgoing {
 
     /// Adds a block to the message; gives its number there. The message holds it from now on, for
     /// this process.
+    #[inline]
     fn add(&mut self, block: &Block) -> Result<u32> {
         let pool = block.pool();
         if !pool.segment().is_same(&self.routes.segment) {
@@ -132,17 +133,20 @@ impl Outgoing {
         Ok(self.blocks.len() as u32 - 1)
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.blocks.len()
     }
 
     /// Lets go of what was added.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.blocks.clear();
     }
 
     /// Journals and takes the ring's holds for a record at `position`, and writes their table.
     /// When it fails, or the record is not published after all, [`Outgoing::recover`] undoes it.
+    #[inline]
     pub(crate) fn put(&self, position: u64, table: &mut [u8]) -> Result<()> {
         for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
             let words = pool.words();
@@ -165,6 +169,7 @@ impl Outgoing {
     }
 
     /// The record was published.
+    #[inline]
     pub(crate) fn published(&self) {
         for (pool, carrier) in &self.routes.routes {
             pool.words().close_journal(*carrier, End::Put);
@@ -210,6 +215,7 @@ impl Incoming {
         true
     }
 
+    #[inline]
     fn route(&mut self, entry: &Entry) -> Option<usize> {
         let Routes { segment, ring, routes } = &mut self.routes;
         let carrier = usize::from(entry.carrier);
@@ -235,6 +241,7 @@ impl Incoming {
         Some(route)
     }
 
+    #[inline]
     fn take(&mut self, number: u32) -> Result<Block> {
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
@@ -247,6 +254,7 @@ impl Incoming {
     }
 
     /// Journals that the record which ends at `end` is about to be read and released.
+    #[inline]
     pub(crate) fn write_down(&self, end: u64) {
         for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
             let here = self.entries.iter().filter(|(_, route)| *route == number);
@@ -257,6 +265,7 @@ impl Incoming {
     }
 
     /// The record has been released.
+    #[inline]
     pub(crate) fn released(&mut self) {
         fault!("port.recv.released");
         for (entry, route) in &self.entries {
