@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use self::bells::Bells;
@@ -63,7 +64,8 @@ pub(crate) struct Inner {
     /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own.
     pub(crate) bell_taken: AtomicBool,
     /// `{fork generation: 32, participant id: 32}` of the process that last used this; 0 before.
-    member: AtomicU64,
+    /// Every wait of every thread reads it: on a line that nothing else dirties.
+    member: CachePadded<AtomicU64>,
     /// What is known of the other participants, by index.
     watches: Mutex<HashMap<usize, (Id, Arc<Watch>)>>,
     repairers: Mutex<Vec<(Kind, repair::Repairer)>>,
@@ -229,7 +231,7 @@ impl Segment {
             name,
             owner: Mutex::default(),
             bell_taken: AtomicBool::new(false),
-            member: AtomicU64::new(0),
+            member: CachePadded::new(AtomicU64::new(0)),
             watches: Mutex::default(),
             repairers: Mutex::default(),
         });
