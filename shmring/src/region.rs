@@ -85,12 +85,12 @@ impl Region {
         }
     }
 
+    #[inline]
     fn check(&self, offset: usize, len: usize, align: usize) {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
-        assert!(
-            inside && offset.is_multiple_of(align),
-            "offset {offset}+{len} outside of a region"
-        );
+        if !inside || !offset.is_multiple_of(align) {
+            outside(offset, len);
+        }
     }
 
     /// The 32-bit control word at a byte offset.
@@ -176,6 +176,13 @@ impl Region {
         // SAFETY: inside of the region; the caller keeps everybody else away.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
+}
+
+// Apart, so that every access does not prepare the words of the panic.
+#[cold]
+#[inline(never)]
+fn outside(offset: usize, len: usize) -> ! {
+    panic!("offset {offset}+{len} outside of a region");
 }
 
 impl fmt::Debug for Region {

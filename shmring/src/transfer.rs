@@ -23,6 +23,12 @@ use crate::{
 /// What travels beside the bytes of one message.
 #[derive(Default)]
 pub struct Parcel {
+    /// Most messages have none.
+    contents: Option<Box<Contents>>,
+}
+
+#[derive(Default)]
+struct Contents {
     fds: Vec<OwnedFd>,
     ids: Vec<Option<os::FileId>>,
     notes: Vec<u8>,
@@ -42,46 +48,53 @@ struct Held {
 impl Parcel {
     /// A parcel as a receiver got it.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Parcel {
-        let mut parcel = Parcel::default();
-        parcel.fds = fds;
-        parcel
+        Parcel { contents: Some(Box::new(Contents { fds, ..Contents::default() })) }
     }
 
     /// What the receiver must know beside the bytes and the descriptors, before it reads the
     /// message: a port sends this along, and gives it to [`received`](crate::received).
     pub fn notes(&self) -> &[u8] {
-        &self.notes
+        self.contents.as_ref().map_or(&[], |contents| &contents.notes)
     }
 
     /// With what the receiver already holds for this message: values take what is theirs out of
     /// `cargo`; the rest is dropped after the message was read, or with it.
     pub(crate) fn with(mut self, cargo: Cargo, rest: Vec<Cargo>) -> Parcel {
-        self.held = Some(Box::new(Held { cargo: Some(cargo), _rest: rest }));
+        self.contents().held = Some(Box::new(Held { cargo: Some(cargo), _rest: rest }));
         self
     }
 
     /// The descriptors to send, in their order.
     pub fn fds(&self) -> &[OwnedFd] {
-        &self.fds
+        self.contents.as_ref().map_or(&[], |contents| &contents.fds)
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.fds.is_empty() && self.notes.is_empty() && self.on_sent.is_empty()
+        let nothing = |contents: &Contents| {
+            contents.fds.is_empty() && contents.notes.is_empty() && contents.on_sent.is_empty()
+        };
+        self.contents.as_deref().is_none_or(nothing)
     }
 
     /// The message is on its way: the values in it are no longer ours.
     pub fn sent(mut self) {
-        self.on_unsent.clear();
-        for action in self.on_sent.drain(..) {
+        let Some(mut contents) = self.contents.take() else { return };
+        contents.on_unsent.clear();
+        for action in contents.on_sent.drain(..) {
             action();
         }
+    }
+
+    fn contents(&mut self) -> &mut Contents {
+        self.contents.get_or_insert_default()
     }
 }
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        for action in self.on_unsent.drain(..) {
+        let Some(contents) = &mut self.contents else { return };
+        for action in contents.on_unsent.drain(..) {
             action();
         }
     }
@@ -90,8 +103,8 @@ impl Drop for Parcel {
 impl std::fmt::Debug for Parcel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parcel")
-            .field("fds", &self.fds)
-            .field("notes", &self.notes.len())
+            .field("fds", &self.fds())
+            .field("notes", &self.notes().len())
             .finish_non_exhaustive()
     }
 }
@@ -104,25 +117,26 @@ enum Side {
     Supply(Vec<Option<OwnedFd>>, Option<Cargo>),
 }
 
-thread_local! {
-    // A stack: a serializer may itself send a message.
-    static OPEN: RefCell<Vec<Side>> = const { RefCell::new(Vec::new()) };
+struct Here {
+    /// A stack: a serializer may itself send a message.
+    open: Vec<Side>,
+    reason: Option<String>,
 }
 
 thread_local! {
-    static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+    static HERE: RefCell<Here> = const { RefCell::new(Here { open: Vec::new(), reason: None }) };
 }
 
 /// Keeps why a value refused to travel: most serializers drop the words of an error.
 pub(crate) fn explain(error: Error) -> Error {
-    REASON.set(Some(error.to_string()));
+    HERE.with_borrow_mut(|here| here.reason = Some(error.to_string()));
     error
 }
 
 /// Why a value in the message that this thread last serialized or read refused to travel; for a
 /// port whose serializer only says that there was an error.
 pub fn take_reason() -> Option<String> {
-    REASON.take()
+    HERE.with_borrow_mut(|here| here.reason.take())
 }
 
 /// Removes the innermost side again, also when the work in between panics.
@@ -130,20 +144,22 @@ struct Scope;
 
 impl Scope {
     fn open(side: Side) -> Scope {
-        REASON.take();
-        OPEN.with_borrow_mut(|open| open.push(side));
+        HERE.with_borrow_mut(|here| {
+            here.reason = None;
+            here.open.push(side);
+        });
         Scope
     }
 
     fn close(self) -> Option<Side> {
         std::mem::forget(self);
-        OPEN.with_borrow_mut(Vec::pop)
+        HERE.with_borrow_mut(|here| here.open.pop())
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        OPEN.with_borrow_mut(Vec::pop);
+        HERE.with_borrow_mut(|here| here.open.pop());
     }
 }
 
@@ -183,9 +199,12 @@ fn collect_to<R>(
 
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
 pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
-    let fds = std::mem::take(&mut parcel.fds).into_iter().map(Some).collect();
-    let cargo = parcel.held.as_mut().and_then(|held| held.cargo.take());
-    let scope = Scope::open(Side::Supply(fds, cargo));
+    let take = |contents: &mut Box<Contents>| {
+        let cargo = contents.held.as_mut().and_then(|held| held.cargo.take());
+        (std::mem::take(&mut contents.fds), cargo)
+    };
+    let (fds, cargo) = parcel.contents.as_mut().map(take).unwrap_or_default();
+    let scope = Scope::open(Side::Supply(fds.into_iter().map(Some).collect(), cargo));
     let result = deserialize();
     drop(scope.close());
     result
@@ -214,7 +233,7 @@ pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (
 
 /// Lets a value use the cargo of the message it stands in; `None` when there is none of this type.
 pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
         Some(Side::Collect(.., cargo) | Side::Supply(_, cargo)) => {
             cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).map(f)
         }
@@ -224,7 +243,7 @@ pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R
 
 /// Lets a value use what its kind keeps while a message is collected; made when there is none.
 pub(crate) fn with_own_cargo<T: Any + Send + Default, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
         Some(Side::Collect(.., cargo)) => {
             cargo.get_or_insert_with(|| Box::<T>::default()).downcast_mut().map(f)
         }
@@ -263,7 +282,7 @@ pub(crate) fn note(what: &'static str, kind: NoteKind, bytes: &[u8]) -> Result<(
 
 /// The process the message goes to, as a process word, where the port knows it.
 pub(crate) fn destination() -> Option<u64> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
         Some(Side::Collect(_, destination, _)) if *destination != 0 => {
             if *destination as u32 == 0 {
                 // Found out only for the few messages that need it.
@@ -275,9 +294,9 @@ pub(crate) fn destination() -> Option<u64> {
     })
 }
 
-fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Parcel) -> Result<R>) -> Result<R> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
-        Some(Side::Collect(parcel, ..)) => f(parcel),
+fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Contents) -> Result<R>) -> Result<R> {
+    HERE.with_borrow_mut(|here| match here.open.last_mut() {
+        Some(Side::Collect(parcel, ..)) => f(parcel.contents()),
         _ => Err(Error::OutsidePort { what }),
     })
 }
@@ -335,8 +354,8 @@ pub(crate) fn on_unsent(what: &'static str, action: impl FnOnce() + Send + 'stat
 /// [`Error::OutsidePort`] when no port is reading; [`Error::Corrupt`] when the number is not one
 /// of this message.
 pub fn take_fd(what: &'static str, number: u32, shared: bool) -> Result<OwnedFd> {
-    OPEN.with_borrow_mut(|open| {
-        let Some(Side::Supply(fds, _)) = open.last_mut() else {
+    HERE.with_borrow_mut(|here| {
+        let Some(Side::Supply(fds, _)) = here.open.last_mut() else {
             return Err(Error::OutsidePort { what });
         };
         let corrupt = || Error::Corrupt {

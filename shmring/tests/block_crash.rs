@@ -122,12 +122,24 @@ fn a_producer_dies_and_nobody_follows(point: &'static str, n: u32) {
 }
 
 fn a_consumer_dies(point: &'static str, n: u32) {
+    a_consumer_dies_while(point, n, |_| ());
+}
+
+fn a_consumer_dies_while_the_producer_holds_the_same(point: &'static str, n: u32) {
+    a_consumer_dies_while(point, n, Block::clone);
+}
+
+/// `keep` may keep what is sent until the consumer is dead.
+fn a_consumer_dies_while<K>(point: &'static str, n: u32, keep: impl Fn(&Block) -> K) {
     let pool = pool();
     let ring = ring(&pool);
     let mut tx = Sender::<Message>::new(ring.producer().unwrap());
     let mut rx = Receiver::<Message>::new(ring.consumer().unwrap());
+    let mut kept = Vec::new();
     for number in 0..3 {
-        tx.send((number, filled(&pool, number))).unwrap();
+        let block = filled(&pool, number);
+        kept.push(keep(&block));
+        tx.send((number, block)).unwrap();
     }
     let (killed, _) = killed_at(point, n, || {
         let mut kept = Vec::new();
@@ -139,6 +151,7 @@ fn a_consumer_dies(point: &'static str, n: u32) {
         }
     });
     assert!(killed || n > 1, "{point} was never passed");
+    drop(kept);
     let taken = ring.stats().taken as u32;
     // The dead one's row goes first: what it had not released, the ring still holds.
     pool.repair();
@@ -154,7 +167,7 @@ fn a_consumer_dies(point: &'static str, n: u32) {
 
 fn a_repairer_dies(point: &'static str, n: u32) {
     let pool = pool();
-    let (killed, _) = killed_at("block.freeze.counted", 2, || {
+    let (killed, _) = killed_at("block.freeze.shared", 2, || {
         let _kept = filled(&pool, 1);
         let _loan = pool.try_loan().unwrap();
         filled(&pool, 2);
@@ -197,8 +210,21 @@ fn a_sender_over_a_channel_dies(point: &'static str, n: u32) {
 }
 
 fn a_receiver_over_a_channel_dies(point: &'static str, n: u32) {
+    a_receiver_over_a_channel_dies_while(point, n, |_| ());
+}
+
+fn a_receiver_over_a_channel_dies_while_the_sender_holds_the_same(point: &'static str, n: u32) {
+    a_receiver_over_a_channel_dies_while(point, n, Block::clone);
+}
+
+fn a_receiver_over_a_channel_dies_while<K>(
+    point: &'static str,
+    n: u32,
+    keep: impl Fn(&Block) -> K,
+) {
     let pool = pool();
     let block = filled(&pool, 4);
+    let kept = keep(&block);
     // The child does not exist yet, so the message goes to a process that will be its child.
     let (mut ours, mut theirs) = std::io::pipe().map(|(read, write)| (write, read)).unwrap();
     let (killed, _) = {
@@ -239,6 +265,7 @@ fn a_receiver_over_a_channel_dies(point: &'static str, n: u32) {
         }
     };
     assert!(killed || n > 1, "{point} was never passed");
+    drop(kept);
     pool.repair();
     assert_eq!(pool.in_use(), 0, "{point}, pass {n}");
 }
@@ -286,32 +313,33 @@ fn main() -> ExitCode {
     let producing = [
         "block.loan.claimed",
         "block.free.freed",
-        "block.freeze.counted",
         "block.freeze.shared",
-        "block.release.counted",
+        "block.release.left",
         "port.send.journal",
         "port.send.put",
         "port.send.dropped",
         "port.send.published",
     ];
     let consuming = [
-        "block.hold.counted",
-        "block.hold.held",
-        "block.release.counted",
+        "block.hold.owned",
+        "block.free.freed",
         "port.recv.journal",
         "port.recv.taken",
         "port.recv.released",
         "port.recv.got",
     ];
+    let sharing = ["block.hold.counted", "block.hold.held", "block.release.counted"];
     let repairing = [
         "block.repair.counted",
+        "block.repair.disowned",
         "block.repair.freed",
         "block.free.freed",
         "repair.begun",
         "repair.objects",
     ];
     let posting = ["block.post.claimed", "block.post.put"];
-    let taking = ["block.post.got", "block.hold.counted", "block.hold.held"];
+    let taking = ["block.post.got", "block.hold.owned"];
+    let sharing_from_a_post = ["block.post.got", "block.hold.counted", "block.hold.held"];
 
     let mut tests = vec![testkit::test!(a_child_adopts_its_copy)];
     let mut add = |what: &str, points: &[&'static str], test: fn(&'static str, u32)| {
@@ -325,8 +353,18 @@ fn main() -> ExitCode {
     add("a_producer_dies", &producing, a_producer_dies);
     add("a_producer_dies_and_nobody_follows", &producing, a_producer_dies_and_nobody_follows);
     add("a_consumer_dies", &consuming, a_consumer_dies);
+    add(
+        "a_consumer_dies_while_the_producer_holds_the_same",
+        &sharing,
+        a_consumer_dies_while_the_producer_holds_the_same,
+    );
     add("a_repairer_dies", &repairing, a_repairer_dies);
     add("a_sender_over_a_channel_dies", &posting, a_sender_over_a_channel_dies);
     add("a_receiver_over_a_channel_dies", &taking, a_receiver_over_a_channel_dies);
+    add(
+        "a_receiver_over_a_channel_dies_while_the_sender_holds_the_same",
+        &sharing_from_a_post,
+        a_receiver_over_a_channel_dies_while_the_sender_holds_the_same,
+    );
     testkit::run(tests)
 }

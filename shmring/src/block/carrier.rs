@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     BlockPool,
-    words::{End, PEER, WHO},
+    geometry::{PEER, WHO},
+    words::End,
 };
 use crate::{
     error::{Error, Result},

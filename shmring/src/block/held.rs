@@ -9,7 +9,8 @@ use ndarray::{ArrayView, Dimension, IntoDimension};
 
 use super::{
     BlockPool, Stale, ViewError,
-    words::{Handle, LENGTH, NotHeld},
+    geometry::LENGTH,
+    word::{Handle, NotHeld},
 };
 use crate::{
     os,
@@ -55,6 +56,7 @@ impl Held {
         }
     }
 
+    #[inline]
     fn row_of(&self, holder: u64) -> Option<usize> {
         let here = holder >> 32 == u64::from(os::fork_generation());
         (here && holder as u32 != 0).then(|| holder as u32 as usize - 1)
@@ -94,9 +96,9 @@ impl Drop for Held {
 
 impl Block {
     /// A block that participant `me` of this process holds; `None` when it does not, after all.
-    pub(super) fn new(pool: &BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
+    pub(super) fn new(pool: BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
         let holder = AtomicU64::new(me.map_or(0, holder));
-        Block { held: Arc::new(Held { pool: pool.clone(), handle, len, holder }) }
+        Block { held: Arc::new(Held { pool, handle, len, holder }) }
     }
 
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
@@ -106,7 +108,7 @@ impl Block {
         let at = pool.geometry().control(handle.block as usize) + LENGTH;
         let len = pool.region().u64(at).load(Ordering::Relaxed);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
-        Ok(Block::new(pool, handle, len, Some(me)))
+        Ok(Block::new(pool.clone(), handle, len, Some(me)))
     }
 
     /// Makes sure that this process holds the block: always so, but for a forked child's copy.
@@ -164,10 +166,12 @@ impl Block {
     }
 
     /// The pool it comes from.
+    #[inline]
     pub fn pool(&self) -> &BlockPool {
         &self.held.pool
     }
 
+    #[inline]
     pub(super) fn handle(&self) -> Handle {
         self.held.handle
     }

@@ -9,8 +9,9 @@ use ndarray::{ArrayViewMut, Dimension, IntoDimension};
 
 use super::{
     BlockPool, ViewError,
+    geometry::LENGTH,
     held::{Block, bytes_of},
-    words::{Handle, LENGTH},
+    word::Handle,
 };
 use crate::{os, sync::Ordering};
 
@@ -18,18 +19,20 @@ use crate::{os, sync::Ordering};
 ///
 /// What is in it is not specified: whatever its last user left.
 pub struct Loan {
-    pool: BlockPool,
+    /// `None` once it is frozen.
+    pool: Option<BlockPool>,
     me: usize,
     handle: Handle,
     len: usize,
     forks: u32,
-    frozen: bool,
 }
 
 impl Loan {
     pub(super) fn new(pool: &BlockPool, me: usize, handle: Handle) -> Loan {
         let forks = os::fork_generation();
-        Loan { pool: pool.clone(), me, handle, len: pool.block_len(), forks, frozen: false }
+        // Its last reader may have it in another core's cache.
+        pool.region().prefetch_for_writing(pool.geometry().payload(handle.block as usize));
+        Loan { pool: Some(pool.clone()), me, handle, len: pool.block_len(), forks }
     }
 
     /// The bytes to fill.
@@ -40,10 +43,11 @@ impl Loan {
     #[inline]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         assert!(self.is_ours(), "a loan belongs to the process that took it, not to its child");
-        let at = self.pool.geometry().payload(self.handle.block as usize);
+        let pool = self.pool();
+        let at = pool.geometry().payload(self.handle.block as usize);
         // SAFETY: the word of the block says that it is loaned to this process, and this is the
         // only value that stands for that; a forked child's copy was refused above.
-        unsafe { self.pool.region().bytes_mut(at, self.len) }
+        unsafe { pool.region().bytes_mut(at, self.len) }
     }
 
     /// The beginning of the block as an array in C order, to fill.
@@ -73,7 +77,7 @@ impl Loan {
     ///
     /// When that is more than the block has.
     pub fn set_len(&mut self, len: usize) {
-        let limit = self.pool.block_len();
+        let limit = self.pool().block_len();
         assert!(len <= limit, "{len} bytes used of a block of {limit}");
         self.len = len;
     }
@@ -91,13 +95,16 @@ impl Loan {
     /// As [`Loan::as_bytes_mut`].
     pub fn freeze(mut self) -> Block {
         assert!(self.is_ours(), "a loan belongs to the process that took it, not to its child");
-        let length = self.pool.geometry().control(self.handle.block as usize) + LENGTH;
+        let pool = self.pool.take().expect("only freeze takes it");
+        let length = pool.geometry().control(self.handle.block as usize) + LENGTH;
         // SYNC frozen: published with the word, in `Words::freeze`.
-        self.pool.region().u64(length).store(self.len as u64, Ordering::Relaxed);
-        let held = self.pool.words().freeze(self.me, self.handle).is_ok();
-        let block = Block::new(&self.pool, self.handle, self.len, held.then_some(self.me));
-        self.frozen = true;
-        block
+        pool.region().u64(length).store(self.len as u64, Ordering::Relaxed);
+        let held = pool.words().freeze(self.me, self.handle).is_ok();
+        Block::new(pool, self.handle, self.len, held.then_some(self.me))
+    }
+
+    fn pool(&self) -> &BlockPool {
+        self.pool.as_ref().expect("only freeze takes it")
     }
 
     fn is_ours(&self) -> bool {
@@ -113,8 +120,11 @@ impl AsMut<[u8]> for Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if !self.frozen && self.is_ours() && self.pool.words().cancel(self.me, self.handle) {
-            self.pool.wake();
+        if let Some(pool) = &self.pool
+            && self.is_ours()
+            && pool.words().cancel(self.me, self.handle)
+        {
+            pool.wake();
         }
     }
 }

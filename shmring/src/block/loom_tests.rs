@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::words::{Geometry, Handle, State, Words};
+use super::{
+    geometry::Geometry,
+    word::{Handle, State},
+    words::Words,
+};
 use crate::region::Region;
 
 fn geometry() -> Geometry {
     // Rows 0 and 8 are in different words.
-    Geometry { base: 0, blocks: 1, block_len: 64, participants: 16, carriers: 1 }
+    Geometry::new(0, 1, 64, 16, 1)
 }
 
 /// A block that participants 0 and 8 hold.

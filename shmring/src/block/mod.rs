@@ -22,11 +22,15 @@
 //! and none is lost.
 
 mod carrier;
+mod geometry;
 mod held;
+mod journal;
 mod loan;
+mod memory;
 mod pool;
 mod post;
 mod travel;
+mod word;
 mod words;
 
 #[cfg(all(test, shmring_loom))]
@@ -40,10 +44,10 @@ pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{
     carrier::drained,
+    geometry::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
     held::Block,
     loan::Loan,
     pool::{BlockPool, Options, Stats},
-    words::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
 };
 
 /// Why no block could be loaned.

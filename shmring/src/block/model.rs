@@ -12,7 +12,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use super::words::{End, Geometry, Handle, Memory, NotHeld, Put, State, Words};
+use super::{
+    geometry::Geometry,
+    memory::Memory,
+    word::{Handle, NotHeld, Put, State, Word},
+    words::{End, Words},
+};
 
 /// Memory that lets an operation make one access more than last time.
 struct Replay<'a> {
@@ -148,11 +153,8 @@ struct Scenario {
     before: Vec<(usize, Op)>,
     scripts: Vec<Vec<Op>>,
     kills: usize,
-}
-
-/// Participants whose counts are in different words, as far apart as they can be.
-fn row(actor: usize) -> usize {
-    actor * 8
+    /// All actors are threads of one participant.
+    threads: bool,
 }
 
 const SLOTS: usize = 4;
@@ -160,9 +162,8 @@ const PER_MESSAGE: usize = 2;
 
 impl Scenario {
     fn new(blocks: usize, rings: usize, kills: usize) -> Scenario {
-        let geometry =
-            Geometry { base: 0, blocks, block_len: 64, participants: 32, carriers: rings.max(1) };
-        Scenario { geometry, before: vec![], scripts: vec![], kills }
+        let geometry = Geometry::new(0, blocks, 64, 32, rings.max(1));
+        Scenario { geometry, before: vec![], scripts: vec![], kills, threads: false }
     }
 
     fn before(mut self, actor: usize, ops: &[Op]) -> Scenario {
@@ -173,6 +174,11 @@ impl Scenario {
     fn actor(mut self, ops: &[Op]) -> Scenario {
         self.scripts.push(ops.to_vec());
         self
+    }
+
+    /// Participants whose counts are in different words, as far apart as they can be.
+    fn row(&self, actor: usize) -> usize {
+        if self.threads { 0 } else { actor * 8 }
     }
 
     // A ring of the model: published, released, and messages of up to two handles.
@@ -206,16 +212,18 @@ impl Scenario {
             _ => (0, 0),
         };
         match op {
-            Op::Loan => actor.loan = words.loan(row(me)),
+            Op::Loan => actor.loan = words.loan(self.row(me)),
             Op::Freeze => {
                 if let Some(loan) = actor.loan.take() {
-                    words.freeze(row(me), loan).map_err(|error| format!("freeze: {error:?}"))?;
+                    words
+                        .freeze(self.row(me), loan)
+                        .map_err(|error| format!("freeze: {error:?}"))?;
                     actor.holds.push(loan);
                 }
             }
             Op::Cancel => {
                 if let Some(loan) = actor.loan.take()
-                    && !words.cancel(row(me), loan)
+                    && !words.cancel(self.row(me), loan)
                 {
                     return Err("a loan could not be given back".into());
                 }
@@ -240,7 +248,7 @@ impl Scenario {
                 }
                 if by_value {
                     actor.holds.pop();
-                    words.release(row(me), handle.block);
+                    words.release(self.row(me), handle.block);
                 }
                 memory.store(tail_at, position + 8);
                 words.close_journal(ring, End::Put);
@@ -272,7 +280,7 @@ impl Scenario {
                 words.write_journal(ring, End::Got, position + 8, puts.iter().copied());
                 for handle in handles.into_iter().filter(|_| take) {
                     words
-                        .hold(row(me), handle)
+                        .hold(self.row(me), handle)
                         .map_err(|error| format!("a block in flight: {error:?}"))?;
                     actor.holds.push(handle);
                 }
@@ -284,12 +292,12 @@ impl Scenario {
             }
             Op::Release => {
                 if let Some(handle) = actor.holds.pop() {
-                    words.release(row(me), handle.block);
+                    words.release(self.row(me), handle.block);
                 }
             }
             Op::HoldOld => {
                 let old = Handle { block: 0, generation: 1 };
-                match words.hold(row(me), old) {
+                match words.hold(self.row(me), old) {
                     Ok(()) => actor.holds.push(old),
                     Err(NotHeld::Stale) => {}
                     Err(error) => return Err(format!("hold: {error:?}")),
@@ -300,7 +308,7 @@ impl Scenario {
                 words.recover(ring, end, reached);
             }
             Op::Repair { dead } => {
-                words.repair(row(dead));
+                words.repair(self.row(dead));
             }
         }
         Ok(actor)
@@ -423,12 +431,12 @@ impl Scenario {
             let op = self.scripts[me].get(actor.next_op);
             let word = |handle: &Handle| {
                 let at = self.geometry.control(handle.block as usize) / 8;
-                super::words::tests::word(world.words[at])
+                Word(world.words[at])
             };
             let started = !actor.history.is_empty();
             let ends_loan = started && matches!(op, Some(Op::Freeze | Op::Cancel));
             if let Some(loan) = actor.loan.filter(|_| !ends_loan)
-                && !word(&loan).is_loan(row(me), loan.generation)
+                && !word(&loan).is_loan(self.row(me), loan.generation)
             {
                 return Err(format!("actor {me} lost its loan {loan:?}"));
             }
@@ -478,7 +486,7 @@ impl Scenario {
         }
         for block in 0..self.geometry.blocks {
             let control = self.geometry.control(block) / 8;
-            let word = super::words::tests::word(words[control]);
+            let word = Word(words[control]);
             if word.state() != State::Free {
                 return Err(format!("block {block} is lost: {:?}", word.state()));
             }
@@ -684,6 +692,32 @@ fn a_handle_that_survived_its_block_meets_the_next_life() {
         .actor(&[Op::Loan, Op::Freeze, Op::Release])
         .actor(&[Op::HoldOld, Op::Release])
         .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn threads_of_one_process_hold_and_let_go() {
+    // Actor 0 holds it as the owner, or 2 does from there on; 1 holds it in the row.
+    let scenario = Scenario::new(1, 1, 0)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release, Op::Loan, Op::Freeze])
+        .actor(&[Op::Release])
+        .actor(&[Op::HoldOld, Op::Release]);
+    let states = Scenario { threads: true, ..scenario }.explore();
+    assert!(states > 200, "{states}");
+}
+
+#[test]
+fn forwarded_while_another_lets_go() {
+    // Whoever lets go counts the holds while one of them moves from a row to a ring.
+    let states = Scenario::new(1, 2, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release])
+        .actor(&[Op::Send { ring: 1, times: 1, by_value: true }])
+        .actor(&[Op::Recv { ring: 1 }, Op::Release])
         .explore();
     assert!(states > 500, "{states}");
 }

@@ -10,14 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
     LoanError, carrier,
+    geometry::{Geometry, REPAIRED, WAITING},
     loan::Loan,
-    words::{Geometry, Handle, LOANS, REPAIRED, State, WAITING, Words},
+    word::{Handle, State},
+    words::Words,
 };
 use crate::{
     error::{Error, Result},
     region::{LINE, Region},
     segment::{Kind, Object, Segment},
-    sync::{Ordering, fence},
+    sync::Ordering,
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -65,6 +67,7 @@ impl Options {
     }
 
     /// Bytes of a block. Each begins on a multiple of 64. Default 1 MiB.
+    #[inline]
     pub fn block_len(mut self, bytes: usize) -> Options {
         self.block_len = bytes;
         self
@@ -115,7 +118,8 @@ impl Options {
     pub fn create_in(self, segment: &Segment) -> Result<BlockPool> {
         let (geometry, size) = self.geometry(segment.0.layout.participants)?;
         let object = segment.add(Kind::Pool, size, |object| {
-            let geometry = Geometry { base: object.offset, ..geometry };
+            let Geometry { blocks, block_len, participants, carriers, .. } = geometry;
+            let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
             let set = |at, value: usize| {
                 let word = segment.0.region.u64(object.offset + at);
                 word.store(value as u64, Ordering::Relaxed);
@@ -141,6 +145,7 @@ impl Options {
         Ok(size + 2 * LINE)
     }
 
+    #[inline]
     fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {
         let bad =
             |reason| Error::BadParameters { action: "create a pool of blocks".into(), reason };
@@ -154,7 +159,7 @@ impl Options {
         if block_len == 0 {
             return Err(bad("blocks of 0 bytes".into()));
         }
-        let geometry = Geometry { base: 0, blocks, block_len, participants, carriers };
+        let geometry = Geometry::new(0, blocks, block_len, participants, carriers);
         let size = geometry.size().ok_or_else(|| {
             bad(format!(
                 "{blocks} blocks of {block_len} bytes are more than an address space holds"
@@ -185,19 +190,17 @@ impl BlockPool {
             let word = segment.0.region.u64(object.offset + at).load(Ordering::Relaxed);
             usize::try_from(word).unwrap_or(usize::MAX)
         };
-        let geometry = Geometry {
-            base: object.offset,
-            blocks: get(BLOCKS),
-            block_len: get(BLOCK_LEN),
-            participants: get(PARTICIPANTS),
-            carriers: get(CARRIERS),
-        };
-        let possible = (1..=MAX_BLOCKS).contains(&geometry.blocks)
-            && (1..=MAX_CARRIERS).contains(&geometry.carriers)
-            && geometry.block_len > 0
-            && geometry.participants == segment.0.layout.participants
-            && geometry.size().is_some_and(|size| size <= object.size);
+        let (blocks, block_len) = (get(BLOCKS), get(BLOCK_LEN));
+        let (participants, carriers) = (get(PARTICIPANTS), get(CARRIERS));
+        let possible = (1..=MAX_BLOCKS).contains(&blocks)
+            && (1..=MAX_CARRIERS).contains(&carriers)
+            && block_len > 0
+            && participants == segment.0.layout.participants;
         if !possible {
+            return Err(corrupt());
+        }
+        let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
+        if geometry.size().is_none_or(|size| size > object.size) {
             return Err(corrupt());
         }
         let segment = segment.clone();
@@ -215,7 +218,7 @@ impl BlockPool {
     pub fn try_loan(&self) -> Result<Loan, LoanError> {
         let me = self.me()?;
         let found = self.words().loan(me).or_else(|| self.look_again(me));
-        found.map(|handle| Loan::new(self, me, handle)).ok_or(self.exhausted())
+        found.map(|handle| Loan::new(self, me, handle)).ok_or_else(|| self.exhausted())
     }
 
     /// Loans a block, waiting for one as long as it takes.
@@ -241,13 +244,13 @@ impl BlockPool {
         let words = self.words();
         let look = || {
             let found = words.loan(me).or_else(|| {
-                // SYNC freed: pairs with the fence in `wake`; one of the two sees the other.
+                // SYNC freed: our bit is set before we look again, the word is changed before
+                // `wake` looks for bits; all sequentially consistent, so one sees the other.
                 let (at, bit) = self.waiting(me);
                 let waiting = self.region().u64(at);
-                if waiting.load(Ordering::Relaxed) & bit == 0 {
-                    waiting.fetch_or(bit, Ordering::AcqRel);
+                if waiting.load(Ordering::SeqCst) & bit == 0 {
+                    waiting.fetch_or(bit, Ordering::SeqCst);
                 }
-                fence(Ordering::SeqCst);
                 words.loan(me).or_else(|| self.look_again(me))
             })?;
             Some(Loan::new(self, me, found))
@@ -286,6 +289,7 @@ impl BlockPool {
         LoanError::Exhausted { blocks: self.capacity() }
     }
 
+    #[inline]
     fn me(&self) -> Result<usize, LoanError> {
         self.segment().me().map(|id| id.index()).map_err(|_| LoanError::NoPlace)
     }
@@ -297,11 +301,10 @@ impl BlockPool {
     /// Wakes who waits for a block, after one became free.
     #[inline]
     pub(super) fn wake(&self) {
-        // SYNC freed: pairs with the fence in `loan_until`.
-        fence(Ordering::SeqCst);
         for first in (0..self.0.geometry.participants).step_by(64) {
             let (at, _) = self.waiting(first);
-            if self.region().u64(at).load(Ordering::Relaxed) != 0 {
+            // SYNC freed: see `loan_within`.
+            if self.region().u64(at).load(Ordering::SeqCst) != 0 {
                 self.wake_some(first, at);
             }
         }
@@ -309,7 +312,7 @@ impl BlockPool {
 
     #[cold]
     fn wake_some(&self, first: usize, at: usize) {
-        let bits = self.region().u64(at).swap(0, Ordering::AcqRel);
+        let bits = self.region().u64(at).swap(0, Ordering::SeqCst);
         let waits = |index: usize| {
             index.checked_sub(first).is_some_and(|at| at < 64 && bits & 1 << at != 0)
         };
@@ -321,11 +324,13 @@ impl BlockPool {
     }
 
     /// How many blocks there are.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.0.geometry.blocks
     }
 
     /// Bytes of a block.
+    #[inline]
     pub fn block_len(&self) -> usize {
         self.0.geometry.block_len
     }
@@ -342,33 +347,39 @@ impl BlockPool {
         Stats {
             blocks: self.capacity(),
             in_use: self.in_use(),
-            loans: get(LOANS),
+            loans: self.words().loans(),
             repaired: get(REPAIRED),
         }
     }
 
     /// The segment it lies in: rings that shall carry its blocks are made there.
+    #[inline]
     pub fn segment(&self) -> &Segment {
         &self.0.segment
     }
 
     /// Whether both are handles of the same pool.
+    #[inline]
     pub fn is_same(&self, other: &BlockPool) -> bool {
         self.object() == other.object() && self.segment().is_same(other.segment())
     }
 
+    #[inline]
     pub(super) fn object(&self) -> u32 {
         self.0.object.index
     }
 
+    #[inline]
     pub(super) fn geometry(&self) -> &Geometry {
         &self.0.geometry
     }
 
+    #[inline]
     pub(super) fn region(&self) -> &Region {
         &self.0.segment.0.region
     }
 
+    #[inline]
     pub(super) fn words(&self) -> Words<'_, Region> {
         Words::new(self.region(), &self.0.geometry)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Block, BlockPool, carrier,
     travel::{WHAT, not_held, refused},
-    words::{Handle, NotHeld},
+    word::{Handle, NotHeld},
 };
 use crate::{
     error::{Error, Result},

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Block, BlockPool, Loan, LoanError, ViewError, drained, words::State};
+use super::{Block, BlockPool, Loan, LoanError, ViewError, drained, word::State};
 use crate::{
     Segment,
     error::Error,

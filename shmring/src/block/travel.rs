@@ -7,8 +7,11 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{
-    Block, BlockPool, carrier, post,
-    words::{End, Handle, MAX_BLOCKS, NotHeld, Put},
+    Block, BlockPool, carrier,
+    geometry::MAX_BLOCKS,
+    post,
+    word::{Handle, NotHeld, Put},
+    words::End,
 };
 use crate::{
     error::{Error, Result},
@@ -106,6 +109,7 @@ impl Outgoing {
 
     /// Adds a block to the message; gives its number there. The message holds it from now on, for
     /// this process.
+    #[inline]
     fn add(&mut self, block: &Block) -> Result<u32> {
         let pool = block.pool();
         if !pool.segment().is_same(&self.routes.segment) {
@@ -129,28 +133,29 @@ impl Outgoing {
         Ok(self.blocks.len() as u32 - 1)
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.blocks.len()
     }
 
     /// Lets go of what was added.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.blocks.clear();
     }
 
     /// Journals and takes the ring's holds for a record at `position`, and writes their table.
     /// When it fails, or the record is not published after all, [`Outgoing::recover`] undoes it.
+    #[inline]
     pub(crate) fn put(&self, position: u64, table: &mut [u8]) -> Result<()> {
         for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
-            let mut here = self.blocks.iter().filter(|(_, route)| *route == number).peekable();
-            if here.peek().is_some() {
-                let words = pool.words();
-                let before = here.map(|(block, _)| {
-                    let block = block.handle().block;
-                    Put { block, seq: words.counted(*carrier, block, End::Put) }
-                });
-                words.write_journal(*carrier, End::Put, position, before);
-            }
+            let words = pool.words();
+            let here = self.blocks.iter().filter(|(_, route)| *route == number);
+            let before = here.map(|(block, _)| {
+                let block = block.handle().block;
+                Put { block, seq: words.counted(*carrier, block, End::Put) }
+            });
+            words.write_journal(*carrier, End::Put, position, before);
         }
         fault!("port.send.journal");
         for ((block, route), bytes) in self.blocks.iter().zip(table.chunks_exact_mut(TABLE_ENTRY)) {
@@ -164,6 +169,7 @@ impl Outgoing {
     }
 
     /// The record was published.
+    #[inline]
     pub(crate) fn published(&self) {
         for (pool, carrier) in &self.routes.routes {
             pool.words().close_journal(*carrier, End::Put);
@@ -209,6 +215,7 @@ impl Incoming {
         true
     }
 
+    #[inline]
     fn route(&mut self, entry: &Entry) -> Option<usize> {
         let Routes { segment, ring, routes } = &mut self.routes;
         let carrier = usize::from(entry.carrier);
@@ -225,9 +232,16 @@ impl Incoming {
                 routes.len() - 1
             }
         };
-        ((entry.handle.block as usize) < routes[route].0.capacity()).then_some(route)
+        let pool = &routes[route].0;
+        if entry.handle.block as usize >= pool.capacity() {
+            return None;
+        }
+        // It is written to when the message is read.
+        pool.region().prefetch_for_writing(pool.geometry().control(entry.handle.block as usize));
+        Some(route)
     }
 
+    #[inline]
     fn take(&mut self, number: u32) -> Result<Block> {
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
@@ -240,28 +254,29 @@ impl Incoming {
     }
 
     /// Journals that the record which ends at `end` is about to be read and released.
+    #[inline]
     pub(crate) fn write_down(&self, end: u64) {
         for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
-            let mut here = self.entries.iter().filter(|(_, route)| *route == number).peekable();
-            if here.peek().is_some() {
-                let puts = here.map(|(entry, _)| Put { block: entry.handle.block, seq: entry.seq });
-                pool.words().write_journal(*carrier, End::Got, end, puts);
-            }
+            let here = self.entries.iter().filter(|(_, route)| *route == number);
+            let puts = here.map(|(entry, _)| Put { block: entry.handle.block, seq: entry.seq });
+            pool.words().write_journal(*carrier, End::Got, end, puts);
         }
         fault!("port.recv.journal");
     }
 
     /// The record has been released.
+    #[inline]
     pub(crate) fn released(&mut self) {
         fault!("port.recv.released");
-        for (entry, route) in self.entries.drain(..) {
-            let (pool, carrier) = &self.routes.routes[route];
+        for (entry, route) in &self.entries {
+            let (pool, carrier) = &self.routes.routes[*route];
             let put = Put { block: entry.handle.block, seq: entry.seq };
             // Also for what was taken: the message may have let go of it again.
             if pool.words().got(*carrier, put) {
                 pool.wake();
             }
         }
+        self.entries.clear();
         for (pool, carrier) in &self.routes.routes {
             pool.words().close_journal(*carrier, End::Got);
         }

@@ -20,6 +20,7 @@
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
 use super::records::{Claim, Consumer, Producer, Record, Records, cursor::Kind};
@@ -27,7 +28,7 @@ use crate::{
     block::{Incoming, Outgoing, TABLE_ENTRY},
     error::{Error, RecvError, Result, SendError},
     fault::fault,
-    transfer::{self, Cargo},
+    transfer,
 };
 
 /// Takes both ends of a ring for messages of one type.
@@ -41,6 +42,29 @@ pub fn ends<T>(ring: &Records) -> Result<(Sender<T>, Receiver<T>)> {
 
 /// Before the message: how many blocks it has; then their table.
 const HEAD: usize = 8;
+
+/// Where a message is serialized to: a buffer that is used again and again.
+struct Buffer(Vec<u8>);
+
+impl Flavor for Buffer {
+    type Output = Vec<u8>;
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}
 
 /// Why a message was not sent; `T` hands it back.
 #[derive(thiserror::Error)]
@@ -118,8 +142,8 @@ enum Patience {
 /// It takes over what a dead predecessor had begun and not published. Dropping it closes the ring.
 pub struct Sender<T> {
     producer: Producer,
-    /// The [`Outgoing`]; `None` while it is in use.
-    cargo: Option<Cargo>,
+    /// `None` before the first message, and while it is in use.
+    outgoing: Option<Box<Outgoing>>,
     bytes: Vec<u8>,
     /// The role's word when the journals were last known to be in order.
     recovered: u64,
@@ -129,7 +153,7 @@ pub struct Sender<T> {
 impl<T> Sender<T> {
     /// Makes a port of a ring's end.
     pub fn new(producer: Producer) -> Sender<T> {
-        Sender { producer, cargo: None, bytes: Vec::new(), recovered: 0, message: PhantomData }
+        Sender { producer, outgoing: None, bytes: Vec::new(), recovered: 0, message: PhantomData }
     }
 
     /// The ring this is an end of.
@@ -157,12 +181,7 @@ impl<T> Sender<T> {
 
     fn outgoing(&mut self) -> &mut Outgoing {
         let ring = self.producer.ring();
-        let fresh = || -> Cargo { Box::new(Outgoing::new(ring.segment(), ring.object())) };
-        let cargo = self.cargo.get_or_insert_with(fresh);
-        if !cargo.is::<Outgoing>() {
-            *cargo = fresh();
-        }
-        cargo.downcast_mut().expect("it was just made one")
+        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(ring.segment(), ring.object())))
     }
 }
 
@@ -214,15 +233,12 @@ impl<T: Serialize> Sender<T> {
     }
 
     fn send_owned(&mut self, message: T, patience: Patience) -> Result<(), PortError<T>> {
-        let message = std::cell::RefCell::new(Some(message));
-        let result = {
-            let borrowed = message.borrow();
-            let borrowed = borrowed.as_ref().expect("it was just put there");
-            self.serialize(borrowed)
+        let parcel = match self.serialize(&message) {
+            Ok(parcel) => parcel,
+            Err(error) => return Err(error.map(|()| message)),
         };
-        let result = result
-            .and_then(|parcel| self.put(parcel, patience, || drop(message.borrow_mut().take())));
-        match (result, message.into_inner()) {
+        let mut message = Some(message);
+        match (self.put(parcel, patience, || message = None), message) {
             (Ok(()), _) => Ok(()),
             (Err(error), Some(message)) => Err(error.map(|()| message)),
             (Err(_), None) => unreachable!("a message is given up only when it is sent"),
@@ -241,12 +257,13 @@ impl<T: Serialize> Sender<T> {
 
     fn serialize(&mut self, message: &T) -> Result<transfer::Parcel, PortError<()>> {
         self.outgoing().clear();
-        let Some(cargo) = self.cargo.take() else { unreachable!("it was just made") };
+        let Some(outgoing) = self.outgoing.take() else { unreachable!("it was just made") };
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        let (result, parcel, cargo) =
-            transfer::collect_with(cargo, || postcard::to_extend(message, bytes));
-        self.cargo = cargo;
+        let (result, parcel, cargo) = transfer::collect_with(outgoing, || {
+            postcard::serialize_with_flavor(message, Buffer(bytes))
+        });
+        self.outgoing = cargo.and_then(|cargo| cargo.downcast().ok());
         let unsendable = |reason: String| PortError::Unsendable { item: (), reason };
         self.bytes = result.map_err(|error| {
             self.outgoing().clear();
@@ -270,11 +287,10 @@ impl<T: Serialize> Sender<T> {
         patience: Patience,
         last: impl FnOnce(),
     ) -> Result<(), PortError<()>> {
-        let blocks = self.outgoing().len();
+        let Sender { producer, outgoing, bytes, recovered, .. } = self;
+        let outgoing = outgoing.as_mut().expect("`serialize` has put it back");
+        let blocks = outgoing.len();
         let table = blocks * TABLE_ENTRY;
-        let Sender { producer, cargo, bytes, recovered, .. } = self;
-        let outgoing: &mut Outgoing =
-            cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).expect("made by `outgoing`");
         let len = HEAD + table + bytes.len();
         let claim = match patience {
             Patience::None => producer.try_claim(len),
@@ -297,8 +313,9 @@ impl<T: Serialize> Sender<T> {
                 return Err(PortError::Unsendable { item: (), reason });
             }
         }
-        claim[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
-        claim[HEAD + table..].copy_from_slice(bytes);
+        let record = &mut *claim;
+        record[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
+        record[HEAD + table..].copy_from_slice(bytes);
         outgoing.clear();
         last();
         fault!("port.send.dropped");
@@ -348,7 +365,8 @@ impl<T> fmt::Debug for Sender<T> {
 /// again. Dropping it closes the ring and lets go of the blocks that lie in it.
 pub struct Receiver<T> {
     consumer: Option<Consumer>,
-    cargo: Option<Cargo>,
+    /// As the sender's [`Outgoing`].
+    incoming: Option<Box<Incoming>>,
     recovered: u64,
     message: PhantomData<fn() -> T>,
 }
@@ -356,7 +374,7 @@ pub struct Receiver<T> {
 impl<T> Receiver<T> {
     /// Makes a port of a ring's end.
     pub fn new(consumer: Consumer) -> Receiver<T> {
-        Receiver { consumer: Some(consumer), cargo: None, recovered: 0, message: PhantomData }
+        Receiver { consumer: Some(consumer), incoming: None, recovered: 0, message: PhantomData }
     }
 
     /// The ring this is an end of.
@@ -374,13 +392,8 @@ impl<T> Receiver<T> {
     }
 }
 
-fn incoming<'a>(cargo: &'a mut Option<Cargo>, ring: &Records) -> &'a mut Incoming {
-    let fresh = || -> Cargo { Box::new(Incoming::new(ring.segment(), ring.object())) };
-    let cargo = cargo.get_or_insert_with(fresh);
-    if !cargo.is::<Incoming>() {
-        *cargo = fresh();
-    }
-    cargo.downcast_mut().expect("it was just made one")
+fn of_ring<'a>(incoming: &'a mut Option<Box<Incoming>>, ring: &Records) -> &'a mut Incoming {
+    incoming.get_or_insert_with(|| Box::new(Incoming::new(ring.segment(), ring.object())))
 }
 
 impl<T: DeserializeOwned> Receiver<T> {
@@ -390,8 +403,8 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, cargo, recovered, .. } = self;
-        read(consumer.as_mut().expect("only drop takes it").recv()?, cargo, recovered)
+        let Receiver { consumer, incoming, recovered, .. } = self;
+        read(consumer.as_mut().expect("only drop takes it").recv()?, incoming, recovered)
     }
 
     /// Receives a message if there is one now.
@@ -400,8 +413,8 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn try_recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, cargo, recovered, .. } = self;
-        read(consumer.as_mut().expect("only drop takes it").try_recv()?, cargo, recovered)
+        let Receiver { consumer, incoming, recovered, .. } = self;
+        read(consumer.as_mut().expect("only drop takes it").try_recv()?, incoming, recovered)
     }
 
     /// Receives a message if one comes until the deadline.
@@ -410,38 +423,37 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, MessageError> {
-        let Receiver { consumer, cargo, recovered, .. } = self;
+        let Receiver { consumer, incoming, recovered, .. } = self;
         let consumer = consumer.as_mut().expect("only drop takes it");
-        read(consumer.recv_timeout(timeout)?, cargo, recovered)
+        read(consumer.recv_timeout(timeout)?, incoming, recovered)
     }
 }
 
 fn read<T: DeserializeOwned>(
     record: Record<'_>,
-    cargo: &mut Option<Cargo>,
+    place: &mut Option<Box<Incoming>>,
     recovered: &mut u64,
 ) -> Result<T, MessageError> {
-    let ring = record.consumer().ring();
+    let incoming = of_ring(place, record.consumer().ring());
     let word = record.consumer().role().word();
     if *recovered != word {
-        incoming(cargo, ring).recover(record.consumer().released());
+        incoming.recover(record.consumer().released());
         *recovered = word;
     }
     let unreadable = |reason: &str| MessageError::Unreadable { reason: reason.into() };
     let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
     let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
-    let sound = incoming(cargo, ring).read(table);
-    let end = record.end();
+    let sound = incoming.read(table);
     if blocks > 0 {
         // Until all is done, whoever reads next finds the journal.
         *recovered = 0;
-        incoming(cargo, ring).write_down(end);
+        incoming.write_down(record.end());
     }
-    let message = match cargo.take() {
-        Some(with) if sound => {
-            let (message, back) =
-                transfer::supply_with(with, || postcard::take_from_bytes::<T>(body));
-            *cargo = back;
+    let message = match place.take_if(|_| sound) {
+        Some(incoming) => {
+            let (message, cargo) =
+                transfer::supply_with(incoming, || postcard::take_from_bytes::<T>(body));
+            *place = cargo.and_then(|cargo| cargo.downcast().ok());
             match message {
                 Ok((message, [])) => Ok(message),
                 Ok(_) => Err(unreadable("bytes are left after its end")),
@@ -451,16 +463,14 @@ fn read<T: DeserializeOwned>(
                 }
             }
         }
-        back => {
-            *cargo = back;
-            Err(unreadable("its table of blocks contradicts itself"))
-        }
+        None => Err(unreadable("its table of blocks contradicts itself")),
     };
     fault!("port.recv.taken");
-    let ring = (blocks > 0).then(|| ring.clone());
     drop(record);
-    if let Some(ring) = ring {
-        incoming(cargo, &ring).released();
+    if blocks > 0
+        && let Some(incoming) = place
+    {
+        incoming.released();
         *recovered = word;
     }
     message
@@ -484,7 +494,7 @@ impl<T> Drop for Receiver<T> {
         let ring = consumer.ring().clone();
         drop(consumer);
         // Closed first: what the producer publishes later it lets go of itself.
-        incoming(&mut self.cargo, &ring).empty();
+        of_ring(&mut self.incoming, &ring).empty();
     }
 }
 
