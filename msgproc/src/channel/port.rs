@@ -49,7 +49,7 @@ pub(crate) enum Received {
 impl<S: AsFd> Port<S> {
     pub(crate) fn new(socket: S) -> io::Result<Port<S>> {
         let longest = socket::longest_datagram(socket.as_fd())?;
-        Ok(Port { socket, longest, buffer: vec![0; MAX_DATAGRAM] })
+        Ok(Port { socket, longest, buffer: Vec::with_capacity(MAX_DATAGRAM) })
     }
 
     /// Makes a message ready; a body that is longer than a datagram is put aside.

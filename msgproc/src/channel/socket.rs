@@ -130,14 +130,19 @@ pub(super) enum Datagram {
     Closed,
 }
 
-/// Receives one datagram; waits for it if asked to. A signal ends the wait with `None`.
+/// Receives one datagram into `buffer`, up to its capacity; waits for it if asked to. A signal
+/// ends the wait with `None`.
+///
+/// The buffer is not filled with zeros before: it is large, and only what comes is touched.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     wait: bool,
 ) -> io::Result<Datagram> {
+    buffer.clear();
     let mut control = Control([MaybeUninit::uninit(); CONTROL_LEN]);
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let room = buffer.spare_capacity_mut();
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     // SAFETY: all zeros is a valid msghdr.
     let mut header: libc::msghdr = unsafe { zeroed() };
     header.msg_iov = &raw mut part;
@@ -177,6 +182,9 @@ pub(super) fn receive(
             at = libc::CMSG_NXTHDR(&raw const header, at);
         }
     }
+    // SAFETY: the kernel has written that many bytes into the spare capacity; without MSG_TRUNC
+    // among the flags it gives never more than the room it was told of.
+    unsafe { buffer.set_len((len as usize).min(buffer.capacity())) };
     // We never send an empty datagram, so an empty one is the end.
     if len == 0 {
         return Ok(Datagram::Closed);

@@ -131,8 +131,9 @@ fn round_trip(len: usize, strategy: WaitStrategy, trips: u32, repetitions: u32) 
                 let record = rx.recv_timeout(LATE)?;
                 let mut claim = tx.claim(record.len())?;
                 claim.copy_from_slice(&record);
-                drop(record);
+                // Answered first and released afterwards, as one does who may be killed.
                 claim.commit();
+                drop(record);
             }
             line.answer();
         }
