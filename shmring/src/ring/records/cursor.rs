@@ -5,7 +5,7 @@
 
 use crate::{
     fault::fault,
-    region::{LINE, Region},
+    region::Region,
     sync::{Ordering, fence},
 };
 
@@ -240,15 +240,6 @@ impl Writer {
     /// Where the next publication begins.
     pub(crate) fn published(&self) -> u64 {
         self.published
-    }
-
-    /// Has the processor get the next lines for writing, while the peer is at work: stores happen
-    /// in order, so a line that must first be got would delay the header that publishes.
-    #[inline]
-    pub(crate) fn fetch_ahead(&self, region: &Region) {
-        for line in 1..=2 {
-            region.prefetch_for_writing(self.geometry.place(self.next + line * LINE as u64));
-        }
     }
 
     /// Forgets what was committed and not published.

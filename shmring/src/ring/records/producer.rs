@@ -248,7 +248,6 @@ impl Producer {
     fn publish(&mut self) {
         if self.writer.publish(&self.ring.segment.0.region) {
             self.ring_consumer();
-            self.writer.fetch_ahead(&self.ring.segment.0.region);
         }
     }
 
