@@ -193,14 +193,6 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// The other side of a ring ended without closing it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the peer, process {pid}, died")]
-pub struct PeerDied {
-    /// Its process id.
-    pub pid: u32,
-}
-
 /// Why a producer could not put an item; `T` hands it back.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError<T = ()> {

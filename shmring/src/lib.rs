@@ -63,7 +63,7 @@ pub mod transfer;
 mod wait;
 
 pub use array::SharedArray;
-pub use error::{Error, PeerDied, RecvError, Result, SendError};
+pub use error::{Error, RecvError, Result, SendError};
 pub use received::received;
 pub use segment::Segment;
 pub use wait::WaitStrategy;

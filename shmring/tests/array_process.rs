@@ -13,7 +13,7 @@ use std::{
 
 use nix::{
     sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, Pid, fork},
+    unistd::Pid,
 };
 use shmring::{
     Error,
@@ -21,6 +21,7 @@ use shmring::{
     cleanup, fault,
     named::{self, Ledger},
 };
+use testkit::forked as child;
 
 const LATE: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(50);
@@ -29,19 +30,6 @@ const SOON: Duration = Duration::from_millis(50);
 fn copy_of<T>(value: &T) -> T {
     // SAFETY: only a child does this, once, and it ends without dropping the original.
     unsafe { std::ptr::read(value) }
-}
-
-/// Runs `body` in a forked child, which then ends without a word; a panic ends it with 101.
-fn child(body: impl FnOnce()) -> Pid {
-    // SAFETY: the runner runs each test in a process of one thread.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(if result.is_ok() { 0 } else { 101 }) }
-        }
-    }
 }
 
 fn join(pid: Pid) {

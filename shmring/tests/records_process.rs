@@ -14,27 +14,15 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork},
+    unistd::Pid,
 };
 use shmring::{
     RecvError, SendError, WaitStrategy, fault,
     ring::records::{Consumer, Producer, Records},
 };
+use testkit::forked as child;
 
 const LATE: Duration = Duration::from_secs(20);
-
-/// Runs `body` in a forked child, which then ends without a word; a panic ends it with 101.
-fn child(body: impl FnOnce()) -> Pid {
-    // SAFETY: the runner runs each test in a process of one thread.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            // SAFETY: ends the process.
-            unsafe { libc::_exit(if result.is_ok() { 0 } else { 101 }) }
-        }
-    }
-}
 
 /// A forked child's copy of a value of its parent, which it may drop.
 fn copy_of<T>(value: &T) -> T {

@@ -39,8 +39,6 @@ pub struct FileInfo {
     pub regular: bool,
     /// Whether it is a named pipe.
     pub fifo: bool,
-    /// How many names it has.
-    pub links: u64,
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -190,7 +188,6 @@ pub fn file_info(fd: BorrowedFd<'_>) -> io::Result<FileInfo> {
         user: stat.st_uid,
         regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
         fifo: stat.st_mode & libc::S_IFMT == libc::S_IFIFO,
-        links: stat.st_nlink,
     })
 }
 

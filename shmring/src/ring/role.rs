@@ -80,15 +80,14 @@ pub(crate) enum Owned {
 }
 
 impl Role {
+    fn unheld(segment: &Segment, place: Place, what: &'static str) -> Role {
+        let forks = os::fork_generation();
+        Role { segment: segment.clone(), place, expected: 0, forks, what }
+    }
+
     /// Takes a role for this process.
     pub(crate) fn take(segment: &Segment, place: Place, what: &'static str) -> Result<Role> {
-        let mut role = Role {
-            segment: segment.clone(),
-            place,
-            expected: 0,
-            forks: os::fork_generation(),
-            what,
-        };
+        let mut role = Role::unheld(segment, place, what);
         let seen = role.load();
         match read(seen) {
             State::Free | State::Closed => {}
@@ -115,13 +114,7 @@ impl Role {
         from: u64,
         what: &'static str,
     ) -> Result<Role> {
-        let mut role = Role {
-            segment: segment.clone(),
-            place,
-            expected: 0,
-            forks: os::fork_generation(),
-            what,
-        };
+        let mut role = Role::unheld(segment, place, what);
         // The sender may change Held to Transit while we look: twice suffices, since nothing
         // leads back.
         for _ in 0..3 {

@@ -125,6 +125,23 @@ fn leave(code: i32) -> ! {
     unsafe { nix::libc::_exit(code) }
 }
 
+/// Runs `body` in a forked child of the test, which then ends without a word: with 0, or with 101
+/// when `body` panicked. Gives its process id; the test waits for it.
+///
+/// # Panics
+///
+/// When the test has more than one thread, and when no process can be had.
+pub fn forked(body: impl FnOnce()) -> Pid {
+    assert_eq!(crate::thread_count(), 1, "a process with threads must not fork");
+    match fork().expect("a process can be forked") {
+        Some(child) => child,
+        None => {
+            let result = panic::catch_unwind(AssertUnwindSafe(body));
+            leave(if result.is_ok() { 0 } else { 101 });
+        }
+    }
+}
+
 /// The child: runs the test, says how it went, and never returns.
 fn serve(body: Body, runner: u32, prefix: String, output: Option<File>, writer: OwnedFd) -> ! {
     let set_up = || -> io::Result<()> {

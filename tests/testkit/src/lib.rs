@@ -46,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
 
+pub use crate::child::forked;
 pub use crate::name::{name, prefix};
 pub use crate::proc::{
     Process, alive, children_of, descendants_of, fd_count, fd_count_of, kill9, name_of, pss_of,

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, RecvError, Result},
+    region::Region,
     ring::role::{Owned, Role, State},
     wait::{self, Ended, WaitStrategy, Waiter},
 };
@@ -187,11 +188,7 @@ impl Consumer {
                 _ => return Err(RecvError::Empty),
             },
         };
-        match self.reader.peek(&self.ring.segment.0.region) {
-            Ok(Some(found)) => Ok(found),
-            Ok(None) => Err(end),
-            Err(Corrupt) => Err(RecvError::Corrupt),
-        }
+        last_look(&mut self.reader, &self.ring.segment.0.region, end)
     }
 
     #[inline]
@@ -213,11 +210,7 @@ impl Consumer {
             Ok(Some(found)) => Some(Ok(found)),
             Err(Corrupt) => Some(Err(RecvError::Corrupt)),
             Ok(None) if role.state_at(place) != State::Closed => None,
-            Ok(None) => match reader.peek(region) {
-                Ok(Some(found)) => Some(Ok(found)),
-                Ok(None) => Some(Err(RecvError::Closed)),
-                Err(Corrupt) => Some(Err(RecvError::Corrupt)),
-            },
+            Ok(None) => Some(last_look(reader, region, RecvError::Closed)),
         };
         match waiter.wait(&ring.segment, timeout, look, || role.peer_at(place)) {
             Ended::Done(result) => result,
@@ -238,6 +231,15 @@ impl Consumer {
         if let State::Held(id) = self.role.state_at(self.ring.producer_place()) {
             wait::ring(&self.ring.segment, id, self.ring.object.index);
         }
+    }
+}
+
+/// Looks once more after the end of the ring was seen: nothing comes after that.
+fn last_look(reader: &mut Reader, region: &Region, end: RecvError) -> Result<Found, RecvError> {
+    match reader.peek(region) {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(end),
+        Err(Corrupt) => Err(RecvError::Corrupt),
     }
 }
 

@@ -61,7 +61,7 @@ impl Producer {
     /// As [`Producer::try_claim`], but never `Full`.
     #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        self.claim_within(len, None, true)
+        self.claim_within(len, None)
     }
 
     /// The same with a bound: `TimedOut` when there is no room until then.
@@ -70,7 +70,7 @@ impl Producer {
     ///
     /// As [`Producer::claim`].
     pub fn claim_timeout(&mut self, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
-        self.claim_within(len, Some(timeout), true)
+        self.claim_within(len, Some(timeout))
     }
 
     /// Sends a record if there is room now; gives it back if not.
@@ -80,13 +80,8 @@ impl Producer {
     /// As [`Producer::try_claim`].
     #[inline]
     pub fn try_send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
-        match self.try_claim(record.as_ref().len()) {
-            Ok(claim) => {
-                claim.fill(record.as_ref());
-                Ok(())
-            }
-            Err(error) => Err(error.map(|()| record)),
-        }
+        let claim = self.try_claim(record.as_ref().len());
+        fill(claim, record)
     }
 
     /// Sends a record, waiting for room as long as the consumer lives.
@@ -96,13 +91,8 @@ impl Producer {
     /// As [`Producer::claim`].
     #[inline]
     pub fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
-        match self.claim(record.as_ref().len()) {
-            Ok(claim) => {
-                claim.fill(record.as_ref());
-                Ok(())
-            }
-            Err(error) => Err(error.map(|()| record)),
-        }
+        let claim = self.claim(record.as_ref().len());
+        fill(claim, record)
     }
 
     /// The same with a bound.
@@ -115,13 +105,8 @@ impl Producer {
         record: B,
         timeout: Duration,
     ) -> Result<(), SendError<B>> {
-        match self.claim_timeout(record.as_ref().len(), timeout) {
-            Ok(claim) => {
-                claim.fill(record.as_ref());
-                Ok(())
-            }
-            Err(error) => Err(error.map(|()| record)),
-        }
+        let claim = self.claim_timeout(record.as_ref().len(), timeout);
+        fill(claim, record)
     }
 
     /// Begins a batch: its records become visible together, with [`Batch::publish`].
@@ -215,7 +200,6 @@ impl Producer {
         &mut self,
         len: usize,
         timeout: Option<Duration>,
-        publish: bool,
     ) -> Result<Claim<'_>, SendError> {
         self.own()?;
         let Producer { writer, waiter, ring, role } = self;
@@ -240,7 +224,7 @@ impl Producer {
             }
             Err(other) => Err(self.no_room(other, len)),
         }?;
-        Ok(Claim { producer: self, room, publish })
+        Ok(Claim { producer: self, room, publish: true })
     }
 
     /// Publishes what was committed and wakes the consumer.
@@ -310,12 +294,6 @@ impl Claim<'_> {
     }
 
     #[inline]
-    fn fill(mut self, record: &[u8]) {
-        self.copy_from_slice(record);
-        self.commit();
-    }
-
-    #[inline]
     pub(crate) fn commit_as(self, kind: Kind, len: usize) {
         let Claim { producer, room, publish } = self;
         producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
@@ -345,6 +323,22 @@ impl fmt::Debug for Claim<'_> {
     }
 }
 
+/// Puts a record into the room that was claimed for it, or hands it back.
+#[inline]
+fn fill<B: AsRef<[u8]>>(
+    claim: Result<Claim<'_>, SendError>,
+    record: B,
+) -> Result<(), SendError<B>> {
+    match claim {
+        Ok(mut claim) => {
+            claim.copy_from_slice(record.as_ref());
+            claim.commit();
+            Ok(())
+        }
+        Err(error) => Err(error.map(|()| record)),
+    }
+}
+
 /// Records that will become visible together. Dropping it unpublished forgets them.
 ///
 /// A batch cannot be longer than the ring: when it does not fit, publish what there is and go on.
@@ -371,13 +365,8 @@ impl Batch<'_> {
     /// As [`Producer::try_claim`].
     #[inline]
     pub fn try_push<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
-        match self.try_claim(record.as_ref().len()) {
-            Ok(claim) => {
-                claim.fill(record.as_ref());
-                Ok(())
-            }
-            Err(error) => Err(error.map(|()| record)),
-        }
+        let claim = self.try_claim(record.as_ref().len());
+        fill(claim, record)
     }
 
     /// Makes all records of the batch visible at once.
