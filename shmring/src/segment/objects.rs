@@ -18,17 +18,27 @@ use crate::{
 pub(crate) enum Kind {
     Records = 1,
     Pool = 2,
+    Cells = 3,
+    Broadcast = 4,
+    Queue = 5,
+    Latest = 6,
 }
 
 impl Kind {
     fn from_number(number: u32) -> Option<Kind> {
-        [Kind::Records, Kind::Pool].into_iter().find(|kind| *kind as u32 == number)
+        use Kind::{Broadcast, Cells, Latest, Pool, Queue, Records};
+        let all = [Records, Pool, Cells, Broadcast, Queue, Latest];
+        all.into_iter().find(|kind| *kind as u32 == number)
     }
 
     fn name(number: u32) -> String {
         match Kind::from_number(number) {
             Some(Kind::Records) => "a ring of records".into(),
             Some(Kind::Pool) => "a pool of blocks".into(),
+            Some(Kind::Cells) => "a ring of cells".into(),
+            Some(Kind::Broadcast) => "a broadcast ring".into(),
+            Some(Kind::Queue) => "a queue".into(),
+            Some(Kind::Latest) => "a latest value".into(),
             None => format!("an object of unknown kind {number}"),
         }
     }
