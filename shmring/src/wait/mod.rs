@@ -12,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::doorbell::published;
 use self::doorbell::{BELL, Doorbell, FUTEX};
 use crate::{
     fault::fault,
+    layout,
     liveness::{Id, Peer},
     os::{self, PollFd},
     segment::Segment,
@@ -23,12 +25,15 @@ use crate::{
 
 /// Nobody sleeps longer than this without looking again.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
-/// The most looks of an adaptive spin.
-const SPIN_LIMIT: u32 = 1000;
-/// The least: a few looks cost less than going to sleep.
-const SPIN_LEAST: u32 = 8;
-/// How long a full spin takes, about; a sleep that ended sooner should have been a spin.
-const SPIN_TIME: Duration = Duration::from_micros(60);
+/// How long a spin takes at most: about what waking a process costs, so that spinning in vain and
+/// then sleeping is at most twice as dear as the better of the two.
+const SPIN_TIME: Duration = Duration::from_micros(50);
+/// Looks between two looks at the clock.
+const SPIN_ROUND: u32 = 64;
+/// The rounds of a full spin: the clock may end it sooner.
+const SPIN_ROUNDS: u32 = 64;
+/// A wait that slept and was over sooner than this should have been a spin: half of it was waking.
+const SHORT_SLEEP: Duration = Duration::from_micros(100);
 
 /// How often those who poll ask whether their peer lives.
 const ASK_EVERY: Duration = Duration::from_millis(1);
@@ -39,7 +44,7 @@ const ASK_EVERY: Duration = Duration::from_millis(1);
 pub enum WaitStrategy {
     /// Never sleeps: the quickest answer, for a whole processor.
     Spin,
-    /// Spins for at most about 30 µs, and only while that has recently paid off; then sleeps.
+    /// Spins for at most about 50 µs, and only while that has recently paid off; then sleeps.
     #[default]
     Adaptive,
     /// Goes to sleep at once.
@@ -58,7 +63,10 @@ pub(crate) enum Ended<T> {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: WaitStrategy,
-    budget: Cell<u32>,
+    /// Looks before the first look at the clock.
+    looks: u32,
+    /// Rounds of looks after that, in the next spin.
+    rounds: Cell<u32>,
     asked: Cell<Option<Instant>>,
 }
 
@@ -72,7 +80,9 @@ fn one_processor() -> bool {
 
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Waiter {
-        Waiter { strategy, budget: Cell::new(SPIN_LIMIT), asked: Cell::new(None) }
+        let spins = strategy != WaitStrategy::Park && !one_processor();
+        let (looks, rounds) = if spins { (SPIN_ROUND / 2, SPIN_ROUNDS) } else { (0, 0) };
+        Waiter { strategy, looks, rounds: Cell::new(rounds), asked: Cell::new(None) }
     }
 
     /// Whether it is time to ask for the peer's life again, for those who poll without waiting:
@@ -86,11 +96,50 @@ impl Waiter {
         due
     }
 
-    /// Waits until `look` finds something, `timeout` has passed since the spin, or the process behind `peer` has
-    /// ended and there is still nothing to find.
+    /// Waits for a short while without sleeping, as the strategy allows, until `ready` says that
+    /// looking is worth it. `ready` should be a load or two: what counts is how soon it is seen.
+    #[inline]
+    pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+        for _ in 0..self.looks {
+            if ready() {
+                return true;
+            }
+            spin_loop();
+        }
+        self.spin_on(&mut ready)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spin_on(&self, ready: &mut dyn FnMut() -> bool) -> bool {
+        let rounds = self.rounds.get();
+        if rounds == 0 {
+            return false;
+        }
+        let began = Instant::now();
+        for _ in 0..rounds {
+            for _ in 0..SPIN_ROUND {
+                if ready() {
+                    self.rounds.set(SPIN_ROUNDS);
+                    return true;
+                }
+                spin_loop();
+            }
+            if began.elapsed() >= SPIN_TIME {
+                break;
+            }
+        }
+        self.rounds.set(rounds / 2);
+        false
+    }
+
+    /// Waits, after a spin, until `look` finds something, `timeout` has passed, or the process
+    /// behind `peer` has ended and there is still nothing to find.
     ///
     /// `look` is asked again and again and must be cheap. `peer` says whose life matters now;
     /// `None` while nobody has come yet.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn wait<T>(
         &self,
         segment: &Segment,
@@ -98,9 +147,6 @@ impl Waiter {
         mut look: impl FnMut() -> Option<T>,
         mut peer: impl FnMut() -> Option<Peer>,
     ) -> Ended<T> {
-        if let Some(found) = self.spin(&mut look) {
-            return Ended::Done(found);
-        }
         // The clock is asked only now: it costs as much as a short wait.
         let began = Instant::now();
         let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
@@ -117,8 +163,8 @@ impl Waiter {
                 _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look),
             };
             if let Some(found) = found.or_else(&mut look) {
-                if began.elapsed() < SPIN_TIME {
-                    self.budget.set(SPIN_LIMIT);
+                if self.looks > 0 && began.elapsed() < SHORT_SLEEP {
+                    self.rounds.set(SPIN_ROUNDS);
                 }
                 return Ended::Done(found);
             }
@@ -133,23 +179,6 @@ impl Waiter {
                 };
             }
         }
-    }
-
-    fn spin<T>(&self, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
-        let budget = match self.strategy {
-            WaitStrategy::Park => 1,
-            _ if one_processor() => 1,
-            _ => self.budget.get(),
-        };
-        for _ in 0..budget {
-            if let Some(found) = look() {
-                self.budget.set(SPIN_LIMIT);
-                return Some(found);
-            }
-            spin_loop();
-        }
-        self.budget.set((budget / 2).max(SPIN_LEAST));
-        None
     }
 }
 
@@ -235,18 +264,40 @@ impl Drop for BellGuard<'_> {
 /// Steps R2 to R7: wakes a participant if it sleeps. `object` is what has news for it.
 #[inline]
 pub(crate) fn ring(segment: &Segment, id: Id, object: u32) {
+    published();
+    ring_unfenced(segment, id, object);
+}
+
+/// Where the word that step R3 reads is; `None` for an id that only a liar writes.
+pub(crate) fn armed_word(segment: &Segment, id: Id) -> Option<usize> {
+    let inner = &*segment.0;
+    let known = inner.participants().knows(id);
+    known.then(|| inner.layout.participant(id.index()) + layout::ARMED)
+}
+
+/// Steps R3 to R7, for those who have done R2.
+#[inline]
+pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) {
     let inner = &*segment.0;
     if !inner.participants().knows(id) {
         return;
     }
     let doorbell = Doorbell::at(&inner.region, inner.layout.participant(id.index()));
-    let how = doorbell.ring(object);
+    if doorbell.is_armed() {
+        ring_armed(segment, id, doorbell, object);
+    }
+}
+
+/// Steps R4 to R7.
+#[cold]
+#[inline(never)]
+fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) {
+    let how = doorbell.take_armed(object);
     if how != 0 {
         wake(segment, id, doorbell, how);
     }
 }
 
-#[cold]
 fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
     #[cfg(not(shmring_loom))]
     if how & FUTEX != 0 {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result, SendError},
     ring::role::{Owned, Role, State},
-    wait::{self, Ended, WaitStrategy, Waiter},
+    wait::{Ended, WaitStrategy, Waiter},
 };
 
 /// The end that puts records in. It can go to another process, and is held by one at a time.
@@ -50,7 +50,7 @@ impl Producer {
     /// is none; `Moved`; `Corrupt`.
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        let room = self.room(len)?;
+        let room = self.try_room(len)?;
         Ok(Claim { producer: self, room, publish: true })
     }
 
@@ -69,6 +69,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`Producer::claim`].
+    #[inline]
     pub fn claim_timeout(&mut self, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
         self.claim_within(len, Some(timeout))
     }
@@ -110,6 +111,7 @@ impl Producer {
     }
 
     /// Begins a batch: its records become visible together, with [`Batch::publish`].
+    #[inline]
     pub fn batch(&mut self) -> Batch<'_> {
         Batch { producer: self }
     }
@@ -162,8 +164,26 @@ impl Producer {
         }
     }
 
+    /// Room that is there now, while all is as usual; otherwise nothing has happened.
     #[inline]
-    fn room(&mut self, len: usize) -> Result<Room, SendError> {
+    fn room(&mut self, len: usize) -> Option<Room> {
+        if !self.role.is_still() {
+            return None;
+        }
+        self.writer.claim(&self.ring.segment.0.region, len).ok()
+    }
+
+    #[inline]
+    fn try_room(&mut self, len: usize) -> Result<Room, SendError> {
+        match self.room(len) {
+            Some(room) => Ok(room),
+            None => self.why_no_room(len),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn why_no_room(&mut self, len: usize) -> Result<Room, SendError> {
         self.own()?;
         match self.writer.claim(&self.ring.segment.0.region, len) {
             Ok(room) => Ok(room),
@@ -196,19 +216,31 @@ impl Producer {
         }
     }
 
+    #[inline]
     fn claim_within(
         &mut self,
         len: usize,
         timeout: Option<Duration>,
     ) -> Result<Claim<'_>, SendError> {
+        let room = match self.room(len) {
+            Some(room) => room,
+            None => self.wait_for_room(len, timeout)?,
+        };
+        Ok(Claim { producer: self, room, publish: true })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, len: usize, timeout: Option<Duration>) -> Result<Room, SendError> {
         self.own()?;
         let Producer { writer, waiter, ring, role } = self;
         let region = &ring.segment.0.region;
-        let room = match writer.claim(region, len) {
+        match writer.claim(region, len) {
             Ok(room) => Ok(room),
             Err(NoRoom::Full) => {
+                waiter.spin(|| writer.claim(region, len).is_ok());
                 let place = ring.consumer_place();
-                let look = || match writer.claim(region, len) {
+                let mut look = || match writer.claim(region, len) {
                     Ok(room) => Some(Ok(room)),
                     Err(NoRoom::Full) if role.state_at(place) == State::Closed => {
                         Some(Err(SendError::Closed(())))
@@ -216,6 +248,9 @@ impl Producer {
                     Err(NoRoom::Full) => None,
                     Err(_) => Some(Err(SendError::Corrupt(()))),
                 };
+                if let Some(result) = look() {
+                    return result;
+                }
                 match waiter.wait(&ring.segment, timeout, look, || role.peer_at(place)) {
                     Ended::Done(result) => result,
                     Ended::TimedOut => Err(SendError::TimedOut(())),
@@ -223,8 +258,7 @@ impl Producer {
                 }
             }
             Err(other) => Err(self.no_room(other, len)),
-        }?;
-        Ok(Claim { producer: self, room, publish: true })
+        }
     }
 
     /// Publishes what was committed and wakes the consumer.
@@ -237,9 +271,7 @@ impl Producer {
 
     #[inline]
     fn ring_consumer(&self) {
-        if let State::Held(id) = self.role.state_at(self.ring.consumer_place()) {
-            wait::ring(&self.ring.segment, id, self.ring.object.index);
-        }
+        self.role.ring(self.ring.consumer_place(), self.ring.object.index);
     }
 }
 
@@ -288,6 +320,7 @@ impl Claim<'_> {
     /// # Panics
     ///
     /// When `len` is more than was claimed.
+    #[inline]
     pub fn commit_len(self, len: usize) {
         assert!(len <= self.room.len, "committing {len} bytes of {} claimed", self.room.len);
         self.commit_as(Kind::Bytes, len);
@@ -306,12 +339,14 @@ impl Claim<'_> {
 impl Deref for Claim<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         slots::room_ref(&self.producer.ring.segment.0.region, &self.room)
     }
 }
 
 impl DerefMut for Claim<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         slots::room(&self.producer.ring.segment.0.region, &mut self.room)
     }
@@ -354,7 +389,7 @@ impl Batch<'_> {
     /// As [`Producer::try_claim`].
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        let room = self.producer.room(len)?;
+        let room = self.producer.try_room(len)?;
         Ok(Claim { producer: self.producer, room, publish: false })
     }
 
@@ -370,12 +405,14 @@ impl Batch<'_> {
     }
 
     /// Makes all records of the batch visible at once.
+    #[inline]
     pub fn publish(self) {
         self.producer.publish();
     }
 }
 
 impl Drop for Batch<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.producer.writer.abort();
     }
