@@ -169,13 +169,13 @@ impl Consumer {
         }
     }
 
-    /// The record of bytes that is there now, while all is as usual.
+    /// The record that is there now, while all is as usual.
     #[inline(always)]
     fn ready(&mut self) -> Option<Found> {
         if !self.role.is_still() {
             return None;
         }
-        self.reader.peek_bytes(&self.ring.segment.0.region)
+        self.reader.peek_usual(&self.ring.segment.0.region)
     }
 
     #[inline(never)]

@@ -291,27 +291,31 @@ impl Reader {
     /// Steps 1 and 2: finds the next record, `None` when there is none.
     #[inline]
     pub(crate) fn peek(&mut self, region: &Region) -> Result<Option<Found>, Corrupt> {
-        match self.peek_bytes(region) {
+        match self.peek_usual(region) {
             Some(found) => Ok(Some(found)),
             None => self.peek_any(region),
         }
     }
 
-    /// The same for what there is nearly always, with as few instructions as that takes: bytes, in
-    /// a header that is right. `None` says nothing.
+    /// The same for what there is nearly always, with as few instructions as that takes: a record
+    /// that is no pad, with a header that is right. `None` says nothing.
     #[inline(always)]
-    pub(crate) fn peek_bytes(&self, region: &Region) -> Option<Found> {
+    pub(crate) fn peek_usual(&self, region: &Region) -> Option<Found> {
         let offset = self.geometry.place(self.next);
         // SYNC published: Acquire here, Release in `Writer::publish`.
         let word = region.u64(offset).load(Ordering::Acquire);
         let len = word as u32 as usize;
-        let of_bytes = word >> 32 == (Kind::Bytes as u64) << 24 | tag(self.next);
+        let kind = match word >> 32 ^ tag(self.next) {
+            0x0100_0000 => Kind::Bytes,
+            0x0200_0000 => Kind::Message,
+            _ => return None,
+        };
         let fits = len <= self.geometry.max_len() && size(len) <= self.geometry.rest(self.next);
-        if !of_bytes || !fits {
+        if !fits {
             return None;
         }
         let end = self.next.checked_add(size(len))?;
-        Some(Found { offset: offset + WORD as usize, len, kind: Kind::Bytes, end })
+        Some(Found { offset: offset + WORD as usize, len, kind, end })
     }
 
     #[inline(never)]
