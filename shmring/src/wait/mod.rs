@@ -187,7 +187,7 @@ fn sleep<T>(
     let number = inner.participants().bell(me.index());
     let bell = number.and_then(|number| Some((number, inner.bells.fd(number)?)));
     let bell = bell.and_then(|bell| BellGuard::take(&inner.bell_taken).map(|guard| (bell, guard)));
-    if let Some(((number, bell), _guard)) = bell {
+    if let Some(((number, bell), guard)) = bell {
         doorbell.arm(BELL);
         if let Some(found) = look() {
             return Some(found);
@@ -202,7 +202,9 @@ fn sleep<T>(
         let mut fds: Vec<_> = [PollFd::readable(bell)].into_iter().chain(ended).collect();
         // A poll that fails ends the sleep: the caller looks again.
         let _ = os::poll(&mut fds, Some(time));
-        inner.bells.clear(number);
+        if guard.holds() {
+            inner.bells.clear(number);
+        }
     } else {
         let epoch = doorbell.arm(FUTEX);
         if let Some(found) = look() {
@@ -217,18 +219,33 @@ fn sleep<T>(
     None
 }
 
-/// The right of one thread to sleep on the bell.
-struct BellGuard<'a>(&'a local::AtomicBool);
+/// Nobody of this process sleeps on its bell.
+const BELL_FREE: u64 = 0;
+/// A thread sleeps on it.
+const BELL_SLEPT_ON: u64 = 1;
+/// It stands in somebody's poll, for good: everybody else sleeps on the futex.
+const BELL_GIVEN_OUT: u64 = 2;
+
+/// The right of one thread to sleep on the bell: one reader's clearing would hide it from another.
+struct BellGuard<'a>(&'a local::AtomicU64);
 
 impl<'a> BellGuard<'a> {
-    fn take(taken: &'a local::AtomicBool) -> Option<BellGuard<'a>> {
-        (!taken.swap(true, local::Ordering::Acquire)).then_some(BellGuard(taken))
+    fn take(taken: &'a local::AtomicU64) -> Option<BellGuard<'a>> {
+        let (acquire, relaxed) = (local::Ordering::Acquire, local::Ordering::Relaxed);
+        let free = taken.compare_exchange(BELL_FREE, BELL_SLEPT_ON, acquire, relaxed);
+        free.is_ok().then_some(BellGuard(taken))
+    }
+
+    /// Whether the bell has not been given out meanwhile: then what it says is for others.
+    fn holds(&self) -> bool {
+        self.0.load(local::Ordering::Relaxed) == BELL_SLEPT_ON
     }
 }
 
 impl Drop for BellGuard<'_> {
     fn drop(&mut self) {
-        self.0.store(false, local::Ordering::Release);
+        let (release, relaxed) = (local::Ordering::Release, local::Ordering::Relaxed);
+        let _ = self.0.compare_exchange(BELL_SLEPT_ON, BELL_FREE, release, relaxed);
     }
 }
 
@@ -270,12 +287,10 @@ impl Segment {
     /// Before a poll: call it, look at all rings of this segment, and sleep only if it was quiet
     /// and there was nothing.
     pub fn arm(&self) -> bool {
-        // Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this
-        // process sleeps on the bell inside of this library: one reader's clearing would hide it
-        // from the other.
+        // Steps S2 to S4 for a sleeper that polls the bell by itself.
         let Ok(me) = self.me() else { return false };
         let inner = &*self.0;
-        inner.bell_taken.store(true, local::Ordering::Release);
+        inner.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
         let number = inner.participants().bell(me.index());
         let rang = number.is_some_and(|number| inner.bells.clear(number));
         Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
