@@ -23,7 +23,10 @@ use std::{fmt, marker::PhantomData, os::fd::BorrowedFd, time::Duration};
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
-use super::records::{Claim, Consumer, Producer, Record, Records, cursor::Kind};
+use super::{
+    records::{Claim, Consumer, Producer, Record, Records, cursor::Kind},
+    select::{Selectable, Source},
+};
 use crate::{
     block::{Incoming, Outgoing, TABLE_ENTRY},
     error::{Error, RecvError, Result, SendError},
@@ -373,6 +376,16 @@ fn recover(claim: &Claim<'_>, outgoing: &mut Outgoing, recovered: &mut u64) {
     }
 }
 
+impl<T> Selectable for Sender<T> {
+    fn source(&self) -> Source {
+        self.producer.source()
+    }
+
+    fn ask_again(&mut self) {
+        self.producer.ask_again();
+    }
+}
+
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if self.producer.is_closed() && self.producer.role().is_held() {
@@ -526,6 +539,16 @@ fn open<'a>(record: &'a Record<'_>) -> Option<(&'a [u8], usize)> {
     let blocks = usize::try_from(u64::from_le_bytes(*head)).ok()?;
     let fits = blocks <= (bytes.len() - HEAD) / TABLE_ENTRY;
     (fits && blocks <= crate::block::MAX_BLOCKS_PER_MESSAGE).then_some((bytes, blocks))
+}
+
+impl<T> Selectable for Receiver<T> {
+    fn source(&self) -> Source {
+        self.end().source()
+    }
+
+    fn ask_again(&mut self) {
+        self.consumer().ask_again();
+    }
 }
 
 impl<T> Drop for Receiver<T> {

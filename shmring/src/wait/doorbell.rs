@@ -47,6 +47,13 @@ impl<'a> Doorbell<'a> {
         epoch
     }
 
+    /// Whether nobody has rung since `arm(how)` gave this epoch. Another thread of this process can
+    /// make it seem so by arming again.
+    pub(crate) fn is_untouched(&self, how: u32, epoch: u32) -> bool {
+        self.armed().load(Ordering::Relaxed) & how == how
+            && self.epoch().load(Ordering::Relaxed) == epoch
+    }
+
     /// Steps R2 to R5, after something was published: who must be woken, as bits.
     #[inline]
     pub(crate) fn ring(&self, object: u32) -> u32 {

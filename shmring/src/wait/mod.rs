@@ -86,6 +86,11 @@ impl Waiter {
         due
     }
 
+    /// Lets the next question be asked at once, after a hint that somebody died.
+    pub(crate) fn ask_again(&self) {
+        self.asked.set(None);
+    }
+
     /// Waits until `look` finds something, `timeout` has passed since the spin, or the process behind `peer` has
     /// ended and there is still nothing to find.
     ///
@@ -95,10 +100,19 @@ impl Waiter {
         &self,
         segment: &Segment,
         timeout: Option<Duration>,
-        mut look: impl FnMut() -> Option<T>,
-        mut peer: impl FnMut() -> Option<Peer>,
+        look: impl FnMut() -> Option<T>,
+        peer: impl FnMut() -> Option<Peer>,
     ) -> Ended<T> {
-        if let Some(found) = self.spin(&mut look) {
+        self.run(timeout, &mut One { segment, look, peer })
+    }
+
+    /// The one wait loop.
+    pub(crate) fn run<S: Sight>(
+        &self,
+        timeout: Option<Duration>,
+        sight: &mut S,
+    ) -> Ended<S::Found> {
+        if let Some(found) = self.spin(sight) {
             return Ended::Done(found);
         }
         // The clock is asked only now: it costs as much as a short wait.
@@ -110,39 +124,32 @@ impl Waiter {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };
             if left.is_zero() {
-                return look().map_or(Ended::TimedOut, Ended::Done);
+                return sight.look().map_or(Ended::TimedOut, Ended::Done);
             }
             let found = match self.strategy {
-                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), &mut look),
-                _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look),
+                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), sight),
+                _ => sight.sleep(left.min(LONGEST_SLEEP)),
             };
-            if let Some(found) = found.or_else(&mut look) {
+            if let Some(found) = found.or_else(|| sight.glance()) {
                 if began.elapsed() < SPIN_TIME {
                     self.budget.set(SPIN_LIMIT);
                 }
                 return Ended::Done(found);
             }
-            if let Some(other) = peer()
-                && !segment.lives(other)
-            {
-                // It may have published, closed or handed its end on just before it ended.
-                return match look() {
-                    Some(found) => Ended::Done(found),
-                    None if peer() == Some(other) => Ended::PeerDied(segment.pid_of_peer(other)),
-                    None => continue,
-                };
+            if let Some(ended) = sight.ended() {
+                return ended;
             }
         }
     }
 
-    fn spin<T>(&self, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+    fn spin<S: Sight>(&self, sight: &mut S) -> Option<S::Found> {
         let budget = match self.strategy {
             WaitStrategy::Park => 1,
             _ if one_processor() => 1,
             _ => self.budget.get(),
         };
-        for _ in 0..budget {
-            if let Some(found) = look() {
+        for _ in 0..budget.div_ceil(sight.looks()) {
+            if let Some(found) = sight.glance() {
                 self.budget.set(SPIN_LIMIT);
                 return Some(found);
             }
@@ -153,11 +160,72 @@ impl Waiter {
     }
 }
 
-fn spin_for<T>(time: Duration, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+/// What a wait looks at, and how it sleeps.
+pub(crate) trait Sight {
+    type Found;
+
+    /// A look that is cheap: it is asked again and again.
+    fn glance(&mut self) -> Option<Self::Found>;
+
+    /// How many rings a glance looks at.
+    fn looks(&self) -> u32 {
+        1
+    }
+
+    /// A look that misses nothing.
+    fn look(&mut self) -> Option<Self::Found> {
+        self.glance()
+    }
+
+    /// Steps S2 to S6.
+    fn sleep(&mut self, time: Duration) -> Option<Self::Found>;
+
+    /// Whether nothing will come any more, because somebody died.
+    fn ended(&mut self) -> Option<Ended<Self::Found>>;
+}
+
+/// One ring, or whatever else lies in one segment and is waited for by itself.
+struct One<'a, L, P> {
+    segment: &'a Segment,
+    look: L,
+    peer: P,
+}
+
+impl<T, L, P> Sight for One<'_, L, P>
+where
+    L: FnMut() -> Option<T>,
+    P: FnMut() -> Option<Peer>,
+{
+    type Found = T;
+
+    #[inline]
+    fn glance(&mut self) -> Option<T> {
+        (self.look)()
+    }
+
+    fn sleep(&mut self, time: Duration) -> Option<T> {
+        let peer = (self.peer)();
+        sleep(self.segment, time, peer, &mut self.look)
+    }
+
+    fn ended(&mut self) -> Option<Ended<T>> {
+        let other = (self.peer)().filter(|other| !self.segment.lives(*other))?;
+        // It may have published, closed or handed its end on just before it ended.
+        match (self.look)() {
+            Some(found) => Some(Ended::Done(found)),
+            None if (self.peer)() == Some(other) => {
+                Some(Ended::PeerDied(self.segment.pid_of_peer(other)))
+            }
+            None => None,
+        }
+    }
+}
+
+fn spin_for<S: Sight>(time: Duration, sight: &mut S) -> Option<S::Found> {
     let began = Instant::now();
     while began.elapsed() < time {
         for _ in 0..64 {
-            if let Some(found) = look() {
+            if let Some(found) = sight.glance() {
                 return Some(found);
             }
             if one_processor() {
@@ -177,9 +245,8 @@ fn sleep<T>(
     peer: Option<Peer>,
     look: &mut impl FnMut() -> Option<T>,
 ) -> Option<T> {
-    // Joining can fail only in a forked child that finds no place; then we look now and then.
     let Ok(me) = segment.me() else {
-        thread::sleep(time.min(Duration::from_millis(1)));
+        nap(time);
         return look();
     };
     let inner = &*segment.0;
@@ -225,6 +292,12 @@ const BELL_FREE: u64 = 0;
 const BELL_SLEPT_ON: u64 = 1;
 /// It stands in somebody's poll, for good: everybody else sleeps on the futex.
 const BELL_GIVEN_OUT: u64 = 2;
+
+/// Sleeps where nobody can wake us, so we look now and then: joining a segment failed, which it can
+/// only in a forked child that finds no place; or the kernel cannot sleep on so many futexes.
+pub(crate) fn nap(time: Duration) {
+    thread::sleep(time.min(Duration::from_millis(1)));
+}
 
 /// The right of one thread to sleep on the bell: one reader's clearing would hide it from another.
 struct BellGuard<'a>(&'a local::AtomicU64);
@@ -300,6 +373,35 @@ impl Segment {
 
 /// Which objects have rung since the last call, by number modulo 64: a hint where to look first.
 pub(crate) fn take_rung(segment: &Segment) -> u64 {
-    let Ok(me) = segment.me() else { return u64::MAX };
-    Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())).take_pending()
+    own_doorbell(segment).map_or(u64::MAX, |doorbell| doorbell.take_pending())
+}
+
+/// The doorbell of this process; `None` as in [`nap`].
+pub(crate) fn own_doorbell(segment: &Segment) -> Option<Doorbell<'_>> {
+    let me = segment.me().ok()?;
+    Some(Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())))
+}
+
+/// Step S6 for a sleeper on the futexes of several segments, each with the epoch that arming its
+/// doorbell gave.
+pub(crate) fn sleep_on_any<'a>(
+    armed: impl ExactSizeIterator<Item = (&'a Segment, u32)>,
+    time: Duration,
+) {
+    fault!("wait.sleep.any");
+    #[cfg(not(shmring_loom))]
+    {
+        let count = armed.len();
+        let mut words =
+            armed.filter_map(|(segment, epoch)| Some((own_doorbell(segment)?.epoch(), epoch)));
+        let slept = match count {
+            1 => words.next().map(|(word, epoch)| os::futex_wait(word, epoch, time)).is_some(),
+            _ => count <= os::FUTEX_WAIT_ANY_MAX && os::futex_wait_any(words, time),
+        };
+        if !slept {
+            nap(time);
+        }
+    }
+    #[cfg(shmring_loom)]
+    let _ = (armed, time);
 }

@@ -9,12 +9,16 @@ use std::{
 
 use super::{
     Records,
-    cursor::{Corrupt, Kind, NoRoom, Room, Writer},
+    cursor::{self, Corrupt, Kind, NoRoom, Room, Writer},
     slots,
 };
 use crate::{
     error::{Error, Result, SendError},
-    ring::role::{Owned, Role, State},
+    region::Region,
+    ring::{
+        role::{Owned, Role, State},
+        select::{Selectable, Source},
+    },
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -284,6 +288,19 @@ impl Drop for Producer {
         if self.role.close() {
             self.ring_consumer();
         }
+    }
+}
+
+impl Selectable for Producer {
+    fn source(&self) -> Source {
+        let Records { segment, object, geometry, .. } = &self.ring;
+        let (other, geometry) = (self.ring.consumer_place(), *geometry);
+        let room = move |region: &Region, len| cursor::has_room(region, geometry, len);
+        Source::of_role(segment, object.index, &self.role, other, room)
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
     }
 }
 
