@@ -12,7 +12,7 @@ mod process;
 mod shm;
 
 pub use event::{Event, Fifo, PollFd, poll};
-pub use futex::{futex_wait, futex_wake};
+pub use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake};
 pub use lock::{
     LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
 };

@@ -7,3 +7,6 @@
 pub mod port;
 pub mod records;
 mod role;
+pub mod select;
+
+pub use select::Selector;

@@ -4,13 +4,16 @@ use std::{fmt, ops::Deref, os::fd::BorrowedFd, time::Duration};
 
 use super::{
     Records as Ring,
-    cursor::{Corrupt, Found, Kind, Reader},
+    cursor::{self, Corrupt, Found, Kind, Reader},
     slots,
 };
 use crate::{
     error::{Error, RecvError, Result},
     region::Region,
-    ring::role::{Owned, Role, State},
+    ring::{
+        role::{Owned, Role, State},
+        select::{Selectable, Source},
+    },
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -268,6 +271,19 @@ impl Drop for Consumer {
         if self.role.close() {
             self.ring_producer();
         }
+    }
+}
+
+impl Selectable for Consumer {
+    fn source(&self) -> Source {
+        let Ring { segment, object, geometry, .. } = &self.ring;
+        let (other, geometry) = (self.ring.producer_place(), *geometry);
+        let there = move |region: &Region, _| cursor::has_record(region, geometry);
+        Source::of_role(segment, object.index, &self.role, other, there)
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
     }
 }
 

@@ -163,6 +163,8 @@ impl Writer {
             }
         }
         let sent = region.u64(geometry.base + SENT).load(Ordering::Relaxed);
+        // The dead one may not have come to it.
+        region.u64(geometry.base + TAIL).store(tail, Ordering::Relaxed);
         Ok(Writer {
             geometry,
             published: tail,
@@ -363,6 +365,26 @@ impl Reader {
         fault!("records.released");
         true
     }
+}
+
+/// Whether a reader would find something, a lie included; for those who have no reader.
+pub(super) fn has_record(region: &Region, geometry: Geometry) -> bool {
+    let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
+    // SYNC published: Acquire here, Release in `Writer::publish`.
+    !head.is_multiple_of(WORD) || region.u64(geometry.place(head)).load(Ordering::Acquire) != 0
+}
+
+/// Whether a writer would find room for a record of `len`, or as much as it can be, or a lie; for
+/// those who have no writer.
+pub(super) fn has_room(region: &Region, geometry: Geometry, len: usize) -> bool {
+    let tail = region.u64(geometry.base + TAIL).load(Ordering::Relaxed);
+    // SYNC released: Acquire here, Release in `Reader::release`.
+    let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
+    let (capacity, size) = (geometry.capacity as u64, size(len.min(geometry.max_len())));
+    let rest = geometry.rest(tail);
+    let needed = if size <= rest { size } else { rest + size } + WORD;
+    let used = tail.wrapping_sub(head);
+    used > capacity || used + needed <= capacity
 }
 
 /// What an onlooker sees; each number is a moment's.

@@ -225,3 +225,51 @@ fn arming_one_ring_does_not_hide_the_news_of_another() {
     one.arm(); // The release has rung for the producer, which is this process too.
     assert!(one.arm() && two.arm());
 }
+
+#[test]
+fn a_bell_rings_for_an_armed_producer() {
+    use crate::os::{PollFd, poll};
+    let (mut tx, mut rx) = ends(256);
+    let bell = tx.bell().unwrap().try_clone_to_owned().unwrap();
+    let ready = || {
+        let mut fds = [PollFd::readable(std::os::fd::AsFd::as_fd(&bell))];
+        poll(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    };
+    assert!(!tx.arm(40), "there is room");
+    while tx.try_send([1u8; 40]).is_ok() {}
+    while !tx.arm(40) {} // Sending has rung for the consumer, which here is the same process.
+    assert!(!ready());
+    rx.recv().unwrap();
+    assert!(ready(), "room");
+    assert!(tx.rung() & 1 != 0);
+    rx.recv().unwrap();
+    assert!(!tx.arm(40), "there is room, and the bell has rung");
+    tx.try_send([1u8; 40]).unwrap();
+    while !tx.arm(100) {}
+    drop(rx);
+    assert!(ready(), "closing rings too");
+    assert!(!tx.arm(100));
+}
+
+#[test]
+fn nobody_sleeps_on_a_bell_that_was_given_out() {
+    use crate::os::{PollFd, poll};
+    let segment = Segment::options().anonymous().unwrap();
+    let parked = || Records::options().wait(WaitStrategy::Park).create_in(&segment).unwrap();
+    let ((mut tx, mut rx), (mut other, mut theirs)) =
+        (parked().split().unwrap(), parked().split().unwrap());
+    // It begins to sleep on the bell, before the bell is given out.
+    let sleeper = thread::spawn(move || while theirs.recv().is_ok() {});
+    thread::sleep(Duration::from_millis(20));
+    while !rx.arm() {}
+    other.send(b"news").unwrap();
+    thread::sleep(Duration::from_millis(20));
+    while !rx.arm() {}
+    tx.send(b"ours").unwrap();
+    // The sleeper wakes too, since it is the same process, and must leave the bell alone.
+    thread::sleep(Duration::from_millis(20));
+    let mut fds = [PollFd::readable(segment.bell().unwrap())];
+    assert_eq!(poll(&mut fds, Some(Duration::ZERO)).unwrap(), 1);
+    drop(other);
+    sleeper.join().unwrap();
+}
