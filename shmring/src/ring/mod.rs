@@ -4,6 +4,10 @@
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
 
+pub(crate) mod face;
 pub mod port;
 pub mod records;
 mod role;
+mod unread;
+
+pub(crate) use self::unread::UnreadEnd;
