@@ -56,6 +56,42 @@ pub(crate) trait Make: Clone {
     }
 }
 
+/// What `send` and `claim` do when a ring is full. A ring is made with it, for whoever sends.
+///
+/// The other verbs say themselves how long they wait, and a policy does not change them:
+/// `try_send` and `try_claim` answer `Full`, those with a deadline wait for it and answer
+/// `TimedOut`, and what they could not send they hand back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Policy {
+    /// They wait, as long as somebody lives who can make room. Nothing is lost.
+    #[default]
+    Wait,
+    /// They answer `Full` at once, and `send` hands the item back.
+    Fail,
+    /// `send` forgets the item and goes on as if it had been sent; `claim` answers `Full`. The loss
+    /// is counted, and whoever receives sees it as a gap in the sequence numbers.
+    DropNewest,
+}
+
+#[allow(dead_code)] // For the kinds to come.
+impl Policy {
+    /// As it stands in a ring's header.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Policy::Wait => 0,
+            Policy::Fail => 1,
+            Policy::DropNewest => 2,
+        }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Policy> {
+        [Policy::Wait, Policy::Fail, Policy::DropNewest]
+            .into_iter()
+            .find(|policy| policy.number() == number)
+    }
+}
+
 fn segment_for(room: Room) -> crate::segment::Options {
     Segment::options()
         .len(room.len)
@@ -464,6 +500,14 @@ mod tests {
     }
 
     end_travels!([] One);
+
+    #[test]
+    fn policies_stand_in_headers() {
+        for policy in [Policy::Wait, Policy::Fail, Policy::DropNewest] {
+            assert_eq!(Policy::from_number(policy.number()), Some(policy));
+        }
+        assert_eq!(Policy::from_number(3), None);
+    }
 
     #[test]
     fn an_end_of_several_arrives_at_its_own_place() {

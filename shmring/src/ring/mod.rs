@@ -10,4 +10,5 @@ pub mod records;
 mod role;
 mod unread;
 
+pub use self::face::Policy;
 pub(crate) use self::unread::UnreadEnd;
