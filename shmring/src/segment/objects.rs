@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn from_number(number: u32) -> Option<Kind> {
+    pub(crate) fn from_number(number: u32) -> Option<Kind> {
         use Kind::{Broadcast, Cells, Latest, Pool, Queue, Records};
         let all = [Records, Pool, Cells, Broadcast, Queue, Latest];
         all.into_iter().find(|kind| *kind as u32 == number)
