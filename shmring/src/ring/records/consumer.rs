@@ -304,6 +304,12 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// How many records were sent into this ring before it, those that were lost included: a step
+    /// of more than one is a loss ([`Policy::DropNewest`](crate::ring::Policy::DropNewest)).
+    pub fn sequence(&self) -> u64 {
+        self.found.sequence
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.found.kind
     }

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result, SendError},
     region::Region,
     ring::{
+        Policy,
         role::{Owned, Role, State},
         select::{Selectable, Source},
     },
@@ -59,14 +60,18 @@ impl Producer {
         Ok(Claim { producer: self, room, publish: true })
     }
 
-    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives.
+    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives,
+    /// unless the ring's [`Policy`] is another.
     ///
     /// # Errors
     ///
-    /// As [`Producer::try_claim`], but never `Full`.
+    /// As [`Producer::try_claim`], but never `Full` with [`Policy::Wait`].
     #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        self.claim_within(len, None)
+        match self.ring.policy {
+            Policy::Wait => self.claim_within(len, None),
+            _ => self.try_claim(len),
+        }
     }
 
     /// The same with a bound: `TimedOut` when there is no room until then.
@@ -90,7 +95,8 @@ impl Producer {
         fill(claim, record)
     }
 
-    /// Sends a record, waiting for room as long as the consumer lives.
+    /// Sends a record, waiting for room as long as the consumer lives, unless the ring's
+    /// [`Policy`] is another.
     ///
     /// # Errors
     ///
@@ -98,7 +104,7 @@ impl Producer {
     #[inline]
     pub fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
         let claim = self.claim(record.as_ref().len());
-        fill(claim, record)
+        fill(claim, record).or_else(|error| self.lose(error))
     }
 
     /// The same with a bound.
@@ -267,6 +273,18 @@ impl Producer {
             None => self.wait_for_room(len, timeout)?,
         };
         Ok(Claim { producer: self, room, publish: true })
+    }
+
+    /// Gives up a record for which there is no room, where the ring is for that.
+    #[cold]
+    fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
+        match (error, self.ring.policy) {
+            (SendError::Full(_), Policy::DropNewest) => {
+                self.writer.lose(&self.ring.segment.0.region);
+                Ok(())
+            }
+            (error, _) => Err(error),
+        }
     }
 
     #[cold]

@@ -54,6 +54,39 @@ fn full() {
 }
 
 #[test]
+fn each_policy_when_full() {
+    let ends = |policy| {
+        let options = Records::options().capacity(256).policy(policy);
+        options.anonymous().unwrap().split().unwrap()
+    };
+    let (mut tx, _rx) = ends(Policy::Fail);
+    while tx.send([1u8; 40]).is_ok() {}
+    assert_eq!(tx.send([2u8; 40]).unwrap_err(), SendError::Full([2; 40]));
+    assert!(matches!(tx.claim(40), Err(SendError::Full(()))));
+    let error = tx.send_timeout([2u8; 40], Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error, SendError::TimedOut([2; 40]));
+
+    let (mut tx, mut rx) = ends(Policy::DropNewest);
+    for byte in 0..10 {
+        tx.send([byte; 40]).unwrap();
+    }
+    assert!(matches!(tx.try_send([0u8; 40]), Err(SendError::Full(_))), "try_ loses nothing");
+    assert!(matches!(tx.claim(40), Err(SendError::Full(()))));
+    assert!(matches!(tx.send([0u8; 1000]), Err(SendError::TooLarge { .. })));
+    let stats = tx.ring().stats();
+    assert_eq!((stats.sent, stats.lost), (5, 5));
+    for byte in 0..5 {
+        let record = rx.recv().unwrap();
+        assert_eq!((record.sequence(), record[0]), (u64::from(byte), byte));
+    }
+    tx.send([10; 40]).unwrap();
+    assert_eq!(rx.recv().unwrap().sequence(), 10);
+    drop(rx);
+    while tx.try_send([0u8; 40]).is_ok() {}
+    assert!(matches!(tx.send([0u8; 40]), Err(SendError::Closed(_))), "nobody loses it by policy");
+}
+
+#[test]
 fn closed() {
     let (mut tx, mut rx) = ends(256);
     tx.send(b"last").unwrap();
