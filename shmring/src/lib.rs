@@ -8,6 +8,8 @@
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
+//! | the same of several sizes | [`block::BlockPools`] | the same |
+//! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |
 //!
 //! ```
 //! use shmring::{block::{Block, BlockPool}, ring::{port, records::Records}};

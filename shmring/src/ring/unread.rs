@@ -26,7 +26,14 @@ impl Drop for UnreadEnd {
         // Each kind says here what its ends are.
         match self.end.kind {
             Some(Kind::Records) => self.end.close::<records::Producer, records::Consumer>(),
-            Some(Kind::Pool | Kind::Cells | Kind::Broadcast | Kind::Queue | Kind::Latest)
+            Some(
+                Kind::Pool
+                | Kind::Pools
+                | Kind::Cells
+                | Kind::Broadcast
+                | Kind::Queue
+                | Kind::Latest,
+            )
             | None => {}
         }
     }
