@@ -49,6 +49,8 @@ pub mod block;
 pub mod cleanup;
 pub mod error;
 pub mod fault;
+#[cfg(any(feature = "stream", feature = "tokio"))]
+pub mod future;
 mod layout;
 mod liveness;
 #[doc(hidden)]
@@ -61,6 +63,8 @@ mod region;
 pub mod ring;
 pub mod segment;
 mod sync;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod transfer;
 mod wait;
 

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // Calls into the C library.
 
 mod clock;
+mod epoll;
 mod event;
 mod futex;
 mod lock;
@@ -13,6 +14,7 @@ mod process;
 mod shm;
 
 pub use clock::monotonic;
+pub use epoll::{Epoll, Ticker};
 pub use event::{Event, Fifo, PollFd, poll};
 pub use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake};
 pub use lock::{

@@ -385,6 +385,11 @@ impl Segment {
         self.0.bells.fd(number)
     }
 
+    /// How many participants can wait by a descriptor; as [`Options::bells`].
+    pub fn bells(&self) -> usize {
+        self.0.layout.bells
+    }
+
     /// The processes attached now, by pid: this one, and others that live or have just died.
     pub fn participants(&self) -> Vec<u32> {
         self.0.participants().attached().map(|(_, state, _)| state.pid()).collect()
