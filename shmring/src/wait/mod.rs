@@ -95,8 +95,21 @@ impl Waiter {
         &self,
         segment: &Segment,
         timeout: Option<Duration>,
+        look: impl FnMut() -> Option<T>,
+        peer: impl FnMut() -> Option<Peer>,
+    ) -> Ended<T> {
+        self.wait_armed(segment, timeout, look, peer, |_| ())
+    }
+
+    /// The same where the ringer has to be told who sleeps: `arm` is called each time between
+    /// arming the doorbell and the last look, and ends with a `fence(SeqCst)`.
+    pub(crate) fn wait_armed<T>(
+        &self,
+        segment: &Segment,
+        timeout: Option<Duration>,
         mut look: impl FnMut() -> Option<T>,
         mut peer: impl FnMut() -> Option<Peer>,
+        mut arm: impl FnMut(Id),
     ) -> Ended<T> {
         if let Some(found) = self.spin(&mut look) {
             return Ended::Done(found);
@@ -114,7 +127,7 @@ impl Waiter {
             }
             let found = match self.strategy {
                 WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), &mut look),
-                _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look),
+                _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look, &mut arm),
             };
             if let Some(found) = found.or_else(&mut look) {
                 if began.elapsed() < SPIN_TIME {
@@ -176,6 +189,7 @@ fn sleep<T>(
     time: Duration,
     peer: Option<Peer>,
     look: &mut impl FnMut() -> Option<T>,
+    arm: &mut impl FnMut(Id),
 ) -> Option<T> {
     // Joining can fail only in a forked child that finds no place; then we look now and then.
     let Ok(me) = segment.me() else {
@@ -189,6 +203,7 @@ fn sleep<T>(
     let bell = bell.and_then(|bell| BellGuard::take(&inner.bell_taken).map(|guard| (bell, guard)));
     if let Some(((number, bell), _guard)) = bell {
         doorbell.arm(BELL);
+        arm(me);
         if let Some(found) = look() {
             return Some(found);
         }
@@ -205,6 +220,7 @@ fn sleep<T>(
         inner.bells.clear(number);
     } else {
         let epoch = doorbell.arm(FUTEX);
+        arm(me);
         if let Some(found) = look() {
             return Some(found);
         }

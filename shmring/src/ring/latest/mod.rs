@@ -1,0 +1,368 @@
+//! The newest value, from one writer to any number of readers: a blackboard.
+//!
+//! ```
+//! use shmring::ring::latest::Latest;
+//!
+//! // Plain data of one type; `#[derive(bytemuck::Pod)]` for types of your own.
+//! let board = Latest::<[f32; 3]>::options().anonymous()?;
+//! let mut writer = board.writer()?;
+//! let mut reader = board.reader();
+//!
+//! writer.set(&[1.0, 2.0, 3.0])?;
+//! writer.set(&[4.0, 5.0, 6.0])?;
+//! assert_eq!(reader.recv()?, [4.0, 5.0, 6.0]);
+//! assert_eq!((reader.version(), reader.missed()), (2, 0));
+//!
+//! for x in [7.0, 8.0, 9.0] {
+//!     writer.set(&[x; 3])?;
+//! }
+//! assert_eq!(reader.recv()?, [9.0; 3]);
+//! assert_eq!((reader.version(), reader.missed()), (5, 2));
+//! assert_eq!(reader.get()?, [9.0; 3], "also the same again");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The writer never waits, and does not know its readers: they may be many, slow, stopped or
+//! killed. Values are copied in and out, so they should be small; big ones are better written into
+//! a block of a [pool](crate::block).
+//!
+//! `Latest<[u8]>` holds bytes of a length that changes.
+
+mod cursor;
+#[cfg(all(test, shmring_loom))]
+mod loom_models;
+mod reader;
+mod sleepers;
+mod value;
+mod writer;
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use self::cursor::{DATA, FORM, Geometry, LEAST_SLOTS, LIMIT, MOST_LIMIT, MOST_SLOTS, ROLE, SLOTS};
+pub use self::{
+    reader::Reader,
+    value::Value,
+    writer::{Claim, Writer},
+};
+use super::role::{self, Place, Role, State};
+use crate::{
+    error::{Error, Result},
+    region::{LINE, Region},
+    segment::{Kind, Object, Segment},
+    sync::Ordering,
+    wait::WaitStrategy,
+};
+
+/// A latest value: from it come its writer and its readers. Cloning gives another handle of it.
+pub struct Latest<V: Value + ?Sized> {
+    segment: Segment,
+    object: Object,
+    geometry: Geometry,
+    strategy: WaitStrategy,
+    value: PhantomData<fn(&V)>,
+}
+
+/// How a latest value is made. From [`Latest::options`].
+#[must_use = "options do nothing until a value is made with them"]
+pub struct Options<V: Value + ?Sized> {
+    limit: usize,
+    slots: usize,
+    participants: usize,
+    strategy: WaitStrategy,
+    prefault: bool,
+    value: PhantomData<fn(&V)>,
+}
+
+impl Options<[u8]> {
+    /// The longest value in bytes, up to 2³⁰. Default 1024.
+    pub fn max_len(mut self, bytes: usize) -> Options<[u8]> {
+        self.limit = bytes;
+        self
+    }
+}
+
+impl<V: Value + ?Sized> Options<V> {
+    /// How many values have a place, 2 to 1024. Default 8. A reader has to begin again when the
+    /// writer sets so many less one, and begins another, while it copies one.
+    pub fn slots(mut self, count: usize) -> Options<V> {
+        self.slots = count;
+        self
+    }
+
+    /// How many processes can be attached at once, 1 to 255, to what [`Options::anonymous`] and
+    /// [`Options::create`] make. Default 32.
+    pub fn participants(mut self, count: usize) -> Options<V> {
+        self.participants = count;
+        self
+    }
+
+    /// How readers wait, unless they are told otherwise. Default adaptive.
+    pub fn wait(mut self, strategy: WaitStrategy) -> Options<V> {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Touches every page now. Default yes.
+    pub fn prefault(mut self, yes: bool) -> Options<V> {
+        self.prefault = yes;
+        self
+    }
+
+    /// Makes a latest value in an anonymous segment of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::segment::Options::anonymous`].
+    pub fn anonymous(self) -> Result<Latest<V>> {
+        let segment = self.segment()?.anonymous()?;
+        self.create_in(&segment)
+    }
+
+    /// Makes a named one, `/dev/shm/shmring.NAME.ring`, which unrelated processes open by
+    /// [`Latest::open`]. The name goes when the process that made it lets go of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::segment::Options::create_with`].
+    pub fn create(self, name: &str) -> Result<Latest<V>> {
+        let options = self.segment()?;
+        Ok(options.create_with(name, |segment| self.create_in(segment))?.1)
+    }
+
+    /// Makes one in a segment that may hold other objects.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`]; [`Error::OutOfMemory`] and [`Error::NoPlace`] when the segment
+    /// has no room for it.
+    pub fn create_in(self, segment: &Segment) -> Result<Latest<V>> {
+        let geometry = self.geometry()?;
+        let object = segment.add(Kind::Latest, geometry.size(), |object| {
+            let region = &segment.0.region;
+            let form = u32::from(V::SIZE.is_some());
+            region.u64(object.offset + LIMIT).store(geometry.limit as u64, Ordering::Relaxed);
+            region.u32(object.offset + SLOTS).store(geometry.slots as u32, Ordering::Relaxed);
+            region.u32(object.offset + FORM).store(form, Ordering::Relaxed);
+            Ok(())
+        })?;
+        Latest::attach(segment, object.index, self.strategy)
+    }
+
+    /// How many bytes it takes of a segment, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`].
+    pub fn len_in_segment(&self) -> Result<usize> {
+        // It begins on a multiple of two lines.
+        Ok(self.geometry()?.size() + 2 * LINE)
+    }
+
+    fn segment(&self) -> Result<crate::segment::Options> {
+        Ok(Segment::options()
+            .len(self.len_in_segment()?)
+            .participants(self.participants)
+            .objects(1)
+            .prefault(self.prefault))
+    }
+
+    fn geometry(&self) -> Result<Geometry> {
+        let bad = |reason| Error::BadParameters { action: "create a latest value".into(), reason };
+        if self.limit > MOST_LIMIT {
+            return Err(bad(format!("{} bytes: at most {MOST_LIMIT} are possible", self.limit)));
+        }
+        if !(LEAST_SLOTS..=MOST_SLOTS).contains(&self.slots) {
+            return Err(bad(format!(
+                "{} slots: {LEAST_SLOTS} to {MOST_SLOTS} are possible",
+                self.slots
+            )));
+        }
+        Ok(Geometry { base: 0, limit: self.limit, slots: self.slots })
+    }
+}
+
+impl<V: Value + ?Sized> Latest<V> {
+    /// Begins to describe a latest value.
+    pub fn options() -> Options<V> {
+        Options {
+            limit: V::SIZE.unwrap_or(1024),
+            slots: 8,
+            participants: 32,
+            strategy: WaitStrategy::default(),
+            prefault: true,
+            value: PhantomData,
+        }
+    }
+
+    /// Opens a named one that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::open`]; [`Error::WrongType`] when it holds something else, or values of
+    /// another size.
+    pub fn open(name: &str) -> Result<Latest<V>> {
+        Latest::attach(&Segment::open(name)?, 0, WaitStrategy::default())
+    }
+
+    /// Opens a named one as soon as it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::open_or_wait`] and [`Latest::open`].
+    pub fn open_or_wait(name: &str, timeout: Duration) -> Result<Latest<V>> {
+        Latest::attach(&Segment::open_or_wait(name, timeout)?, 0, WaitStrategy::default())
+    }
+
+    fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Latest<V>> {
+        let object = segment.object(index, Kind::Latest)?;
+        // The role is taken over by whoever comes next, and a bit that a dead sleeper left costs
+        // one look: see README.md.
+        segment.register_repairer(Kind::Latest, |_, _, _| ());
+        let (geometry, form) = read_geometry(&segment.0.region, object)?;
+        let same = match V::SIZE {
+            Some(size) => form == 1 && size == geometry.limit,
+            None => form == 0,
+        };
+        if !same {
+            return Err(Error::WrongType {
+                what: format!("object {index} of a segment"),
+                found: match form {
+                    0 => format!("a latest value of up to {} bytes", geometry.limit),
+                    _ => format!("latest values of {} bytes", geometry.limit),
+                },
+                expected: V::what(),
+            });
+        }
+        Ok(Latest { segment: segment.clone(), object, geometry, strategy, value: PhantomData })
+    }
+
+    /// Takes the writer's end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] while a living process has it; [`Error::Corrupt`].
+    pub fn writer(&self) -> Result<Writer<V>> {
+        let role = Role::take(&self.segment, self.place(), Writer::<V>::WHAT)?;
+        Writer::new(self.clone(), role)
+    }
+
+    /// Makes a reader, which has seen nothing yet.
+    pub fn reader(&self) -> Reader<V> {
+        Reader::new(self.clone(), 0)
+    }
+
+    /// Whether the writer has closed its end, and nobody has taken it since.
+    pub fn is_closed(&self) -> bool {
+        role::state_of(&self.segment, self.place()) == State::Closed
+    }
+
+    /// What has been set, and what there is room for.
+    pub fn stats(&self) -> Stats {
+        stats(&self.segment.0.region, self.geometry)
+    }
+
+    /// Its number among the objects of its segment.
+    pub fn number(&self) -> u32 {
+        self.object.index
+    }
+
+    /// The segment it lies in.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    fn place(&self) -> Place {
+        let word = self.geometry.base + ROLE;
+        Place { word, destination: word + 8 }
+    }
+}
+
+/// The constants of an object, copied once and checked, and its form.
+fn read_geometry(region: &Region, object: Object) -> Result<(Geometry, u32)> {
+    let corrupt = |reason: &str| Error::Corrupt {
+        what: format!("object {} of a segment, a latest value", object.index),
+        reason: reason.into(),
+    };
+    if object.size < DATA {
+        return Err(corrupt("it is too short"));
+    }
+    let limit = region.u64(object.offset + LIMIT).load(Ordering::Relaxed);
+    let slots = region.u32(object.offset + SLOTS).load(Ordering::Relaxed) as usize;
+    let form = region.u32(object.offset + FORM).load(Ordering::Relaxed);
+    let limit = usize::try_from(limit).ok().filter(|limit| *limit <= MOST_LIMIT);
+    let limit = limit.ok_or_else(|| corrupt("its limit is impossible"))?;
+    if !(LEAST_SLOTS..=MOST_SLOTS).contains(&slots) {
+        return Err(corrupt("its number of slots is impossible"));
+    }
+    let geometry = Geometry { base: object.offset, limit, slots };
+    if geometry.size() > object.size {
+        return Err(corrupt("its slots do not fit into it"));
+    }
+    if form > 1 {
+        return Err(corrupt("its form is unknown"));
+    }
+    Ok((geometry, form))
+}
+
+/// What an onlooker sees; each number is a moment's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Values set since it was made: the version of the newest.
+    pub set: u64,
+    /// Values that have a place.
+    pub slots: u64,
+    /// The longest value in bytes.
+    pub max_len: u64,
+}
+
+fn stats(region: &Region, geometry: Geometry) -> Stats {
+    Stats {
+        set: cursor::newest(region, geometry),
+        slots: geometry.slots as u64,
+        max_len: geometry.limit as u64,
+    }
+}
+
+impl<V: Value + ?Sized> Clone for Latest<V> {
+    fn clone(&self) -> Latest<V> {
+        let Latest { segment, object, geometry, strategy, value } = self;
+        let (segment, value) = (segment.clone(), *value);
+        Latest { segment, object: *object, geometry: *geometry, strategy: *strategy, value }
+    }
+}
+
+impl<V: Value + ?Sized> fmt::Debug for Latest<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latest")
+            .field("object", &self.object.index)
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+impl<V: Value + ?Sized> fmt::Debug for Options<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("max_len", &self.limit)
+            .field("slots", &self.slots)
+            .field("participants", &self.participants)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V: Value + ?Sized> Clone for Options<V> {
+    fn clone(&self) -> Options<V> {
+        let Options { limit, slots, participants, strategy, prefault, value } = self;
+        Options {
+            limit: *limit,
+            slots: *slots,
+            participants: *participants,
+            strategy: *strategy,
+            prefault: *prefault,
+            value: *value,
+        }
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests;

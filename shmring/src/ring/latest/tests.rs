@@ -1,0 +1,237 @@
+//! Writer and readers in one process, on threads. Processes are in the tests of whole processes.
+
+use std::{io::Write, thread, time::Duration};
+
+use super::*;
+use crate::{RecvError, SendError};
+
+fn board<V: Value + ?Sized>(slots: usize) -> (Writer<V>, Reader<V>) {
+    let latest = Latest::<V>::options().slots(slots).anonymous().unwrap();
+    (latest.writer().unwrap(), latest.reader())
+}
+
+#[test]
+fn smoke() {
+    let (mut tx, mut rx) = board::<[u64; 3]>(2);
+    assert_eq!(rx.try_get(), Err(RecvError::Empty));
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    assert_eq!(rx.get_timeout(Duration::from_millis(5)), Err(RecvError::TimedOut));
+    tx.set(&[1, 2, 3]).unwrap();
+    assert_eq!(rx.try_recv(), Ok([1, 2, 3]));
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty), "nothing newer");
+    assert_eq!(rx.try_get(), Ok([1, 2, 3]), "the same again");
+    assert_eq!(rx.get(), Ok([1, 2, 3]));
+    assert_eq!(rx.recv_timeout(Duration::from_millis(5)), Err(RecvError::TimedOut));
+    assert_eq!((rx.version(), rx.missed(), tx.version()), (1, 0, 1));
+    assert_eq!(tx.latest().stats(), Stats { set: 1, slots: 2, max_len: 24 });
+}
+
+#[test]
+fn wraps() {
+    let (mut tx, mut rx) = board::<u32>(3);
+    let mut other = rx.clone();
+    for item in 1..=100 {
+        tx.set(&item).unwrap();
+        assert_eq!(rx.recv(), Ok(item));
+        assert_eq!(rx.missed(), 0);
+        if item % 10 == 0 {
+            assert_eq!(other.recv(), Ok(item));
+            assert_eq!(other.missed(), if item == 10 { 0 } else { 9 });
+        }
+    }
+}
+
+#[test]
+fn bytes_of_any_length() {
+    let latest = Latest::<[u8]>::options().max_len(11).anonymous().unwrap();
+    let (mut tx, mut rx) = (latest.writer().unwrap(), latest.reader());
+    assert_eq!(tx.max_len(), 11);
+    tx.set(b"").unwrap();
+    assert_eq!(rx.recv().unwrap(), b"");
+    tx.set(b"hello world").unwrap();
+    assert_eq!(rx.recv().unwrap(), b"hello world");
+    let error = tx.set(b"hello worlds").unwrap_err();
+    assert_eq!(error, SendError::TooLarge { item: (), len: 12, limit: 11 });
+    assert_eq!(rx.get().unwrap(), b"hello world");
+
+    let mut claim = tx.claim().unwrap();
+    claim.write_all(b"given ").unwrap();
+    drop(claim);
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    let mut claim = tx.claim().unwrap();
+    write!(claim, "{}-{}", 12, 345).unwrap();
+    assert_eq!(claim.len(), 6);
+    assert_eq!(claim.write(b"6789abcdef").unwrap(), 5);
+    assert!(claim.write_all(b"x").is_err());
+    claim.commit();
+    assert_eq!(rx.recv().unwrap(), b"12-3456789a");
+}
+
+#[test]
+fn values_without_bytes_are_events() {
+    let (mut tx, mut rx) = board::<()>(2);
+    tx.set(&()).unwrap();
+    assert_eq!(rx.recv(), Ok(()));
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+}
+
+#[test]
+fn closed() {
+    let (mut tx, mut rx) = board::<u8>(2);
+    let mut late = rx.clone();
+    tx.set(&7).unwrap();
+    drop(tx);
+    assert!(rx.is_closed());
+    assert_eq!(rx.recv(), Ok(7));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+    assert_eq!(rx.get(), Ok(7), "the last value stays");
+    assert_eq!(late.try_recv(), Ok(7));
+
+    let (tx, mut rx) = board::<u8>(2);
+    drop(tx);
+    assert_eq!(rx.get(), Err(RecvError::Closed));
+    assert_eq!(rx.try_get(), Err(RecvError::Closed));
+}
+
+#[test]
+fn the_writer_is_held_once_and_can_be_taken_again() {
+    let latest = Latest::<u64>::options().anonymous().unwrap();
+    let mut tx = latest.writer().unwrap();
+    assert!(matches!(latest.writer(), Err(Error::Busy { .. })));
+    tx.set(&1).unwrap();
+    drop(tx);
+    let mut rx = latest.reader();
+    assert_eq!(rx.recv(), Ok(1));
+    let mut tx = latest.writer().unwrap();
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty), "open again");
+    tx.set(&2).unwrap();
+    assert_eq!((rx.recv(), rx.version()), (Ok(2), 2));
+}
+
+#[test]
+fn another_type_is_refused() {
+    let latest = Latest::<[u32; 2]>::options().anonymous().unwrap();
+    let again = |latest: &Latest<[u32; 2]>| latest.segment().clone();
+    let segment = again(&latest);
+    let strategy = WaitStrategy::default();
+    let error = Latest::<u32>::attach(&segment, 0, strategy).unwrap_err();
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "object 0 of a segment holds latest values of 8 bytes, but was opened as values of 4 bytes (u32)"
+    );
+    let error = Latest::<[u8]>::attach(&segment, 0, strategy).unwrap_err();
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
+    assert!(Latest::<u64>::attach(&segment, 0, strategy).is_ok(), "as long, and plain data");
+    let ring = crate::ring::records::Records::options().anonymous().unwrap();
+    let error = Latest::<u64>::attach(ring.segment(), 0, strategy).unwrap_err();
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
+}
+
+#[test]
+fn impossible_parameters_and_headers_are_refused() {
+    for slots in [0, 1, 1025] {
+        let error = Latest::<u8>::options().slots(slots).anonymous().unwrap_err();
+        assert!(matches!(error, Error::BadParameters { .. }), "{error}");
+    }
+    let error = Latest::<[u8]>::options().max_len((1 << 30) + 1).anonymous().unwrap_err();
+    assert!(matches!(error, Error::BadParameters { .. }), "{error}");
+    for (at, lie) in
+        [(LIMIT, 1 << 20), (LIMIT, u64::MAX), (SLOTS, 1), (SLOTS, 9), (SLOTS, 2 << 32 | 2)]
+    {
+        let latest = Latest::<u64>::options().slots(2).anonymous().unwrap();
+        let base = latest.geometry.base;
+        if at == LIMIT {
+            latest.segment.0.region.u64(base + at).store(lie, Ordering::Relaxed);
+        } else {
+            latest.segment.0.region.u32(base + SLOTS).store(lie as u32, Ordering::Relaxed);
+            latest.segment.0.region.u32(base + FORM).store((lie >> 32) as u32, Ordering::Relaxed);
+        }
+        let error = Latest::<u64>::attach(latest.segment(), 0, WaitStrategy::Park).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{lie:#x}: {error}");
+    }
+}
+
+/// A writer at full speed and readers that all see whole values, never older than the last.
+fn two_ends(strategy: WaitStrategy, slots: usize) {
+    const LAST: u64 = 30_000;
+    let latest = Latest::<[u64; 9]>::options().slots(slots).wait(strategy).anonymous().unwrap();
+    let mut tx = latest.writer().unwrap();
+    let readers = [(); 3].map(|()| {
+        let mut rx = latest.reader();
+        thread::spawn(move || {
+            let (mut last, mut read, mut missed) = (0, 0, 0);
+            loop {
+                match rx.recv() {
+                    Ok(value) => {
+                        assert!(value.iter().all(|word| *word == value[0]), "torn: {value:?}");
+                        assert_eq!(value[0], rx.version());
+                        assert_eq!(rx.missed(), if last == 0 { 0 } else { value[0] - last - 1 });
+                        missed += if last == 0 { value[0] - 1 } else { rx.missed() };
+                        assert!(value[0] > last);
+                        last = value[0];
+                        read += 1;
+                    }
+                    Err(end) => {
+                        assert_eq!(end, RecvError::Closed);
+                        break;
+                    }
+                }
+            }
+            assert_eq!((last, read + missed), (LAST, LAST), "all are read or missed");
+        })
+    });
+    for value in 1..=LAST {
+        tx.set(&[value; 9]).unwrap();
+        if value % 500 == 0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+    drop(tx);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}
+
+#[test]
+fn two_ends_adaptive() {
+    two_ends(WaitStrategy::Adaptive, 8);
+}
+
+#[test]
+fn two_ends_park() {
+    two_ends(WaitStrategy::Park, 2);
+}
+
+#[test]
+fn two_ends_spin() {
+    two_ends(WaitStrategy::Spin, 3);
+}
+
+#[test]
+fn a_bell_rings_for_an_armed_reader() {
+    use crate::os::{PollFd, poll};
+    let (mut tx, mut rx) = board::<u64>(4);
+    let bell = rx.bell().unwrap().try_clone_to_owned().unwrap();
+    let ready = || {
+        use std::os::fd::AsFd;
+        let mut fds = [PollFd::readable(bell.as_fd())];
+        poll(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    };
+    tx.set(&1).unwrap();
+    assert!(!ready(), "nobody asked");
+    assert!(!rx.arm(), "there is something");
+    rx.recv().unwrap();
+    assert!(rx.arm());
+    tx.set(&2).unwrap();
+    assert!(ready());
+    assert_ne!(rx.rung() & 1 << rx.latest().number(), 0);
+    assert_eq!(rx.recv(), Ok(2));
+    assert!(!rx.arm(), "it rang: look again");
+    assert!(rx.arm());
+    assert!(!ready(), "armed again, quiet again");
+    drop(tx);
+    assert!(ready(), "closing rings too");
+    assert!(!rx.arm(), "closed");
+}
