@@ -135,7 +135,7 @@ impl Layout {
             let (found, needed) = (region.len() as u64, HEADER_LEN as u64);
             return Err(Error::TooShort { what: what(), found, needed });
         }
-        if region.u64(MAGIC_AT).load(Ordering::Acquire) != MAGIC {
+        if region.acquire(MAGIC_AT) != MAGIC {
             return Err(Error::NotASegment {
                 what: what(),
                 reason: "it does not begin with the magic number".into(),

@@ -53,6 +53,7 @@ mod liveness;
 #[doc(hidden)]
 pub mod named;
 pub mod names;
+pub mod observe;
 #[doc(hidden)]
 pub mod os;
 mod received;

@@ -4,6 +4,7 @@
 //! code on a heap region.
 
 use crate::{
+    error::RecvError,
     fault::fault,
     region::{LINE, Region},
     sync::{AtomicU64, Ordering, fence, spin_loop},
@@ -187,6 +188,16 @@ pub(super) enum Miss {
     /// Each copy was overtaken by the writer.
     Outrun,
     Corrupt,
+}
+
+impl From<Miss> for RecvError {
+    fn from(miss: Miss) -> RecvError {
+        match miss {
+            Miss::Nothing => RecvError::Empty,
+            Miss::Outrun => RecvError::Outrun,
+            Miss::Corrupt => RecvError::Corrupt,
+        }
+    }
 }
 
 /// A reader's side: its copy of the value.

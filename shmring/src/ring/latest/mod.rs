@@ -38,7 +38,9 @@ mod writer;
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
-use self::cursor::{DATA, FORM, Geometry, LEAST_SLOTS, LIMIT, MOST_LIMIT, MOST_SLOTS, ROLE, SLOTS};
+use self::cursor::{
+    DATA, FORM, Geometry, LEAST_SLOTS, LIMIT, MOST_LIMIT, MOST_SLOTS, ROLE, SLOTS, TRIES,
+};
 pub use self::{
     reader::Reader,
     value::Value,
@@ -46,7 +48,7 @@ pub use self::{
 };
 use super::role::{self, Place, Role, State};
 use crate::{
-    error::{Error, Result},
+    error::{Error, RecvError, Result},
     region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::Ordering,
@@ -219,20 +221,7 @@ impl<V: Value + ?Sized> Latest<V> {
         // one look: see README.md.
         segment.register_repairer(Kind::Latest, |_, _, _| ());
         let (geometry, form) = read_geometry(&segment.0.region, object)?;
-        let same = match V::SIZE {
-            Some(size) => form == 1 && size == geometry.limit,
-            None => form == 0,
-        };
-        if !same {
-            return Err(Error::WrongType {
-                what: format!("object {index} of a segment"),
-                found: match form {
-                    0 => format!("a latest value of up to {} bytes", geometry.limit),
-                    _ => format!("latest values of {} bytes", geometry.limit),
-                },
-                expected: V::what(),
-            });
-        }
+        check_form::<V>(index, geometry, form)?;
         Ok(Latest { segment: segment.clone(), object, geometry, strategy, value: PhantomData })
     }
 
@@ -304,6 +293,24 @@ fn read_geometry(region: &Region, object: Object) -> Result<(Geometry, u32)> {
     Ok((geometry, form))
 }
 
+fn check_form<V: Value + ?Sized>(number: u32, geometry: Geometry, form: u32) -> Result<()> {
+    let same = match V::SIZE {
+        Some(size) => form == 1 && size == geometry.limit,
+        None => form == 0,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(Error::WrongType {
+        what: format!("object {number} of a segment"),
+        found: match form {
+            0 => format!("a latest value of up to {} bytes", geometry.limit),
+            _ => format!("latest values of {} bytes", geometry.limit),
+        },
+        expected: V::what(),
+    })
+}
+
 /// What an onlooker sees; each number is a moment's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -315,11 +322,45 @@ pub struct Stats {
     pub max_len: u64,
 }
 
+/// The same, also where memory may only be read.
+pub(crate) fn observe(region: &Region, object: Object) -> Result<Stats> {
+    Ok(stats(region, read_geometry(region, object)?.0))
+}
+
 fn stats(region: &Region, geometry: Geometry) -> Stats {
     Stats {
         set: cursor::newest(region, geometry),
         slots: geometry.slots as u64,
         max_len: geometry.limit as u64,
+    }
+}
+
+/// A copy of the newest value, for those who only look: also where memory may only be read.
+pub(crate) struct Snapshot<V: Value + ?Sized> {
+    reader: cursor::Reader,
+    value: PhantomData<fn(&V)>,
+}
+
+impl<V: Value + ?Sized> Snapshot<V> {
+    pub(crate) fn new(region: &Region, object: Object) -> Result<Snapshot<V>> {
+        let (geometry, form) = read_geometry(region, object)?;
+        check_form::<V>(object.index, geometry, form)?;
+        Ok(Snapshot { reader: cursor::Reader::new(geometry, 0), value: PhantomData })
+    }
+
+    /// Takes the newest value, or one that is newer than the last.
+    pub(crate) fn take(&mut self, region: &Region, newer: bool) -> Result<V::Read<'_>, RecvError> {
+        let than = if newer { self.reader.seen() } else { 0 };
+        self.reader.read(region, than, TRIES)?;
+        Ok(V::read(self.reader.value()))
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.reader.seen()
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.reader.missed()
     }
 }
 

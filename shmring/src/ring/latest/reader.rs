@@ -171,7 +171,7 @@ impl<V: Value + ?Sized> Reader<V> {
                 Some(end) => last_look(&mut self.reader, &self.latest.segment, than, end),
                 None => Err(RecvError::Empty),
             },
-            Err(miss) => Err(error(miss)),
+            Err(miss) => Err(miss.into()),
         }
     }
 
@@ -192,7 +192,7 @@ impl<V: Value + ?Sized> Reader<V> {
         let region = &self.latest.segment.0.region;
         match self.reader.read(region, than, TRIES_AT_ONCE) {
             Err(Miss::Nothing | Miss::Outrun) => self.sleep(than, timeout),
-            Err(miss) => Err(error(miss)),
+            Err(miss) => Err(miss.into()),
             Ok(()) => Ok(()),
         }
     }
@@ -231,16 +231,8 @@ fn last_look(
 ) -> Result<(), RecvError> {
     reader.read(&segment.0.region, than, TRIES).map_err(|miss| match miss {
         Miss::Nothing => end,
-        miss => error(miss),
+        miss => miss.into(),
     })
-}
-
-fn error(miss: Miss) -> RecvError {
-    match miss {
-        Miss::Nothing => RecvError::Empty,
-        Miss::Outrun => RecvError::Outrun,
-        Miss::Corrupt => RecvError::Corrupt,
-    }
 }
 
 impl<V: Value + ?Sized> Clone for Reader<V> {

@@ -3,7 +3,7 @@
 use std::{io::Write, thread, time::Duration};
 
 use super::*;
-use crate::{RecvError, SendError};
+use crate::SendError;
 
 fn board<V: Value + ?Sized>(slots: usize) -> (Writer<V>, Reader<V>) {
     let latest = Latest::<V>::options().slots(slots).anonymous().unwrap();

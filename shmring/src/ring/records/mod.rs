@@ -34,7 +34,7 @@ use super::role::{Place, Role};
 use crate::{
     error::{Error, Result},
     os,
-    region::LINE,
+    region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::Ordering,
     transfer::{self, NoteKind},
@@ -182,21 +182,7 @@ impl Records {
         let object = segment.object(index, Kind::Records)?;
         // Roles are taken over by whoever comes next, and nothing else is held: see ring/README.md.
         segment.register_repairer(Kind::Records, |_, _, _| ());
-        let corrupt = || Error::Corrupt {
-            what: format!("ring {index} of a segment"),
-            reason: "its capacity is impossible".into(),
-        };
-        if object.size < DATA {
-            return Err(corrupt());
-        }
-        let capacity = segment.0.region.u64(object.offset + CAPACITY).load(Ordering::Relaxed);
-        let capacity = usize::try_from(capacity)
-            .ok()
-            .filter(|capacity| capacity.is_power_of_two())
-            .filter(|capacity| (LEAST_CAPACITY..=MOST_CAPACITY).contains(capacity))
-            .filter(|capacity| capacity + DATA <= object.size)
-            .ok_or_else(corrupt)?;
-        let geometry = Geometry { base: object.offset, capacity };
+        let geometry = read_geometry(&segment.0.region, object)?;
         Ok(Records { segment: segment.clone(), object, geometry, strategy })
     }
 
@@ -263,6 +249,30 @@ impl Records {
         let base = self.geometry.base + ROLES;
         Place { word: base + 8, destination: base + 24 }
     }
+}
+
+/// The constants of a ring, copied once and checked.
+fn read_geometry(region: &Region, object: Object) -> Result<Geometry> {
+    let corrupt = || Error::Corrupt {
+        what: format!("ring {} of a segment", object.index),
+        reason: "its capacity is impossible".into(),
+    };
+    if object.size < DATA {
+        return Err(corrupt());
+    }
+    let capacity = region.u64(object.offset + CAPACITY).load(Ordering::Relaxed);
+    let capacity = usize::try_from(capacity)
+        .ok()
+        .filter(|capacity| capacity.is_power_of_two())
+        .filter(|capacity| (LEAST_CAPACITY..=MOST_CAPACITY).contains(capacity))
+        .filter(|capacity| capacity + DATA <= object.size)
+        .ok_or_else(corrupt)?;
+    Ok(Geometry { base: object.offset, capacity })
+}
+
+/// What an onlooker sees of a ring, also where memory may only be read.
+pub(crate) fn observe(region: &Region, object: Object) -> Result<Stats> {
+    Ok(cursor::stats(region, read_geometry(region, object)?))
 }
 
 impl fmt::Debug for Records {
