@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::layout;
 
 fn memory(limit: usize, slots: usize) -> (Region, Geometry) {
     let geometry = Geometry { base: 0, limit, slots };
@@ -116,6 +117,23 @@ fn lies_are_told_apart() {
     region.u64(geometry.base + NEWEST).store(u64::MAX, Ordering::Relaxed);
     assert_eq!(reader.read(&region, 0, 9), Err(Miss::Corrupt));
     assert!(Writer::attach(&region, geometry).is_err());
+}
+
+#[test]
+fn the_page_says_the_same() {
+    let value = [
+        ("limit", LIMIT),
+        ("slots", SLOTS),
+        ("form", FORM),
+        ("writer", ROLE),
+        ("writer_destination", ROLE + 8),
+        ("newest", NEWEST),
+        ("sleepers", SLEEPERS),
+        ("data", DATA),
+    ];
+    layout::page::says("Latest value", &value);
+    let slot = [("stamp", STAMP), ("length", LENGTH), ("value", VALUE)];
+    layout::page::says("Slot of a latest value", &slot);
 }
 
 #[derive(Clone, Debug)]

@@ -41,6 +41,23 @@ fn smoke() {
 }
 
 #[test]
+fn the_page_says_the_same() {
+    let ring = [
+        ("capacity", CAPACITY),
+        ("producer", ROLES),
+        ("consumer", ROLES + 8),
+        ("producer_destination", ROLES + 16),
+        ("consumer_destination", ROLES + 24),
+        ("tail", TAIL),
+        ("sent", SENT),
+        ("head", HEAD),
+        ("taken", TAKEN),
+        ("data", DATA),
+    ];
+    crate::layout::page::says("Ring of records", &ring);
+}
+
+#[test]
 fn full_and_too_large() {
     let (region, geometry) = ring(256);
     let mut writer = Writer::attach(&region, geometry).unwrap();
