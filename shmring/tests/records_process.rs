@@ -374,6 +374,23 @@ fn a_named_ring_joins_unrelated_processes() {
     join(receiver);
 }
 
+fn two_that_come_at_once_meet() {
+    for round in 0..50 {
+        let name = testkit::name(&format!("meet{round}"));
+        let options = || Records::options().capacity(1024);
+        let sender = child(|| {
+            let ring = options().create_or_open(&name).unwrap();
+            ring.producer().unwrap().send_timeout(record(round), LATE).unwrap();
+            // The name may be ours, and the other may not have found it yet.
+            assert!(testkit::wait_until(LATE, || ring.stats().taken == 1));
+        });
+        let ring = options().create_or_open(&name).unwrap();
+        let mut rx = ring.consumer().unwrap();
+        assert_eq!(number(&rx.recv_timeout(LATE).unwrap()), round);
+        join(sender);
+    }
+}
+
 fn a_segments_places_are_used_again() {
     let segment = shmring::Segment::options().participants(3).anonymous().unwrap();
     let ring = Records::options().create_in(&segment).unwrap();
@@ -401,6 +418,7 @@ fn main() -> ExitCode {
         testkit::test!(death_ends_a_spin),
         testkit::test!(a_stopped_peer_is_not_dead),
         testkit::test!(a_named_ring_joins_unrelated_processes),
+        testkit::test!(two_that_come_at_once_meet),
         testkit::test!(a_segments_places_are_used_again),
         testkit::test!(soak, timeout = 600),
     ])

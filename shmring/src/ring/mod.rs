@@ -5,7 +5,12 @@
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
 //! | [`latest`] | one writer, any number of readers | the newest value |
 
+pub(crate) mod face;
 pub mod latest;
 pub mod port;
 pub mod records;
 mod role;
+mod unread;
+
+pub use self::face::Policy;
+pub(crate) use self::unread::UnreadEnd;

@@ -181,7 +181,7 @@ impl<T> Sender<T> {
 
     fn outgoing(&mut self) -> &mut Outgoing {
         let ring = self.producer.ring();
-        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(ring.segment(), ring.object())))
+        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(ring.segment(), ring.number())))
     }
 }
 
@@ -393,7 +393,7 @@ impl<T> Receiver<T> {
 }
 
 fn of_ring<'a>(incoming: &'a mut Option<Box<Incoming>>, ring: &Records) -> &'a mut Incoming {
-    incoming.get_or_insert_with(|| Box::new(Incoming::new(ring.segment(), ring.object())))
+    incoming.get_or_insert_with(|| Box::new(Incoming::new(ring.segment(), ring.number())))
 }
 
 impl<T: DeserializeOwned> Receiver<T> {

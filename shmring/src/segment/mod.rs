@@ -184,6 +184,27 @@ impl Options {
         Ok((segment, filled))
     }
 
+    /// Opens a named segment, or makes it where there is none: whichever process comes first makes
+    /// it. `fill` is called by the one that does, and what it returned comes with the segment.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Segment::open`] and of [`Options::create_with`], but neither that it exists nor
+    /// that it does not: [`Error::TimedOut`] when others kept making and removing it.
+    pub fn create_or_open_with<R>(
+        self,
+        name: &str,
+        fill: impl Fn(&Segment) -> Result<R>,
+    ) -> Result<(Segment, Option<R>)> {
+        let path = names::path(name, names::Kind::Ring)?;
+        let open = |attached| Ok((Segment::from_file(name, &path, attached)?, None));
+        let create = || {
+            let (segment, filled) = self.clone().create_with(name, &fill)?;
+            Ok((segment, Some(filled)))
+        };
+        named::open_or_create(&path, named::PROBE_PATIENCE, open, create)
+    }
+
     /// Makes an empty named segment; see [`Options::create_with`].
     ///
     /// # Errors
@@ -598,6 +619,18 @@ mod tests {
         assert!(matches!(Segment::open(&name), Err(Error::Absent { .. })));
         let error = Segment::open_or_wait(&name, Duration::from_millis(5)).unwrap_err();
         assert!(matches!(error, Error::NotReady { .. }));
+    }
+
+    #[test]
+    fn whoever_comes_first_makes_it() {
+        let name = testkit::name("first");
+        let make = || Segment::options().create_or_open_with(&name, |_| Ok(7)).unwrap();
+        let (first, made) = make();
+        let (second, found) = make();
+        assert_eq!((made, found), (Some(7), None));
+        assert!(second.is_same(&first));
+        drop((first, second));
+        assert_eq!(make().1, Some(7), "it is gone with its maker");
     }
 
     #[test]

@@ -46,6 +46,26 @@ pub enum WaitStrategy {
     Park,
 }
 
+impl WaitStrategy {
+    /// As it stands in messages.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            WaitStrategy::Adaptive => 0,
+            WaitStrategy::Spin => 1,
+            WaitStrategy::Park => 2,
+        }
+    }
+
+    /// What is none of ours counts as the default.
+    pub(crate) fn from_number(number: u8) -> WaitStrategy {
+        match number {
+            1 => WaitStrategy::Spin,
+            2 => WaitStrategy::Park,
+            _ => WaitStrategy::Adaptive,
+        }
+    }
+}
+
 /// How a wait ended.
 #[derive(Debug)]
 pub(crate) enum Ended<T> {

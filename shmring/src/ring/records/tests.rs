@@ -225,3 +225,41 @@ fn arming_one_ring_does_not_hide_the_news_of_another() {
     one.arm(); // The release has rung for the producer, which is this process too.
     assert!(one.arm() && two.arm());
 }
+
+#[test]
+fn whoever_comes_first_makes_it() {
+    let name = testkit::name("either");
+    let options = || Records::options().capacity(512).wait(WaitStrategy::Park);
+    let first = options().create_or_open(&name).unwrap();
+    let mut tx = first.producer().unwrap();
+    tx.send(b"before").unwrap();
+    let second = Records::options().capacity(4096).create_or_open(&name).unwrap();
+    assert_eq!(second.capacity(), 512, "that of the ring that is there");
+    assert_eq!(&*second.consumer().unwrap().recv().unwrap(), b"before");
+    drop((first, second, tx));
+    assert!(matches!(Records::open(&name), Err(Error::Absent { .. })));
+
+    let ring = options().create(&name).unwrap();
+    let same = options().open(&name).unwrap();
+    assert_eq!(Ring::strategy(&same), WaitStrategy::Park, "of the options");
+    assert_eq!(Ring::strategy(&Records::open(&name).unwrap()), WaitStrategy::Adaptive);
+    drop((ring, same));
+
+    let _other = Segment::options().create(&name).unwrap();
+    assert!(matches!(options().create_or_open(&name), Err(Error::NotASegment { .. })));
+}
+
+#[test]
+fn making_and_removing_one_name_at_once() {
+    let name = testkit::name("coming-and-going");
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    let ring = Records::options().capacity(256).create_or_open(&name).unwrap();
+                    assert_eq!(ring.capacity(), 256);
+                }
+            });
+        }
+    });
+}
