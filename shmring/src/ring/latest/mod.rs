@@ -36,32 +36,48 @@ mod sleepers;
 mod value;
 mod writer;
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData};
 
 use self::cursor::{
     DATA, FORM, Geometry, LEAST_SLOTS, LIMIT, MOST_LIMIT, MOST_SLOTS, ROLE, SLOTS, TRIES,
 };
+use self::sleepers::Sleepers;
+pub(crate) use self::writer::UnreadWriter;
 pub use self::{
     reader::Reader,
     value::Value,
     writer::{Claim, Writer},
 };
-use super::role::{self, Place, Role, State};
+use super::{
+    face::{Make, Ring, Room, ring_verbs},
+    role::{self, Place, Role, State},
+};
 use crate::{
     error::{Error, RecvError, Result},
+    liveness::Id,
     region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::Ordering,
-    wait::WaitStrategy,
+    wait::{self, WaitStrategy},
 };
+
+/// What the writer's end is called in errors.
+const WRITER: &str = "the writer of a latest value";
 
 /// A latest value: from it come its writer and its readers. Cloning gives another handle of it.
 pub struct Latest<V: Value + ?Sized> {
+    board: Board,
+    value: PhantomData<fn(&V)>,
+}
+
+/// A latest value of whatever type.
+#[derive(Clone)]
+pub(crate) struct Board {
     segment: Segment,
     object: Object,
     geometry: Geometry,
+    form: u32,
     strategy: WaitStrategy,
-    value: PhantomData<fn(&V)>,
 }
 
 /// How a latest value is made. From [`Latest::options`].
@@ -110,46 +126,6 @@ impl<V: Value + ?Sized> Options<V> {
         self
     }
 
-    /// Makes a latest value in an anonymous segment of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::segment::Options::anonymous`].
-    pub fn anonymous(self) -> Result<Latest<V>> {
-        let segment = self.segment()?.anonymous()?;
-        self.create_in(&segment)
-    }
-
-    /// Makes a named one, `/dev/shm/shmring.NAME.ring`, which unrelated processes open by
-    /// [`Latest::open`]. The name goes when the process that made it lets go of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::segment::Options::create_with`].
-    pub fn create(self, name: &str) -> Result<Latest<V>> {
-        let options = self.segment()?;
-        Ok(options.create_with(name, |segment| self.create_in(segment))?.1)
-    }
-
-    /// Makes one in a segment that may hold other objects.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`] and [`Error::NoPlace`] when the segment
-    /// has no room for it.
-    pub fn create_in(self, segment: &Segment) -> Result<Latest<V>> {
-        let geometry = self.geometry()?;
-        let object = segment.add(Kind::Latest, geometry.size(), |object| {
-            let region = &segment.0.region;
-            let form = u32::from(V::SIZE.is_some());
-            region.u64(object.offset + LIMIT).store(geometry.limit as u64, Ordering::Relaxed);
-            region.u32(object.offset + SLOTS).store(geometry.slots as u32, Ordering::Relaxed);
-            region.u32(object.offset + FORM).store(form, Ordering::Relaxed);
-            Ok(())
-        })?;
-        Latest::attach(segment, object.index, self.strategy)
-    }
-
     /// How many bytes it takes of a segment, at most.
     ///
     /// # Errors
@@ -158,14 +134,6 @@ impl<V: Value + ?Sized> Options<V> {
     pub fn len_in_segment(&self) -> Result<usize> {
         // It begins on a multiple of two lines.
         Ok(self.geometry()?.size() + 2 * LINE)
-    }
-
-    fn segment(&self) -> Result<crate::segment::Options> {
-        Ok(Segment::options()
-            .len(self.len_in_segment()?)
-            .participants(self.participants)
-            .objects(1)
-            .prefault(self.prefault))
     }
 
     fn geometry(&self) -> Result<Geometry> {
@@ -196,42 +164,13 @@ impl<V: Value + ?Sized> Latest<V> {
         }
     }
 
-    /// Opens a named one that exists.
-    ///
-    /// # Errors
-    ///
-    /// As [`Segment::open`]; [`Error::WrongType`] when it holds something else, or values of
-    /// another size.
-    pub fn open(name: &str) -> Result<Latest<V>> {
-        Latest::attach(&Segment::open(name)?, 0, WaitStrategy::default())
-    }
-
-    /// Opens a named one as soon as it is there.
-    ///
-    /// # Errors
-    ///
-    /// As [`Segment::open_or_wait`] and [`Latest::open`].
-    pub fn open_or_wait(name: &str, timeout: Duration) -> Result<Latest<V>> {
-        Latest::attach(&Segment::open_or_wait(name, timeout)?, 0, WaitStrategy::default())
-    }
-
-    fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Latest<V>> {
-        let object = segment.object(index, Kind::Latest)?;
-        // The role is taken over by whoever comes next, and a bit that a dead sleeper left costs
-        // one look: see README.md.
-        segment.register_repairer(Kind::Latest, |_, _, _| ());
-        let (geometry, form) = read_geometry(&segment.0.region, object)?;
-        check_form::<V>(index, geometry, form)?;
-        Ok(Latest { segment: segment.clone(), object, geometry, strategy, value: PhantomData })
-    }
-
     /// Takes the writer's end.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] while a living process has it; [`Error::Corrupt`].
     pub fn writer(&self) -> Result<Writer<V>> {
-        let role = Role::take(&self.segment, self.place(), Writer::<V>::WHAT)?;
+        let role = Role::take(&self.board.segment, self.board.place(), WRITER)?;
         Writer::new(self.clone(), role)
     }
 
@@ -242,27 +181,36 @@ impl<V: Value + ?Sized> Latest<V> {
 
     /// Whether the writer has closed its end, and nobody has taken it since.
     pub fn is_closed(&self) -> bool {
-        role::state_of(&self.segment, self.place()) == State::Closed
+        role::state_of(&self.board.segment, self.board.place()) == State::Closed
     }
 
     /// What has been set, and what there is room for.
     pub fn stats(&self) -> Stats {
-        stats(&self.segment.0.region, self.geometry)
+        stats(&self.board.segment.0.region, self.board.geometry)
     }
+}
 
-    /// Its number among the objects of its segment.
-    pub fn number(&self) -> u32 {
-        self.object.index
-    }
-
-    /// The segment it lies in.
-    pub fn segment(&self) -> &Segment {
-        &self.segment
+impl Board {
+    fn region(&self) -> &Region {
+        &self.segment.0.region
     }
 
     fn place(&self) -> Place {
         let word = self.geometry.base + ROLE;
         Place { word, destination: word + 8 }
+    }
+
+    fn sleepers(&self) -> Sleepers<'_> {
+        Sleepers::at(self.region(), self.geometry.sleepers())
+    }
+
+    /// Wakes all who sleep until there is news.
+    #[inline]
+    fn ring_sleepers(&self) {
+        self.sleepers().take(|index| {
+            // A doorbell is found by the index alone.
+            wait::ring(&self.segment, Id(index as u32), self.object.index);
+        });
     }
 }
 
@@ -364,18 +312,91 @@ impl<V: Value + ?Sized> Snapshot<V> {
     }
 }
 
+impl<V: Value + ?Sized> Make for Options<V> {
+    type Ring = Latest<V>;
+
+    fn room(&self) -> Result<Room> {
+        let len = self.len_in_segment()?;
+        Ok(Room { len, participants: self.participants, prefault: self.prefault })
+    }
+
+    fn strategy(&self) -> WaitStrategy {
+        self.strategy
+    }
+
+    fn make_in(self, segment: &Segment) -> Result<Latest<V>> {
+        let geometry = self.geometry()?;
+        let object = segment.add(Kind::Latest, geometry.size(), |object| {
+            let region = &segment.0.region;
+            let form = u32::from(V::SIZE.is_some());
+            region.u64(object.offset + LIMIT).store(geometry.limit as u64, Ordering::Relaxed);
+            region.u32(object.offset + SLOTS).store(geometry.slots as u32, Ordering::Relaxed);
+            region.u32(object.offset + FORM).store(form, Ordering::Relaxed);
+            Ok(())
+        })?;
+        Latest::attach(segment, object.index, self.strategy)
+    }
+}
+
+impl Ring for Board {
+    const KIND: Kind = Kind::Latest;
+
+    fn attach(segment: &Segment, number: u32, strategy: WaitStrategy) -> Result<Board> {
+        let object = segment.object(number, Kind::Latest)?;
+        // The role is taken over by whoever comes next, and a bit that a dead sleeper left costs
+        // one look: see README.md.
+        segment.register_repairer(Kind::Latest, |_, _, _| ());
+        let (geometry, form) = read_geometry(&segment.0.region, object)?;
+        Ok(Board { segment: segment.clone(), object, geometry, form, strategy })
+    }
+
+    fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    fn number(&self) -> u32 {
+        self.object.index
+    }
+
+    fn strategy(&self) -> WaitStrategy {
+        self.strategy
+    }
+}
+
+impl<V: Value + ?Sized> Ring for Latest<V> {
+    const KIND: Kind = Kind::Latest;
+
+    fn attach(segment: &Segment, number: u32, strategy: WaitStrategy) -> Result<Latest<V>> {
+        let board = Board::attach(segment, number, strategy)?;
+        check_form::<V>(number, board.geometry, board.form)?;
+        Ok(Latest { board, value: PhantomData })
+    }
+
+    fn segment(&self) -> &Segment {
+        self.board.segment()
+    }
+
+    fn number(&self) -> u32 {
+        self.board.number()
+    }
+
+    fn strategy(&self) -> WaitStrategy {
+        self.board.strategy()
+    }
+}
+
+ring_verbs!([V: Value + ?Sized] Options<V> => Latest<V>);
+
 impl<V: Value + ?Sized> Clone for Latest<V> {
     fn clone(&self) -> Latest<V> {
-        let Latest { segment, object, geometry, strategy, value } = self;
-        let (segment, value) = (segment.clone(), *value);
-        Latest { segment, object: *object, geometry: *geometry, strategy: *strategy, value }
+        Latest { board: self.board.clone(), value: PhantomData }
     }
 }
 
 impl<V: Value + ?Sized> fmt::Debug for Latest<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Latest")
-            .field("object", &self.object.index)
+            .field("object", &self.board.object.index)
             .field("stats", &self.stats())
             .finish()
     }

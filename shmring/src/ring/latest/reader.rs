@@ -2,10 +2,11 @@
 
 use std::{fmt, os::fd::BorrowedFd, time::Duration};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::{
     Latest, Value,
     cursor::{self, Miss, TRIES},
-    sleepers::Sleepers,
 };
 use crate::{
     error::RecvError,
@@ -32,8 +33,8 @@ pub struct Reader<V: Value + ?Sized> {
 
 impl<V: Value + ?Sized> Reader<V> {
     pub(super) fn new(latest: Latest<V>, seen: u64) -> Reader<V> {
-        let reader = cursor::Reader::new(latest.geometry, seen);
-        let waiter = Waiter::new(latest.strategy);
+        let reader = cursor::Reader::new(latest.board.geometry, seen);
+        let waiter = Waiter::new(latest.board.strategy);
         Reader { reader, waiter, latest }
     }
 
@@ -122,7 +123,7 @@ impl<V: Value + ?Sized> Reader<V> {
 
     /// Changes how this reader waits.
     pub fn set_wait(&mut self, strategy: WaitStrategy) {
-        self.latest.strategy = strategy;
+        self.latest.board.strategy = strategy;
         self.waiter = Waiter::new(strategy);
     }
 
@@ -137,13 +138,13 @@ impl<V: Value + ?Sized> Reader<V> {
     /// `None` when the segment has no bell left for this process
     /// ([`crate::segment::Options::bells`]).
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
-        self.latest.segment.bell()
+        self.latest.board.segment.bell()
     }
 
     /// Which objects of the segment had news for this process since the last call: bit n stands
     /// for those whose number is n modulo 64. A hint; all bits when that is not known.
     pub fn rung(&self) -> u64 {
-        wait::take_rung(&self.latest.segment)
+        wait::take_rung(&self.latest.board.segment)
     }
 
     /// Asks to be woken by [`Reader::bell`]. Tells whether one may go to sleep: false means that
@@ -153,22 +154,22 @@ impl<V: Value + ?Sized> Reader<V> {
     /// Call it after each wake-up, before the poll, as in
     /// [`Consumer::arm`](crate::ring::records::Consumer::arm).
     pub fn arm(&mut self) -> bool {
-        let quiet = self.latest.segment.arm();
-        if let Ok(me) = self.latest.segment.me() {
-            say_asleep(&self.latest, me);
+        let quiet = self.latest.board.segment.arm();
+        if let Ok(me) = self.latest.board.segment.me() {
+            self.latest.board.sleepers().add(me.index());
         }
-        let newest = cursor::newest(&self.latest.segment.0.region, self.latest.geometry);
+        let newest = cursor::newest(self.latest.board.region(), self.latest.board.geometry);
         quiet && newest <= self.reader.seen() && self.end().is_none()
     }
 
     #[inline]
     fn look(&mut self, than: u64) -> Result<(), RecvError> {
-        match self.reader.read(&self.latest.segment.0.region, than, TRIES) {
+        match self.reader.read(self.latest.board.region(), than, TRIES) {
             Ok(()) => Ok(()),
             // Whoever closed or died may have set a value just before, so the last look is the one
             // after.
             Err(Miss::Nothing) => match self.end() {
-                Some(end) => last_look(&mut self.reader, &self.latest.segment, than, end),
+                Some(end) => last_look(&mut self.reader, &self.latest.board.segment, than, end),
                 None => Err(RecvError::Empty),
             },
             Err(miss) => Err(miss.into()),
@@ -178,7 +179,7 @@ impl<V: Value + ?Sized> Reader<V> {
     /// Whether nothing will come any more, and why.
     #[cold]
     fn end(&self) -> Option<RecvError> {
-        let (segment, place) = (&self.latest.segment, self.latest.place());
+        let (segment, place) = (&self.latest.board.segment, self.latest.board.place());
         if role::state_of(segment, place) == State::Closed {
             return Some(RecvError::Closed);
         }
@@ -189,7 +190,7 @@ impl<V: Value + ?Sized> Reader<V> {
 
     #[inline]
     fn wait(&mut self, than: u64, timeout: Option<Duration>) -> Result<(), RecvError> {
-        let region = &self.latest.segment.0.region;
+        let region = self.latest.board.region();
         match self.reader.read(region, than, TRIES_AT_ONCE) {
             Err(Miss::Nothing | Miss::Outrun) => self.sleep(than, timeout),
             Err(miss) => Err(miss.into()),
@@ -199,7 +200,8 @@ impl<V: Value + ?Sized> Reader<V> {
 
     fn sleep(&mut self, than: u64, timeout: Option<Duration>) -> Result<(), RecvError> {
         let Reader { reader, waiter, latest } = self;
-        let (segment, place) = (&latest.segment, latest.place());
+        let board = &latest.board;
+        let (segment, place) = (&board.segment, board.place());
         let look = || match reader.read(&segment.0.region, than, TRIES_AT_ONCE) {
             Ok(()) => Some(Ok(())),
             // Asleep, it would be woken by the next value.
@@ -209,17 +211,13 @@ impl<V: Value + ?Sized> Reader<V> {
             Err(Miss::Nothing) => Some(last_look(reader, segment, than, RecvError::Closed)),
         };
         let peer = || role::peer_of(segment, place);
-        let arm = |me| say_asleep(latest, me);
+        let arm = |me: Id| board.sleepers().add(me.index());
         match waiter.wait_armed(segment, timeout, look, peer, arm) {
             Ended::Done(result) => result,
             Ended::TimedOut => Err(RecvError::TimedOut),
             Ended::PeerDied(pid) => Err(RecvError::PeerDied { pid }),
         }
     }
-}
-
-fn say_asleep<V: Value + ?Sized>(latest: &Latest<V>, me: Id) {
-    Sleepers::at(&latest.segment.0.region, latest.geometry.sleepers()).add(me.index());
 }
 
 /// Looks once more after the writer's end was seen: nothing comes after that.
@@ -238,6 +236,21 @@ fn last_look(
 impl<V: Value + ?Sized> Clone for Reader<V> {
     fn clone(&self) -> Reader<V> {
         Reader::new(self.latest.clone(), self.reader.seen())
+    }
+}
+
+impl<V: Value + ?Sized> Serialize for Reader<V> {
+    /// Travels only inside a message that a port sends. It stays here too: what arrives is another
+    /// that has seen the same.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.latest, self.version()).serialize(serializer)
+    }
+}
+
+impl<'de, V: Value + ?Sized> Deserialize<'de> for Reader<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Reader<V>, D::Error> {
+        let (latest, seen) = <(Latest<V>, u64)>::deserialize(deserializer)?;
+        Ok(Reader::new(latest, seen))
     }
 }
 

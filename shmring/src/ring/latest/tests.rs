@@ -3,7 +3,7 @@
 use std::{io::Write, thread, time::Duration};
 
 use super::*;
-use crate::SendError;
+use crate::{SendError, transfer};
 
 fn board<V: Value + ?Sized>(slots: usize) -> (Writer<V>, Reader<V>) {
     let latest = Latest::<V>::options().slots(slots).anonymous().unwrap();
@@ -141,12 +141,12 @@ fn impossible_parameters_and_headers_are_refused() {
         [(LIMIT, 1 << 20), (LIMIT, u64::MAX), (SLOTS, 1), (SLOTS, 9), (SLOTS, 2 << 32 | 2)]
     {
         let latest = Latest::<u64>::options().slots(2).anonymous().unwrap();
-        let base = latest.geometry.base;
+        let base = latest.board.geometry.base;
         if at == LIMIT {
-            latest.segment.0.region.u64(base + at).store(lie, Ordering::Relaxed);
+            latest.board.region().u64(base + at).store(lie, Ordering::Relaxed);
         } else {
-            latest.segment.0.region.u32(base + SLOTS).store(lie as u32, Ordering::Relaxed);
-            latest.segment.0.region.u32(base + FORM).store((lie >> 32) as u32, Ordering::Relaxed);
+            latest.board.region().u32(base + SLOTS).store(lie as u32, Ordering::Relaxed);
+            latest.board.region().u32(base + FORM).store((lie >> 32) as u32, Ordering::Relaxed);
         }
         let error = Latest::<u64>::attach(latest.segment(), 0, WaitStrategy::Park).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{lie:#x}: {error}");
@@ -234,4 +234,79 @@ fn a_bell_rings_for_an_armed_reader() {
     drop(tx);
     assert!(ready(), "closing rings too");
     assert!(!rx.arm(), "closed");
+}
+
+fn copies(parcel: &transfer::Parcel) -> Vec<std::os::fd::OwnedFd> {
+    parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect()
+}
+
+#[test]
+fn a_writer_that_is_sent_leaves_with_the_message() {
+    let (mut tx, mut rx) = board::<u64>(4);
+    tx.set(&1).unwrap();
+    assert!(postcard::to_stdvec(&tx).is_err(), "outside a port");
+    let (bytes, parcel) = transfer::collect(|| postcard::to_stdvec(&tx).unwrap());
+    drop((bytes, parcel)); // Not sent after all.
+    tx.set(&2).unwrap();
+
+    let (bytes, parcel) = transfer::collect(|| postcard::to_stdvec(&tx).unwrap());
+    let fds = copies(&parcel);
+    parcel.sent();
+    assert_eq!(tx.set(&9), Err(SendError::Moved(())));
+    let arrived = transfer::Parcel::from_fds(fds);
+    let mut there: Writer<u64> =
+        transfer::supply(arrived, || postcard::from_bytes(&bytes)).unwrap();
+    drop(tx);
+    there.set(&3).unwrap();
+    assert_eq!((rx.recv(), rx.version()), (Ok(3), 3));
+    let again = transfer::Parcel::from_fds(vec![]);
+    let twice = transfer::supply(again, || postcard::from_bytes::<Writer<u64>>(&bytes));
+    assert!(twice.is_err(), "it arrives once");
+}
+
+#[test]
+fn a_writer_that_nobody_reads_out_of_its_message_is_closed() {
+    let (mut tx, mut rx) = board::<[u8]>(4);
+    tx.set(b"last").unwrap();
+    let (_bytes, parcel) = transfer::collect(|| postcard::to_stdvec(&tx).unwrap());
+    let (notes, fds) = (parcel.notes().to_vec(), copies(&parcel));
+    parcel.sent();
+    let message = crate::received(fds, &notes);
+    assert_eq!(rx.recv(), Ok(&b"last"[..]));
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    let sleeper = thread::spawn(move || rx.recv_timeout(Duration::from_secs(20)).unwrap_err());
+    thread::sleep(Duration::from_millis(20));
+    drop(message);
+    assert_eq!(sleeper.join().unwrap(), RecvError::Closed);
+}
+
+#[test]
+fn a_reader_that_is_sent_has_seen_the_same() {
+    let (mut tx, mut rx) = board::<u64>(4);
+    tx.set(&1).unwrap();
+    rx.recv().unwrap();
+    let send = || postcard::to_stdvec(&(&rx, rx.latest())).unwrap();
+    let (bytes, parcel) = transfer::collect(send);
+    let arrived = transfer::Parcel::from_fds(copies(&parcel));
+    let read = || postcard::from_bytes::<(Reader<u64>, Latest<u64>)>(&bytes);
+    let (mut there, latest) = transfer::supply(arrived, read).unwrap();
+    assert_eq!(there.try_recv(), Err(RecvError::Empty));
+    assert_eq!(latest.reader().recv(), Ok(1));
+    tx.set(&2).unwrap();
+    assert_eq!((there.recv(), rx.recv()), (Ok(2), Ok(2)), "it stays here too");
+    let arrived = transfer::Parcel::from_fds(copies(&parcel));
+    let wrong = transfer::supply(arrived, || postcard::from_bytes::<Reader<u32>>(&bytes));
+    assert!(wrong.is_err(), "of another type");
+}
+
+#[test]
+fn whoever_comes_first_makes_it() {
+    let name = testkit::name("first");
+    let first = Latest::<u64>::options().slots(3).create_or_open(&name).unwrap();
+    let second = Latest::<u64>::options().create_or_open(&name).unwrap();
+    assert_eq!(second.stats().slots, 3);
+    let error = Latest::<u32>::options().create_or_open(&name).unwrap_err();
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
+    first.writer().unwrap().set(&7).unwrap();
+    assert_eq!(second.reader().recv(), Ok(7));
 }

@@ -3,15 +3,15 @@
 use std::{fmt, io};
 
 use super::{
-    Latest, Value,
+    Board, Latest, Value, WRITER,
     cursor::{self, Corrupt, Draft, TooLong},
-    sleepers::Sleepers,
 };
 use crate::{
     error::{Error, Result, SendError},
-    liveness::Id,
-    ring::role::{Owned, Role},
-    wait,
+    ring::{
+        face::{End, Which, end_travels},
+        role::{Owned, Role},
+    },
 };
 
 /// The end that replaces the value. It can go to another process, and is held by one at a time.
@@ -25,15 +25,14 @@ pub struct Writer<V: Value + ?Sized> {
 }
 
 impl<V: Value + ?Sized> Writer<V> {
-    pub(super) const WHAT: &str = "the writer of a latest value";
-
     pub(super) fn new(latest: Latest<V>, role: Role) -> Result<Writer<V>> {
-        let region = &latest.segment.0.region;
-        let writer =
-            cursor::Writer::attach(region, latest.geometry).map_err(|Corrupt| Error::Corrupt {
+        let board = &latest.board;
+        let writer = cursor::Writer::attach(board.region(), board.geometry).map_err(|Corrupt| {
+            Error::Corrupt {
                 what: "a latest value".into(),
                 reason: "its version is impossible".into(),
-            })?;
+            }
+        })?;
         Ok(Writer { writer, latest, role })
     }
 
@@ -45,12 +44,12 @@ impl<V: Value + ?Sized> Writer<V> {
     #[inline]
     pub fn set(&mut self, value: &V) -> Result<(), SendError> {
         let bytes = value.bytes();
-        let limit = self.latest.geometry.limit;
+        let limit = self.latest.board.geometry.limit;
         if bytes.len() > limit {
             return Err(SendError::TooLarge { item: (), len: bytes.len(), limit });
         }
         self.own()?;
-        let region = &self.latest.segment.0.region;
+        let region = self.latest.board.region();
         let mut draft = self.writer.claim(region);
         let fits = self.writer.fill(region, &mut draft, bytes);
         debug_assert_eq!(fits, Ok(()), "compared with the limit before");
@@ -74,8 +73,8 @@ impl<V: Value + ?Sized> Writer<V> {
             Owned::Still => Ok(()),
             Owned::Not => Err(SendError::Moved(())),
             Owned::Anew => {
-                let region = &self.latest.segment.0.region;
-                let writer = cursor::Writer::attach(region, self.latest.geometry);
+                let region = self.latest.board.region();
+                let writer = cursor::Writer::attach(region, self.latest.board.geometry);
                 self.writer = writer.map_err(|Corrupt| SendError::Corrupt(()))?;
                 Ok(())
             }
@@ -84,17 +83,8 @@ impl<V: Value + ?Sized> Writer<V> {
 
     #[inline]
     fn commit(&mut self, draft: Draft) {
-        self.writer.commit(&self.latest.segment.0.region, draft);
-        self.ring_sleepers();
-    }
-
-    #[inline]
-    fn ring_sleepers(&self) {
-        let Latest { segment, geometry, object, .. } = &self.latest;
-        Sleepers::at(&segment.0.region, geometry.sleepers()).take(|index| {
-            // A doorbell is found by the index alone.
-            wait::ring(segment, Id(index as u32), object.index);
-        });
+        self.writer.commit(self.latest.board.region(), draft);
+        self.latest.board.ring_sleepers();
     }
 }
 
@@ -119,20 +109,81 @@ impl Writer<[u8]> {
     /// As [`Writer::set`].
     pub fn claim(&mut self) -> Result<Claim<'_>, SendError> {
         self.own()?;
-        let draft = self.writer.claim(&self.latest.segment.0.region);
+        let draft = self.writer.claim(self.latest.board.region());
         Ok(Claim { writer: self, draft })
     }
 
     /// The longest value in bytes.
     pub fn max_len(&self) -> usize {
-        self.latest.geometry.limit
+        self.latest.board.geometry.limit
     }
 }
 
 impl<V: Value + ?Sized> Drop for Writer<V> {
     fn drop(&mut self) {
         if self.role.close() {
-            self.ring_sleepers();
+            self.latest.board.ring_sleepers();
+        }
+    }
+}
+
+impl<V: Value + ?Sized> End for Writer<V> {
+    type Ring = Latest<V>;
+    const WHAT: &'static str = WRITER;
+
+    fn ring(&self) -> &Latest<V> {
+        &self.latest
+    }
+
+    fn role(&self) -> &Role {
+        &self.role
+    }
+
+    fn which(&self) -> Which {
+        Which::PRODUCER
+    }
+
+    fn receive(latest: Latest<V>, _: u32, from: u64) -> Result<Writer<V>> {
+        let role = Role::receive(&latest.board.segment, latest.board.place(), from, WRITER)?;
+        Writer::new(latest, role)
+    }
+}
+
+end_travels!([V: Value + ?Sized] Writer<V>);
+
+/// A writer's end that came in a message which nobody has read, so that nobody knows the type of
+/// its values. Dropping it closes it.
+pub(crate) struct UnreadWriter {
+    board: Board,
+    role: Role,
+}
+
+impl End for UnreadWriter {
+    type Ring = Board;
+    const WHAT: &'static str = WRITER;
+
+    fn ring(&self) -> &Board {
+        &self.board
+    }
+
+    fn role(&self) -> &Role {
+        &self.role
+    }
+
+    fn which(&self) -> Which {
+        Which::PRODUCER
+    }
+
+    fn receive(board: Board, _: u32, from: u64) -> Result<UnreadWriter> {
+        let role = Role::receive(&board.segment, board.place(), from, WRITER)?;
+        Ok(UnreadWriter { board, role })
+    }
+}
+
+impl Drop for UnreadWriter {
+    fn drop(&mut self) {
+        if self.role.close() {
+            self.board.ring_sleepers();
         }
     }
 }
@@ -168,10 +219,9 @@ impl io::Write for Claim<'_> {
     /// Takes as many bytes as fit; none when the value has its longest length.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Claim { writer, draft } = self;
-        let latest = &writer.latest;
-        let count = bytes.len().min(latest.geometry.limit - draft.len());
-        let region = &latest.segment.0.region;
-        match writer.writer.fill(region, draft, &bytes[..count]) {
+        let board = &writer.latest.board;
+        let count = bytes.len().min(board.geometry.limit - draft.len());
+        match writer.writer.fill(board.region(), draft, &bytes[..count]) {
             Ok(()) => Ok(count),
             Err(TooLong) => Ok(0),
         }
