@@ -67,5 +67,6 @@ mod wait;
 pub use array::SharedArray;
 pub use error::{Error, RecvError, Result, SendError};
 pub use received::received;
+pub use ring::Selector;
 pub use segment::Segment;
 pub use wait::WaitStrategy;

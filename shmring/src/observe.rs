@@ -203,8 +203,8 @@ impl Observer {
 
 impl From<records::Stats> for RingStats {
     fn from(stats: records::Stats) -> RingStats {
-        let records::Stats { sent, taken, used, capacity } = stats;
-        RingStats { capacity, used, sent, taken: Some(taken), lost: 0 }
+        let records::Stats { sent, taken, lost, used, capacity } = stats;
+        RingStats { capacity, used, sent, taken: Some(taken), lost }
     }
 }
 

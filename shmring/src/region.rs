@@ -33,6 +33,8 @@ enum Memory {
 pub(crate) struct Region {
     base: NonNull<u8>,
     len: usize,
+    /// Where the last word of 64 bits may begin. A mapping shorter than that still has a whole page.
+    last_word: usize,
     memory: Memory,
     #[cfg(shmring_loom)]
     model: model::Model,
@@ -50,6 +52,7 @@ impl Region {
         Region {
             base: mapping.as_ptr(),
             len: mapping.len(),
+            last_word: mapping.len().saturating_sub(8),
             #[cfg(shmring_loom)]
             model: model::Model::new(mapping.len()),
             memory: Memory::Mapped(mapping),
@@ -65,6 +68,7 @@ impl Region {
         Region {
             base: NonNull::from(&*chunks).cast(),
             len,
+            last_word: len - 8,
             #[cfg(shmring_loom)]
             model: model::Model::new(len),
             memory: Memory::Heap(chunks),
@@ -86,9 +90,16 @@ impl Region {
     }
 
     #[inline]
-    fn check(&self, offset: usize, len: usize, align: usize) {
-        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
-        if !inside || !offset.is_multiple_of(align) {
+    fn check(&self, offset: usize, len: usize) {
+        if offset > self.len || len > self.len - offset {
+            outside(offset, len);
+        }
+    }
+
+    /// The same for a word, with fewer instructions: there are many such looks.
+    #[inline]
+    fn check_word(&self, offset: usize, len: usize) {
+        if offset > self.last_word || offset & (len - 1) != 0 {
             outside(offset, len);
         }
     }
@@ -100,7 +111,7 @@ impl Region {
     /// Outside of the region or unaligned: offsets come from geometry that was checked at attach.
     #[inline]
     pub(crate) fn u32(&self, offset: usize) -> &AtomicU32 {
-        self.check(offset, 4, 4);
+        self.check_word(offset, 4);
         #[cfg(shmring_loom)]
         return self.model.u32(offset);
         // SAFETY: inside of the region, aligned, and control words are only ever atomics.
@@ -117,7 +128,7 @@ impl Region {
     /// As [`Region::u32`].
     #[inline]
     pub(crate) fn u64(&self, offset: usize) -> &AtomicU64 {
-        self.check(offset, 8, 8);
+        self.check_word(offset, 8);
         #[cfg(shmring_loom)]
         return self.model.u64(offset);
         // SAFETY: inside of the region, aligned, and control words are only ever atomics.
@@ -147,7 +158,10 @@ impl Region {
     /// As [`Region::u32`].
     #[inline]
     pub(crate) fn u64s(&self, offset: usize, count: usize) -> &[AtomicU64] {
-        self.check(offset, count.saturating_mul(8), 8);
+        self.check(offset, count.saturating_mul(8));
+        if !offset.is_multiple_of(8) {
+            outside(offset, 8);
+        }
         #[cfg(shmring_loom)]
         return self.model.u64s(offset, count);
         // SAFETY: inside of the region, aligned, and these words are only ever atomics.
@@ -181,7 +195,7 @@ impl Region {
     /// Outside of the region.
     #[inline]
     pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
-        self.check(offset, len, 1);
+        self.check(offset, len);
         #[cfg(shmring_loom)]
         self.model.read(offset, len);
         // SAFETY: inside of the region; the caller keeps writers away.
@@ -200,7 +214,7 @@ impl Region {
     #[inline]
     #[allow(clippy::mut_from_ref)] // The claim that the caller holds is the exclusive borrow.
     pub(crate) unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
-        self.check(offset, len, 1);
+        self.check(offset, len);
         #[cfg(shmring_loom)]
         self.model.write(offset, len);
         // SAFETY: inside of the region; the caller keeps everybody else away.
@@ -312,6 +326,12 @@ mod tests {
     #[should_panic(expected = "outside of a region")]
     fn no_words_beyond_the_end() {
         Region::heap(64).u64s(8, 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn no_words_that_lie_across() {
+        Region::heap(64).u64s(4, 1);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use shmring::{
     Segment, WaitStrategy,
     block::{Block, BlockPool},
     named, os,
-    ring::{latest::Latest, port, records::Records},
+    ring::{Policy, latest::Latest, port, records::Records},
 };
 
 const LATE: Duration = Duration::from_secs(20);
@@ -92,7 +92,8 @@ fn tables() {
         // Index, pid, generation, live; bell number 0 plus one; not asleep.
         format!("participant 0 {} 1 2 {started} {namespace} 1 0", id()),
         format!("object 0 1 {} 0", len(0)),
-        "ring 4096 3 1 32".into(),
+        "ring 4096 0 3 32".into(),
+        "lost 0 taken 1 missed 0".into(),
         "producer held 1 0 0".into(),
         "consumer closed 1 0 0".into(),
         format!("object 1 6 {} 0", len(1)),
@@ -115,19 +116,18 @@ fn records_of_a_ring_that_is_written() {
     let ring = Records::options().capacity(1 << 16).create(&name).unwrap();
     let (mut tx, mut rx) = ring.split().unwrap();
     // So far on that the next record does not fit into this lap.
-    let mut passed = 0;
-    while passed < (1 << 16) - 1000 {
+    const PASSED: usize = 65;
+    for _ in 0..PASSED {
         tx.send([0; 992]).unwrap();
         rx.recv().unwrap();
-        passed += 1000;
     }
     tx.send([1; 800]).unwrap();
-    let mut expected = vec!["pad".into(), format!("bytes {}", hex(&[1; 800]))];
+    let mut expected = vec!["pad".into(), format!("bytes {PASSED} {}", hex(&[1; 800]))];
     let mut python = reader(&name, &format!("records 0 {}", RECORDS + 1));
     let mut python = python.stdout(Stdio::piped()).spawn().unwrap();
     for number in 0..RECORDS {
         let record = record(number);
-        expected.push(format!("bytes {}", hex(&record)));
+        expected.push(format!("bytes {} {}", PASSED + 1 + number, hex(&record)));
         if number % 3 == 0 {
             let mut batch = tx.batch();
             batch.try_push(record).unwrap();
@@ -146,8 +146,34 @@ fn records_of_a_ring_that_is_written() {
     assert!(got == expected, "the same records, in order");
     // Looking took nothing: they are all still there.
     for line in expected.iter().filter(|line| *line != "pad") {
-        assert_eq!(*line, format!("bytes {}", hex(&rx.try_recv().unwrap())));
+        let record = rx.try_recv().unwrap();
+        assert_eq!(*line, format!("bytes {} {}", record.sequence(), hex(&record)));
     }
+}
+
+fn losses_of_records() {
+    let name = testkit::name("losses");
+    let options = Records::options().capacity(256).policy(Policy::DropNewest);
+    let (mut tx, mut rx) = options.create(&name).unwrap().split().unwrap();
+    // Five fit.
+    for number in 0..8 {
+        tx.send([number; 40]).unwrap();
+    }
+    while rx.try_recv().is_ok() {}
+    tx.send([8; 1]).unwrap();
+    let counts = || read(&name, "describe").into_iter().find(|line| line.starts_with("lost"));
+    assert_eq!(counts().unwrap(), "lost 3 taken 5 missed 0");
+    // The header that tells of the losses leaves one word of this lap.
+    assert_eq!(read(&name, "records 0 1"), ["pad", "bytes 8 08"]);
+    assert_eq!(rx.recv().unwrap().sequence(), 8);
+    assert_eq!(counts().unwrap(), "lost 3 taken 6 missed 3");
+
+    // A new producer tells again, and that counts once.
+    drop(tx);
+    let mut tx = rx.ring().producer().unwrap();
+    tx.send([9; 1]).unwrap();
+    assert_eq!(read(&name, "records 0 1"), ["bytes 9 09"]);
+    assert_eq!(rx.recv().unwrap().sequence(), 9);
 }
 
 fn messages_and_blocks() {
@@ -256,6 +282,7 @@ fn main() -> ExitCode {
     testkit::run([
         test("tables", tables),
         test("records_of_a_ring_that_is_written", records_of_a_ring_that_is_written),
+        test("losses_of_records", losses_of_records),
         test("messages_and_blocks", messages_and_blocks),
         test("newest_values_of_a_board_that_is_written", newest_values_of_a_board_that_is_written),
         test("doorbells_of_those_who_sleep", doorbells_of_those_who_sleep),

@@ -6,7 +6,7 @@ It only looks: it maps for reading, and takes no place. The offsets come out of 
 LAYOUT.md, so a page that has become wrong makes its readers fail. It answers in lines of words:
 
     describe                  the header, participants and objects
-    records OBJECT COUNT      so many records, following the ring while it is written
+    records OBJECT COUNT      so many records with their sequence numbers, following the ring
     latest OBJECT COUNT       so many newer versions of a value
     sleepers OBJECT           the indexes of those who sleep on a latest value
     block OBJECT NUMBER       a block of a pool
@@ -133,7 +133,9 @@ def describe(segment):
         print("object", number, entry.kind, entry.size, entry.state >> 32 & 0xFF)
         if entry.kind == 1:
             ring = segment.object(number, 1, "Ring of records")
-            print("ring", ring.capacity, ring.sent, ring.taken, ring.tail - ring.head)
+            print("ring", ring.capacity, ring.policy, ring.sent, ring.tail - ring.head)
+            _, taken, missed = account_of(segment, ring)
+            print("lost", ring.lost, "taken", taken, "missed", missed)
             print("producer", role(ring.producer), ring.producer_destination)
             print("consumer", role(ring.consumer), ring.consumer_destination)
         if entry.kind == 6:
@@ -142,10 +144,23 @@ def describe(segment):
             print("writer", role(latest.writer), latest.writer_destination)
 
 
+def account_of(segment, ring):
+    """The head of a ring, and what was taken and missed before it."""
+    first, size = ring.at("accounts"), segment.end("Account")
+    while True:
+        head = ring.head
+        both = [Part(segment, "Account", first + which * size) for which in (0, 1)]
+        counts = both[0] if both[0].head == head else both[1]
+        taken, missed = counts.taken, counts.missed
+        if ring.head == head:
+            return head, taken, missed
+
+
 def records(segment, number, count):
     ring = segment.object(number, 1, "Ring of records")
     capacity, data = ring.capacity, ring.at("data")
-    position = ring.head
+    position, taken, missed = account_of(segment, ring)
+    sequence = taken + missed
     while count:
         place = position % capacity
         header = segment.load(data + place, "u64")
@@ -153,7 +168,11 @@ def records(segment, number, count):
             time.sleep(0.0005)
             continue
         kind, tag, length = header >> 56, header >> 32 & 0xFFFFFF, header & 0xFFFFFFFF
-        assert kind in (1, 2, 3) and tag == position // 8 % 2**24
+        assert kind in (1, 2, 3, 4) and tag == position // 8 % 2**24
+        if kind == 4:
+            more = (length - missed) % 2**32
+            sequence, missed, position = sequence + more, missed + more, position + 8
+            continue
         assert place + 8 + rounded(length, 8) <= capacity
         payload = segment.bytes(data + place + 8, length)
         assert ring.head <= position, "it was released, and may have been overwritten"
@@ -163,8 +182,9 @@ def records(segment, number, count):
             print("pad")
             continue
         count -= 1
+        sequence += 1
         if kind == 1:
-            print("bytes", payload.hex())
+            print("bytes", sequence - 1, payload.hex())
         else:
             message(segment, payload)
 

@@ -242,6 +242,15 @@ impl BlockPool {
     fn loan_within(&self, timeout: Option<Duration>) -> Result<Loan, LoanError> {
         let me = self.me()?;
         let words = self.words();
+        let waiter = Waiter::new(WaitStrategy::Adaptive);
+        let mut found = None;
+        waiter.spin(|| {
+            found = words.loan(me);
+            found.is_some()
+        });
+        if let Some(found) = found {
+            return Ok(Loan::new(self, me, found));
+        }
         let look = || {
             let found = words.loan(me).or_else(|| {
                 // SYNC freed: our bit is set before we look again, the word is changed before
@@ -256,7 +265,7 @@ impl BlockPool {
             Some(Loan::new(self, me, found))
         };
         // Whoever will free a block is nobody in particular.
-        match Waiter::new(WaitStrategy::Adaptive).wait(self.segment(), timeout, look, || None) {
+        match waiter.wait(self.segment(), timeout, look, || None) {
             Ended::Done(loan) => Ok(loan),
             Ended::TimedOut | Ended::PeerDied(_) => {
                 Err(LoanError::TimedOut { blocks: self.capacity() })

@@ -12,13 +12,13 @@ mod process;
 mod shm;
 
 pub use event::{Event, Fifo, PollFd, poll};
-pub use futex::{futex_wait, futex_wake};
+pub use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake};
 pub use lock::{
     LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
 };
 pub use process::{
-    PidFd, cpus_online, fork_generation, kill_self, page_size, pid, pid_namespace, start_time,
-    thread_count,
+    PidFd, cpus_online, fork_generation, forks, kill_self, page_size, pid, pid_namespace,
+    start_time, thread_count,
 };
 pub use shm::{
     FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,

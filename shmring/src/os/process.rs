@@ -85,6 +85,12 @@ pub fn fork_generation() -> u32 {
             unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
         });
     }
+    forks()
+}
+
+/// The same for the hot path, where [`fork_generation`] has been called before.
+#[inline]
+pub fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 

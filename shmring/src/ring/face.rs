@@ -74,7 +74,6 @@ pub enum Policy {
     DropNewest,
 }
 
-#[allow(dead_code)] // For the kinds to come.
 impl Policy {
     /// As it stands in a ring's header.
     pub(crate) fn number(self) -> u32 {

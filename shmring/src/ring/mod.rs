@@ -10,7 +10,8 @@ pub mod latest;
 pub mod port;
 pub mod records;
 mod role;
+pub mod select;
 mod unread;
 
-pub use self::face::Policy;
 pub(crate) use self::unread::UnreadEnd;
+pub use self::{face::Policy, select::Selector};

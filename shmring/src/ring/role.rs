@@ -1,5 +1,7 @@
 //! Who holds an end of a ring. README.md beside this file draws the states.
 
+use std::cell::Cell;
+
 use crate::{
     error::{Error, Result},
     fault::fault,
@@ -7,7 +9,7 @@ use crate::{
     os,
     segment::Segment,
     sync::Ordering,
-    transfer,
+    transfer, wait,
 };
 
 const FREE: u64 = 0;
@@ -39,6 +41,7 @@ pub(crate) enum State {
     Closed,
 }
 
+#[inline]
 fn read(word: u64) -> State {
     let id = Id(word as u32);
     match word >> 56 {
@@ -66,6 +69,15 @@ pub(crate) struct Role {
     expected: u64,
     forks: u32,
     what: &'static str,
+    /// Where the doorbell of the other end is, for as long as its word says the same.
+    bell: Cell<Bell>,
+}
+
+/// A holder's doorbell.
+#[derive(Clone, Copy, Default, Debug)]
+struct Bell {
+    word: u64,
+    armed: usize,
 }
 
 /// What an operation finds when it asks for its role.
@@ -82,7 +94,7 @@ pub(crate) enum Owned {
 impl Role {
     fn unheld(segment: &Segment, place: Place, what: &'static str) -> Role {
         let forks = os::fork_generation();
-        Role { segment: segment.clone(), place, expected: 0, forks, what }
+        Role { segment: segment.clone(), place, expected: 0, forks, what, bell: Cell::default() }
     }
 
     /// Takes a role for this process.
@@ -149,19 +161,23 @@ impl Role {
         self.peer_of(state).is_some_and(|peer| self.segment.lives(peer))
     }
 
+    /// Whether this process holds the role as before.
+    #[inline]
+    pub(crate) fn is_still(&self) -> bool {
+        let seen = self.segment.0.region.u64(self.place.word).load(Ordering::Relaxed);
+        seen == self.expected && self.forks == os::forks()
+    }
+
     /// Asks whether this process still holds the role; a forked child's first call adopts it.
     #[inline]
     pub(crate) fn own(&mut self) -> Owned {
-        let seen = self.segment.0.region.u64(self.place.word).load(Ordering::Relaxed);
-        if seen == self.expected && self.forks == os::fork_generation() {
-            Owned::Still
-        } else {
-            self.adopt(seen)
-        }
+        if self.is_still() { Owned::Still } else { self.adopt() }
     }
 
     #[cold]
-    fn adopt(&mut self, seen: u64) -> Owned {
+    #[inline(never)]
+    fn adopt(&mut self) -> Owned {
+        let seen = self.load();
         // Only a forked copy may adopt: in the same process, another holder means that this end
         // has been sent away.
         if self.forks == os::fork_generation() {
@@ -177,7 +193,32 @@ impl Role {
         }
     }
 
+    /// After something was published: wakes the holder of `place` if it sleeps. The fence comes
+    /// before the word is read, so that a new holder is either seen here or sees what was published.
+    #[inline]
+    pub(crate) fn ring(&self, place: Place, object: u32) {
+        wait::published();
+        let region = &self.segment.0.region;
+        let word = region.u64(place.word).load(Ordering::Relaxed);
+        let bell = self.bell.get();
+        if word != bell.word || region.u32(bell.armed).load(Ordering::Relaxed) != 0 {
+            self.ring_holder(word, object);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ring_holder(&self, word: u64, object: u32) {
+        if let State::Held(id) = read(word)
+            && let Some(armed) = wait::armed_word(&self.segment, id)
+        {
+            self.bell.set(Bell { word, armed });
+            wait::ring_unfenced(&self.segment, id, object);
+        }
+    }
+
     /// Who the other end's word names, and whether there is anybody.
+    #[inline]
     pub(crate) fn state_at(&self, place: Place) -> State {
         state_of(&self.segment, place)
     }
@@ -224,6 +265,16 @@ impl Role {
     /// Whether this process holds the role, without adopting it.
     pub(crate) fn is_held(&self) -> bool {
         self.forks == os::fork_generation() && self.load() == self.expected
+    }
+
+    /// A way to ask from elsewhere whether this end still holds its role: false once it was given
+    /// up or sent away. In a forked child nobody knows, and it is always true.
+    pub(crate) fn holds(&self) -> impl Fn(&Segment) -> bool + Send + Sync + use<> {
+        let (word, expected, forks) = (self.place.word, self.expected, self.forks);
+        move |segment| {
+            forks != os::fork_generation()
+                || segment.0.region.u64(word).load(Ordering::Relaxed) == expected
+        }
     }
 
     /// Ends the role, if it is still this process's. Tells whether it was.

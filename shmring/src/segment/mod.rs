@@ -34,10 +34,7 @@ use crate::{
     names,
     os::{self, FileId, Mapping},
     region::Region,
-    sync::{
-        Ordering, fence,
-        local::{AtomicBool, AtomicU64},
-    },
+    sync::{Ordering, fence, local::AtomicU64},
     transfer,
 };
 
@@ -62,8 +59,9 @@ pub(crate) struct Inner {
     name: Option<String>,
     /// Removes the name when the process that made it lets go.
     owner: Mutex<Option<Owner>>,
-    /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own.
-    pub(crate) bell_taken: AtomicBool,
+    /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own:
+    /// 0 for nobody; `wait` has the others.
+    pub(crate) bell_taken: AtomicU64,
     /// `{fork generation: 32, participant id: 32}` of the process that last used this; 0 before.
     /// Every wait of every thread reads it: on a line that nothing else dirties.
     member: CachePadded<AtomicU64>,
@@ -252,7 +250,7 @@ impl Segment {
             bells,
             name,
             owner: Mutex::default(),
-            bell_taken: AtomicBool::new(false),
+            bell_taken: AtomicU64::new(0),
             member: CachePadded::new(AtomicU64::new(0)),
             watches: Mutex::default(),
             repairers: Mutex::default(),

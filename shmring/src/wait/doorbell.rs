@@ -12,6 +12,14 @@ pub(crate) const FUTEX: u32 = 1;
 /// The sleeper is in a poll on its bell, or about to be.
 pub(crate) const BELL: u32 = 2;
 
+/// Step R2: whatever is read after this shows who went to sleep without seeing what was published
+/// before it.
+#[inline]
+pub(crate) fn published() {
+    // SYNC asleep: pairs with the fence in `Doorbell::arm`.
+    fence(Ordering::SeqCst);
+}
+
 /// A doorbell: the words in a participant's entry that wake its process.
 #[derive(Clone, Copy)]
 pub(crate) struct Doorbell<'a> {
@@ -21,10 +29,12 @@ pub(crate) struct Doorbell<'a> {
 
 impl<'a> Doorbell<'a> {
     /// The doorbell of the participant whose entry begins at `entry`.
+    #[inline]
     pub(crate) fn at(region: &'a Region, entry: usize) -> Doorbell<'a> {
         Doorbell { region, entry }
     }
 
+    #[inline]
     fn armed(&self) -> &'a AtomicU32 {
         self.region.u32(self.entry + layout::ARMED)
     }
@@ -47,19 +57,21 @@ impl<'a> Doorbell<'a> {
         epoch
     }
 
-    /// Steps R2 to R5, after something was published: who must be woken, as bits.
-    #[inline]
-    pub(crate) fn ring(&self, object: u32) -> u32 {
-        // SYNC asleep: pairs with the fence in `arm`.
-        fence(Ordering::SeqCst);
-        if self.armed().load(Ordering::Relaxed) == 0 {
-            return 0;
-        }
-        self.take_armed(object)
+    /// Whether nobody has rung since `arm(how)` gave this epoch. Another thread of this process can
+    /// make it seem so by arming again.
+    pub(crate) fn is_untouched(&self, how: u32, epoch: u32) -> bool {
+        self.armed().load(Ordering::Relaxed) & how == how
+            && self.epoch().load(Ordering::Relaxed) == epoch
     }
 
-    #[cold]
-    fn take_armed(&self, object: u32) -> u32 {
+    /// Step R3, after R2.
+    #[inline]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed().load(Ordering::Relaxed) != 0
+    }
+
+    /// Steps R4 and R5: who must be woken, as bits.
+    pub(crate) fn take_armed(&self, object: u32) -> u32 {
         fault!("doorbell.armed");
         self.pending().fetch_or(1 << (object % 64), Ordering::Relaxed);
         let how = self.armed().swap(0, Ordering::AcqRel);

@@ -2,7 +2,7 @@
 
 use loom::{sync::Arc, thread};
 
-use super::doorbell::{Doorbell, FUTEX};
+use super::doorbell::{Doorbell, FUTEX, published};
 use crate::{
     fault::model::live,
     region::Region,
@@ -19,7 +19,11 @@ fn item(region: &Region, number: usize) -> &AtomicU32 {
 /// Publishes an item and rings.
 fn send(region: &Region, number: usize) {
     item(region, number).store(1, Ordering::Release);
-    Doorbell::at(region, 0).ring(number as u32);
+    published();
+    let doorbell = Doorbell::at(region, 0);
+    if doorbell.is_armed() {
+        doorbell.take_armed(number as u32);
+    }
 }
 
 /// Sleeps until all items are there. A lost wake-up is a loop without end, which loom reports.

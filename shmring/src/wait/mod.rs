@@ -12,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::doorbell::published;
 use self::doorbell::{BELL, Doorbell, FUTEX};
 use crate::{
     fault::fault,
+    layout,
     liveness::{Id, Peer},
     os::{self, PollFd},
     segment::Segment,
@@ -23,12 +25,15 @@ use crate::{
 
 /// Nobody sleeps longer than this without looking again.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
-/// The most looks of an adaptive spin.
-const SPIN_LIMIT: u32 = 1000;
-/// The least: a few looks cost less than going to sleep.
-const SPIN_LEAST: u32 = 8;
-/// How long a full spin takes, about; a sleep that ended sooner should have been a spin.
-const SPIN_TIME: Duration = Duration::from_micros(60);
+/// How long a spin takes at most: about what waking a process costs, so that spinning in vain and
+/// then sleeping is at most twice as dear as the better of the two.
+const SPIN_TIME: Duration = Duration::from_micros(50);
+/// Looks between two looks at the clock.
+const SPIN_ROUND: u32 = 64;
+/// The rounds of a full spin: the clock may end it sooner.
+const SPIN_ROUNDS: u32 = 64;
+/// A wait that slept and was over sooner than this should have been a spin: half of it was waking.
+const SHORT_SLEEP: Duration = Duration::from_micros(100);
 
 /// How often those who poll ask whether their peer lives.
 const ASK_EVERY: Duration = Duration::from_millis(1);
@@ -39,7 +44,7 @@ const ASK_EVERY: Duration = Duration::from_millis(1);
 pub enum WaitStrategy {
     /// Never sleeps: the quickest answer, for a whole processor.
     Spin,
-    /// Spins for at most about 30 µs, and only while that has recently paid off; then sleeps.
+    /// Spins for at most about 50 µs, and only while that has recently paid off; then sleeps.
     #[default]
     Adaptive,
     /// Goes to sleep at once.
@@ -78,7 +83,10 @@ pub(crate) enum Ended<T> {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: WaitStrategy,
-    budget: Cell<u32>,
+    /// Looks before the first look at the clock.
+    looks: u32,
+    /// Rounds of looks after that, in the next spin.
+    rounds: Cell<u32>,
     asked: Cell<Option<Instant>>,
 }
 
@@ -92,7 +100,9 @@ fn one_processor() -> bool {
 
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Waiter {
-        Waiter { strategy, budget: Cell::new(SPIN_LIMIT), asked: Cell::new(None) }
+        let spins = strategy != WaitStrategy::Park && !one_processor();
+        let (looks, rounds) = if spins { (SPIN_ROUND / 2, SPIN_ROUNDS) } else { (0, 0) };
+        Waiter { strategy, looks, rounds: Cell::new(rounds), asked: Cell::new(None) }
     }
 
     /// Whether it is time to ask for the peer's life again, for those who poll without waiting:
@@ -106,8 +116,50 @@ impl Waiter {
         due
     }
 
-    /// Waits until `look` finds something, `timeout` has passed since the spin, or the process behind `peer` has
-    /// ended and there is still nothing to find.
+    /// Lets the next question be asked at once, after a hint that somebody died.
+    pub(crate) fn ask_again(&self) {
+        self.asked.set(None);
+    }
+
+    /// Waits for a short while without sleeping, as the strategy allows, until `ready` says that
+    /// looking is worth it. `ready` should be a load or two: what counts is how soon it is seen.
+    #[inline]
+    pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+        for _ in 0..self.looks {
+            if ready() {
+                return true;
+            }
+            spin_loop();
+        }
+        self.spin_on(&mut ready)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spin_on(&self, ready: &mut dyn FnMut() -> bool) -> bool {
+        let rounds = self.rounds.get();
+        if rounds == 0 {
+            return false;
+        }
+        let began = Instant::now();
+        for _ in 0..rounds {
+            for _ in 0..SPIN_ROUND {
+                if ready() {
+                    self.rounds.set(SPIN_ROUNDS);
+                    return true;
+                }
+                spin_loop();
+            }
+            if began.elapsed() >= SPIN_TIME {
+                break;
+            }
+        }
+        self.rounds.set(rounds / 2);
+        false
+    }
+
+    /// Waits, after a spin, until `look` finds something, `timeout` has passed, or the process
+    /// behind `peer` has ended and there is still nothing to find.
     ///
     /// `look` is asked again and again and must be cheap. `peer` says whose life matters now;
     /// `None` while nobody has come yet.
@@ -123,17 +175,25 @@ impl Waiter {
 
     /// The same where the ringer has to be told who sleeps: `arm` is called each time between
     /// arming the doorbell and the last look, and ends with a `fence(SeqCst)`.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn wait_armed<T>(
         &self,
         segment: &Segment,
         timeout: Option<Duration>,
-        mut look: impl FnMut() -> Option<T>,
-        mut peer: impl FnMut() -> Option<Peer>,
-        mut arm: impl FnMut(Id),
+        look: impl FnMut() -> Option<T>,
+        peer: impl FnMut() -> Option<Peer>,
+        arm: impl FnMut(Id),
     ) -> Ended<T> {
-        if let Some(found) = self.spin(&mut look) {
-            return Ended::Done(found);
-        }
+        self.run(timeout, &mut One { segment, look, peer, arm })
+    }
+
+    /// The one wait loop.
+    pub(crate) fn run<S: Sight>(
+        &self,
+        timeout: Option<Duration>,
+        sight: &mut S,
+    ) -> Ended<S::Found> {
         // The clock is asked only now: it costs as much as a short wait.
         let began = Instant::now();
         let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
@@ -143,54 +203,88 @@ impl Waiter {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };
             if left.is_zero() {
-                return look().map_or(Ended::TimedOut, Ended::Done);
+                return sight.look().map_or(Ended::TimedOut, Ended::Done);
             }
             let found = match self.strategy {
-                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), &mut look),
-                _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look, &mut arm),
+                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), sight),
+                _ => sight.sleep(left.min(LONGEST_SLEEP)),
             };
-            if let Some(found) = found.or_else(&mut look) {
-                if began.elapsed() < SPIN_TIME {
-                    self.budget.set(SPIN_LIMIT);
+            if let Some(found) = found.or_else(|| sight.glance()) {
+                if self.looks > 0 && began.elapsed() < SHORT_SLEEP {
+                    self.rounds.set(SPIN_ROUNDS);
                 }
                 return Ended::Done(found);
             }
-            if let Some(other) = peer()
-                && !segment.lives(other)
-            {
-                // It may have published, closed or handed its end on just before it ended.
-                return match look() {
-                    Some(found) => Ended::Done(found),
-                    None if peer() == Some(other) => Ended::PeerDied(segment.pid_of_peer(other)),
-                    None => continue,
-                };
+            if let Some(ended) = sight.ended() {
+                return ended;
             }
         }
-    }
-
-    fn spin<T>(&self, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
-        let budget = match self.strategy {
-            WaitStrategy::Park => 1,
-            _ if one_processor() => 1,
-            _ => self.budget.get(),
-        };
-        for _ in 0..budget {
-            if let Some(found) = look() {
-                self.budget.set(SPIN_LIMIT);
-                return Some(found);
-            }
-            spin_loop();
-        }
-        self.budget.set((budget / 2).max(SPIN_LEAST));
-        None
     }
 }
 
-fn spin_for<T>(time: Duration, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+/// What a wait looks at, and how it sleeps.
+pub(crate) trait Sight {
+    type Found;
+
+    /// A look that is cheap: it is asked again and again.
+    fn glance(&mut self) -> Option<Self::Found>;
+
+    /// A look that misses nothing.
+    fn look(&mut self) -> Option<Self::Found> {
+        self.glance()
+    }
+
+    /// Steps S2 to S6.
+    fn sleep(&mut self, time: Duration) -> Option<Self::Found>;
+
+    /// Whether nothing will come any more, because somebody died.
+    fn ended(&mut self) -> Option<Ended<Self::Found>>;
+}
+
+/// One ring, or whatever else lies in one segment and is waited for by itself.
+struct One<'a, L, P, A> {
+    segment: &'a Segment,
+    look: L,
+    peer: P,
+    arm: A,
+}
+
+impl<T, L, P, A> Sight for One<'_, L, P, A>
+where
+    L: FnMut() -> Option<T>,
+    P: FnMut() -> Option<Peer>,
+    A: FnMut(Id),
+{
+    type Found = T;
+
+    #[inline]
+    fn glance(&mut self) -> Option<T> {
+        (self.look)()
+    }
+
+    fn sleep(&mut self, time: Duration) -> Option<T> {
+        let peer = (self.peer)();
+        sleep(self.segment, time, peer, &mut self.look, &mut self.arm)
+    }
+
+    fn ended(&mut self) -> Option<Ended<T>> {
+        let other = (self.peer)().filter(|other| !self.segment.lives(*other))?;
+        // It may have published, closed or handed its end on just before it ended.
+        match (self.look)() {
+            Some(found) => Some(Ended::Done(found)),
+            None if (self.peer)() == Some(other) => {
+                Some(Ended::PeerDied(self.segment.pid_of_peer(other)))
+            }
+            None => None,
+        }
+    }
+}
+
+fn spin_for<S: Sight>(time: Duration, sight: &mut S) -> Option<S::Found> {
     let began = Instant::now();
     while began.elapsed() < time {
         for _ in 0..64 {
-            if let Some(found) = look() {
+            if let Some(found) = sight.glance() {
                 return Some(found);
             }
             if one_processor() {
@@ -211,9 +305,8 @@ fn sleep<T>(
     look: &mut impl FnMut() -> Option<T>,
     arm: &mut impl FnMut(Id),
 ) -> Option<T> {
-    // Joining can fail only in a forked child that finds no place; then we look now and then.
     let Ok(me) = segment.me() else {
-        thread::sleep(time.min(Duration::from_millis(1)));
+        nap(time);
         return look();
     };
     let inner = &*segment.0;
@@ -221,7 +314,7 @@ fn sleep<T>(
     let number = inner.participants().bell(me.index());
     let bell = number.and_then(|number| Some((number, inner.bells.fd(number)?)));
     let bell = bell.and_then(|bell| BellGuard::take(&inner.bell_taken).map(|guard| (bell, guard)));
-    if let Some(((number, bell), _guard)) = bell {
+    if let Some(((number, bell), guard)) = bell {
         doorbell.arm(BELL);
         arm(me);
         if let Some(found) = look() {
@@ -237,7 +330,9 @@ fn sleep<T>(
         let mut fds: Vec<_> = [PollFd::readable(bell)].into_iter().chain(ended).collect();
         // A poll that fails ends the sleep: the caller looks again.
         let _ = os::poll(&mut fds, Some(time));
-        inner.bells.clear(number);
+        if guard.holds() {
+            inner.bells.clear(number);
+        }
     } else {
         let epoch = doorbell.arm(FUTEX);
         arm(me);
@@ -253,36 +348,79 @@ fn sleep<T>(
     None
 }
 
-/// The right of one thread to sleep on the bell.
-struct BellGuard<'a>(&'a local::AtomicBool);
+/// Nobody of this process sleeps on its bell.
+const BELL_FREE: u64 = 0;
+/// A thread sleeps on it.
+const BELL_SLEPT_ON: u64 = 1;
+/// It stands in somebody's poll, for good: everybody else sleeps on the futex.
+const BELL_GIVEN_OUT: u64 = 2;
+
+/// Sleeps where nobody can wake us, so we look now and then: joining a segment failed, which it can
+/// only in a forked child that finds no place; or the kernel cannot sleep on so many futexes.
+pub(crate) fn nap(time: Duration) {
+    thread::sleep(time.min(Duration::from_millis(1)));
+}
+
+/// The right of one thread to sleep on the bell: one reader's clearing would hide it from another.
+struct BellGuard<'a>(&'a local::AtomicU64);
 
 impl<'a> BellGuard<'a> {
-    fn take(taken: &'a local::AtomicBool) -> Option<BellGuard<'a>> {
-        (!taken.swap(true, local::Ordering::Acquire)).then_some(BellGuard(taken))
+    fn take(taken: &'a local::AtomicU64) -> Option<BellGuard<'a>> {
+        let (acquire, relaxed) = (local::Ordering::Acquire, local::Ordering::Relaxed);
+        let free = taken.compare_exchange(BELL_FREE, BELL_SLEPT_ON, acquire, relaxed);
+        free.is_ok().then_some(BellGuard(taken))
+    }
+
+    /// Whether the bell has not been given out meanwhile: then what it says is for others.
+    fn holds(&self) -> bool {
+        self.0.load(local::Ordering::Relaxed) == BELL_SLEPT_ON
     }
 }
 
 impl Drop for BellGuard<'_> {
     fn drop(&mut self) {
-        self.0.store(false, local::Ordering::Release);
+        let (release, relaxed) = (local::Ordering::Release, local::Ordering::Relaxed);
+        let _ = self.0.compare_exchange(BELL_SLEPT_ON, BELL_FREE, release, relaxed);
     }
 }
 
 /// Steps R2 to R7: wakes a participant if it sleeps. `object` is what has news for it.
 #[inline]
 pub(crate) fn ring(segment: &Segment, id: Id, object: u32) {
+    published();
+    ring_unfenced(segment, id, object);
+}
+
+/// Where the word that step R3 reads is; `None` for an id that only a liar writes.
+pub(crate) fn armed_word(segment: &Segment, id: Id) -> Option<usize> {
+    let inner = &*segment.0;
+    let known = inner.participants().knows(id);
+    known.then(|| inner.layout.participant(id.index()) + layout::ARMED)
+}
+
+/// Steps R3 to R7, for those who have done R2.
+#[inline]
+pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) {
     let inner = &*segment.0;
     if !inner.participants().knows(id) {
         return;
     }
     let doorbell = Doorbell::at(&inner.region, inner.layout.participant(id.index()));
-    let how = doorbell.ring(object);
+    if doorbell.is_armed() {
+        ring_armed(segment, id, doorbell, object);
+    }
+}
+
+/// Steps R4 to R7.
+#[cold]
+#[inline(never)]
+fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) {
+    let how = doorbell.take_armed(object);
     if how != 0 {
         wake(segment, id, doorbell, how);
     }
 }
 
-#[cold]
 fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
     #[cfg(not(shmring_loom))]
     if how & FUTEX != 0 {
@@ -306,12 +444,10 @@ impl Segment {
     /// Before a poll: call it, look at all rings of this segment, and sleep only if it was quiet
     /// and there was nothing.
     pub fn arm(&self) -> bool {
-        // Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this
-        // process sleeps on the bell inside of this library: one reader's clearing would hide it
-        // from the other.
+        // Steps S2 to S4 for a sleeper that polls the bell by itself.
         let Ok(me) = self.me() else { return false };
         let inner = &*self.0;
-        inner.bell_taken.store(true, local::Ordering::Release);
+        inner.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
         let number = inner.participants().bell(me.index());
         let rang = number.is_some_and(|number| inner.bells.clear(number));
         Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
@@ -321,6 +457,35 @@ impl Segment {
 
 /// Which objects have rung since the last call, by number modulo 64: a hint where to look first.
 pub(crate) fn take_rung(segment: &Segment) -> u64 {
-    let Ok(me) = segment.me() else { return u64::MAX };
-    Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())).take_pending()
+    own_doorbell(segment).map_or(u64::MAX, |doorbell| doorbell.take_pending())
+}
+
+/// The doorbell of this process; `None` as in [`nap`].
+pub(crate) fn own_doorbell(segment: &Segment) -> Option<Doorbell<'_>> {
+    let me = segment.me().ok()?;
+    Some(Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())))
+}
+
+/// Step S6 for a sleeper on the futexes of several segments, each with the epoch that arming its
+/// doorbell gave.
+pub(crate) fn sleep_on_any<'a>(
+    armed: impl ExactSizeIterator<Item = (&'a Segment, u32)>,
+    time: Duration,
+) {
+    fault!("wait.sleep.any");
+    #[cfg(not(shmring_loom))]
+    {
+        let count = armed.len();
+        let mut words =
+            armed.filter_map(|(segment, epoch)| Some((own_doorbell(segment)?.epoch(), epoch)));
+        let slept = match count {
+            1 => words.next().map(|(word, epoch)| os::futex_wait(word, epoch, time)).is_some(),
+            _ => count <= os::FUTEX_WAIT_ANY_MAX && os::futex_wait_any(words, time),
+        };
+        if !slept {
+            nap(time);
+        }
+    }
+    #[cfg(shmring_loom)]
+    let _ = (armed, time);
 }

@@ -77,6 +77,12 @@ pub(super) fn newest(region: &Region, geometry: Geometry) -> u64 {
     region.acquire(geometry.base + NEWEST)
 }
 
+/// Whether it is worth looking for a version newer than `than`.
+#[inline]
+pub(super) fn is_newer(region: &Region, geometry: Geometry, than: u64) -> bool {
+    region.u64(geometry.base + NEWEST).load(Ordering::Relaxed) > than
+}
+
 /// The writer's side.
 #[derive(Debug)]
 pub(super) struct Writer {

@@ -10,7 +10,7 @@ use crate::{
     fault::model::live,
     region::Region,
     sync::{AtomicU32, Ordering},
-    wait::doorbell::{Doorbell, FUTEX},
+    wait::doorbell::{Doorbell, FUTEX, published},
 };
 
 /// Two words and two slots: torn, and overtaken, as soon as can be.
@@ -117,7 +117,11 @@ fn loom_latest_writer_dies_at_each_step() {
 
 fn ring(region: &Region) {
     Sleepers::at(region, GEOMETRY.sleepers()).take(|index| {
-        Doorbell::at(region, ENTRIES + 128 * index).ring(0);
+        published();
+        let doorbell = Doorbell::at(region, ENTRIES + 128 * index);
+        if doorbell.is_armed() {
+            doorbell.take_armed(0);
+        }
     });
 }
 

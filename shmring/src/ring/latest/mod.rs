@@ -33,6 +33,7 @@ mod cursor;
 mod loom_models;
 mod reader;
 mod sleepers;
+mod source;
 mod value;
 mod writer;
 

@@ -1,17 +1,21 @@
 //! A reader of a latest value.
 
-use std::{fmt, os::fd::BorrowedFd, time::Duration};
+use std::{fmt, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Latest, Value,
     cursor::{self, Miss, TRIES},
+    source::{self, Seen},
 };
 use crate::{
     error::RecvError,
     liveness::Id,
-    ring::role::{self, State},
+    ring::{
+        role::{self, State},
+        select::{Selectable, Source},
+    },
     segment::Segment,
     wait::{self, Ended, WaitStrategy, Waiter},
 };
@@ -27,6 +31,8 @@ const TRIES_AT_ONCE: usize = 8;
 /// many versions were replaced unseen ([`Reader::missed`]).
 pub struct Reader<V: Value + ?Sized> {
     pub(super) reader: cursor::Reader,
+    /// What it has seen, for its sources.
+    seen: Arc<Seen>,
     waiter: Waiter,
     pub(super) latest: Latest<V>,
 }
@@ -35,7 +41,7 @@ impl<V: Value + ?Sized> Reader<V> {
     pub(super) fn new(latest: Latest<V>, seen: u64) -> Reader<V> {
         let reader = cursor::Reader::new(latest.board.geometry, seen);
         let waiter = Waiter::new(latest.board.strategy);
-        Reader { reader, waiter, latest }
+        Reader { reader, seen: Arc::new(Seen::new(seen)), waiter, latest }
     }
 
     /// Copies the newest value there is now, seen or not. It can be read as long as the segment is
@@ -165,15 +171,17 @@ impl<V: Value + ?Sized> Reader<V> {
     #[inline]
     fn look(&mut self, than: u64) -> Result<(), RecvError> {
         match self.reader.read(self.latest.board.region(), than, TRIES) {
-            Ok(()) => Ok(()),
+            Ok(()) => {}
             // Whoever closed or died may have set a value just before, so the last look is the one
             // after.
-            Err(Miss::Nothing) => match self.end() {
-                Some(end) => last_look(&mut self.reader, &self.latest.board.segment, than, end),
-                None => Err(RecvError::Empty),
-            },
-            Err(miss) => Err(miss.into()),
+            Err(Miss::Nothing) => {
+                let end = self.end().ok_or(RecvError::Empty)?;
+                last_look(&mut self.reader, &self.latest.board.segment, than, end)?;
+            }
+            Err(miss) => return Err(miss.into()),
         }
+        self.seen.set(self.reader.seen());
+        Ok(())
     }
 
     /// Whether nothing will come any more, and why.
@@ -190,19 +198,29 @@ impl<V: Value + ?Sized> Reader<V> {
 
     #[inline]
     fn wait(&mut self, than: u64, timeout: Option<Duration>) -> Result<(), RecvError> {
-        let region = self.latest.board.region();
-        match self.reader.read(region, than, TRIES_AT_ONCE) {
-            Err(Miss::Nothing | Miss::Outrun) => self.sleep(than, timeout),
-            Err(miss) => Err(miss.into()),
-            Ok(()) => Ok(()),
+        let board = &self.latest.board;
+        let mut read = self.reader.read(board.region(), than, TRIES_AT_ONCE);
+        if read == Err(Miss::Nothing)
+            && self.waiter.spin(|| cursor::is_newer(board.region(), board.geometry, than))
+        {
+            read = self.reader.read(board.region(), than, TRIES_AT_ONCE);
         }
+        match read {
+            Ok(()) => {}
+            Err(Miss::Nothing | Miss::Outrun) => self.sleep(than, timeout)?,
+            Err(Miss::Corrupt) => return Err(RecvError::Corrupt),
+        }
+        self.seen.set(self.reader.seen());
+        Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
     fn sleep(&mut self, than: u64, timeout: Option<Duration>) -> Result<(), RecvError> {
-        let Reader { reader, waiter, latest } = self;
+        let Reader { reader, waiter, latest, .. } = self;
         let board = &latest.board;
         let (segment, place) = (&board.segment, board.place());
-        let look = || match reader.read(&segment.0.region, than, TRIES_AT_ONCE) {
+        let mut look = || match reader.read(&segment.0.region, than, TRIES_AT_ONCE) {
             Ok(()) => Some(Ok(())),
             // Asleep, it would be woken by the next value.
             Err(Miss::Outrun) => None,
@@ -210,6 +228,9 @@ impl<V: Value + ?Sized> Reader<V> {
             Err(Miss::Nothing) if role::state_of(segment, place) != State::Closed => None,
             Err(Miss::Nothing) => Some(last_look(reader, segment, than, RecvError::Closed)),
         };
+        if let Some(result) = look() {
+            return result;
+        }
         let peer = || role::peer_of(segment, place);
         let arm = |me: Id| board.sleepers().add(me.index());
         match waiter.wait_armed(segment, timeout, look, peer, arm) {
@@ -231,6 +252,23 @@ fn last_look(
         Miss::Nothing => end,
         miss => miss.into(),
     })
+}
+
+impl<V: Value + ?Sized> Drop for Reader<V> {
+    fn drop(&mut self) {
+        self.seen.end();
+    }
+}
+
+impl<V: Value + ?Sized> Selectable for Reader<V> {
+    /// It is ready when there is a newer value than the last one read.
+    fn source(&self) -> Source {
+        source::of(&self.latest.board, self.seen.clone())
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
+    }
 }
 
 impl<V: Value + ?Sized> Clone for Reader<V> {

@@ -4,13 +4,16 @@ use std::{fmt, ops::Deref, os::fd::BorrowedFd, time::Duration};
 
 use super::{
     Records as Ring,
-    cursor::{Corrupt, Found, Kind, Reader},
+    cursor::{self, Corrupt, Found, Kind, Reader},
     slots,
 };
 use crate::{
     error::{Error, RecvError, Result},
     region::Region,
-    ring::role::{Owned, Role, State},
+    ring::{
+        role::{Owned, Role, State},
+        select::{Selectable, Source},
+    },
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -46,7 +49,10 @@ impl Consumer {
     /// `Empty`; `Closed` and `PeerDied` when there is none and none will come; `Moved`; `Corrupt`.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Record<'_>, RecvError> {
-        let found = self.find()?;
+        let found = match self.ready() {
+            Some(found) => found,
+            None => self.find()?,
+        };
         Ok(Record { consumer: self, found })
     }
 
@@ -65,12 +71,14 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`Consumer::recv`].
+    #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Record<'_>, RecvError> {
         self.recv_within(Some(timeout))
     }
 
     /// Reads what is there now, one record after the other, and releases them all at once when
     /// the value is dropped.
+    #[inline]
     pub fn records(&mut self) -> Records<'_> {
         Records { consumer: self }
     }
@@ -164,7 +172,16 @@ impl Consumer {
         }
     }
 
-    #[inline]
+    /// The record that is there now, while all is as usual.
+    #[inline(always)]
+    fn ready(&mut self) -> Option<Found> {
+        if !self.role.is_still() {
+            return None;
+        }
+        self.reader.peek_usual(&self.ring.segment.0.region)
+    }
+
+    #[inline(never)]
     fn find(&mut self) -> Result<Found, RecvError> {
         self.own()?;
         match self.reader.peek(&self.ring.segment.0.region) {
@@ -193,25 +210,33 @@ impl Consumer {
 
     #[inline]
     fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Record<'_>, RecvError> {
-        self.own()?;
-        let found = match self.reader.peek(&self.ring.segment.0.region) {
-            Ok(Some(found)) => found,
-            Ok(None) => self.wait(timeout)?,
-            Err(Corrupt) => return Err(RecvError::Corrupt),
-        };
+        if let Some(found) = self.ready() {
+            return Ok(Record { consumer: self, found });
+        }
+        let region = &self.ring.segment.0.region;
+        let spun = self.waiter.spin(|| self.reader.is_ready(region));
+        if spun && let Some(found) = self.ready() {
+            return Ok(Record { consumer: self, found });
+        }
+        let found = self.wait(timeout)?;
         Ok(Record { consumer: self, found })
     }
 
+    #[inline(never)]
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Found, RecvError> {
+        self.own()?;
         let Consumer { reader, waiter, ring, role } = self;
         let region = &ring.segment.0.region;
         let place = ring.producer_place();
-        let look = || match reader.peek(region) {
+        let mut look = || match reader.peek(region) {
             Ok(Some(found)) => Some(Ok(found)),
             Err(Corrupt) => Some(Err(RecvError::Corrupt)),
             Ok(None) if role.state_at(place) != State::Closed => None,
             Ok(None) => Some(last_look(reader, region, RecvError::Closed)),
         };
+        if let Some(result) = look() {
+            return result;
+        }
         match waiter.wait(&ring.segment, timeout, look, || role.peer_at(place)) {
             Ended::Done(result) => result,
             Ended::TimedOut => Err(RecvError::TimedOut),
@@ -228,9 +253,7 @@ impl Consumer {
 
     #[inline]
     fn ring_producer(&self) {
-        if let State::Held(id) = self.role.state_at(self.ring.producer_place()) {
-            wait::ring(&self.ring.segment, id, self.ring.object.index);
-        }
+        self.role.ring(self.ring.producer_place(), self.ring.object.index);
     }
 }
 
@@ -251,6 +274,19 @@ impl Drop for Consumer {
     }
 }
 
+impl Selectable for Consumer {
+    fn source(&self) -> Source {
+        let Ring { segment, object, geometry, .. } = &self.ring;
+        let (other, geometry) = (self.ring.producer_place(), *geometry);
+        let there = move |region: &Region, _| cursor::has_record(region, geometry);
+        Source::of_role(segment, object.index, &self.role, other, there)
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
+    }
+}
+
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer").field("ring", &self.ring).finish_non_exhaustive()
@@ -268,6 +304,12 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// How many records were sent into this ring before it, those that were lost included: a step
+    /// of more than one is a loss ([`Policy::DropNewest`](crate::ring::Policy::DropNewest)).
+    pub fn sequence(&self) -> u64 {
+        self.found.sequence
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.found.kind
     }

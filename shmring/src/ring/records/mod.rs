@@ -22,13 +22,14 @@ mod slots;
 
 use std::fmt;
 
-use self::cursor::{CAPACITY, DATA, Geometry, LEAST_CAPACITY, MOST_CAPACITY, ROLES};
+use self::cursor::{CAPACITY, DATA, Geometry, LEAST_CAPACITY, MOST_CAPACITY, POLICY, ROLES};
 pub use self::{
     consumer::{Consumer, Record, Records as Run},
     cursor::Stats,
     producer::{Batch, Claim, Producer},
 };
 use super::{
+    Policy,
     face::{End, Make, Ring, Room, Which, end_travels, ring_verbs},
     role::{Place, Role},
 };
@@ -46,6 +47,7 @@ pub struct Records {
     segment: Segment,
     object: Object,
     geometry: Geometry,
+    policy: Policy,
     strategy: WaitStrategy,
 }
 
@@ -54,6 +56,7 @@ pub struct Records {
 #[must_use = "options do nothing until a ring is made with them"]
 pub struct Options {
     capacity: usize,
+    policy: Policy,
     strategy: WaitStrategy,
     prefault: bool,
 }
@@ -65,6 +68,12 @@ impl Options {
     /// less 16.
     pub fn capacity(mut self, bytes: usize) -> Options {
         self.capacity = bytes;
+        self
+    }
+
+    /// What sending does when the ring is full. Default [`Policy::Wait`].
+    pub fn policy(mut self, policy: Policy) -> Options {
+        self.policy = policy;
         self
     }
 
@@ -106,7 +115,8 @@ impl Options {
 impl Records {
     /// Begins to describe a ring.
     pub fn options() -> Options {
-        Options { capacity: 1 << 16, strategy: WaitStrategy::default(), prefault: true }
+        let (policy, strategy) = (Policy::default(), WaitStrategy::default());
+        Options { capacity: 1 << 16, policy, strategy, prefault: true }
     }
 
     /// Takes the producer's end.
@@ -148,6 +158,11 @@ impl Records {
         self.geometry.max_len()
     }
 
+    /// What sending does when the ring is full.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// What has gone through, and what is in it now.
     pub fn stats(&self) -> Stats {
         cursor::stats(&self.segment.0.region, self.geometry)
@@ -165,13 +180,13 @@ impl Records {
 }
 
 /// The constants of a ring, copied once and checked.
-fn read_geometry(region: &Region, object: Object) -> Result<Geometry> {
-    let corrupt = || Error::Corrupt {
+fn read_geometry(region: &Region, object: Object) -> Result<(Geometry, Policy)> {
+    let corrupt = |reason: &str| Error::Corrupt {
         what: format!("ring {} of a segment", object.index),
-        reason: "its capacity is impossible".into(),
+        reason: reason.into(),
     };
     if object.size < DATA {
-        return Err(corrupt());
+        return Err(corrupt("it is shorter than its header"));
     }
     let capacity = region.u64(object.offset + CAPACITY).load(Ordering::Relaxed);
     let capacity = usize::try_from(capacity)
@@ -179,13 +194,15 @@ fn read_geometry(region: &Region, object: Object) -> Result<Geometry> {
         .filter(|capacity| capacity.is_power_of_two())
         .filter(|capacity| (LEAST_CAPACITY..=MOST_CAPACITY).contains(capacity))
         .filter(|capacity| capacity + DATA <= object.size)
-        .ok_or_else(corrupt)?;
-    Ok(Geometry { base: object.offset, capacity })
+        .ok_or_else(|| corrupt("its capacity is impossible"))?;
+    let policy = region.u32(object.offset + POLICY).load(Ordering::Relaxed);
+    let policy = Policy::from_number(policy).ok_or_else(|| corrupt("it has no policy"))?;
+    Ok((Geometry { base: object.offset, capacity }, policy))
 }
 
 /// What an onlooker sees of a ring, also where memory may only be read.
 pub(crate) fn observe(region: &Region, object: Object) -> Result<Stats> {
-    Ok(cursor::stats(region, read_geometry(region, object)?))
+    Ok(cursor::stats(region, read_geometry(region, object)?.0))
 }
 
 impl fmt::Debug for Records {
@@ -214,6 +231,8 @@ impl Make for Options {
         let object = segment.add(Kind::Records, capacity + DATA, |object| {
             let word = segment.0.region.u64(object.offset + CAPACITY);
             word.store(capacity as u64, Ordering::Relaxed);
+            let word = segment.0.region.u32(object.offset + POLICY);
+            word.store(self.policy.number(), Ordering::Relaxed);
             Ok(())
         })?;
         Records::attach(segment, object.index, self.strategy)
@@ -227,8 +246,8 @@ impl Ring for Records {
         let object = segment.object(index, Kind::Records)?;
         // Roles are taken over by whoever comes next, and nothing else is held: see ring/README.md.
         segment.register_repairer(Kind::Records, |_, _, _| ());
-        let geometry = read_geometry(&segment.0.region, object)?;
-        Ok(Records { segment: segment.clone(), object, geometry, strategy })
+        let (geometry, policy) = read_geometry(&segment.0.region, object)?;
+        Ok(Records { segment: segment.clone(), object, geometry, policy, strategy })
     }
 
     fn segment(&self) -> &Segment {

@@ -3,17 +3,23 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    os::fd::BorrowedFd,
     time::Duration,
 };
 
 use super::{
     Records,
-    cursor::{Corrupt, Kind, NoRoom, Room, Writer},
+    cursor::{self, Corrupt, Kind, NoRoom, Room, Writer},
     slots,
 };
 use crate::{
     error::{Error, Result, SendError},
-    ring::role::{Owned, Role, State},
+    region::Region,
+    ring::{
+        Policy,
+        role::{Owned, Role, State},
+        select::{Selectable, Source},
+    },
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -50,18 +56,22 @@ impl Producer {
     /// is none; `Moved`; `Corrupt`.
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        let room = self.room(len)?;
+        let room = self.try_room(len)?;
         Ok(Claim { producer: self, room, publish: true })
     }
 
-    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives.
+    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives,
+    /// unless the ring's [`Policy`] is another.
     ///
     /// # Errors
     ///
-    /// As [`Producer::try_claim`], but never `Full`.
+    /// As [`Producer::try_claim`], but never `Full` with [`Policy::Wait`].
     #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        self.claim_within(len, None)
+        match self.ring.policy {
+            Policy::Wait => self.claim_within(len, None),
+            _ => self.try_claim(len),
+        }
     }
 
     /// The same with a bound: `TimedOut` when there is no room until then.
@@ -69,6 +79,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`Producer::claim`].
+    #[inline]
     pub fn claim_timeout(&mut self, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
         self.claim_within(len, Some(timeout))
     }
@@ -84,7 +95,8 @@ impl Producer {
         fill(claim, record)
     }
 
-    /// Sends a record, waiting for room as long as the consumer lives.
+    /// Sends a record, waiting for room as long as the consumer lives, unless the ring's
+    /// [`Policy`] is another.
     ///
     /// # Errors
     ///
@@ -92,7 +104,7 @@ impl Producer {
     #[inline]
     pub fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
         let claim = self.claim(record.as_ref().len());
-        fill(claim, record)
+        fill(claim, record).or_else(|error| self.lose(error))
     }
 
     /// The same with a bound.
@@ -110,6 +122,7 @@ impl Producer {
     }
 
     /// Begins a batch: its records become visible together, with [`Batch::publish`].
+    #[inline]
     pub fn batch(&mut self) -> Batch<'_> {
         Batch { producer: self }
     }
@@ -140,6 +153,41 @@ impl Producer {
         &self.ring
     }
 
+    /// A descriptor for a poll of your own; as [`super::Consumer::bell`], after [`Producer::arm`].
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.segment.bell()
+    }
+
+    /// Which rings of the segment had news for this process; as [`super::Consumer::rung`].
+    pub fn rung(&self) -> u64 {
+        wait::take_rung(&self.ring.segment)
+    }
+
+    /// Asks to be woken by [`Producer::bell`] when there may be room for a record of `len` bytes.
+    /// Tells whether one may go to sleep: false means that there is room now, that the ring has
+    /// ended, or that the bell has rung, for this ring or another of the segment.
+    ///
+    /// As [`super::Consumer::arm`], call it after each wake-up, before the poll:
+    ///
+    /// ```
+    /// # use shmring::{SendError, ring::records::Records};
+    /// # let (mut tx, mut rx) = Records::options().capacity(256).anonymous()?.split()?;
+    /// # for _ in 0..5 { tx.try_send([0; 40])?; }
+    /// # while rx.try_recv().is_ok() {}
+    /// let mut record: &[u8] = &[1; 40];
+    /// while let Err(SendError::Full(back)) = tx.try_send(record) {
+    ///     record = back;
+    ///     if tx.arm(record.len()) {
+    ///         // Wait in a poll that has `tx.bell()` in it.
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn arm(&mut self, len: usize) -> bool {
+        let quiet = self.ring.segment.arm();
+        matches!(self.try_room(len), Err(SendError::Full(()))) && quiet
+    }
+
     pub(crate) fn role(&self) -> &Role {
         &self.role
     }
@@ -162,8 +210,26 @@ impl Producer {
         }
     }
 
+    /// Room that is there now, while all is as usual; otherwise nothing has happened.
     #[inline]
-    fn room(&mut self, len: usize) -> Result<Room, SendError> {
+    fn room(&mut self, len: usize) -> Option<Room> {
+        if !self.role.is_still() {
+            return None;
+        }
+        self.writer.claim(&self.ring.segment.0.region, len).ok()
+    }
+
+    #[inline]
+    fn try_room(&mut self, len: usize) -> Result<Room, SendError> {
+        match self.room(len) {
+            Some(room) => Ok(room),
+            None => self.why_no_room(len),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn why_no_room(&mut self, len: usize) -> Result<Room, SendError> {
         self.own()?;
         match self.writer.claim(&self.ring.segment.0.region, len) {
             Ok(room) => Ok(room),
@@ -196,19 +262,43 @@ impl Producer {
         }
     }
 
+    #[inline]
     fn claim_within(
         &mut self,
         len: usize,
         timeout: Option<Duration>,
     ) -> Result<Claim<'_>, SendError> {
+        let room = match self.room(len) {
+            Some(room) => room,
+            None => self.wait_for_room(len, timeout)?,
+        };
+        Ok(Claim { producer: self, room, publish: true })
+    }
+
+    /// Gives up a record for which there is no room, where the ring is for that.
+    #[cold]
+    fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
+        match (error, self.ring.policy) {
+            (SendError::Full(_), Policy::DropNewest) => {
+                self.writer.lose(&self.ring.segment.0.region);
+                Ok(())
+            }
+            (error, _) => Err(error),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, len: usize, timeout: Option<Duration>) -> Result<Room, SendError> {
         self.own()?;
         let Producer { writer, waiter, ring, role } = self;
         let region = &ring.segment.0.region;
-        let room = match writer.claim(region, len) {
+        match writer.claim(region, len) {
             Ok(room) => Ok(room),
             Err(NoRoom::Full) => {
+                waiter.spin(|| writer.claim(region, len).is_ok());
                 let place = ring.consumer_place();
-                let look = || match writer.claim(region, len) {
+                let mut look = || match writer.claim(region, len) {
                     Ok(room) => Some(Ok(room)),
                     Err(NoRoom::Full) if role.state_at(place) == State::Closed => {
                         Some(Err(SendError::Closed(())))
@@ -216,6 +306,9 @@ impl Producer {
                     Err(NoRoom::Full) => None,
                     Err(_) => Some(Err(SendError::Corrupt(()))),
                 };
+                if let Some(result) = look() {
+                    return result;
+                }
                 match waiter.wait(&ring.segment, timeout, look, || role.peer_at(place)) {
                     Ended::Done(result) => result,
                     Ended::TimedOut => Err(SendError::TimedOut(())),
@@ -223,8 +316,7 @@ impl Producer {
                 }
             }
             Err(other) => Err(self.no_room(other, len)),
-        }?;
-        Ok(Claim { producer: self, room, publish: true })
+        }
     }
 
     /// Publishes what was committed and wakes the consumer.
@@ -237,9 +329,7 @@ impl Producer {
 
     #[inline]
     fn ring_consumer(&self) {
-        if let State::Held(id) = self.role.state_at(self.ring.consumer_place()) {
-            wait::ring(&self.ring.segment, id, self.ring.object.index);
-        }
+        self.role.ring(self.ring.consumer_place(), self.ring.object.index);
     }
 }
 
@@ -248,6 +338,19 @@ impl Drop for Producer {
         if self.role.close() {
             self.ring_consumer();
         }
+    }
+}
+
+impl Selectable for Producer {
+    fn source(&self) -> Source {
+        let Records { segment, object, geometry, .. } = &self.ring;
+        let (other, geometry) = (self.ring.consumer_place(), *geometry);
+        let room = move |region: &Region, len| cursor::has_room(region, geometry, len);
+        Source::of_role(segment, object.index, &self.role, other, room)
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
     }
 }
 
@@ -288,6 +391,7 @@ impl Claim<'_> {
     /// # Panics
     ///
     /// When `len` is more than was claimed.
+    #[inline]
     pub fn commit_len(self, len: usize) {
         assert!(len <= self.room.len, "committing {len} bytes of {} claimed", self.room.len);
         self.commit_as(Kind::Bytes, len);
@@ -306,12 +410,14 @@ impl Claim<'_> {
 impl Deref for Claim<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         slots::room_ref(&self.producer.ring.segment.0.region, &self.room)
     }
 }
 
 impl DerefMut for Claim<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         slots::room(&self.producer.ring.segment.0.region, &mut self.room)
     }
@@ -354,7 +460,7 @@ impl Batch<'_> {
     /// As [`Producer::try_claim`].
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        let room = self.producer.room(len)?;
+        let room = self.producer.try_room(len)?;
         Ok(Claim { producer: self.producer, room, publish: false })
     }
 
@@ -370,12 +476,14 @@ impl Batch<'_> {
     }
 
     /// Makes all records of the batch visible at once.
+    #[inline]
     pub fn publish(self) {
         self.producer.publish();
     }
 }
 
 impl Drop for Batch<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.producer.writer.abort();
     }
