@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use shmring::{
-    Error, RecvError, Segment, SendError, WaitStrategy, fault,
+    Error, RecvError, Segment, Selector, SendError, WaitStrategy, fault,
     ring::latest::{Latest, Reader},
 };
 use testkit::forked as child;
@@ -344,6 +344,85 @@ fn a_stopped_writer_is_not_dead() {
     join(writer);
 }
 
+/// It has claimed and half filled a value, in the only other slot, when it is stopped.
+fn a_writer_that_is_stopped_in_the_middle_of_a_value() {
+    let board = Latest::<[u8]>::options().max_len(4096).slots(2).anonymous().unwrap();
+    let mut rx = board.reader();
+    let (mut half, mut write) = pipe().unwrap();
+    let (mut go, mut wake) = pipe().unwrap();
+    let writer = child(|| {
+        let mut tx = board.writer().unwrap();
+        for version in 1..=3 {
+            tx.set(&[version; 4096]).unwrap();
+        }
+        let mut claim = tx.claim().unwrap();
+        claim.write_all(&[4; 2048]).unwrap();
+        write.write_all(&[0]).unwrap();
+        // Woken only when it is continued.
+        go.read_exact(&mut [0]).unwrap();
+        claim.write_all(&[4; 2048]).unwrap();
+        claim.commit();
+    });
+    half.read_exact(&mut [0]).unwrap();
+    kill(writer, Signal::SIGSTOP).unwrap();
+    let pid = writer.as_raw() as u32;
+    assert!(testkit::wait_until(LATE, || testkit::state_of(pid) == Some('T')));
+    wake.write_all(&[0]).unwrap();
+    let mut readers = [board.reader(), rx.clone()];
+    for _ in 0..1000 {
+        for reader in &mut readers {
+            assert_eq!(reader.try_get(), Ok(&[3; 4096][..]));
+            assert_eq!(reader.version(), 3);
+        }
+    }
+    assert_eq!(rx.recv(), Ok(&[3; 4096][..]));
+    assert_eq!(rx.recv_timeout(Duration::from_millis(150)), Err(RecvError::TimedOut));
+    assert!(matches!(board.writer(), Err(Error::Busy { .. })), "nobody takes its end");
+    kill(writer, Signal::SIGCONT).unwrap();
+    assert_eq!(rx.recv_timeout(LATE), Ok(&[4; 4096][..]));
+    assert_eq!((rx.version(), rx.missed()), (4, 0));
+    join(writer);
+}
+
+/// One that waits for several values, in one wait.
+fn a_selector_sleeps_and_is_woken() {
+    let segment = Segment::options().anonymous().unwrap();
+    let boards = [(); 3].map(|()| Latest::<Item>::options().create_in(&segment).unwrap());
+    let mut readers = boards.each_ref().map(Latest::reader);
+    let mut selector = Selector::new();
+    selector.set_wait(WaitStrategy::Park);
+    for (token, reader) in readers.iter().enumerate() {
+        selector.add(token, reader);
+    }
+    let writer = child(|| {
+        let mut writers = boards.each_ref().map(|board| board.writer().unwrap());
+        for item in 1..=20 {
+            thread::sleep(Duration::from_millis(3));
+            writers[item as usize % 3].set(&[item; 12]).unwrap();
+        }
+        kill(Pid::this(), Signal::SIGKILL).unwrap();
+    });
+    let began = Instant::now();
+    let (mut read, mut died) = (0, 0);
+    while let Some(token) = selector.ready_timeout(LATE) {
+        match readers[token].try_recv() {
+            Ok(item) => read = version(item).max(read),
+            Err(RecvError::Empty) => {}
+            Err(error) => {
+                assert!(matches!(error, RecvError::PeerDied { .. }), "{error}");
+                assert!(selector.remove(token));
+                died += 1;
+            }
+        }
+        if died < 3 && read < 20 {
+            // Woken for each, and not found by itself after 100 ms.
+            assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        }
+    }
+    assert_eq!((read, died), (20, 3));
+    assert!(died_by_kill(writer));
+}
+
 fn a_named_board_joins_unrelated_processes() {
     let name = testkit::name("latest");
     let there = name.clone();
@@ -442,6 +521,8 @@ fn main() -> ExitCode {
         testkit::test!(death_ends_a_wait_on_the_futex),
         testkit::test!(a_stopped_reader_holds_nobody_up),
         testkit::test!(a_stopped_writer_is_not_dead),
+        testkit::test!(a_writer_that_is_stopped_in_the_middle_of_a_value),
+        testkit::test!(a_selector_sleeps_and_is_woken),
         testkit::test!(a_named_board_joins_unrelated_processes),
         testkit::test!(soak, timeout = 600),
     ])

@@ -1,9 +1,13 @@
 //! Writer and readers in one process, on threads. Processes are in the tests of whole processes.
 
-use std::{io::Write, thread, time::Duration};
+use std::{
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::*;
-use crate::{SendError, transfer};
+use crate::{SendError, ring::Selector, transfer};
 
 fn board<V: Value + ?Sized>(slots: usize) -> (Writer<V>, Reader<V>) {
     let latest = Latest::<V>::options().slots(slots).anonymous().unwrap();
@@ -309,4 +313,140 @@ fn whoever_comes_first_makes_it() {
     assert!(matches!(error, Error::WrongType { .. }), "{error}");
     first.writer().unwrap().set(&7).unwrap();
     assert_eq!(second.reader().recv(), Ok(7));
+}
+
+#[test]
+fn a_selector_tells_what_a_reader_has_not_seen() {
+    let segment = Segment::options().bells(0).anonymous().unwrap();
+    let boards = [(); 2].map(|()| Latest::<u64>::options().create_in(&segment).unwrap());
+    let mut writers = boards.each_ref().map(|board| board.writer().unwrap());
+    let mut readers = boards.each_ref().map(Latest::reader);
+    let mut selector = Selector::new();
+    for (token, reader) in readers.iter().enumerate() {
+        selector.add(token, reader);
+    }
+    assert_eq!(selector.try_ready(), None);
+    assert_eq!(selector.ready_timeout(Duration::from_millis(5)), None);
+    writers[1].set(&7).unwrap();
+    assert_eq!(selector.ready(), Some(1));
+    let other = readers[1].clone();
+    assert_eq!(readers[1].recv(), Ok(7));
+    assert_eq!(selector.try_ready(), None, "it has been seen");
+    selector.add(2, &other);
+    assert_eq!(selector.try_ready(), Some(2), "but not by the other");
+    drop(other);
+    assert_eq!(selector.try_ready(), None, "which is gone");
+    assert!(selector.remove(2));
+
+    let [first, mut second] = writers;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            second.set(&8).unwrap();
+            drop(second);
+        });
+        let began = Instant::now();
+        assert_eq!(selector.ready_timeout(Duration::from_secs(20)), Some(1));
+        assert!(began.elapsed() < Duration::from_millis(90), "woken: {:?}", began.elapsed());
+    });
+    assert_eq!(readers[1].recv(), Ok(8));
+    assert_eq!(selector.try_ready(), Some(1), "closed");
+    assert_eq!(readers[1].try_recv(), Err(RecvError::Closed));
+    assert!(selector.remove(1));
+    drop(first);
+    assert_eq!(selector.ready(), Some(0));
+}
+
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Puts something into one of the words of an object: anything, or something near to the truth.
+/// Gives the offset of the word, and the truth.
+fn lie(board: &Board, state: &mut u64) -> (usize, u64) {
+    let len = board.geometry.size();
+    // Mostly control words.
+    let len = if random(state).is_multiple_of(4) { len } else { DATA + LINE };
+    let at = random(state) as usize % (len / 8) * 8;
+    let at = board.geometry.base + at;
+    let word = board.region().u64(at);
+    let truth = word.load(Ordering::Relaxed);
+    let lie = match random(state) % 4 {
+        0 => random(state),
+        1 => random(state) % 16,
+        2 => truth ^ 1 << (random(state) % 64),
+        _ => truth.wrapping_add(random(state) % 5).wrapping_sub(2),
+    };
+    word.store(lie, Ordering::Relaxed);
+    (at, truth)
+}
+
+/// Uses a value in both roles, whatever its words say: each call ends.
+fn use_once(writer: &mut Writer<[u8]>, reader: &mut Reader<[u8]>) {
+    let board = writer.latest().board.clone();
+    let _ = writer.set(b"some value");
+    if let Ok(mut claim) = writer.claim() {
+        let _ = claim.write(b"another");
+        claim.commit();
+    }
+    if let Ok(value) = reader.try_get() {
+        assert!(value.len() <= 40);
+    }
+    let _ = reader.try_recv().map(<[u8]>::len);
+    let _ = reader.recv_timeout(Duration::ZERO).map(<[u8]>::len);
+    reader.arm();
+    reader.is_closed();
+    let _ = Latest::<[u8]>::attach(&board.segment, 0, WaitStrategy::Park).map(|latest| {
+        let stats = latest.stats();
+        let mut reader = Reader::<[u8]>::new(latest.clone(), 0);
+        let _ = reader.try_get().map(<[u8]>::len);
+        drop(latest.writer());
+        stats
+    });
+}
+
+/// 100 000 lies, one after the other, each told to both ends.
+#[test]
+fn every_word_may_lie() {
+    let seed = &mut 0x9e37_79b9_7f4a_7c15;
+    for round in 0..1000 {
+        let latest = Latest::<[u8]>::options().max_len(40).slots(3).prefault(false);
+        let latest = latest.anonymous().unwrap();
+        let (mut writer, mut reader) = (latest.writer().unwrap(), latest.reader());
+        use_once(&mut writer, &mut reader);
+        for lie_number in 0..100 {
+            let (at, truth) = lie(&latest.board, seed);
+            let began = Instant::now();
+            use_once(&mut writer, &mut reader);
+            // Half of the lies stay, and meet others.
+            if lie_number % 2 == 0 {
+                latest.board.region().u64(at).store(truth, Ordering::Relaxed);
+            }
+            assert!(began.elapsed() < Duration::from_secs(5), "{round} {lie_number}");
+        }
+    }
+}
+
+/// The same while both ends are at work.
+#[test]
+fn words_may_lie_at_any_moment() {
+    for round in 1..=30 {
+        let latest = Latest::<[u8]>::options().max_len(40).slots(3).anonymous().unwrap();
+        let (mut writer, mut reader) = (latest.writer().unwrap(), latest.reader());
+        thread::scope(|scope| {
+            let board = latest.board.clone();
+            let liar = scope.spawn(move || {
+                let seed = &mut u64::wrapping_mul(round, 0x9e37_79b9_7f4a_7c15);
+                for _ in 0..2000 {
+                    lie(&board, seed);
+                }
+            });
+            while !liar.is_finished() {
+                use_once(&mut writer, &mut reader);
+            }
+        });
+    }
 }
