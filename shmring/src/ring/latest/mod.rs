@@ -23,8 +23,9 @@
 //! ```
 //!
 //! The writer never waits, and does not know its readers: they may be many, slow, stopped or
-//! killed. Values are copied in and out, so they should be small; big ones are better written into
-//! a block of a [pool](crate::block).
+//! killed. So each reader copies the value out. Give big values, whose copy takes long compared
+//! with the time between two of them, more slots. What is to be read in place goes through a
+//! [port](crate::ring::port), as a block of a [pool](crate::block).
 //!
 //! `Latest<[u8]>` holds bytes of a length that changes.
 
