@@ -276,5 +276,4 @@ impl<V: Value + ?Sized> fmt::Debug for Onlooker<'_, V> {
 }
 
 #[cfg(all(test, not(shmring_loom)))]
-#[path = "observe_tests.rs"]
 mod tests;
