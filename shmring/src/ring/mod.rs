@@ -3,8 +3,10 @@
 //! | kind | ends | items |
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
+//! | [`latest`] | one writer, any number of readers | the newest value |
 
 pub(crate) mod face;
+pub mod latest;
 pub mod port;
 pub mod records;
 mod role;
