@@ -33,6 +33,7 @@ use crate::{
     os::Mapping,
     region::Region,
     ring::{
+        cells,
         latest::{self, Value},
         records,
     },
@@ -82,7 +83,7 @@ pub struct ObjectInfo {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct RingStats {
-    /// What it holds at most: bytes of a ring of records, values of a latest one.
+    /// What it holds at most: bytes of a ring of records, items of a ring of cells, values of a latest one.
     pub capacity: u64,
     /// How much of that is filled.
     pub used: u64,
@@ -196,8 +197,16 @@ impl Observer {
         match kind {
             Kind::Records => records::observe(&self.region, object).map(|stats| Some(stats.into())),
             Kind::Latest => latest::observe(&self.region, object).map(|stats| Some(stats.into())),
-            Kind::Pool | Kind::Pools | Kind::Cells | Kind::Broadcast | Kind::Queue => Ok(None),
+            Kind::Cells => cells::observe(&self.region, object).map(|stats| Some(stats.into())),
+            Kind::Pool | Kind::Pools | Kind::Broadcast | Kind::Queue => Ok(None),
         }
+    }
+}
+
+impl From<cells::Stats> for RingStats {
+    fn from(stats: cells::Stats) -> RingStats {
+        let cells::Stats { sent, taken, lost, used, capacity } = stats;
+        RingStats { capacity, used, sent, taken: Some(taken), lost }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Ends of rings that came in a message which nobody has read.
 
-use super::{face::Unread, latest, records};
+use super::{cells, face::Unread, latest, records};
 use crate::{os, segment::Kind};
 
 /// An end that came in a message. If nobody has taken it out of the message when this is dropped,
@@ -27,8 +27,8 @@ impl Drop for UnreadEnd {
         match self.end.kind {
             Some(Kind::Records) => self.end.close::<records::Producer, records::Consumer>(),
             Some(Kind::Latest) => self.end.close::<latest::UnreadWriter, latest::UnreadWriter>(),
-            Some(Kind::Pool | Kind::Pools | Kind::Cells | Kind::Broadcast | Kind::Queue) | None => {
-            }
+            Some(Kind::Cells) => self.end.close::<cells::UnreadProducer, cells::UnreadConsumer>(),
+            Some(Kind::Pool | Kind::Pools | Kind::Broadcast | Kind::Queue) | None => {}
         }
     }
 }
