@@ -118,7 +118,9 @@ fn loom_bell_serves_tasks() {
             let (there, bell) = (region.clone(), bell.clone());
             thread::spawn(move || {
                 item(&there, number).store(1, Ordering::Release);
-                if Doorbell::at(&there, 0).ring(number as u32) & BELL != 0 {
+                published();
+                let doorbell = Doorbell::at(&there, 0);
+                if doorbell.is_armed() && doorbell.take_armed(number as u32) & BELL != 0 {
                     bell.notify();
                 }
             })
