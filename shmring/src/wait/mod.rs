@@ -399,27 +399,26 @@ pub(crate) fn armed_word(segment: &Segment, id: Id) -> Option<usize> {
     known.then(|| inner.layout.participant(id.index()) + layout::ARMED)
 }
 
-/// Steps R3 to R7, for those who have done R2.
+/// Steps R3 to R7, for those who have done R2. Tells whether it found somebody armed.
 #[inline]
-pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) {
+pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) -> bool {
     let inner = &*segment.0;
     if !inner.participants().knows(id) {
-        return;
+        return false;
     }
     let doorbell = Doorbell::at(&inner.region, inner.layout.participant(id.index()));
-    if doorbell.is_armed() {
-        ring_armed(segment, id, doorbell, object);
-    }
+    doorbell.is_armed() && ring_armed(segment, id, doorbell, object)
 }
 
 /// Steps R4 to R7.
 #[cold]
 #[inline(never)]
-fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) {
+fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) -> bool {
     let how = doorbell.take_armed(object);
     if how != 0 {
         wake(segment, id, doorbell, how);
     }
+    how != 0
 }
 
 fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
