@@ -18,7 +18,7 @@ use shmring::{
     Segment, WaitStrategy,
     block::{Block, BlockPool},
     named, os,
-    ring::{Policy, latest::Latest, port, records::Records},
+    ring::{Policy, latest::Latest, port, queue::Queue, records::Records},
 };
 
 const LATE: Duration = Duration::from_secs(20);
@@ -234,6 +234,41 @@ fn newest_values_of_a_board_that_is_written() {
     assert!(last >= 300);
 }
 
+fn items_of_a_queue() {
+    let name = testkit::name("items");
+    let options = Queue::options().capacity(5).item_len(50).ends(3).policy(Policy::DropNewest);
+    let queue = options.create(&name).unwrap();
+    let (mut tx, mut rx) = queue.split().unwrap();
+    let mut other = queue.producer().unwrap();
+    for number in 0..30u8 {
+        tx.send([number]).unwrap();
+        rx.recv().unwrap().ack().unwrap();
+    }
+    drop(tx.claim(9).unwrap());
+    tx.send(b"back").unwrap();
+    other.send(b"first").unwrap();
+    rx.recv().unwrap().nack().unwrap();
+    let _held = tx.claim(1).unwrap();
+    for _ in 0..3 {
+        other.send(b"more").unwrap();
+    }
+    drop(rx);
+    let expected = [
+        "queue 5 50 3 2".into(),
+        "counters 1 0 1 1".into(),
+        "producer 0 held 1 0".into(),
+        "producer 1 held 1 0".into(),
+        "consumer 0 closed 1 0".into(),
+        "free 0".into(),
+        format!("item 0 0 2 0 {}", hex(b"first")),
+        format!("item 1 0 1 30 {}", hex(b"back")),
+        format!("item 0 0 2 1 {}", hex(b"more")),
+        format!("item 0 0 2 2 {}", hex(b"more")),
+        "ready 4".into(),
+    ];
+    assert_eq!(read(&name, "queue 0"), expected);
+}
+
 fn doorbells_of_those_who_sleep() {
     let name = testkit::name("asleep");
     let segment = Segment::options().bells(0).create(&name).unwrap();
@@ -285,6 +320,7 @@ fn main() -> ExitCode {
         test("losses_of_records", losses_of_records),
         test("messages_and_blocks", messages_and_blocks),
         test("newest_values_of_a_board_that_is_written", newest_values_of_a_board_that_is_written),
+        test("items_of_a_queue", items_of_a_queue),
         test("doorbells_of_those_who_sleep", doorbells_of_those_who_sleep),
         test("a_reader_of_the_page_says_in_use", a_reader_of_the_page_says_in_use),
     ])

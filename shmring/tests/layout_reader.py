@@ -8,6 +8,7 @@ LAYOUT.md, so a page that has become wrong makes its readers fail. It answers in
     describe                  the header, participants and objects
     records OBJECT COUNT      so many records with their sequence numbers, following the ring
     latest OBJECT COUNT       so many newer versions of a value
+    queue OBJECT              seats and what waits in a queue
     sleepers OBJECT           the indexes of those who sleep on a latest value
     block OBJECT NUMBER       a block of a pool
     hold                      nothing, until its input ends
@@ -226,6 +227,41 @@ def latest(segment, number, count):
         print("value", version, copy.hex())
 
 
+def queue(segment, number):
+    queue = segment.object(number, 5, "Queue")
+    print("queue", queue.slots, queue.limit, queue.seats, queue.policy)
+    print("counters", queue.redelivered, queue.skipped, queue.aborted, queue.lost)
+    base, data = queue.base, queue.at("data")
+    for seat in range(2 * queue.seats):
+        word = segment.load(data + 16 * seat, "u64")
+        if word >> 56:
+            print("producer" if seat < queue.seats else "consumer", seat % queue.seats, role(word))
+    cells = 1 << (queue.slots - 1).bit_length()
+    lists = base + rounded(data - base + 2 * 16 * queue.seats, 128)
+    slots = base + rounded(lists - base + 2 * 8 * cells, 128)
+    start = segment.sections["Slot of a queue"]["value"][0]
+    stride = rounded(start + queue.limit, 64)
+    for name, first, state, at in [
+        ("free", lists + 8 * cells, 1, queue.free_head),
+        ("ready", lists, 3, queue.ready_head),
+    ]:
+        count = 0
+        while True:
+            cell = segment.load(first + at % cells * 8, "u64")
+            if cell >> 20 != at:
+                assert cell >> 20 == at - cells
+                break
+            slot = Part(segment, "Slot of a queue", slots + (cell & 0xFFFFF) * stride)
+            word = slot.word
+            if word >> 20 == at and word & 0xF == state:
+                count += 1
+                if state == 3:
+                    print("item", word >> 12 & 0xFF, word >> 4 & 0xFF, slot.producer, end=" ")
+                    print(slot.sequence, segment.bytes(slot.at("value"), slot.length).hex())
+            at += 1
+        print(name, count)
+
+
 def sleepers(segment, number):
     value = segment.object(number, 6, "Latest value")
     words = [segment.load(value.at("sleepers") + 8 * word, "u64") for word in range(4)]
@@ -259,7 +295,7 @@ def main(page, name, command, *arguments):
         print("held", flush=True)
         sys.stdin.read()
     else:
-        commands = (describe, records, latest, sleepers, block)
+        commands = (describe, records, latest, queue, sleepers, block)
         {run.__name__: run for run in commands}[command](segment, *arguments)
 
 

@@ -1,9 +1,9 @@
-//! How the protocol of blocks reaches its control words.
+//! How a protocol reaches its control words: that of blocks, and that of queues.
 
 use crate::{region::Region, sync::Ordering};
 
 /// Control words by byte offset.
-pub(super) trait Memory {
+pub(crate) trait Memory {
     /// Sequentially consistent.
     fn load(&self, at: usize) -> u64;
     /// Release.

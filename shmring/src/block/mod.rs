@@ -47,6 +47,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::memory::Memory;
 pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{

@@ -35,7 +35,7 @@ use crate::{
     ring::{
         cells,
         latest::{self, Value},
-        records,
+        queue, records,
     },
     segment::{self, Object, Segment},
 };
@@ -83,7 +83,8 @@ pub struct ObjectInfo {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct RingStats {
-    /// What it holds at most: bytes of a ring of records, items of a ring of cells, values of a latest one.
+    /// What it holds at most: bytes of a ring of records, items of a queue or of a ring of cells,
+    /// values of a latest one.
     pub capacity: u64,
     /// How much of that is filled.
     pub used: u64,
@@ -162,6 +163,15 @@ impl Observer {
         records::observe(&self.region, self.object(number, Kind::Records)?)
     }
 
+    /// Looks at a queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`Observer::records`].
+    pub fn queue(&self, number: u32) -> Result<queue::Stats> {
+        queue::observe(&self.region, self.object(number, Kind::Queue)?)
+    }
+
     /// Looks at a latest value: a reader that takes no place and cannot sleep.
     ///
     /// # Errors
@@ -198,7 +208,8 @@ impl Observer {
             Kind::Records => records::observe(&self.region, object).map(|stats| Some(stats.into())),
             Kind::Latest => latest::observe(&self.region, object).map(|stats| Some(stats.into())),
             Kind::Cells => cells::observe(&self.region, object).map(|stats| Some(stats.into())),
-            Kind::Pool | Kind::Pools | Kind::Broadcast | Kind::Queue => Ok(None),
+            Kind::Queue => queue::observe(&self.region, object).map(|stats| Some(stats.into())),
+            Kind::Pool | Kind::Pools | Kind::Broadcast => Ok(None),
         }
     }
 }
@@ -214,6 +225,13 @@ impl From<records::Stats> for RingStats {
     fn from(stats: records::Stats) -> RingStats {
         let records::Stats { sent, taken, lost, used, capacity } = stats;
         RingStats { capacity, used, sent, taken: Some(taken), lost }
+    }
+}
+
+impl From<queue::Stats> for RingStats {
+    fn from(stats: queue::Stats) -> RingStats {
+        let queue::Stats { sent, taken, lost, waiting, capacity, .. } = stats;
+        RingStats { capacity, used: waiting, sent, taken: Some(taken), lost }
     }
 }
 

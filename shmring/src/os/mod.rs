@@ -21,8 +21,8 @@ pub use lock::{
     LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
 };
 pub use process::{
-    PidFd, cpus_online, fork_generation, forks, kill_self, page_size, pid, pid_namespace,
-    start_time, thread_count,
+    PidFd, coarse_millis, cpus_online, fork_generation, forks, kill_self, page_size, pid,
+    pid_namespace, start_time, thread_count,
 };
 pub use shm::{
     FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,

@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
 //! | [`cells`] | one producer, one consumer | one `Pod` type, in order; many at once as a slice |
+//! | [`queue`] | many producers, many consumers, who come and go | bytes up to a length; each goes to one consumer, again if that one dies before it says that it is done |
 //! | [`latest`] | one writer, any number of readers | the newest value |
 
 pub mod cells;
 pub(crate) mod face;
 pub mod latest;
 pub mod port;
+pub mod queue;
 pub mod records;
 mod role;
 pub mod select;

@@ -368,7 +368,8 @@ impl<'a> BellGuard<'a> {
     fn take(taken: &'a local::AtomicU64) -> Option<BellGuard<'a>> {
         let (acquire, relaxed) = (local::Ordering::Acquire, local::Ordering::Relaxed);
         let free = taken.compare_exchange(BELL_FREE, BELL_SLEPT_ON, acquire, relaxed);
-        free.is_ok().then_some(BellGuard(taken))
+        // A guard is made only for the one who has it: dropping it lets go.
+        free.is_ok().then(|| BellGuard(taken))
     }
 
     /// Whether the bell has not been given out meanwhile: then what it says is for others.
@@ -398,27 +399,26 @@ pub(crate) fn armed_word(segment: &Segment, id: Id) -> Option<usize> {
     known.then(|| inner.layout.participant(id.index()) + layout::ARMED)
 }
 
-/// Steps R3 to R7, for those who have done R2.
+/// Steps R3 to R7, for those who have done R2. Tells whether it found somebody armed.
 #[inline]
-pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) {
+pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) -> bool {
     let inner = &*segment.0;
     if !inner.participants().knows(id) {
-        return;
+        return false;
     }
     let doorbell = Doorbell::at(&inner.region, inner.layout.participant(id.index()));
-    if doorbell.is_armed() {
-        ring_armed(segment, id, doorbell, object);
-    }
+    doorbell.is_armed() && ring_armed(segment, id, doorbell, object)
 }
 
 /// Steps R4 to R7.
 #[cold]
 #[inline(never)]
-fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) {
+fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) -> bool {
     let how = doorbell.take_armed(object);
     if how != 0 {
         wake(segment, id, doorbell, how);
     }
+    how != 0
 }
 
 fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
@@ -497,4 +497,21 @@ pub(crate) fn sleep_on_any<'a>(
     }
     #[cfg(shmring_loom)]
     let _ = (armed, time);
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_at_a_time_sleeps_on_the_bell() {
+        let taken = local::AtomicU64::new(BELL_FREE);
+        let first = BellGuard::take(&taken).unwrap();
+        for _ in 0..2 {
+            assert!(BellGuard::take(&taken).is_none());
+        }
+        assert!(first.holds());
+        drop(first);
+        assert!(BellGuard::take(&taken).is_some());
+    }
 }

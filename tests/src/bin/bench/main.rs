@@ -10,6 +10,7 @@ mod call;
 mod camera;
 mod line;
 mod pair;
+mod queue;
 mod ring;
 mod start;
 mod stats;
@@ -36,6 +37,8 @@ enum Case {
     Ring,
     /// Round trips of blocks by handle.
     Block,
+    /// Items through a queue, from one process to one and from many to many.
+    Queue,
     /// Call and reply over the control channel, beside a bare socket pair.
     Call,
     /// Fork to the first handled message, beside a bare fork.
@@ -55,12 +58,13 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     stats::print_machine();
-    let all = [Case::Ring, Case::Block, Case::Call, Case::Start, Case::Camera];
+    let all = [Case::Ring, Case::Block, Case::Queue, Case::Call, Case::Start, Case::Camera];
     let cases = if arguments.cases.is_empty() { all.to_vec() } else { arguments.cases };
     for case in cases {
         let result = match case {
             Case::Ring => ring::measure(arguments.repetitions),
             Case::Block => ring::measure_blocks(arguments.repetitions),
+            Case::Queue => queue::measure(arguments.repetitions),
             Case::Call => call::measure(arguments.repetitions),
             Case::Start => start::measure(arguments.repetitions),
             Case::Camera => camera::measure(arguments.repetitions),
