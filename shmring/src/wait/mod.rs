@@ -368,7 +368,7 @@ impl<'a> BellGuard<'a> {
     fn take(taken: &'a local::AtomicU64) -> Option<BellGuard<'a>> {
         let (acquire, relaxed) = (local::Ordering::Acquire, local::Ordering::Relaxed);
         let free = taken.compare_exchange(BELL_FREE, BELL_SLEPT_ON, acquire, relaxed);
-        free.is_ok().then_some(BellGuard(taken))
+        free.is_ok().then(|| BellGuard(taken))
     }
 
     /// Whether the bell has not been given out meanwhile: then what it says is for others.
@@ -488,4 +488,21 @@ pub(crate) fn sleep_on_any<'a>(
     }
     #[cfg(shmring_loom)]
     let _ = (armed, time);
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_at_a_time_sleeps_on_a_bell() {
+        let taken = local::AtomicU64::new(BELL_FREE);
+        let held = BellGuard::take(&taken);
+        assert!(held.is_some());
+        for _ in 0..2 {
+            assert!(BellGuard::take(&taken).is_none(), "asking does not free it");
+        }
+        drop(held);
+        assert!(BellGuard::take(&taken).is_some());
+    }
 }
