@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | an array that others read and write in place, also numpy | [`SharedArray`] | by its name, by fork, or in a message |
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
+//! | the same stream to many processes, each of which sees every item | [`ring::broadcast`] | ends by fork or in a message, or by name; consumers join and leave |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
 //!

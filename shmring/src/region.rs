@@ -138,6 +138,24 @@ impl Region {
         }
     }
 
+    /// The `count` 64-bit words from a byte offset on.
+    ///
+    /// # Panics
+    ///
+    /// As [`Region::u32`].
+    #[inline]
+    pub(crate) fn u64s(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        self.check(offset, count.saturating_mul(8));
+        assert!(offset.is_multiple_of(8), "words at {offset}");
+        #[cfg(shmring_loom)]
+        return self.model.u64s(offset, count);
+        // SAFETY: inside of the region, aligned, and these words are only ever atomics.
+        #[cfg(not(shmring_loom))]
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast(), count)
+        }
+    }
+
     /// Asks the processor for a line, to write to it soon. Does nothing where it cannot.
     #[inline]
     pub(crate) fn prefetch_for_writing(&self, offset: usize) {
@@ -239,6 +257,10 @@ mod model {
             &self.longs[offset / 8]
         }
 
+        pub(super) fn u64s(&self, offset: usize, count: usize) -> &[AtomicU64] {
+            &self.longs[offset / 8..][..count]
+        }
+
         pub(super) fn read(&self, offset: usize, len: usize) {
             for cell in &self.payload[offset / 8..(offset + len).div_ceil(8)] {
                 cell.with(|_| ());
@@ -275,6 +297,21 @@ mod tests {
     #[should_panic(expected = "outside of a region")]
     fn nothing_beyond_the_end() {
         Region::heap(64).u32(64);
+    }
+
+    #[test]
+    fn words_one_by_one_and_together_are_the_same() {
+        let region = Region::heap(128);
+        region.u64(72).store(7, Ordering::Relaxed);
+        let words = region.u64s(64, 8);
+        assert_eq!(words[1].load(Ordering::Relaxed), 7);
+        assert_eq!(words.len(), 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn no_words_beyond_the_end() {
+        Region::heap(64).u64s(8, 8);
     }
 
     #[test]

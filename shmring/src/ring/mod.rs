@@ -3,7 +3,9 @@
 //! | kind | ends | items |
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
+//! | [`broadcast`] | one producer, many consumers, each sees every item | bytes of varying length, in order |
 
+pub mod broadcast;
 pub(crate) mod face;
 pub mod port;
 pub mod records;

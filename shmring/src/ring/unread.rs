@@ -1,6 +1,6 @@
 //! Ends of rings that came in a message which nobody has read.
 
-use super::{face::Unread, records};
+use super::{broadcast, face::Unread, records};
 use crate::{os, segment::Kind};
 
 /// An end that came in a message. If nobody has taken it out of the message when this is dropped,
@@ -26,8 +26,8 @@ impl Drop for UnreadEnd {
         // Each kind says here what its ends are.
         match self.end.kind {
             Some(Kind::Records) => self.end.close::<records::Producer, records::Consumer>(),
-            Some(Kind::Pool | Kind::Cells | Kind::Broadcast | Kind::Queue | Kind::Latest)
-            | None => {}
+            Some(Kind::Broadcast) => self.end.close::<broadcast::Producer, broadcast::Consumer>(),
+            Some(Kind::Pool | Kind::Cells | Kind::Queue | Kind::Latest) | None => {}
         }
     }
 }
