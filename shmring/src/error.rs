@@ -3,7 +3,9 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 /// Why something could not be set up. Says what was tried, on what, and what to do.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is the same sentence, for programs whose `main` returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A name that cannot be the name of a segment.
@@ -162,6 +164,12 @@ pub enum Error {
     },
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 impl Error {
     /// Puts what was tried beside the kernel's reason.
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
@@ -313,6 +321,10 @@ pub enum RecvError {
         /// How many items are lost, those that the producer dropped by itself included.
         missed: u64,
     },
+    /// The value was replaced again and again while it was copied: look again, or give it more
+    /// slots.
+    #[error("the value was replaced faster than it could be copied")]
+    Outrun,
 }
 
 #[cfg(test)]

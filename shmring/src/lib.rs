@@ -7,8 +7,11 @@
 //! | an array that others read and write in place, also numpy | [`SharedArray`] | by its name, by fork, or in a message |
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
 //! | the same stream to many processes, each of which sees every item | [`ring::broadcast`] | ends by fork or in a message, or by name; consumers join and leave |
+//! | the newest value of something, for any number of readers | [`ring::latest`] | by fork, by name, or in a message; the writer never waits |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
+//! | the same of several sizes | [`block::BlockPools`] | the same |
+//! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |
 //!
 //! ```
 //! use shmring::{block::{Block, BlockPool}, ring::{port, records::Records}};
@@ -48,11 +51,14 @@ pub mod block;
 pub mod cleanup;
 pub mod error;
 pub mod fault;
+#[cfg(any(feature = "stream", feature = "tokio"))]
+pub mod future;
 mod layout;
 mod liveness;
 #[doc(hidden)]
 pub mod named;
 pub mod names;
+pub mod observe;
 #[doc(hidden)]
 pub mod os;
 mod received;
@@ -60,6 +66,8 @@ mod region;
 pub mod ring;
 pub mod segment;
 mod sync;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod transfer;
 mod wait;
 

@@ -13,7 +13,7 @@ use std::{fmt, ptr::NonNull};
 
 use crate::{
     os::Mapping,
-    sync::{AtomicU32, AtomicU64},
+    sync::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 /// What lines are apart: two cache lines, since the processor fetches them in pairs.
@@ -89,6 +89,15 @@ impl Region {
         }
     }
 
+    /// The same for the pages of a part of it.
+    pub(crate) fn prefault_range(&self, offset: usize, len: usize) -> std::io::Result<()> {
+        match &self.memory {
+            Memory::Mapped(mapping) => mapping.prefault_range(offset, len),
+            #[cfg(any(test, shmring_loom))]
+            Memory::Heap(_) => Ok(()),
+        }
+    }
+
     #[inline]
     fn check(&self, offset: usize, len: usize) {
         if offset > self.len || len > self.len - offset {
@@ -138,6 +147,19 @@ impl Region {
         }
     }
 
+    /// Reads a 64-bit control word as `Acquire` does, also where the mapping may only be read:
+    /// there a relaxed load is all that is sure not to fault.
+    ///
+    /// # Panics
+    ///
+    /// As [`Region::u32`].
+    #[inline]
+    pub(crate) fn acquire(&self, offset: usize) -> u64 {
+        let value = self.u64(offset).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
+    }
+
     /// The `count` 64-bit words from a byte offset on.
     ///
     /// # Panics
@@ -146,7 +168,9 @@ impl Region {
     #[inline]
     pub(crate) fn u64s(&self, offset: usize, count: usize) -> &[AtomicU64] {
         self.check(offset, count.saturating_mul(8));
-        assert!(offset.is_multiple_of(8), "words at {offset}");
+        if !offset.is_multiple_of(8) {
+            outside(offset, 8);
+        }
         #[cfg(shmring_loom)]
         return self.model.u64s(offset, count);
         // SAFETY: inside of the region, aligned, and these words are only ever atomics.
@@ -278,7 +302,6 @@ mod model {
 #[cfg(all(test, not(shmring_loom)))]
 mod tests {
     use super::*;
-    use crate::sync::Ordering;
 
     #[test]
     fn words_and_payload_are_the_same_memory() {
@@ -305,13 +328,19 @@ mod tests {
         region.u64(72).store(7, Ordering::Relaxed);
         let words = region.u64s(64, 8);
         assert_eq!(words[1].load(Ordering::Relaxed), 7);
-        assert_eq!(words.len(), 8);
+        assert_eq!((words.len(), region.acquire(72)), (8, 7));
     }
 
     #[test]
     #[should_panic(expected = "outside of a region")]
     fn no_words_beyond_the_end() {
         Region::heap(64).u64s(8, 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn no_words_that_lie_across() {
+        Region::heap(64).u64s(4, 1);
     }
 
     #[test]

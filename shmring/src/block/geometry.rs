@@ -5,7 +5,16 @@ use crate::region::LINE;
 /// How many blocks one message can carry.
 pub const MAX_BLOCKS: usize = 31;
 
-// In the object.
+/// How many blocks a pool can have.
+pub(super) const MAX_POOL: usize = 1 << 24;
+pub(super) const MAX_CARRIERS: usize = 1024;
+
+// Constants at the start of the object.
+pub(super) const BLOCKS: usize = 0;
+pub(super) const BLOCK_LEN: usize = 8;
+pub(super) const PARTICIPANTS: usize = 16;
+pub(super) const CARRIERS: usize = 24;
+// Behind them.
 pub(super) const LAST: usize = 64;
 pub(super) const LOANS: usize = 72;
 pub(super) const REPAIRED: usize = 80;
@@ -123,4 +132,33 @@ impl Geometry {
 
 fn first_carrier_entry(base: usize, blocks: usize) -> usize {
     base + BITMAP + (blocks.div_ceil(64) * 8).next_multiple_of(LINE)
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::page;
+
+    #[test]
+    fn the_page_says_the_same() {
+        let pool = [
+            ("last_freed", LAST),
+            ("loans", LOANS),
+            ("repaired", REPAIRED),
+            ("waiting", WAITING),
+            ("bitmap", BITMAP),
+        ];
+        page::says("Pool of blocks", &pool);
+        let carrier = [
+            ("who", WHO),
+            ("peer", PEER),
+            ("put_journal", PUT_JOURNAL),
+            ("get_journal", GET_JOURNAL),
+        ];
+        page::says("Carrier", &carrier);
+        let end = CARRIER_LEN.to_string();
+        assert!(include_str!("../../LAYOUT.md").contains(&format!("the carriers, {end} bytes")));
+        let control = [("word", WORD), ("length", LENGTH), ("holds", HOLDS)];
+        page::says("Control entry of a block", &control);
+    }
 }

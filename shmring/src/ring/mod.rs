@@ -4,9 +4,11 @@
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
 //! | [`broadcast`] | one producer, many consumers, each sees every item | bytes of varying length, in order |
+//! | [`latest`] | one writer, any number of readers | the newest value |
 
 pub mod broadcast;
 pub(crate) mod face;
+pub mod latest;
 pub mod port;
 pub mod records;
 mod role;

@@ -196,6 +196,12 @@ impl<T> Sender<T> {
         self.producer.arm(self.needed)
     }
 
+    /// Bytes of room that the last message needed, sent or not; before the first, what the longest
+    /// can need. For [`crate::Selector::add_room`].
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
     /// Ends the ring when nobody reads it any more: lets go of all blocks that lie in it. Tells
     /// how many became free.
     ///

@@ -1,6 +1,6 @@
 //! Ends of rings that came in a message which nobody has read.
 
-use super::{broadcast, face::Unread, records};
+use super::{broadcast, face::Unread, latest, records};
 use crate::{os, segment::Kind};
 
 /// An end that came in a message. If nobody has taken it out of the message when this is dropped,
@@ -27,7 +27,8 @@ impl Drop for UnreadEnd {
         match self.end.kind {
             Some(Kind::Records) => self.end.close::<records::Producer, records::Consumer>(),
             Some(Kind::Broadcast) => self.end.close::<broadcast::Producer, broadcast::Consumer>(),
-            Some(Kind::Pool | Kind::Cells | Kind::Queue | Kind::Latest) | None => {}
+            Some(Kind::Latest) => self.end.close::<latest::UnreadWriter, latest::UnreadWriter>(),
+            Some(Kind::Pool | Kind::Pools | Kind::Cells | Kind::Queue) | None => {}
         }
     }
 }

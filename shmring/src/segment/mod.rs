@@ -24,7 +24,8 @@ use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use self::bells::Bells;
-pub(crate) use self::objects::{Kind, Object};
+pub use self::objects::Kind;
+pub(crate) use self::objects::{Object, object, ready};
 use crate::{
     error::{Error, Result},
     layout::{self, Layout},
@@ -383,6 +384,11 @@ impl Segment {
         let me = self.me().ok()?;
         let number = self.0.participants().bell(me.index())?;
         self.0.bells.fd(number)
+    }
+
+    /// How many participants can wait by a descriptor; as [`Options::bells`].
+    pub fn bells(&self) -> usize {
+        self.0.layout.bells
     }
 
     /// The processes attached now, by pid: this one, and others that live or have just died.

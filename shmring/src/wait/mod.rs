@@ -466,6 +466,15 @@ pub(crate) fn own_doorbell(segment: &Segment) -> Option<Doorbell<'_>> {
     Some(Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())))
 }
 
+/// Takes the bell of this process out of use by sleepers; gives its number, if there is one.
+#[cfg(any(feature = "stream", feature = "tokio"))]
+pub(crate) fn give_out_bell(segment: &Segment) -> Option<u32> {
+    let number = segment.0.participants().bell(segment.me().ok()?.index())?;
+    segment.0.bells.fd(number)?;
+    segment.0.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
+    Some(number)
+}
+
 /// Step S6 for a sleeper on the futexes of several segments, each with the epoch that arming its
 /// doorbell gave.
 pub(crate) fn sleep_on_any<'a>(

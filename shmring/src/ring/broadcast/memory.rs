@@ -201,7 +201,7 @@ pub struct Stats {
 }
 
 pub(super) fn stats(region: &Region, geometry: Geometry) -> Stats {
-    let get = |at| region.u64(geometry.base + at).load(Ordering::Acquire);
+    let get = |at| region.acquire(geometry.base + at);
     let capacity = geometry.capacity as u64;
     let oldest = get(OLDEST);
     Stats {

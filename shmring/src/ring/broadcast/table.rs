@@ -115,7 +115,7 @@ pub(super) fn count_lost(region: &Region, geometry: Geometry) {
 /// How many places are taken.
 pub(super) fn taken(region: &Region, geometry: Geometry) -> u64 {
     let taken = |index: &usize| {
-        let word = region.u64(geometry.consumer(*index).word).load(Ordering::Acquire);
+        let word = region.acquire(geometry.consumer(*index).word);
         matches!(role::read(word), State::Held(_) | State::Transit(_))
     };
     (0..geometry.places).filter(taken).count() as u64
