@@ -314,6 +314,13 @@ pub enum RecvError {
     /// What the producer wrote into the ring contradicts itself.
     #[error("the ring is corrupt")]
     Corrupt,
+    /// The producer has overwritten what this lossy consumer had not read in time. The next receive
+    /// goes on behind the gap.
+    #[error("the producer was too fast: {missed} items were overwritten before they were read")]
+    Lapped {
+        /// How many items are lost, those that the producer dropped by itself included.
+        missed: u64,
+    },
     /// The value was replaced again and again while it was copied: look again, or give it more
     /// slots.
     #[error("the value was replaced faster than it could be copied")]

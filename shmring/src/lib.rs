@@ -8,6 +8,7 @@
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
 //! | a stream of items of one size, many at once as a slice | [`ring::cells`] | the same |
 //! | work for whoever is free: items from many processes, each to one of many | [`ring::queue`] | ends by fork or in a message, or by name |
+//! | the same stream to many processes, each of which sees every item | [`ring::broadcast`] | ends by fork or in a message, or by name; consumers join and leave |
 //! | the newest value of something, for any number of readers | [`ring::latest`] | by fork, by name, or in a message; the writer never waits |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |

@@ -4,9 +4,11 @@
 //! |---|---|---|
 //! | [`records`] | one producer, one consumer | bytes of varying length, in order |
 //! | [`cells`] | one producer, one consumer | one `Pod` type, in order; many at once as a slice |
+//! | [`broadcast`] | one producer, many consumers, each sees every item | bytes of varying length, in order |
 //! | [`queue`] | many producers, many consumers, who come and go | bytes up to a length; each goes to one consumer, again if that one dies before it says that it is done |
 //! | [`latest`] | one writer, any number of readers | the newest value |
 
+pub mod broadcast;
 pub mod cells;
 pub(crate) mod face;
 pub mod latest;

@@ -42,7 +42,7 @@ pub(crate) enum State {
 }
 
 #[inline]
-fn read(word: u64) -> State {
+pub(super) fn read(word: u64) -> State {
     let id = Id(word as u32);
     match word >> 56 {
         HELD => State::Held(id),
@@ -67,6 +67,8 @@ pub(crate) struct Role {
     place: Place,
     /// What the word says while we hold it.
     expected: u64,
+    /// What it said before we took it.
+    before: u64,
     forks: u32,
     what: &'static str,
     /// Where the doorbell of the other end is, for as long as its word says the same.
@@ -94,7 +96,15 @@ pub(crate) enum Owned {
 impl Role {
     fn unheld(segment: &Segment, place: Place, what: &'static str) -> Role {
         let forks = os::fork_generation();
-        Role { segment: segment.clone(), place, expected: 0, forks, what, bell: Cell::default() }
+        Role {
+            segment: segment.clone(),
+            place,
+            expected: 0,
+            before: 0,
+            forks,
+            what,
+            bell: Cell::default(),
+        }
     }
 
     /// Takes a role for this process.
@@ -153,6 +163,7 @@ impl Role {
             return Ok(false);
         }
         self.expected = mine;
+        self.before = seen;
         self.forks = os::fork_generation();
         Ok(true)
     }
@@ -262,6 +273,11 @@ impl Role {
         self.expected
     }
 
+    /// What the word said when this end took its role: who held it until then, if anybody.
+    pub(crate) fn before(&self) -> u64 {
+        self.before
+    }
+
     /// Whether this process holds the role, without adopting it.
     pub(crate) fn is_held(&self) -> bool {
         self.forks == os::fork_generation() && self.load() == self.expected
@@ -293,6 +309,16 @@ impl Role {
 /// Who the word of a role names, for those who have no role of their own.
 pub(crate) fn state_of(segment: &Segment, place: Place) -> State {
     read(segment.0.region.u64(place.word).load(Ordering::Acquire))
+}
+
+/// Ends the role of a holder that died, for a kind that goes on without it. Tells whether it did:
+/// not when the holder lives, nor when somebody else was quicker.
+pub(super) fn bury(segment: &Segment, place: Place) -> bool {
+    let word = segment.0.region.u64(place.word);
+    let seen = word.load(Ordering::Acquire);
+    let dead = peer(segment, place, read(seen)).is_some_and(|holder| !segment.lives(holder));
+    let closed = in_phase(CLOSED, seen);
+    dead && word.compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// Whose life matters to whoever waits for the holder of a role.

@@ -1,6 +1,6 @@
 //! Ends of rings that came in a message which nobody has read.
 
-use super::{cells, face::Unread, latest, queue, records};
+use super::{broadcast, cells, face::Unread, latest, queue, records};
 use crate::{os, segment::Kind};
 
 /// An end that came in a message. If nobody has taken it out of the message when this is dropped,
@@ -26,10 +26,11 @@ impl Drop for UnreadEnd {
         // Each kind says here what its ends are.
         match self.end.kind {
             Some(Kind::Records) => self.end.close::<records::Producer, records::Consumer>(),
+            Some(Kind::Broadcast) => self.end.close::<broadcast::Producer, broadcast::Consumer>(),
             Some(Kind::Queue) => self.end.close::<queue::Producer, queue::Consumer>(),
             Some(Kind::Latest) => self.end.close::<latest::UnreadWriter, latest::UnreadWriter>(),
             Some(Kind::Cells) => self.end.close::<cells::UnreadProducer, cells::UnreadConsumer>(),
-            Some(Kind::Pool | Kind::Pools | Kind::Broadcast) | None => {}
+            Some(Kind::Pool | Kind::Pools) | None => {}
         }
     }
 }

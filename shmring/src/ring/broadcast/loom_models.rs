@@ -1,0 +1,267 @@
+//! Every interleaving of a producer and those who join, read and sleep, also when one of them dies
+//! at any step.
+
+use loom::{sync::Arc, thread};
+
+use super::{
+    memory::Geometry,
+    reader::{Reader, Trouble},
+    slots,
+    table::{self, Kind},
+    writer::{NoRoom, Writer},
+};
+use crate::{
+    fault::model::live,
+    region::Region,
+    sync::Ordering,
+    wait::{
+        doorbell::{Doorbell, FUTEX},
+        published,
+    },
+};
+
+/// Two items of one word, and a pad, are a lap.
+const GEOMETRY: Geometry = Geometry { base: 0, capacity: 64, places: 2 };
+/// Where a model's doorbell is.
+const DOORBELL: usize = 1024;
+
+fn region() -> Arc<Region> {
+    assert!(Geometry::len(GEOMETRY.capacity, GEOMETRY.places) <= DOORBELL);
+    Arc::new(Region::heap(DOORBELL + 256))
+}
+
+fn model(bound: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(bound);
+    model.check(f);
+}
+
+fn hold(region: &Region, index: usize) {
+    region.u64(GEOMETRY.consumer(index).word).store(1 << 56 | 7, Ordering::Release);
+}
+
+fn join(region: &Region, index: usize, kind: Kind, history: u64) -> Reader {
+    hold(region, index);
+    Reader::join(region, GEOMETRY, index, kind, history).unwrap()
+}
+
+/// Sends an item that says its number, in place or by words.
+fn send(region: &Region, writer: &mut Writer, number: u64, kind: Kind) {
+    let mut room = loop {
+        match writer.claim(region, 8) {
+            Ok(room) => break room,
+            Err(NoRoom::Full) => thread::yield_now(),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    match kind {
+        Kind::Lossless => slots::room(region, &mut room).copy_from_slice(&number.to_ne_bytes()),
+        Kind::Lossy => slots::put(region, &room, &number.to_ne_bytes()),
+    }
+    writer.commit(region, room, 8);
+    assert!(writer.publish(region));
+}
+
+/// Takes an item, if there is one: what it is must be what its number says.
+fn take(region: &Region, reader: &mut Reader) -> Result<Option<u64>, Trouble> {
+    let Some(found) = reader.peek(region)? else { return Ok(None) };
+    let mut copy = vec![];
+    match reader.kind() {
+        Kind::Lossless => copy.extend_from_slice(slots::item(region, &found)),
+        Kind::Lossy => slots::copy(region, found, &mut copy),
+    }
+    if reader.kind() == Kind::Lossy && reader.is_lapped(region, found) {
+        return Ok(None);
+    }
+    assert_eq!(copy, found.sequence.to_ne_bytes(), "torn");
+    reader.advance(found);
+    reader.release(region);
+    Ok(Some(found.sequence))
+}
+
+/// Takes until the item with this number has come; without gaps that were not told.
+fn take_until(region: &Region, reader: &mut Reader, mut next: Option<u64>, last: u64) {
+    loop {
+        match take(region, reader) {
+            Ok(Some(number)) => {
+                assert!(next.is_none_or(|next| next == number), "{number} after {next:?}");
+                if number == last {
+                    return;
+                }
+                next = Some(number + 1);
+            }
+            Ok(None) => thread::yield_now(),
+            Err(Trouble::Lapped { missed }) if reader.kind() == Kind::Lossy => {
+                next = next.map(|next| next + missed);
+            }
+            Err(trouble) => panic!("{trouble:?}"),
+        }
+    }
+}
+
+#[test]
+fn loom_broadcast_lossless_gets_all() {
+    model(3, || {
+        let region = region();
+        let mut reader = join(&region, 1, Kind::Lossless, 0);
+        let there = region.clone();
+        let producer = thread::spawn(move || {
+            let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+            for number in 0..4 {
+                send(&there, &mut writer, number, Kind::Lossless);
+            }
+        });
+        take_until(&region, &mut reader, Some(0), 3);
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_broadcast_lossy_is_never_torn() {
+    model(3, || {
+        let region = region();
+        let mut reader = join(&region, 0, Kind::Lossy, 0);
+        let there = region.clone();
+        let producer = thread::spawn(move || {
+            let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+            for number in 0..4 {
+                send(&there, &mut writer, number, Kind::Lossy);
+            }
+        });
+        take_until(&region, &mut reader, Some(0), 3);
+        producer.join().unwrap();
+    });
+}
+
+/// Somebody joins while the producer overwrites: either one of the two notices.
+#[test]
+fn loom_broadcast_joins_while_it_runs() {
+    for history in [1, 2] {
+        model(3, move || {
+            let region = region();
+            let mut writer = Writer::attach(&region, GEOMETRY).unwrap();
+            send(&region, &mut writer, 0, Kind::Lossless);
+            send(&region, &mut writer, 1, Kind::Lossless);
+            let there = region.clone();
+            let producer = thread::spawn(move || {
+                for number in 2..5 {
+                    send(&there, &mut writer, number, Kind::Lossless);
+                }
+            });
+            let mut reader = join(&region, 1, Kind::Lossless, history);
+            take_until(&region, &mut reader, None, 4);
+            producer.join().unwrap();
+        });
+    }
+}
+
+/// A lossless consumer is held for dead, its place is taken over, and the next holder joins.
+#[test]
+fn loom_broadcast_joiner_dies_at_each_step() {
+    for step in 0..=4 {
+        model(2, move || {
+            let region = region();
+            let mut writer = Writer::attach(&region, GEOMETRY).unwrap();
+            send(&region, &mut writer, 0, Kind::Lossless);
+            send(&region, &mut writer, 1, Kind::Lossless);
+            let there = region.clone();
+            let joiner = thread::spawn(move || {
+                let died = live(step, || {
+                    join(&there, 1, Kind::Lossless, 1);
+                });
+                assert_eq!(died, step != 0, "{step} is a step");
+                // Its death is seen, by whoever waits for it.
+                role_ends(&there, 1);
+            });
+            for number in 2..5 {
+                send(&region, &mut writer, number, Kind::Lossless);
+            }
+            joiner.join().unwrap();
+            let mut next = join(&region, 1, Kind::Lossless, 1);
+            take_until(&region, &mut next, Some(4), 4);
+        });
+    }
+}
+
+fn role_ends(region: &Region, index: usize) {
+    region.u64(GEOMETRY.consumer(index).word).store(3 << 56, Ordering::Release);
+}
+
+/// A producer has sent one item and dies at each step of the next. Its replacement goes on.
+#[test]
+fn loom_broadcast_producer_dies_at_each_step() {
+    for kind in [Kind::Lossless, Kind::Lossy] {
+        for step in 0..=6 {
+            model(2, move || {
+                let region = region();
+                let mut reader = join(&region, 0, kind, 0);
+                let there = region.clone();
+                let producer = thread::spawn(move || {
+                    let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                    send(&there, &mut writer, 0, kind);
+                    let dying = there.clone();
+                    let died = live(step, move || {
+                        let mut writer = Writer::attach(&dying, GEOMETRY).unwrap();
+                        send(&dying, &mut writer, 1, kind);
+                    });
+                    assert_eq!(died, step != 0, "{step} is a step");
+                    // The role is taken over only from one that is seen to be dead.
+                    let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                    let next = 1 + u64::from(step == 0 || step >= 5);
+                    for number in next..3 {
+                        send(&there, &mut writer, number, kind);
+                    }
+                });
+                take_until(&region, &mut reader, Some(0), 2);
+                producer.join().unwrap();
+            });
+        }
+    }
+}
+
+/// A lost wake-up is a loop without end, which loom reports.
+#[test]
+fn loom_broadcast_wakes_who_sleeps() {
+    for successor in [false, true] {
+        model(3, move || {
+            let region = region();
+            let mut reader = join(&region, 1, Kind::Lossless, 0);
+            if successor {
+                table::all_may_sleep(&region, GEOMETRY);
+            }
+            let there = region.clone();
+            let producer = thread::spawn(move || {
+                let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                for number in 0..2 {
+                    send(&there, &mut writer, number, Kind::Lossless);
+                    let bits = table::take_sleepers(&there, GEOMETRY);
+                    for index in table::places_in(bits, GEOMETRY) {
+                        published();
+                        let doorbell = Doorbell::at(&there, DOORBELL);
+                        if index == 1 && doorbell.is_armed() {
+                            doorbell.take_armed(0);
+                        }
+                    }
+                }
+            });
+            let doorbell = Doorbell::at(&region, DOORBELL);
+            let mut next = 0;
+            while next < 2 {
+                if take(&region, &mut reader).unwrap().is_some() {
+                    next += 1;
+                    continue;
+                }
+                let epoch = doorbell.arm(FUTEX);
+                table::announce(&region, GEOMETRY, 1);
+                if take(&region, &mut reader).unwrap().is_some() {
+                    next += 1;
+                    continue;
+                }
+                while doorbell.epoch().load(Ordering::Acquire) == epoch {
+                    thread::yield_now();
+                }
+            }
+            producer.join().unwrap();
+        });
+    }
+}
