@@ -634,6 +634,19 @@ fn a_segments_places_are_used_again() {
     assert_eq!(ring.stats().lost_consumers, 19, "those whose place somebody took over");
 }
 
+/// Tries again while somebody else is giving back the places of the dead, which takes long when it
+/// has no processor.
+fn patiently<T>(mut take: impl FnMut() -> shmring::Result<T>) -> T {
+    let began = Instant::now();
+    loop {
+        match take() {
+            Ok(end) => return end,
+            Err(shmring::Error::NoPlace { .. }) if began.elapsed() < LATE => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// Kills whichever end at random moments, for a while. Lossless consumers get all from where they
 /// joined, without gaps; what lossy ones miss is told; all that was sent is numbered without gaps.
 fn soak() {
@@ -648,7 +661,7 @@ fn soak() {
     let consumer = |lossy: bool, history: u64| {
         child(|| {
             let join = if lossy { ring.join().lossy() } else { ring.join() };
-            let mut rx = join.history(history).consumer().unwrap();
+            let mut rx = patiently(|| join.clone().history(history).consumer());
             let mut next = None;
             loop {
                 match rx.recv() {
@@ -669,7 +682,7 @@ fn soak() {
     };
     let producer = || {
         child(|| {
-            let mut tx = ring.producer().unwrap();
+            let mut tx = patiently(|| ring.producer());
             for number in ring.stats().sent.. {
                 tx.send(item(number)).unwrap();
             }
