@@ -419,7 +419,7 @@ impl Segment {
         let id = match table.join() {
             Some(id) => id,
             None => {
-                self.repair();
+                self.repair_soon();
                 table.join().ok_or(Error::NoPlace {
                     action: "attach to a segment".into(),
                     limit: self.0.layout.participants,

@@ -9,6 +9,11 @@
 //! entry must repair before it can join). It is taken over from a repairer that died,
 //! and everything done under it can be done again from the start.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use super::{Kind, Object, Segment, lock};
 use crate::{
     fault::fault,
@@ -57,10 +62,15 @@ impl Segment {
         Some(freed)
     }
 
+    /// The same as [`Segment::repair`], waiting a moment for another repairer.
+    pub(super) fn repair_soon(&self) {
+        patiently(|| self.try_repair());
+    }
+
     /// Repairs when one of the dead is process `pid`; waits a moment for another repairer.
     pub(crate) fn repair_after(&self, pid: u32) {
         if self.participants().contains(&pid) {
-            patiently(|| self.try_repair());
+            self.repair_soon();
         }
     }
 
@@ -98,14 +108,19 @@ impl Segment {
     }
 }
 
-/// A repair takes microseconds, unless the repairer was stopped in the middle of it.
+/// A repair takes microseconds, unless the repairer has no processor, or was stopped in the middle
+/// of it: half a second is long for the one, and short for whoever waits because of the other.
 fn patiently<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
-    (0..100).find_map(|_| {
-        attempt().or_else(|| {
-            std::thread::sleep(std::time::Duration::from_micros(100));
-            None
-        })
-    })
+    let until = Instant::now() + Duration::from_millis(500);
+    let mut pause = Duration::from_micros(100);
+    loop {
+        let done = attempt();
+        if done.is_some() || Instant::now() >= until {
+            return done;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
 }
 
 struct RepairLock<'a> {
