@@ -137,7 +137,8 @@ pub enum MessageError {
 enum Patience {
     None,
     Bounded(Duration),
-    Endless,
+    /// As the ring's policy says.
+    Policy,
 }
 
 /// The end that sends messages.
@@ -222,14 +223,15 @@ impl<T> Sender<T> {
 }
 
 impl<T: Serialize> Sender<T> {
-    /// Sends a message, waiting for room as long as the consumer lives. Its blocks are let go of
-    /// before it becomes visible, so that the receiver alone touches them then.
+    /// Sends a message, waiting for room as long as the consumer lives, unless the ring's
+    /// [`Policy`](super::Policy) is another. Its blocks are let go of before it becomes visible, so
+    /// that the receiver alone touches them then.
     ///
     /// # Errors
     ///
     /// [`PortError`] hands the message back; nothing in it was given up.
     pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Endless)
+        self.send_owned(message, Patience::Policy)
     }
 
     /// Sends a message if there is room now.
@@ -256,7 +258,7 @@ impl<T: Serialize> Sender<T> {
     ///
     /// As [`Sender::send`].
     pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.send_with(message, Patience::Endless, || ())
+        self.send_with(message, Patience::Policy, || ())
     }
 
     /// The same if there is room now.
@@ -332,12 +334,19 @@ impl<T: Serialize> Sender<T> {
         let claim = match patience {
             Patience::None => producer.try_claim(len),
             Patience::Bounded(timeout) => producer.claim_timeout(len, timeout),
-            Patience::Endless => producer.claim(len),
+            Patience::Policy => producer.claim(len),
         };
-        let mut claim = claim.map_err(|error| {
-            outgoing.clear();
-            PortError::Ring(error)
-        })?;
+        let mut claim = match claim {
+            Ok(claim) => claim,
+            Err(error) => {
+                outgoing.clear();
+                return match patience {
+                    Patience::Policy => producer.lose(error).map(|()| last()),
+                    _ => Err(error),
+                }
+                .map_err(PortError::Ring);
+            }
+        };
         recover(&claim, outgoing, recovered);
         if blocks > 0 {
             // Until it is published, whoever sends next finds the journal.
