@@ -88,8 +88,10 @@ fn a_ring_that_drops_gives_blocks_back() {
     for number in 0..stats.sent {
         assert_eq!(rx.recv().unwrap().0, number);
     }
+    assert_eq!(rx.sequence(), Some(stats.sent - 1));
     tx.send((21, filled(&pool, 21))).unwrap();
     assert_eq!(rx.recv().unwrap().0, 21);
+    assert_eq!(rx.sequence(), Some(21), "as many were sent or given up before");
     assert_eq!(pool.in_use(), 0);
 }
 

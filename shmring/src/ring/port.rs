@@ -424,18 +424,32 @@ pub struct Receiver<T> {
     /// As the sender's [`Outgoing`].
     incoming: Option<Box<Incoming>>,
     recovered: u64,
+    sequence: Option<u64>,
     message: PhantomData<fn() -> T>,
 }
 
 impl<T> Receiver<T> {
     /// Makes a port of a ring's end.
     pub fn new(consumer: Consumer) -> Receiver<T> {
-        Receiver { consumer: Some(consumer), incoming: None, recovered: 0, message: PhantomData }
+        Receiver {
+            consumer: Some(consumer),
+            incoming: None,
+            recovered: 0,
+            sequence: None,
+            message: PhantomData,
+        }
     }
 
     /// The ring this is an end of.
     pub fn ring(&self) -> &Records {
         self.end().ring()
+    }
+
+    /// How many messages were sent into this ring before the one that was received last, those that
+    /// were lost included: a step of more than one is a loss
+    /// ([`Policy::DropNewest`](super::Policy::DropNewest)). `None` before the first.
+    pub fn sequence(&self) -> Option<u64> {
+        self.sequence
     }
 
     /// A descriptor for a poll of your own; as [`Consumer::bell`], after [`Receiver::arm`].
@@ -474,8 +488,10 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, .. } = self;
-        read(consumer.as_mut().expect("only drop takes it").recv()?, incoming, recovered)
+        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").recv()?;
+        *sequence = Some(record.sequence());
+        read(record, incoming, recovered)
     }
 
     /// Receives a message if there is one now.
@@ -484,8 +500,10 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn try_recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, .. } = self;
-        read(consumer.as_mut().expect("only drop takes it").try_recv()?, incoming, recovered)
+        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
+        *sequence = Some(record.sequence());
+        read(record, incoming, recovered)
     }
 
     /// Receives a message if one comes until the deadline.
@@ -494,9 +512,10 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, .. } = self;
-        let consumer = consumer.as_mut().expect("only drop takes it");
-        read(consumer.recv_timeout(timeout)?, incoming, recovered)
+        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").recv_timeout(timeout)?;
+        *sequence = Some(record.sequence());
+        read(record, incoming, recovered)
     }
 }
 
