@@ -1,8 +1,10 @@
 //! Where things are in a broadcast ring, and what a record's header says.
 
 use crate::{
+    error::Result as Outcome,
     region::{LINE, Region},
     ring::{Policy, role::Place},
+    segment::Object,
     sync::Ordering,
 };
 
@@ -212,4 +214,16 @@ pub(super) fn stats(region: &Region, geometry: Geometry) -> Stats {
         used: get(TAIL).saturating_sub(oldest).min(capacity),
         capacity,
     }
+}
+
+/// The same of an object that may be mapped for reading only.
+pub(crate) fn observe(region: &Region, object: Object) -> Outcome<Stats> {
+    let constants = Geometry::read(region, object.offset, object.size);
+    let (geometry, _) = constants.ok_or_else(impossible)?;
+    Ok(stats(region, geometry))
+}
+
+/// What is said of a ring whose constants contradict each other.
+pub(super) fn impossible() -> crate::Error {
+    super::corrupt("its constants are impossible")
 }
