@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // These tests are about forks.
 
+mod async_kinds;
 mod own_reactor;
 
 use std::{
@@ -842,5 +843,12 @@ fn main() -> ExitCode {
         testkit::test!(a_runtime_of_our_own_between_processes),
         testkit::test!(cells_are_awaited_and_streamed),
         testkit::test!(a_sink_whose_reader_is_gone),
+        testkit::test!(async_kinds::a_broadcast_is_awaited_and_streamed),
+        testkit::test!(async_kinds::a_queue_between_tasks_and_processes),
+        testkit::test!(async_kinds::what_a_dead_consumer_had_is_awaited),
+        testkit::test!(async_kinds::policies_are_kept),
+        testkit::test!(async_kinds::newer_values_are_awaited),
+        testkit::test!(async_kinds::death_ends_an_await),
+        testkit::test!(async_kinds::dropped_futures_lose_nothing),
     ])
 }

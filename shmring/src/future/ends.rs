@@ -13,8 +13,9 @@ use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
-        cells,
+        Policy, broadcast, cells, latest,
         port::{MessageError, PortError, Receiver, Sender},
+        queue,
         records::{Claim, Consumer, Producer, Record},
     },
 };
@@ -164,6 +165,117 @@ fn cell_free<T: Pod>(producer: &mut cells::Producer<T>) -> Option<Result<(), Sen
         Ok(_claim) => Some(Ok(())),
         Err(SendError::Full(())) => None,
         Err(error) => Some(Err(error)),
+    }
+}
+
+impl<R: AsyncReady> Async<broadcast::Consumer, R> {
+    /// Takes the next item; as [`broadcast::Consumer::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Consumer::recv`].
+    pub async fn recv(&mut self) -> Result<broadcast::Item<'_>, RecvError> {
+        let find = |end: &mut broadcast::Consumer| unless_empty(end.find());
+        let found = poll_fn(|cx| self.poll_fairly(cx, 0, find)).await?;
+        Ok(self.end.item(found))
+    }
+}
+
+impl<R: AsyncReady> Async<queue::Consumer, R> {
+    /// Takes the next item; as [`queue::Consumer::recv`]. A future that is dropped has taken none.
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Consumer::recv`].
+    pub async fn recv(&mut self) -> Result<queue::Item<'_>, RecvError> {
+        let take = |end: &mut queue::Consumer| unless_empty(end.try_take());
+        let taken = poll_fn(|cx| self.poll_fairly(cx, 0, take)).await?;
+        Ok(self.end.item(taken))
+    }
+
+    /// Takes the items that are there, at most `max` of them; as [`queue::Consumer::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Consumer::run`].
+    pub async fn run(&mut self, max: usize) -> Result<queue::Run<'_>, RecvError> {
+        let take = |end: &mut queue::Consumer| unless_empty(end.try_take());
+        poll_fn(|cx| self.poll_fairly(cx, 0, take)).await?;
+        Ok(self.end.run_on(max))
+    }
+}
+
+impl<R: AsyncReady> Async<queue::Producer, R> {
+    /// Claims a slot for an item of `len` bytes; as [`queue::Producer::claim`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Producer::claim`].
+    pub async fn claim(&mut self, len: usize) -> Result<queue::Claim<'_>, SendError> {
+        let waits = self.end.ring().policy() == Policy::Wait;
+        let hold = |end: &mut queue::Producer| match end.try_hold(len) {
+            Err(SendError::Full(())) if waits => None,
+            held => Some(held),
+        };
+        let held = poll_fn(|cx| self.poll_fairly(cx, len, hold)).await?;
+        Ok(self.end.show(held, len))
+    }
+
+    /// Sends an item; as [`queue::Producer::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Producer::send`].
+    pub async fn send<B: AsRef<[u8]>>(&mut self, item: B) -> Result<(), SendError<B>> {
+        match self.claim(item.as_ref().len()).await {
+            Ok(mut claim) => {
+                claim.copy_from_slice(item.as_ref());
+                return claim.commit().map_err(|error| error.map(|()| item));
+            }
+            Err(SendError::Full(())) => {}
+            Err(error) => return Err(error.map(|()| item)),
+        }
+        // The policy is not to wait, so this does not either.
+        self.end.send(item)
+    }
+}
+
+impl<V: latest::Value + ?Sized, R: AsyncReady> Async<latest::Reader<V>, R> {
+    /// Copies the newest value, once there is one; as [`latest::Reader::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`latest::Reader::get`].
+    pub async fn get(&mut self) -> Result<V::Read<'_>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_outrun(end.find()))).await?;
+        Ok(self.end.value())
+    }
+
+    /// Copies the newest value, once it is newer than the last that this reader saw; as
+    /// [`latest::Reader::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`latest::Reader::recv`].
+    pub async fn recv(&mut self) -> Result<V::Read<'_>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_outrun(end.find_newer()))).await?;
+        Ok(self.end.value())
+    }
+}
+
+/// What was received, if there was anything.
+fn unless_empty<T>(received: Result<T, RecvError>) -> Option<Result<T, RecvError>> {
+    match received {
+        Err(RecvError::Empty) => None,
+        received => Some(received),
+    }
+}
+
+/// The same where the writer may be quicker: it has set a value since we armed, so it wakes us.
+fn unless_outrun(received: Result<(), RecvError>) -> Option<Result<(), RecvError>> {
+    match received {
+        Err(RecvError::Outrun) => None,
+        received => unless_empty(received),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
-        cells,
+        broadcast, cells,
         port::{MessageError, PortError, Receiver, Sender},
         records::Consumer,
     },
@@ -59,6 +59,30 @@ impl<T: Pod, R: AsyncReady> Stream for Async<cells::Consumer<T>, R> {
             Err(error) => Some(Err(error)),
         }));
         this.over = received.is_err();
+        Poll::Ready(match received {
+            Err(RecvError::Closed) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl<R: AsyncReady> Stream for Async<broadcast::Consumer, R> {
+    /// A copy of the item: it outlives its place in the ring.
+    type Item = Result<Vec<u8>, RecvError>;
+
+    /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
+    /// that a lossy consumer was lapped is an error in between.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.over) {
+            return Poll::Ready(None);
+        }
+        let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
+            Ok(item) => Some(Ok(item.to_vec())),
+            Err(RecvError::Empty) => None,
+            Err(error) => Some(Err(error)),
+        }));
+        this.over = matches!(&received, Err(error) if !matches!(error, RecvError::Lapped { .. }));
         Poll::Ready(match received {
             Err(RecvError::Closed) => None,
             other => Some(other),
