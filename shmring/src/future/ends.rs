@@ -52,7 +52,9 @@ impl<R: AsyncReady> Async<Producer, R> {
     ///
     /// As [`Producer::claim`].
     pub async fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        poll_fn(|cx| self.poll_fairly(cx, len, |end| room(end, len))).await?;
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, len, |end| room(end, len))).await?;
+        }
         self.end.try_claim(len)
     }
 
@@ -62,6 +64,9 @@ impl<R: AsyncReady> Async<Producer, R> {
     ///
     /// As [`Producer::send`].
     pub async fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
+        if self.end.ring().policy() != Policy::Wait {
+            return self.end.send(record);
+        }
         match self.claim(record.as_ref().len()).await {
             Ok(mut claim) => {
                 claim.copy_from_slice(record.as_ref());
@@ -124,7 +129,9 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// As [`cells::Producer::claim`].
     pub async fn claim(&mut self) -> Result<cells::Claim<'_, T>, SendError> {
-        poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        }
         self.end.try_claim()
     }
 
@@ -138,7 +145,9 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// When `count` is 0.
     pub async fn claim_many(&mut self, count: usize) -> Result<cells::ClaimMany<'_, T>, SendError> {
-        poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        }
         self.end.try_claim_many(count)
     }
 
@@ -148,6 +157,9 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// As [`cells::Producer::send`].
     pub async fn send(&mut self, item: T) -> Result<(), SendError<T>> {
+        if self.end.ring().policy() != Policy::Wait {
+            return self.end.send(item);
+        }
         match self.claim().await {
             Ok(mut claim) => {
                 *claim = item;
@@ -305,6 +317,9 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     ///
     /// As [`Sender::send`].
     pub async fn send(&mut self, message: T) -> Result<(), PortError<T>> {
+        if self.end.ring().policy() != Policy::Wait {
+            return self.end.send(message);
+        }
         let (mut message, mut full) = (Some(message), false);
         poll_fn(|cx| self.poll_send(cx, &mut message, &mut full)).await
     }
@@ -315,6 +330,9 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     ///
     /// As [`Sender::send`].
     pub async fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+        if self.end.ring().policy() != Policy::Wait {
+            return self.end.send_ref(message);
+        }
         let mut full = false;
         let mut put = |end: &mut Sender<T>| match end.try_send_ref(message) {
             Err(PortError::Ring(SendError::Full(()))) => None,

@@ -15,7 +15,7 @@ use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
-        broadcast, cells,
+        Policy, broadcast, cells,
         port::{MessageError, PortError, Receiver, Sender},
         records::Consumer,
     },
@@ -152,7 +152,11 @@ impl<T: Serialize, R: AsyncReady> Sink<T> for MessageSink<T, R> {
         let this = self.get_mut();
         assert!(this.parked.is_none(), "the sink is not ready: poll_ready comes first");
         let sender = this.sender.as_mut().expect("the sink is closed");
-        match sender.get_mut().try_send(message) {
+        let sender = sender.get_mut();
+        if sender.ring().policy() != Policy::Wait {
+            return sender.send(message);
+        }
+        match sender.try_send(message) {
             Err(PortError::Ring(SendError::Full(message))) => {
                 (this.parked, this.full) = (Some(message), true);
                 Ok(())
