@@ -67,6 +67,26 @@ fn full() {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// The first message of a port finds out what a predecessor left, when its blocks are known already.
+#[test]
+fn a_message_with_blocks_of_two_pools_in_any_order() {
+    let segment = Segment::options().anonymous().unwrap();
+    let pools = [100, 200].map(|len| {
+        BlockPool::options().blocks(2).block_len(len).prefault(false).create_in(&segment).unwrap()
+    });
+    for order in [[0, 1], [1, 0]] {
+        let ring = Records::options().capacity(1024).prefault(false).create_in(&segment).unwrap();
+        let (mut tx, mut rx) = port::ends::<[Block; 2]>(&ring).unwrap();
+        tx.send(order.map(|pool| filled(&pools[pool], pool as u8 + 1))).unwrap();
+        let got = rx.recv().unwrap();
+        for (block, pool) in got.iter().zip(order) {
+            assert_eq!(block.as_bytes(), vec![pool as u8 + 1; pools[pool].block_len()]);
+        }
+        drop(got);
+        assert_eq!(pools.each_ref().map(BlockPool::in_use), [0, 0]);
+    }
+}
+
 /// A message that the ring gives up lets go of its blocks, and is a gap for who receives.
 #[test]
 fn a_ring_that_drops_gives_blocks_back() {

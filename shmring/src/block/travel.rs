@@ -41,10 +41,18 @@ struct Routes {
 }
 
 impl Routes {
+    /// Adds what is not known yet. Those that are known keep their numbers, which the blocks of a
+    /// message name.
     fn find_all(&mut self) {
-        self.routes = carrier::pools(&self.segment)
-            .filter_map(|pool| carrier::of_ring(&pool, self.ring).map(|carrier| (pool, carrier)))
-            .collect();
+        for pool in carrier::pools(&self.segment) {
+            let Some(carrier) = carrier::of_ring(&pool, self.ring) else { continue };
+            let known = |(known, its): &(BlockPool, usize)| {
+                known.object() == pool.object() && *its == carrier
+            };
+            if !self.routes.iter().any(known) {
+                self.routes.push((pool, carrier));
+            }
+        }
     }
 
     /// An end is taken over, or its last operation failed.
