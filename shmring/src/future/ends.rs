@@ -13,7 +13,7 @@ use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
-        cells,
+        Policy, cells,
         port::{MessageError, PortError, Receiver, Sender},
         records::{Claim, Consumer, Producer, Record},
     },
@@ -51,7 +51,13 @@ impl<R: AsyncReady> Async<Producer, R> {
     ///
     /// As [`Producer::claim`].
     pub async fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        poll_fn(|cx| self.poll_fairly(cx, len, |end| room(end, len))).await?;
+        poll_fn(|cx| {
+            self.poll_fairly(cx, len, |end| {
+                let waits = end.ring().policy() == Policy::Wait;
+                room(end, len, waits)
+            })
+        })
+        .await?;
         self.end.try_claim(len)
     }
 
@@ -61,22 +67,26 @@ impl<R: AsyncReady> Async<Producer, R> {
     ///
     /// As [`Producer::send`].
     pub async fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
+        let waits = self.end.ring().policy() == Policy::Wait;
         match self.claim(record.as_ref().len()).await {
             Ok(mut claim) => {
                 claim.copy_from_slice(record.as_ref());
                 claim.commit();
-                Ok(())
+                return Ok(());
             }
-            Err(error) => Err(error.map(|()| record)),
+            Err(SendError::Full(())) if !waits => {}
+            Err(error) => return Err(error.map(|()| record)),
         }
+        // The policy is not to wait, so this does not either.
+        self.end.send(record)
     }
 }
 
-/// Whether there is room, which stays.
-fn room(producer: &mut Producer, len: usize) -> Option<Result<(), SendError>> {
+/// Whether there is room, which stays; `None` when there is none and one `waits` for it.
+fn room(producer: &mut Producer, len: usize, waits: bool) -> Option<Result<(), SendError>> {
     match producer.try_claim(len) {
         Ok(_claim) => Some(Ok(())),
-        Err(SendError::Full(())) => None,
+        Err(SendError::Full(())) if waits => None,
         Err(error) => Some(Err(error)),
     }
 }
@@ -147,22 +157,27 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// As [`cells::Producer::send`].
     pub async fn send(&mut self, item: T) -> Result<(), SendError<T>> {
+        let waits = self.end.ring().policy() == Policy::Wait;
         match self.claim().await {
             Ok(mut claim) => {
                 *claim = item;
                 claim.commit();
-                Ok(())
+                return Ok(());
             }
-            Err(error) => Err(error.map(|()| item)),
+            Err(SendError::Full(())) if !waits => {}
+            Err(error) => return Err(error.map(|()| item)),
         }
+        // The policy is not to wait, so this does not either.
+        self.end.send(item)
     }
 }
 
 /// Whether a cell is free, which stays so.
 fn cell_free<T: Pod>(producer: &mut cells::Producer<T>) -> Option<Result<(), SendError>> {
+    let waits = producer.ring().policy() == Policy::Wait;
     match producer.try_claim() {
         Ok(_claim) => Some(Ok(())),
-        Err(SendError::Full(())) => None,
+        Err(SendError::Full(())) if waits => None,
         Err(error) => Some(Err(error)),
     }
 }
@@ -240,7 +255,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
                 if *full {
                     let len = self.end.needed();
                     // What is wrong, if anything is, is said by putting.
-                    let _ = ready!(self.poll_end(cx, len, |end| room(end.producer(), len)));
+                    let _ = ready!(self.poll_end(cx, len, |end| room(end.producer(), len, true)));
                     *full = false;
                 }
                 match put(&mut self.end) {
