@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // These tests are about forks.
 
+mod async_kinds;
 mod async_rules;
 mod own_reactor;
 
@@ -35,6 +36,7 @@ use shmring::{
     fault,
     future::Async,
     ring::{
+        Policy,
         cells::Cells,
         port::{self, MessageError, PortError},
         records::{Consumer, Producer, Records},
@@ -764,6 +766,42 @@ fn cells_are_awaited_and_streamed() {
     });
 }
 
+/// Awaiting changes nothing about what a ring does when it is full.
+fn policies_hold() {
+    one_thread().block_on(async {
+        let options = |policy| Records::options().capacity(256).policy(policy);
+        let (tx, _rx) = options(Policy::Fail).anonymous().unwrap().split().unwrap();
+        let mut tx = AsyncProducer::new(tx).unwrap();
+        while soon(tx.send([1; 40])).await.is_ok() {}
+        assert_eq!(soon(tx.send([2; 40])).await, Err(SendError::Full([2; 40])));
+        assert!(matches!(soon(tx.claim(40)).await, Err(SendError::Full(()))));
+
+        let ring = options(Policy::DropNewest).anonymous().unwrap();
+        let (mut tx, rx) = port::ends::<u64>(&ring).unwrap();
+        tx.try_send(0).unwrap();
+        let mut tx = AsyncSender::new(tx).unwrap();
+        for number in 1..50 {
+            soon(tx.send(number)).await.unwrap();
+        }
+        let mut sink = tx.into_sink();
+        soon(sink.send(50)).await.unwrap();
+        let stats = ring.stats();
+        assert!(stats.lost > 0 && stats.sent + stats.lost == 51, "{stats:?}");
+        drop(sink);
+        let got: Vec<_> = soon(AsyncReceiver::new(rx).unwrap().collect()).await;
+        assert_eq!(got.len() as u64, stats.sent);
+
+        let options = Cells::<u8>::options().capacity(2).policy(Policy::DropNewest);
+        let (tx, _rx) = options.anonymous().unwrap().split().unwrap();
+        let mut tx = shmring::tokio::Async::new(tx).unwrap();
+        for item in 0..5 {
+            soon(tx.send(item)).await.unwrap();
+        }
+        assert_eq!(tx.get_ref().ring().stats().lost, 3);
+        assert!(matches!(soon(tx.claim()).await, Err(SendError::Full(()))));
+    });
+}
+
 fn a_sink_whose_reader_is_gone() {
     one_thread().block_on(async {
         let (tx, rx) = port::ends::<Message>(&ring(&segment(1))).unwrap();
@@ -807,15 +845,24 @@ fn main() -> ExitCode {
         testkit::test!(async_rules::a_busy_ring_gives_way_in_a_runtime_of_our_own),
         testkit::test!(async_rules::dropped_at_each_point_in_tokio),
         testkit::test!(async_rules::dropped_at_each_point_in_a_runtime_of_our_own),
-        testkit::test!(async_rules::policies_are_kept),
-        testkit::test!(async_rules::records_and_cells_through_sinks),
+        testkit::test!(async_rules::sinks_keep_policies),
+        testkit::test!(async_rules::every_kind_through_sinks),
         testkit::test!(async_rules::a_long_stream_between_processes),
         testkit::test!(async_rules::one_task_awaits_fifty_rings),
+        testkit::test!(async_rules::death_of_the_slowest_makes_room),
         testkit::test!(readiness),
         testkit::test!(streams_and_sinks_in_tokio),
         testkit::test!(streams_and_sinks_in_a_runtime_of_our_own),
         testkit::test!(a_runtime_of_our_own_between_processes),
         testkit::test!(cells_are_awaited_and_streamed),
+        testkit::test!(policies_hold),
         testkit::test!(a_sink_whose_reader_is_gone),
+        testkit::test!(async_kinds::a_broadcast_is_awaited_and_streamed),
+        testkit::test!(async_kinds::a_queue_between_tasks_and_processes),
+        testkit::test!(async_kinds::what_a_dead_consumer_had_is_awaited),
+        testkit::test!(async_kinds::policies_are_kept),
+        testkit::test!(async_kinds::newer_values_are_awaited),
+        testkit::test!(async_kinds::death_ends_an_await),
+        testkit::test!(async_kinds::dropped_futures_lose_nothing),
     ])
 }

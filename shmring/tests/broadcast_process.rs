@@ -650,8 +650,7 @@ fn patiently<T>(mut take: impl FnMut() -> shmring::Result<T>) -> T {
 /// Kills whichever end at random moments, for a while. Lossless consumers get all from where they
 /// joined, without gaps; what lossy ones miss is told; all that was sent is numbered without gaps.
 fn soak() {
-    let seconds = std::env::var("SHMRING_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
+    let end = Instant::now() + testkit::soak_time();
     let ring = ring(2048);
     let mut random = std::process::id();
     let mut random = move |below: u32| {
@@ -736,6 +735,6 @@ fn main() -> ExitCode {
         testkit::test!(death_ends_a_wait_for_room),
         testkit::test!(sleepers_are_woken),
         testkit::test!(a_segments_places_are_used_again),
-        testkit::test!(soak, timeout = 600),
+        testkit::test!(soak, timeout = testkit::soak_time().as_secs() + 600),
     ])
 }

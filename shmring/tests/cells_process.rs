@@ -262,8 +262,7 @@ fn losses_are_counted_across_a_death() {
 /// Kills whichever end at random moments, for a while: what was sent is what was received, and the
 /// losses that were counted.
 fn soak() {
-    let seconds = std::env::var("SHMRING_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
+    let end = Instant::now() + testkit::soak_time();
     let ring = ring(8, Policy::DropNewest);
     let mut random = std::process::id();
     let mut random = move || {
@@ -305,7 +304,9 @@ fn soak() {
     tx.send(item(1)).unwrap();
     let last = rx.recv_timeout(LATE).unwrap();
     assert_eq!(last.sequence(), stats.sent + stats.lost, "each is received, or a counted loss");
-    println!("{kills} kills, {} sent, {} lost", stats.sent, stats.lost);
+    let (sent, lost) = (stats.sent + stats.lost, stats.lost);
+    println!("{kills} kills, {sent} sent = {} received + {lost} counted as lost", stats.taken);
+    assert_eq!(sent, stats.taken + lost);
 }
 
 fn a_stopped_peer_is_not_dead() {
@@ -362,7 +363,7 @@ fn main() -> ExitCode {
         testkit::test!(a_producer_dies_in_the_middle_of_a_batch),
         testkit::test!(a_consumer_dies_at_every_point),
         testkit::test!(losses_are_counted_across_a_death),
-        testkit::test!(soak, timeout = 100_000),
+        testkit::test!(soak, timeout = testkit::soak_time().as_secs() + 600),
         testkit::test!(a_stopped_peer_is_not_dead),
         testkit::test!(a_named_ring_joins_unrelated_processes),
     ])

@@ -447,8 +447,7 @@ fn a_named_board_joins_unrelated_processes() {
 /// Kills the writer or a reader at random moments, for a while. What was confirmed is read, whole
 /// and in order, by those who survive.
 fn soak() {
-    let seconds = std::env::var("SHMRING_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
+    let end = Instant::now() + testkit::soak_time();
     let board = board(3);
     let mut rx = board.reader();
     let (mut random, mut kills, mut confirmed) = (std::process::id(), 0, 0);
@@ -524,6 +523,6 @@ fn main() -> ExitCode {
         testkit::test!(a_writer_that_is_stopped_in_the_middle_of_a_value),
         testkit::test!(a_selector_sleeps_and_is_woken),
         testkit::test!(a_named_board_joins_unrelated_processes),
-        testkit::test!(soak, timeout = 600),
+        testkit::test!(soak, timeout = testkit::soak_time().as_secs() + 600),
     ])
 }

@@ -287,8 +287,7 @@ impl Random {
 /// Kills and stops any of three producers and three consumers at random moments, for a while, and
 /// replaces them. What was confirmed is handled, at least once.
 fn soak() {
-    let seconds = std::env::var("SHMRING_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
+    let end = Instant::now() + testkit::soak_time();
     let queue = queue();
     let (mut sent_read, sent_tell) = pipe().unwrap();
     let (mut seen_read, seen_tell) = pipe().unwrap();
@@ -391,6 +390,6 @@ fn main() -> ExitCode {
         testkit::test!(a_producer_dies_at_every_point),
         testkit::test!(a_consumer_dies_at_every_point),
         testkit::test!(a_repairer_dies_at_every_point),
-        testkit::test!(soak, timeout = 600),
+        testkit::test!(soak, timeout = testkit::soak_time().as_secs() + 600),
     ])
 }

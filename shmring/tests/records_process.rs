@@ -246,8 +246,7 @@ fn losses_are_counted_across_a_death() {
 
 /// Kills whichever end at random moments, for a while. What was confirmed arrives, in order.
 fn soak() {
-    let seconds = std::env::var("SHMRING_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
+    let end = Instant::now() + testkit::soak_time();
     let ring = ring(2048);
     let (mut confirmed_read, mut confirm) = pipe().unwrap();
     let (mut seen_read, mut see) = pipe().unwrap();
@@ -454,6 +453,6 @@ fn main() -> ExitCode {
         testkit::test!(two_that_come_at_once_meet),
         testkit::test!(a_segments_places_are_used_again),
         testkit::test!(losses_are_counted_across_a_death),
-        testkit::test!(soak, timeout = 600),
+        testkit::test!(soak, timeout = testkit::soak_time().as_secs() + 600),
     ])
 }

@@ -76,7 +76,9 @@ impl Held {
             Ok(_) => Ok(me),
             // Another thread of this process was quicker.
             Err(other) => {
-                self.pool.words().release(me, self.handle.block);
+                if self.pool.words().release(me, self.handle.block) {
+                    self.pool.wake();
+                }
                 self.row_of(other).ok_or(Stale)
             }
         }

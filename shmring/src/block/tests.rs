@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use super::{Block, BlockPool, Loan, LoanError, ViewError, drained, word::State};
 use crate::{
     Segment,
-    error::Error,
+    error::{Error, SendError},
     ring::{
+        Policy,
         port::{self, MessageError, PortError, Receiver, Sender},
         records::Records,
     },
@@ -63,6 +64,34 @@ fn full() {
     drop(one);
     pool.try_loan().unwrap();
     drop(two);
+    assert_eq!(pool.in_use(), 0);
+}
+
+/// A message that the ring gives up lets go of its blocks, and is a gap for who receives.
+#[test]
+fn a_ring_that_drops_gives_blocks_back() {
+    let pool = pool(8);
+    let options = Records::options().capacity(256).prefault(false).policy(Policy::DropNewest);
+    let ring = options.create_in(pool.segment()).unwrap();
+    let (mut tx, mut rx) = port::ends::<(u64, Block)>(&ring).unwrap();
+    for number in 0..20 {
+        tx.send((number, filled(&pool, number as u8))).unwrap();
+    }
+    let stats = ring.stats();
+    assert!(stats.lost > 0 && stats.sent + stats.lost == 20, "{stats:?}");
+    assert_eq!(pool.in_use() as u64, stats.sent, "what was given up holds nothing");
+    let kept = (20, filled(&pool, 20));
+    let error = tx.try_send(kept).unwrap_err();
+    assert!(matches!(error, PortError::Ring(SendError::Full(_))), "try_ loses nothing");
+    tx.send_ref(&error.into_inner()).unwrap();
+    assert_eq!(ring.stats().lost, stats.lost + 1);
+    for number in 0..stats.sent {
+        assert_eq!(rx.recv().unwrap().0, number);
+    }
+    assert_eq!(rx.sequence(), Some(stats.sent - 1));
+    tx.send((21, filled(&pool, 21))).unwrap();
+    assert_eq!(rx.recv().unwrap().0, 21);
+    assert_eq!(rx.sequence(), Some(21), "as many were sent or given up before");
     assert_eq!(pool.in_use(), 0);
 }
 

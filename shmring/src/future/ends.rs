@@ -9,12 +9,13 @@ use std::{
 use bytemuck::Pod;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Async, AsyncReady};
+use super::{Async, AsyncReady, give_way};
 use crate::{
     error::{RecvError, SendError},
     ring::{
-        Policy, cells,
+        Policy, broadcast, cells, latest,
         port::{MessageError, PortError, Receiver, Sender},
+        queue,
         records::{Claim, Consumer, Producer, Record},
     },
 };
@@ -51,13 +52,11 @@ impl<R: AsyncReady> Async<Producer, R> {
     ///
     /// As [`Producer::claim`].
     pub async fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        poll_fn(|cx| {
-            self.poll_fairly(cx, len, |end| {
-                let waits = end.ring().policy() == Policy::Wait;
-                room(end, len, waits)
-            })
-        })
-        .await?;
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, len, |end| room(end, len))).await?;
+        } else {
+            give_way::<R>().await;
+        }
         self.end.try_claim(len)
     }
 
@@ -67,26 +66,26 @@ impl<R: AsyncReady> Async<Producer, R> {
     ///
     /// As [`Producer::send`].
     pub async fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
-        let waits = self.end.ring().policy() == Policy::Wait;
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send(record);
+        }
         match self.claim(record.as_ref().len()).await {
             Ok(mut claim) => {
                 claim.copy_from_slice(record.as_ref());
                 claim.commit();
-                return Ok(());
+                Ok(())
             }
-            Err(SendError::Full(())) if !waits => {}
-            Err(error) => return Err(error.map(|()| record)),
+            Err(error) => Err(error.map(|()| record)),
         }
-        // The policy is not to wait, so this does not either.
-        self.end.send(record)
     }
 }
 
-/// Whether there is room, which stays; `None` when there is none and one `waits` for it.
-fn room(producer: &mut Producer, len: usize, waits: bool) -> Option<Result<(), SendError>> {
+/// Whether there is room, which stays.
+fn room(producer: &mut Producer, len: usize) -> Option<Result<(), SendError>> {
     match producer.try_claim(len) {
         Ok(_claim) => Some(Ok(())),
-        Err(SendError::Full(())) if waits => None,
+        Err(SendError::Full(())) => None,
         Err(error) => Some(Err(error)),
     }
 }
@@ -133,7 +132,11 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// As [`cells::Producer::claim`].
     pub async fn claim(&mut self) -> Result<cells::Claim<'_, T>, SendError> {
-        poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        } else {
+            give_way::<R>().await;
+        }
         self.end.try_claim()
     }
 
@@ -147,7 +150,11 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// When `count` is 0.
     pub async fn claim_many(&mut self, count: usize) -> Result<cells::ClaimMany<'_, T>, SendError> {
-        poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        } else {
+            give_way::<R>().await;
+        }
         self.end.try_claim_many(count)
     }
 
@@ -157,14 +164,136 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     ///
     /// As [`cells::Producer::send`].
     pub async fn send(&mut self, item: T) -> Result<(), SendError<T>> {
-        let waits = self.end.ring().policy() == Policy::Wait;
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send(item);
+        }
         match self.claim().await {
             Ok(mut claim) => {
                 *claim = item;
                 claim.commit();
-                return Ok(());
+                Ok(())
             }
-            Err(SendError::Full(())) if !waits => {}
+            Err(error) => Err(error.map(|()| item)),
+        }
+    }
+}
+
+/// Whether a cell is free, which stays so.
+fn cell_free<T: Pod>(producer: &mut cells::Producer<T>) -> Option<Result<(), SendError>> {
+    match producer.try_claim() {
+        Ok(_claim) => Some(Ok(())),
+        Err(SendError::Full(())) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+impl<R: AsyncReady> Async<broadcast::Consumer, R> {
+    /// Takes the next item; as [`broadcast::Consumer::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Consumer::recv`].
+    pub async fn recv(&mut self) -> Result<broadcast::Item<'_>, RecvError> {
+        let find = |end: &mut broadcast::Consumer| unless_empty(end.find());
+        let found = poll_fn(|cx| self.poll_fairly(cx, 0, find)).await?;
+        Ok(self.end.item(found))
+    }
+}
+
+impl<R: AsyncReady> Async<broadcast::Producer, R> {
+    /// Claims room for an item of `len` bytes; as [`broadcast::Producer::claim`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Producer::claim`].
+    pub async fn claim(&mut self, len: usize) -> Result<broadcast::Claim<'_>, SendError> {
+        let room = |end: &mut broadcast::Producer| match end.try_claim(len) {
+            Ok(_claim) => Some(Ok(())),
+            Err(SendError::Full(())) => None,
+            Err(error) => Some(Err(error)),
+        };
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, len, room)).await?;
+        } else {
+            give_way::<R>().await;
+        }
+        self.end.try_claim(len)
+    }
+
+    /// Sends an item; as [`broadcast::Producer::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Producer::send`].
+    pub async fn send<B: AsRef<[u8]>>(&mut self, item: B) -> Result<(), SendError<B>> {
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send(item);
+        }
+        match self.claim(item.as_ref().len()).await {
+            Ok(mut claim) => {
+                claim.copy_from_slice(item.as_ref());
+                claim.commit();
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| item)),
+        }
+    }
+}
+
+impl<R: AsyncReady> Async<queue::Consumer, R> {
+    /// Takes the next item; as [`queue::Consumer::recv`]. A future that is dropped has taken none.
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Consumer::recv`].
+    pub async fn recv(&mut self) -> Result<queue::Item<'_>, RecvError> {
+        let take = |end: &mut queue::Consumer| unless_empty(end.try_take());
+        let taken = poll_fn(|cx| self.poll_fairly(cx, 0, take)).await?;
+        Ok(self.end.item(taken))
+    }
+
+    /// Takes the items that are there, at most `max` of them; as [`queue::Consumer::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Consumer::run`].
+    pub async fn run(&mut self, max: usize) -> Result<queue::Run<'_>, RecvError> {
+        let take = |end: &mut queue::Consumer| unless_empty(end.try_take());
+        poll_fn(|cx| self.poll_fairly(cx, 0, take)).await?;
+        Ok(self.end.run_on(max))
+    }
+}
+
+impl<R: AsyncReady> Async<queue::Producer, R> {
+    /// Claims a slot for an item of `len` bytes; as [`queue::Producer::claim`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Producer::claim`].
+    pub async fn claim(&mut self, len: usize) -> Result<queue::Claim<'_>, SendError> {
+        let waits = self.end.ring().policy() == Policy::Wait;
+        let hold = |end: &mut queue::Producer| match end.try_hold(len) {
+            Err(SendError::Full(())) if waits => None,
+            held => Some(held),
+        };
+        let held = poll_fn(|cx| self.poll_fairly(cx, len, hold)).await?;
+        Ok(self.end.show(held, len))
+    }
+
+    /// Sends an item; as [`queue::Producer::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::Producer::send`].
+    pub async fn send<B: AsRef<[u8]>>(&mut self, item: B) -> Result<(), SendError<B>> {
+        match self.claim(item.as_ref().len()).await {
+            Ok(mut claim) => {
+                claim.copy_from_slice(item.as_ref());
+                return claim.commit().map_err(|error| error.map(|()| item));
+            }
+            Err(SendError::Full(())) => {}
             Err(error) => return Err(error.map(|()| item)),
         }
         // The policy is not to wait, so this does not either.
@@ -172,13 +301,42 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     }
 }
 
-/// Whether a cell is free, which stays so.
-fn cell_free<T: Pod>(producer: &mut cells::Producer<T>) -> Option<Result<(), SendError>> {
-    let waits = producer.ring().policy() == Policy::Wait;
-    match producer.try_claim() {
-        Ok(_claim) => Some(Ok(())),
-        Err(SendError::Full(())) if waits => None,
-        Err(error) => Some(Err(error)),
+impl<V: latest::Value + ?Sized, R: AsyncReady> Async<latest::Reader<V>, R> {
+    /// Copies the newest value, once there is one; as [`latest::Reader::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`latest::Reader::get`].
+    pub async fn get(&mut self) -> Result<V::Read<'_>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_outrun(end.find()))).await?;
+        Ok(self.end.value())
+    }
+
+    /// Copies the newest value, once it is newer than the last that this reader saw; as
+    /// [`latest::Reader::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`latest::Reader::recv`].
+    pub async fn recv(&mut self) -> Result<V::Read<'_>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_outrun(end.find_newer()))).await?;
+        Ok(self.end.value())
+    }
+}
+
+/// What was received, if there was anything.
+fn unless_empty<T>(received: Result<T, RecvError>) -> Option<Result<T, RecvError>> {
+    match received {
+        Err(RecvError::Empty) => None,
+        received => Some(received),
+    }
+}
+
+/// The same where the writer may be quicker: it has set a value since we armed, so it wakes us.
+fn unless_outrun(received: Result<(), RecvError>) -> Option<Result<(), RecvError>> {
+    match received {
+        Err(RecvError::Outrun) => None,
+        received => unless_empty(received),
     }
 }
 
@@ -208,6 +366,10 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     ///
     /// As [`Sender::send`].
     pub async fn send(&mut self, message: T) -> Result<(), PortError<T>> {
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send(message);
+        }
         let (mut message, mut full) = (Some(message), false);
         poll_fn(|cx| self.poll_send(cx, &mut message, &mut full)).await
     }
@@ -218,6 +380,10 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     ///
     /// As [`Sender::send`].
     pub async fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send_ref(message);
+        }
         let mut full = false;
         let mut put = |end: &mut Sender<T>| match end.try_send_ref(message) {
             Err(PortError::Ring(SendError::Full(()))) => None,
@@ -255,7 +421,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
                 if *full {
                     let len = self.end.needed();
                     // What is wrong, if anything is, is said by putting.
-                    let _ = ready!(self.poll_end(cx, len, |end| room(end.producer(), len, true)));
+                    let _ = ready!(self.poll_end(cx, len, |end| room(end.producer(), len)));
                     *full = false;
                 }
                 match put(&mut self.end) {

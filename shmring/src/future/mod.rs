@@ -245,6 +245,11 @@ impl<E: Selectable, R: AsyncReady> Async<E, R> {
     }
 }
 
+/// Gives way where an operation does not wait.
+async fn give_way<R: AsyncReady>() {
+    poll_fn(|cx| R::poll_fairly(cx, |_| Poll::Ready(()))).await;
+}
+
 impl<E: fmt::Debug, R> fmt::Debug for Async<E, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Async").field(&self.end).finish()

@@ -12,7 +12,7 @@ use futures_sink::Sink;
 use super::{Async, AsyncReady};
 use crate::{
     error::SendError,
-    ring::{Policy, cells, records, select::Selectable},
+    ring::{Policy, broadcast, cells, queue, records, select::Selectable},
 };
 
 /// An end that sends items of type `I`: what [`ItemSink`] needs of it.
@@ -39,23 +39,39 @@ pub trait Put<I>: Selectable {
     fn want(item: &I) -> usize;
 }
 
-impl<B: AsRef<[u8]>> Put<B> for records::Producer {
-    fn try_put(&mut self, record: B) -> Result<(), SendError<B>> {
-        self.try_send(record)
-    }
+/// A kind of producers whose items are bytes.
+macro_rules! puts_bytes {
+    ($producer:ty) => {
+        impl<B: AsRef<[u8]>> Put<B> for $producer {
+            fn try_put(&mut self, item: B) -> Result<(), SendError<B>> {
+                self.try_send(item)
+            }
 
-    fn waits(&self) -> bool {
-        self.ring().policy() == Policy::Wait
-    }
+            fn waits(&self) -> bool {
+                self.ring().policy() == Policy::Wait
+            }
 
-    fn put(&mut self, record: B) -> Result<(), SendError<B>> {
-        self.send(record)
-    }
+            fn put(&mut self, item: B) -> Result<(), SendError<B>> {
+                self.send(item)
+            }
 
-    fn want(record: &B) -> usize {
-        record.as_ref().len()
-    }
+            fn want(item: &B) -> usize {
+                item.as_ref().len()
+            }
+        }
+
+        impl<R> Async<$producer, R> {
+            /// Makes a sink of it.
+            pub fn into_sink<B: AsRef<[u8]>>(self) -> ItemSink<$producer, B, R> {
+                ItemSink { producer: Some(self), parked: None }
+            }
+        }
+    };
 }
+
+puts_bytes!(records::Producer);
+puts_bytes!(queue::Producer);
+puts_bytes!(broadcast::Producer);
 
 impl<T: Pod> Put<T> for cells::Producer<T> {
     fn try_put(&mut self, item: T) -> Result<(), SendError<T>> {
@@ -85,13 +101,6 @@ pub struct ItemSink<E, I, R> {
     parked: Option<I>,
 }
 
-impl<R> Async<records::Producer, R> {
-    /// Makes a sink of it.
-    pub fn into_sink<B: AsRef<[u8]>>(self) -> ItemSink<records::Producer, B, R> {
-        ItemSink { producer: Some(self), parked: None }
-    }
-}
-
 impl<T: Pod, R> Async<cells::Producer<T>, R> {
     /// Makes a sink of it.
     pub fn into_sink(self) -> ItemSink<cells::Producer<T>, T, R> {
@@ -114,7 +123,9 @@ impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
     type Error = SendError<I>;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<I>>> {
-        self.poll_flush(cx)
+        ready!(self.poll_flush(cx))?;
+        // Items that always find room do not pass by there.
+        R::poll_fairly(cx, |_| Poll::Ready(Ok(())))
     }
 
     /// # Panics

@@ -15,7 +15,7 @@ use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
-        cells,
+        Policy, broadcast, cells,
         port::{MessageError, PortError, Receiver, Sender},
         records::Consumer,
     },
@@ -59,6 +59,30 @@ impl<T: Pod, R: AsyncReady> Stream for Async<cells::Consumer<T>, R> {
             Err(error) => Some(Err(error)),
         }));
         this.over = received.is_err();
+        Poll::Ready(match received {
+            Err(RecvError::Closed) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl<R: AsyncReady> Stream for Async<broadcast::Consumer, R> {
+    /// A copy of the item: it outlives its place in the ring.
+    type Item = Result<Vec<u8>, RecvError>;
+
+    /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
+    /// that a lossy consumer was lapped is an error in between.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.over) {
+            return Poll::Ready(None);
+        }
+        let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
+            Ok(item) => Some(Ok(item.to_vec())),
+            Err(RecvError::Empty) => None,
+            Err(error) => Some(Err(error)),
+        }));
+        this.over = matches!(&received, Err(error) if !matches!(error, RecvError::Lapped { .. }));
         Poll::Ready(match received {
             Err(RecvError::Closed) => None,
             other => Some(other),
@@ -118,7 +142,9 @@ impl<T: Serialize, R: AsyncReady> Sink<T> for MessageSink<T, R> {
     type Error = PortError<T>;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), PortError<T>>> {
-        self.poll_flush(cx)
+        ready!(self.poll_flush(cx))?;
+        // Items that always find room do not pass by there.
+        R::poll_fairly(cx, |_| Poll::Ready(Ok(())))
     }
 
     /// # Panics
@@ -128,7 +154,11 @@ impl<T: Serialize, R: AsyncReady> Sink<T> for MessageSink<T, R> {
         let this = self.get_mut();
         assert!(this.parked.is_none(), "the sink is not ready: poll_ready comes first");
         let sender = this.sender.as_mut().expect("the sink is closed");
-        match sender.get_mut().try_send(message) {
+        let sender = sender.get_mut();
+        if sender.ring().policy() != Policy::Wait {
+            return sender.send(message);
+        }
+        match sender.try_send(message) {
             Err(PortError::Ring(SendError::Full(message))) => {
                 (this.parked, this.full) = (Some(message), true);
                 Ok(())

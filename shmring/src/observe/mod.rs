@@ -33,7 +33,7 @@ use crate::{
     os::Mapping,
     region::Region,
     ring::{
-        cells,
+        broadcast, cells,
         latest::{self, Value},
         queue, records,
     },
@@ -83,10 +83,10 @@ pub struct ObjectInfo {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct RingStats {
-    /// What it holds at most: bytes of a ring of records, items of a queue or of a ring of cells,
-    /// values of a latest one.
+    /// What it holds at most: bytes of a ring of records or of a broadcast ring, items of a queue or
+    /// of a ring of cells, values of a latest one.
     pub capacity: u64,
-    /// How much of that is filled.
+    /// How much of that is filled; in a broadcast ring with what can be read, history included.
     pub used: u64,
     /// Items published since it was made.
     pub sent: u64,
@@ -163,6 +163,15 @@ impl Observer {
         records::observe(&self.region, self.object(number, Kind::Records)?)
     }
 
+    /// Looks at a broadcast ring.
+    ///
+    /// # Errors
+    ///
+    /// As [`Observer::records`].
+    pub fn broadcast(&self, number: u32) -> Result<broadcast::Stats> {
+        broadcast::observe(&self.region, self.object(number, Kind::Broadcast)?)
+    }
+
     /// Looks at a queue.
     ///
     /// # Errors
@@ -209,7 +218,10 @@ impl Observer {
             Kind::Latest => latest::observe(&self.region, object).map(|stats| Some(stats.into())),
             Kind::Cells => cells::observe(&self.region, object).map(|stats| Some(stats.into())),
             Kind::Queue => queue::observe(&self.region, object).map(|stats| Some(stats.into())),
-            Kind::Pool | Kind::Pools | Kind::Broadcast => Ok(None),
+            Kind::Broadcast => {
+                broadcast::observe(&self.region, object).map(|stats| Some(stats.into()))
+            }
+            Kind::Pool | Kind::Pools => Ok(None),
         }
     }
 }
@@ -225,6 +237,13 @@ impl From<records::Stats> for RingStats {
     fn from(stats: records::Stats) -> RingStats {
         let records::Stats { sent, taken, lost, used, capacity } = stats;
         RingStats { capacity, used, sent, taken: Some(taken), lost }
+    }
+}
+
+impl From<broadcast::Stats> for RingStats {
+    fn from(stats: broadcast::Stats) -> RingStats {
+        let broadcast::Stats { sent, dropped, used, capacity, .. } = stats;
+        RingStats { capacity, used, sent, taken: None, lost: dropped }
     }
 }
 

@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use super::*;
 use crate::{
     cleanup, os,
-    ring::{latest::Latest as LatestValue, records::Records},
+    ring::{Policy, broadcast::Broadcast, latest::Latest as LatestValue, records::Records},
 };
 
 fn path(name: &str) -> PathBuf {
@@ -48,6 +48,42 @@ fn smoke() {
     }
     assert_eq!(looker.try_get(), Ok([4, 4]));
     assert_eq!((looker.version(), looker.missed()), (6, 4));
+}
+
+/// Each consumer takes an item for itself, so nobody counts that.
+#[test]
+fn a_broadcast_ring_is_looked_at() {
+    let name = testkit::name("observed-broadcast");
+    let options = Broadcast::options().capacity(256).consumers(3).policy(Policy::DropNewest);
+    let ring = options.create(&name).unwrap();
+    let observer = Segment::observe(&name).unwrap();
+    let stats = || observer.objects()[0].ring.unwrap();
+    let none = RingStats { capacity: 256, used: 0, sent: 0, taken: None, lost: 0 };
+    assert_eq!(stats(), none);
+
+    let (mut tx, rx) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let _lossy = ring.join().lossy().consumer().unwrap();
+    for _ in 0..2 {
+        tx.send([7; 16]).unwrap();
+    }
+    assert_eq!(stats(), RingStats { used: 64, sent: 2, ..none });
+    for _ in 0..8 {
+        tx.send([7; 16]).unwrap();
+    }
+    let RingStats { used, sent, lost, .. } = stats();
+    assert_eq!((used, sent + lost), (32 * sent, 10));
+    assert!(lost > 0, "the lossless consumer is a ring behind");
+    let told = observer.broadcast(0).unwrap();
+    assert_eq!((told, told.consumers), (ring.stats(), 2));
+    drop(rx);
+    assert_eq!(observer.broadcast(0).unwrap().consumers, 1);
+    assert!(matches!(observer.records(0), Err(Error::WrongType { .. })));
+
+    let region = &ring.segment().0.region;
+    let object = ring.segment().object(0, Kind::Broadcast).unwrap();
+    region.u64(object.offset).store(3, crate::sync::Ordering::Relaxed); // Its capacity.
+    let objects = observer.objects();
+    assert!(matches!(objects[0].error, Some(Error::Corrupt { .. })), "{objects:?}");
 }
 
 #[test]

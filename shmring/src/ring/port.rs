@@ -137,7 +137,8 @@ pub enum MessageError {
 enum Patience {
     None,
     Bounded(Duration),
-    Endless,
+    /// As the ring's policy says.
+    Policy,
 }
 
 /// The end that sends messages.
@@ -222,14 +223,15 @@ impl<T> Sender<T> {
 }
 
 impl<T: Serialize> Sender<T> {
-    /// Sends a message, waiting for room as long as the consumer lives. Its blocks are let go of
-    /// before it becomes visible, so that the receiver alone touches them then.
+    /// Sends a message, waiting for room as long as the consumer lives, unless the ring's
+    /// [`Policy`](super::Policy) is another. Its blocks are let go of before it becomes visible, so
+    /// that the receiver alone touches them then.
     ///
     /// # Errors
     ///
     /// [`PortError`] hands the message back; nothing in it was given up.
     pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Endless)
+        self.send_owned(message, Patience::Policy)
     }
 
     /// Sends a message if there is room now.
@@ -256,7 +258,7 @@ impl<T: Serialize> Sender<T> {
     ///
     /// As [`Sender::send`].
     pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.send_with(message, Patience::Endless, || ())
+        self.send_with(message, Patience::Policy, || ())
     }
 
     /// The same if there is room now.
@@ -332,12 +334,19 @@ impl<T: Serialize> Sender<T> {
         let claim = match patience {
             Patience::None => producer.try_claim(len),
             Patience::Bounded(timeout) => producer.claim_timeout(len, timeout),
-            Patience::Endless => producer.claim(len),
+            Patience::Policy => producer.claim(len),
         };
-        let mut claim = claim.map_err(|error| {
-            outgoing.clear();
-            PortError::Ring(error)
-        })?;
+        let mut claim = match claim {
+            Ok(claim) => claim,
+            Err(error) => {
+                outgoing.clear();
+                return match patience {
+                    Patience::Policy => producer.lose(error).map(|()| last()),
+                    _ => Err(error),
+                }
+                .map_err(PortError::Ring);
+            }
+        };
         recover(&claim, outgoing, recovered);
         if blocks > 0 {
             // Until it is published, whoever sends next finds the journal.
@@ -415,18 +424,32 @@ pub struct Receiver<T> {
     /// As the sender's [`Outgoing`].
     incoming: Option<Box<Incoming>>,
     recovered: u64,
+    sequence: Option<u64>,
     message: PhantomData<fn() -> T>,
 }
 
 impl<T> Receiver<T> {
     /// Makes a port of a ring's end.
     pub fn new(consumer: Consumer) -> Receiver<T> {
-        Receiver { consumer: Some(consumer), incoming: None, recovered: 0, message: PhantomData }
+        Receiver {
+            consumer: Some(consumer),
+            incoming: None,
+            recovered: 0,
+            sequence: None,
+            message: PhantomData,
+        }
     }
 
     /// The ring this is an end of.
     pub fn ring(&self) -> &Records {
         self.end().ring()
+    }
+
+    /// How many messages were sent into this ring before the one that was received last, those that
+    /// were lost included: a step of more than one is a loss
+    /// ([`Policy::DropNewest`](super::Policy::DropNewest)). `None` before the first.
+    pub fn sequence(&self) -> Option<u64> {
+        self.sequence
     }
 
     /// A descriptor for a poll of your own; as [`Consumer::bell`], after [`Receiver::arm`].
@@ -465,8 +488,10 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, .. } = self;
-        read(consumer.as_mut().expect("only drop takes it").recv()?, incoming, recovered)
+        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").recv()?;
+        *sequence = Some(record.sequence());
+        read(record, incoming, recovered)
     }
 
     /// Receives a message if there is one now.
@@ -475,8 +500,10 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn try_recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, .. } = self;
-        read(consumer.as_mut().expect("only drop takes it").try_recv()?, incoming, recovered)
+        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
+        *sequence = Some(record.sequence());
+        read(record, incoming, recovered)
     }
 
     /// Receives a message if one comes until the deadline.
@@ -485,9 +512,10 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// [`MessageError`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, .. } = self;
-        let consumer = consumer.as_mut().expect("only drop takes it");
-        read(consumer.recv_timeout(timeout)?, incoming, recovered)
+        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").recv_timeout(timeout)?;
+        *sequence = Some(record.sequence());
+        read(record, incoming, recovered)
     }
 }
 

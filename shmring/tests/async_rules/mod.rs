@@ -21,8 +21,10 @@ use shmring::{
     future::{Async, AsyncReady},
     ring::{
         Policy,
+        broadcast::Broadcast,
         cells::Cells,
         port::{self, MessageError, PortError},
+        queue::Queue,
         records::{Producer, Records},
     },
     tokio::{AsyncConsumer, AsyncProducer, Readiness},
@@ -165,29 +167,78 @@ pub(crate) fn dropped_at_each_point_in_a_runtime_of_our_own() {
     block_on(dropped_at_each_point::<Own>());
 }
 
-/// A ring that always has something does not keep what else its thread has to do from being done.
-async fn a_busy_ring_gives_way<R: AsyncReady>() {
-    let (mut tx, rx) = ring(&segment(1)).split().unwrap();
-    let mut rx = Async::<_, R>::new(rx).unwrap();
+/// Does something again and again until another future of the task has run; `step` must not wait.
+async fn gives_way(mut step: impl AsyncFnMut()) {
     let stop = AtomicBool::new(false);
     let began = Instant::now();
     let busy = async {
-        let mut received = 0;
+        let mut steps = 0;
         while !stop.load(Ordering::Relaxed) {
-            // Nobody else sends: without giving way this would never be pending.
-            tx.try_send(b"item").unwrap();
-            rx.recv().await.unwrap();
-            received += 1;
-            assert!(began.elapsed() < LATE, "it never gives way");
+            step().await;
+            steps += 1;
+            assert!(began.elapsed() < LATE / 4, "it never gives way");
         }
-        received
+        steps
     };
     let other = async {
         give_way().await;
         stop.store(true, Ordering::Relaxed);
     };
-    let (received, ()) = join(busy, other).await;
-    assert!((1..5000).contains(&received), "{received}");
+    let (steps, ()) = join(busy, other).await;
+    assert!((1..5000).contains(&steps), "{steps}");
+}
+
+/// A ring that always has something, or room, does not keep what else its thread has to do from
+/// being done.
+async fn a_busy_ring_gives_way<R: AsyncReady>() {
+    let (mut tx, rx) = ring(&segment(1)).split().unwrap();
+    let mut rx = Async::<_, R>::new(rx).unwrap();
+    gives_way(async || {
+        tx.try_send(b"item").unwrap();
+        rx.recv().await.unwrap();
+    })
+    .await;
+
+    let (tx, mut rx) = ring(&segment(1)).split().unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || {
+        tx.send(b"item").await.unwrap();
+        rx.try_recv().unwrap();
+    })
+    .await;
+    let mut sink = tx.into_sink();
+    gives_way(async || {
+        sink.feed(b"item").await.unwrap();
+        rx.try_recv().unwrap();
+    })
+    .await;
+
+    let (tx, mut rx) = port::ends::<u64>(&ring(&segment(1))).unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    gives_way(async || {
+        sink.feed(7).await.unwrap();
+        rx.try_recv().unwrap();
+    })
+    .await;
+
+    // Nor does one that gives up what finds no room.
+    let (tx, _rx) = ring_that_drops().split().unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || tx.send([0; 40]).await.unwrap()).await;
+    gives_way(async || assert!(tx.claim(40).await.is_err())).await;
+    let (tx, _rx) = port::ends::<[u64; 4]>(&ring_that_drops()).unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || tx.send([0; 4]).await.unwrap()).await;
+    gives_way(async || tx.send_ref(&[0; 4]).await.unwrap()).await;
+    let cells = Cells::<u64>::options().capacity(2).policy(Policy::DropNewest);
+    let (tx, _rx) = cells.anonymous().unwrap().split().unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || tx.send(7).await.unwrap()).await;
+    gives_way(async || assert!(tx.claim_many(2).await.is_err())).await;
+}
+
+fn ring_that_drops() -> Records {
+    Records::options().capacity(256).policy(Policy::DropNewest).anonymous().unwrap()
 }
 
 pub(crate) fn a_busy_ring_gives_way_in_tokio() {
@@ -199,51 +250,44 @@ pub(crate) fn a_busy_ring_gives_way_in_a_runtime_of_our_own() {
     block_on(a_busy_ring_gives_way::<Own>());
 }
 
-/// What a full ring does is as its policy says, awaited or not.
-pub(crate) fn policies_are_kept() {
+/// A sink does with what finds no room as the ring's policy says.
+pub(crate) fn sinks_keep_policies() {
     one_thread().block_on(async {
-        let records = |policy| {
-            let ring = Records::options().capacity(256).policy(policy).anonymous().unwrap();
-            let (tx, rx) = ring.split().unwrap();
-            (AsyncProducer::new(tx).unwrap(), rx, ring)
-        };
-        let (mut tx, _rx, _ring) = records(Policy::Fail);
-        while tx.get_mut().try_send([1; 40]).is_ok() {}
-        assert!(matches!(soon(tx.claim(40)).await, Err(SendError::Full(()))));
-        let more = [2; 40];
-        assert!(matches!(soon(tx.send(more)).await, Err(SendError::Full(item)) if item == more));
-        let mut sink = tx.into_sink();
-        assert!(matches!(soon(sink.send(more)).await, Err(SendError::Full(item)) if item == more));
+        let options = Records::options().capacity(256).policy(Policy::Fail);
+        let (tx, _rx) = options.anonymous().unwrap().split().unwrap();
+        let mut sink = AsyncProducer::new(tx).unwrap().into_sink();
+        while soon(sink.send([1; 40])).await.is_ok() {}
+        assert_eq!(soon(sink.send([2; 40])).await, Err(SendError::Full([2; 40])));
 
-        let (mut tx, _rx, ring) = records(Policy::DropNewest);
-        while tx.get_mut().try_send([1; 40]).is_ok() {}
-        assert_eq!(ring.stats().lost, 0);
-        soon(tx.send(more)).await.unwrap();
-        let mut sink = tx.into_sink();
-        soon(sink.send(more)).await.unwrap();
-        assert_eq!(ring.stats().lost, 2);
-
-        let cells =
-            |policy| Cells::<u64>::options().capacity(2).policy(policy).anonymous().unwrap();
-        let (tx, _rx) = cells(Policy::Fail).split().unwrap();
-        let mut tx = shmring::tokio::Async::new(tx).unwrap();
-        for item in 0..2 {
-            tx.send(item).await.unwrap();
-        }
-        assert!(matches!(soon(tx.send(7)).await, Err(SendError::Full(7))));
-        assert!(matches!(soon(tx.claim()).await, Err(SendError::Full(()))));
-        assert!(matches!(soon(tx.claim_many(2)).await, Err(SendError::Full(()))));
-        let ring = cells(Policy::DropNewest);
+        let ring = ring_that_drops();
         let (tx, _rx) = ring.split().unwrap();
-        let mut tx = shmring::tokio::Async::new(tx).unwrap();
+        let mut sink = AsyncProducer::new(tx).unwrap().into_sink();
+        for _ in 0..20 {
+            soon(sink.send([1; 40])).await.unwrap();
+        }
+        let stats = ring.stats();
+        assert!(stats.lost > 0 && stats.sent + stats.lost == 20, "{stats:?}");
+
+        let queue = Queue::options().capacity(2).policy(Policy::DropNewest).anonymous().unwrap();
+        let (tx, _rx) = queue.split().unwrap();
+        let mut sink = shmring::tokio::Async::new(tx).unwrap().into_sink();
+        for _ in 0..5 {
+            soon(sink.send(b"item")).await.unwrap();
+        }
+        assert_eq!((queue.stats().sent, queue.stats().lost), (2, 3));
+
+        let ring = Cells::<u64>::options().capacity(2).policy(Policy::DropNewest);
+        let ring = ring.anonymous().unwrap();
+        let (tx, _rx) = ring.split().unwrap();
+        let mut sink = shmring::tokio::Async::new(tx).unwrap().into_sink();
         for item in 0..5 {
-            soon(tx.send(item)).await.unwrap();
+            soon(sink.send(item)).await.unwrap();
         }
         assert_eq!((ring.stats().sent, ring.stats().lost), (2, 3));
     });
 }
 
-/// Records and cells through sinks and streams; many, through little room.
+/// Each kind through sinks and streams; many items, through little room.
 async fn through_sinks<R: AsyncReady>(items: u64) {
     let (tx, rx) = ring(&segment(1)).split().unwrap();
     let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
@@ -276,9 +320,50 @@ async fn through_sinks<R: AsyncReady>(items: u64) {
     let receive = rx.map(Result::unwrap).collect::<Vec<_>>();
     let ((), received) = join(send, receive).await;
     assert!(received.iter().copied().eq(0..items), "{}", received.len());
+
+    let (tx, rx) = Queue::options().capacity(8).anonymous().unwrap().split().unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    let mut rx = Async::<_, R>::new(rx).unwrap();
+    let send = async {
+        for item in 0..items {
+            sink.feed(item.to_le_bytes()).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = async {
+        for next in 0..items {
+            let item = rx.recv().await.unwrap();
+            assert_eq!(*item, next.to_le_bytes());
+            item.ack().unwrap();
+        }
+        assert_eq!(rx.recv().await.unwrap_err(), RecvError::Closed);
+    };
+    join(send, receive).await;
+
+    // What is awaited and what goes through the sink follow each other.
+    let ring = Broadcast::options().capacity(256).anonymous().unwrap();
+    let rx = Async::<_, R>::new(ring.consumer().unwrap()).unwrap();
+    let mut tx = Async::<_, R>::new(ring.producer().unwrap()).unwrap();
+    let send = async {
+        for item in 0..items / 2 {
+            if item % 3 == 0 {
+                tx.claim(8).await.unwrap().fill(7); // Not committed.
+            }
+            tx.send(item.to_le_bytes()).await.unwrap();
+        }
+        let mut sink = tx.into_sink();
+        for item in items / 2..items {
+            sink.feed(item.to_le_bytes()).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = rx.map(Result::unwrap).collect::<Vec<_>>();
+    let ((), received) = join(send, receive).await;
+    let expected: Vec<_> = (0..items).map(|item| item.to_le_bytes().to_vec()).collect();
+    assert!(received == expected, "{}", received.len());
 }
 
-pub(crate) fn records_and_cells_through_sinks() {
+pub(crate) fn every_kind_through_sinks() {
     one_thread().block_on(soon(through_sinks::<Readiness>(20_000)));
     two_threads().block_on(soon(through_sinks::<Readiness>(20_000)));
     block_on(through_sinks::<Own>(20_000));
@@ -388,4 +473,33 @@ pub(crate) fn one_task_awaits_fifty_rings() {
         }
     });
     join_killed(sender);
+}
+
+/// A lossless consumer that reads nothing dies while a producer awaits room: the ring goes on.
+pub(crate) fn death_of_the_slowest_makes_room() {
+    for runtime in [one_thread, two_threads] {
+        let ring = Broadcast::options().capacity(256).anonymous().unwrap();
+        let (mut ready, mut write) = pipe().unwrap();
+        let slow = child(|| {
+            let _rx = ring.consumer().unwrap();
+            write.write_all(&[1]).unwrap();
+            thread::sleep(LATE);
+        });
+        ready.read_exact(&mut [0]).unwrap();
+        runtime().block_on(async {
+            let mut tx = shmring::tokio::Async::new(ring.producer().unwrap()).unwrap();
+            while tx.get_mut().try_send([0; 40]).is_ok() {}
+            let kills = async {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                kill(slow, Signal::SIGKILL).unwrap();
+                Instant::now()
+            };
+            let sends = async { (tx.send([1; 40]).await, Instant::now()) };
+            let ((sent, at), killed) = soon(join(sends, kills)).await;
+            sent.unwrap();
+            assert!(at > killed, "there was room before");
+            assert!(at - killed < Duration::from_secs(2), "{:?}", at - killed);
+        });
+        join_killed(slow);
+    }
 }

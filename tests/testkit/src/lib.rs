@@ -56,6 +56,13 @@ pub use crate::proc::{
 /// How long a test may take unless it says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a test does its random work that can go on for any time: as many seconds as the
+/// variable `SHMRING_SOAK_SECONDS` says, otherwise four.
+pub fn soak_time() -> Duration {
+    let seconds = std::env::var("SHMRING_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(4))
+}
+
 /// One test: a name and a function, with its deadline and conditions.
 pub struct Test {
     name: String,

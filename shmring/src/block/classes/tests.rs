@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Segment,
     error::Error,
+    layout::page,
     ring::{port, records::Records},
     sync::Ordering,
     transfer,
@@ -34,6 +35,18 @@ fn in_use(set: &BlockPools) -> Vec<usize> {
 fn class(set: &BlockPools, loan: Loan) -> usize {
     let block = loan.freeze();
     set.classes().iter().position(|pool| pool.is_same(block.pool())).unwrap()
+}
+
+#[test]
+fn the_page_says_the_same() {
+    let set = [
+        ("classes", CLASSES),
+        ("spill", SPILL),
+        ("pools", POOLS),
+        ("counters", COUNTERS),
+        ("end", LEN),
+    ];
+    page::says("Set of pools", &set);
 }
 
 #[test]

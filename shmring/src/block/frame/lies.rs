@@ -9,11 +9,11 @@ use proptest::{
 };
 
 use super::{
-    DynFrame, FRAME_HEADER, Frame, MAX_FRAME_RANK,
+    DynFrame, FRAME_HEADER, Frame, FrameError, Header, MAX_FRAME_RANK,
     tests::{parse, pool},
 };
 use crate::{
-    array::{Dtype, Element},
+    array::{Bool, Dtype, Element, Order},
     sync::Ordering,
 };
 
@@ -89,6 +89,54 @@ fn lies_are_survived() {
     });
     result.unwrap();
     assert!((500..9_500).contains(&opened.get()), "{} of 10000 were believed", opened.get());
+}
+
+/// Opens it as one element of `T`; says whether that is what it holds.
+fn is_a<T: Element>(frame: &DynFrame) -> bool {
+    match frame.clone().typed::<T, Ix1>() {
+        Ok(typed) => {
+            assert_eq!(typed.dtype(), T::DTYPE);
+            true
+        }
+        Err(error) => {
+            assert!(matches!(error, FrameError::WrongType { .. }), "{error}");
+            false
+        }
+    }
+}
+
+/// Also where another type has the same size.
+#[test]
+fn only_its_own_type_opens_it() {
+    type C64 = num_complex::Complex<f32>;
+    type C128 = num_complex::Complex<f64>;
+    let pool = pool(1);
+    for (number, dtype) in Dtype::ALL.iter().enumerate() {
+        let mut loan = pool.try_loan().unwrap();
+        let header = Header::new(*dtype, Order::C, &[1]).unwrap();
+        loan.as_bytes_mut()[..FRAME_HEADER].copy_from_slice(&header.write());
+        loan.set_len(header.len_in_block());
+        let frame = DynFrame::open(loan.freeze()).unwrap();
+        let opens = [
+            (Dtype::Bool, is_a::<Bool>(&frame)),
+            (Dtype::I8, is_a::<i8>(&frame)),
+            (Dtype::I16, is_a::<i16>(&frame)),
+            (Dtype::I32, is_a::<i32>(&frame)),
+            (Dtype::I64, is_a::<i64>(&frame)),
+            (Dtype::U8, is_a::<u8>(&frame)),
+            (Dtype::U16, is_a::<u16>(&frame)),
+            (Dtype::U32, is_a::<u32>(&frame)),
+            (Dtype::U64, is_a::<u64>(&frame)),
+            (Dtype::F16, is_a::<half::f16>(&frame)),
+            (Dtype::F32, is_a::<f32>(&frame)),
+            (Dtype::F64, is_a::<f64>(&frame)),
+            (Dtype::C64, is_a::<C64>(&frame)),
+            (Dtype::C128, is_a::<C128>(&frame)),
+        ];
+        assert_eq!(opens.map(|(dtype, _)| dtype), Dtype::ALL);
+        let opened: Vec<_> = (0..opens.len()).filter(|at| opens[*at].1).collect();
+        assert_eq!(opened, [number], "{dtype}");
+    }
 }
 
 proptest! {

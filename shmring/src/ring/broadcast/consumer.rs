@@ -131,7 +131,7 @@ impl Consumer {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Item<'_>, RecvError> {
         let found = self.find()?;
-        Ok(Item { consumer: self, found })
+        Ok(self.item(found))
     }
 
     /// Takes the next item, waiting for it as long as the producer lives.
@@ -284,13 +284,20 @@ impl Consumer {
         }
     }
 
+    /// Finds the next item, if there is one now, for [`Consumer::item`]. Until then it stays.
     #[inline]
-    fn find(&mut self) -> Result<Found, RecvError> {
+    pub(crate) fn find(&mut self) -> Result<Found, RecvError> {
         self.own()?;
         match self.copying.look(&self.ring.segment.0.region)? {
             Some(found) => Ok(found),
             None => self.why_empty(),
         }
+    }
+
+    /// Shows what was found last.
+    #[inline]
+    pub(crate) fn item(&mut self, found: Found) -> Item<'_> {
+        Item { consumer: self, found }
     }
 
     /// There is nothing: because nothing will come? Whoever closed or died may have published
@@ -329,7 +336,7 @@ impl Consumer {
             Some(found) => found,
             None => self.wait(timeout)?,
         };
-        Ok(Item { consumer: self, found })
+        Ok(self.item(found))
     }
 
     #[cold]

@@ -1,8 +1,10 @@
 //! Where things are in a broadcast ring, and what a record's header says.
 
 use crate::{
+    error::Result as Outcome,
     region::{LINE, Region},
     ring::{Policy, role::Place},
+    segment::Object,
     sync::Ordering,
 };
 
@@ -211,5 +213,60 @@ pub(super) fn stats(region: &Region, geometry: Geometry) -> Stats {
         consumers: super::table::taken(region, geometry),
         used: get(TAIL).saturating_sub(oldest).min(capacity),
         capacity,
+    }
+}
+
+/// The same of an object that may be mapped for reading only.
+pub(crate) fn observe(region: &Region, object: Object) -> Outcome<Stats> {
+    let constants = Geometry::read(region, object.offset, object.size);
+    let (geometry, _) = constants.ok_or_else(impossible)?;
+    Ok(stats(region, geometry))
+}
+
+/// What is said of a ring whose constants contradict each other.
+pub(super) fn impossible() -> crate::Error {
+    super::corrupt("its constants are impossible")
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::page;
+
+    #[test]
+    fn the_page_says_the_same() {
+        let ring = [
+            ("capacity", CAPACITY),
+            ("places", PLACES),
+            ("policy", POLICY),
+            ("producer", PRODUCER),
+            ("producer_destination", PRODUCER + 8),
+            ("tail", TAIL),
+            ("sent", SENT),
+            ("dropped", DROPPED),
+            ("lost", LOST),
+            ("last", LAST),
+            ("oldest", OLDEST),
+            ("changed", CHANGED),
+            ("sleepers", SLEEPERS),
+            ("end", TABLE),
+        ];
+        page::says("Broadcast ring", &ring);
+        let geometry = Geometry { base: 0, capacity: 256, places: 2 };
+        let Place { word, destination } = geometry.producer();
+        assert_eq!((word, destination), (PRODUCER, PRODUCER + 8));
+        let Place { word, destination } = geometry.consumer(0);
+        let place = [
+            ("role", word - TABLE),
+            ("destination", destination - TABLE),
+            ("kind", KIND),
+            ("cursor", CURSOR),
+            ("expected", EXPECTED),
+            ("end", geometry.place(1) - TABLE),
+        ];
+        page::says("Place of a broadcast ring", &place);
+        assert_eq!(geometry.at(0), TABLE + 2 * PLACE_LEN, "the data are behind the places");
+        let record = [("header", 0), ("sequence", WORD as usize), ("value", HEAD as usize)];
+        page::says("Record of a broadcast ring", &record);
     }
 }

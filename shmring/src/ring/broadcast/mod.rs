@@ -44,6 +44,7 @@ mod writer;
 
 use std::fmt;
 
+pub(crate) use self::memory::observe;
 pub use self::{
     consumer::{Consumer, Item, Items},
     memory::Stats,
@@ -321,7 +322,7 @@ impl Ring for Broadcast {
         // Places are taken over by whoever comes next, or ended by the producer: see README.md.
         segment.register_repairer(Kind::Broadcast, |_, _, _| ());
         let (geometry, policy) = Geometry::read(&segment.0.region, object.offset, object.size)
-            .ok_or_else(|| corrupt("its constants are impossible"))?;
+            .ok_or_else(memory::impossible)?;
         Ok(Broadcast { segment: segment.clone(), object, geometry, policy, strategy })
     }
 

@@ -22,7 +22,7 @@ const JOINING_TRIES: usize = 10_000;
 
 /// An item that is there to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Where the payload is, as an offset in the region.
     pub(super) offset: usize,
     pub(super) len: usize,

@@ -24,9 +24,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! For single small items back and forth a ring of [records](super::records) is quicker, which has
-//! an item and the news of it in one cache line; for streams this one is. README.md in this folder
-//! draws the protocol.
+//! Single items cost about what [records](super::records) of their length do; many at once cost less.
+//! README.md in this folder draws the protocol.
 
 mod consumer;
 pub(crate) mod cursor;

@@ -53,8 +53,8 @@ impl<V: Value + ?Sized> Reader<V> {
     /// `Outrun` when the writer replaced the value 64 times while it was copied; `Corrupt`.
     #[inline]
     pub fn try_get(&mut self) -> Result<V::Read<'_>, RecvError> {
-        self.look(0)?;
-        Ok(V::read(self.reader.value()))
+        self.find()?;
+        Ok(self.value())
     }
 
     /// The same, but waits for the first value as long as the writer lives, or is yet to come.
@@ -86,8 +86,8 @@ impl<V: Value + ?Sized> Reader<V> {
     /// `Outrun` and `Corrupt` as in [`Reader::try_get`].
     #[inline]
     pub fn try_recv(&mut self) -> Result<V::Read<'_>, RecvError> {
-        self.look(self.reader.seen())?;
-        Ok(V::read(self.reader.value()))
+        self.find_newer()?;
+        Ok(self.value())
     }
 
     /// The same, but waits for a newer value as long as the writer lives, or is yet to come.
@@ -166,6 +166,24 @@ impl<V: Value + ?Sized> Reader<V> {
         }
         let newest = cursor::newest(self.latest.board.region(), self.latest.board.geometry);
         quiet && newest <= self.reader.seen() && self.end().is_none()
+    }
+
+    /// Copies the newest value, if there is one, for [`Reader::value`].
+    #[inline]
+    pub(crate) fn find(&mut self) -> Result<(), RecvError> {
+        self.look(0)
+    }
+
+    /// The same of a value that is newer than the last.
+    #[inline]
+    pub(crate) fn find_newer(&mut self) -> Result<(), RecvError> {
+        self.look(self.reader.seen())
+    }
+
+    /// The value that was copied last.
+    #[inline]
+    pub(crate) fn value(&self) -> V::Read<'_> {
+        V::read(self.reader.value())
     }
 
     #[inline]

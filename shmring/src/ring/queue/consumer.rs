@@ -35,7 +35,7 @@ pub struct Consumer {
 
 /// An item in hand: its slot, and what was copied of its head.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     pub(super) held: Held,
     pub(super) len: usize,
     pub(super) producer: u32,
@@ -69,8 +69,7 @@ impl Consumer {
     /// and so none will come; `Moved`; `Corrupt`.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Item<'_>, RecvError> {
-        self.own()?;
-        let taken = self.find()?;
+        let taken = self.try_take()?;
         Ok(self.item(taken))
     }
 
@@ -102,9 +101,8 @@ impl Consumer {
     ///
     /// As [`Consumer::try_recv`].
     pub fn try_run(&mut self, max: usize) -> Result<Run<'_>, RecvError> {
-        self.own()?;
-        let first = self.find()?;
-        Ok(self.run_from(first, max))
+        self.try_take()?;
+        Ok(self.run_on(max))
     }
 
     /// The same, but waits for the first of them as [`Consumer::recv`] does.
@@ -113,8 +111,8 @@ impl Consumer {
     ///
     /// As [`Consumer::recv`].
     pub fn run(&mut self, max: usize) -> Result<Run<'_>, RecvError> {
-        let first = self.recv_within(None)?;
-        Ok(self.run_from(first, max))
+        self.recv_within(None)?;
+        Ok(self.run_on(max))
     }
 
     /// The same, but waits at most so long.
@@ -123,8 +121,8 @@ impl Consumer {
     ///
     /// As [`Consumer::recv_timeout`].
     pub fn run_timeout(&mut self, max: usize, timeout: Duration) -> Result<Run<'_>, RecvError> {
-        let first = self.recv_within(Some(timeout))?;
-        Ok(self.run_from(first, max))
+        self.recv_within(Some(timeout))?;
+        Ok(self.run_on(max))
     }
 
     /// Whether there have been producers, and all have closed their ends. Items may still be
@@ -228,12 +226,19 @@ impl Consumer {
         Err(RecvError::Corrupt)
     }
 
+    /// Takes the next item in hand, if there is one now, for [`Consumer::item`] or
+    /// [`Consumer::run_on`]. If they are not asked for it, the next call lets it be handed out
+    /// again.
     #[inline]
-    fn find(&self) -> Result<Taken, RecvError> {
+    pub(crate) fn try_take(&mut self) -> Result<Taken, RecvError> {
+        self.own()?;
         let found = self.look();
         self.seat.wake_up();
         match found? {
-            Some(taken) => Ok(taken),
+            Some(taken) => {
+                self.taken.push(taken);
+                Ok(taken)
+            }
             None => self.why_empty(),
         }
     }
@@ -258,6 +263,7 @@ impl Consumer {
             Err(error) => Err(error),
         };
         self.seat.wake_up();
+        self.taken.extend(found.as_ref().ok());
         found
     }
 
@@ -282,14 +288,14 @@ impl Consumer {
         }
     }
 
+    /// Shows the item that was taken last.
     #[inline]
-    fn item(&mut self, taken: Taken) -> Item<'_> {
-        self.taken.push(taken);
+    pub(crate) fn item(&mut self, taken: Taken) -> Item<'_> {
         Item { consumer: self, taken, over: false }
     }
 
-    fn run_from(&mut self, first: Taken, max: usize) -> Run<'_> {
-        self.taken.push(first);
+    /// Shows the item that was taken last, and as many more as are there.
+    pub(crate) fn run_on(&mut self, max: usize) -> Run<'_> {
         // An item that cannot be read ends the run; it is gone.
         while self.taken.len() < max
             && let Ok(Some(taken)) = self.look()

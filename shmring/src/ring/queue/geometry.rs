@@ -176,6 +176,45 @@ pub(super) fn corrupt(reason: &str) -> Error {
 #[cfg(all(test, not(shmring_loom)))]
 mod tests {
     use super::*;
+    use crate::layout::page;
+
+    #[test]
+    fn the_page_says_the_same() {
+        let (geometry, _) = Geometry::new(1, 8, 256).unwrap();
+        let (producer, consumer) = (Side::Producer, Side::Consumer);
+        let queue = [
+            ("slots", SLOTS),
+            ("limit", ITEM_LEN),
+            ("seats", SEATS),
+            ("policy", POLICY),
+            ("checked", CHECKED),
+            ("producers", PRODUCERS),
+            ("producer_changes", geometry.changes(producer)),
+            ("consumer_changes", geometry.changes(consumer)),
+            ("consumers_asleep", geometry.asleep(consumer)),
+            ("consumers_polling", geometry.polling(consumer)),
+            ("producers_asleep", geometry.asleep(producer)),
+            ("producers_polling", geometry.polling(producer)),
+            ("ready_tail", geometry.tail(consumer)),
+            ("ready_head", geometry.head(consumer)),
+            ("free_tail", geometry.tail(producer)),
+            ("free_head", geometry.head(producer)),
+            ("redelivered", REDELIVERED),
+            ("skipped", SKIPPED),
+            ("aborted", ABORTED),
+            ("lost", LOST),
+            ("data", TABLES),
+        ];
+        page::says("Queue", &queue);
+        let slot = [
+            ("word", 0),
+            ("length", LEN),
+            ("producer", PRODUCER),
+            ("sequence", SEQUENCE),
+            ("value", geometry.payload(0) - geometry.slot(0)),
+        ];
+        page::says("Slot of a queue", &slot);
+    }
 
     #[test]
     fn nothing_overlaps() {

@@ -64,9 +64,8 @@ impl Producer {
     /// `Moved`; `Corrupt`.
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        self.own(len, false)?;
-        let held = self.slot()?;
-        Ok(self.claimed(held, len, false))
+        let held = self.try_hold(len)?;
+        Ok(self.show(held, len))
     }
 
     /// Claims a slot for an item of `len` bytes, waiting for one as long as a consumer lives or
@@ -214,6 +213,22 @@ impl Producer {
             return Err(SendError::TooLarge { item: (), len, limit });
         }
         Ok(())
+    }
+
+    /// Takes a slot for an item of `len` bytes, if there is one now, for [`Producer::show`]. If that
+    /// is not asked for it, the next call gives it back.
+    #[inline]
+    pub(crate) fn try_hold(&mut self, len: usize) -> Result<Held, SendError> {
+        self.own(len, false)?;
+        let held = self.slot()?;
+        self.claimed = Some(held);
+        Ok(held)
+    }
+
+    /// Shows the slot that was taken last.
+    #[inline]
+    pub(crate) fn show(&mut self, held: Held, len: usize) -> Claim<'_> {
+        self.claimed(held, len, false)
     }
 
     #[inline]

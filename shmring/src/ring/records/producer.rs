@@ -277,7 +277,7 @@ impl Producer {
 
     /// Gives up a record for which there is no room, where the ring is for that.
     #[cold]
-    fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
+    pub(crate) fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
         match (error, self.ring.policy) {
             (SendError::Full(_), Policy::DropNewest) => {
                 self.writer.lose(&self.ring.segment.0.region);

@@ -6,14 +6,19 @@
 
 #![allow(clippy::disallowed_methods)] // Forks and starts programs to measure them.
 
+mod broadcast;
 mod call;
 mod camera;
+mod cells;
+mod curve;
 mod line;
 mod pair;
 mod queue;
 mod ring;
+mod rings;
 mod start;
 mod stats;
+mod stream;
 
 use std::process::ExitCode;
 
@@ -35,6 +40,16 @@ struct Arguments {
 enum Case {
     /// Round trips of records, spinning and sleeping.
     Ring,
+    /// Round trips of cells, beside records of the same size.
+    Cells,
+    /// Round trips of a record, with up to 1000 rings in the segment.
+    Rings,
+    /// Items one way, records and cells, one by one and in batches.
+    Stream,
+    /// Latency and processor time of each way to wait, from a busy ring to an idle one.
+    Curve,
+    /// Processor time of a broadcast ring's producer, with up to 8 consumers.
+    Broadcast,
     /// Round trips of blocks by handle.
     Block,
     /// Items through a queue, from one process to one and from many to many.
@@ -58,11 +73,16 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     stats::print_machine();
-    let all = [Case::Ring, Case::Block, Case::Queue, Case::Call, Case::Start, Case::Camera];
-    let cases = if arguments.cases.is_empty() { all.to_vec() } else { arguments.cases };
+    let named = arguments.cases;
+    let cases = if named.is_empty() { Case::value_variants().to_vec() } else { named };
     for case in cases {
         let result = match case {
             Case::Ring => ring::measure(arguments.repetitions),
+            Case::Cells => cells::measure(arguments.repetitions),
+            Case::Rings => rings::measure(arguments.repetitions),
+            Case::Stream => stream::measure(arguments.repetitions),
+            Case::Curve => curve::measure(arguments.repetitions),
+            Case::Broadcast => broadcast::measure(arguments.repetitions),
             Case::Block => ring::measure_blocks(arguments.repetitions),
             Case::Queue => queue::measure(arguments.repetitions),
             Case::Call => call::measure(arguments.repetitions),

@@ -62,3 +62,37 @@ pub(crate) fn run<R>(
         }
     }
 }
+
+/// Runs `work` in this many children, on any processor.
+pub(crate) fn start(count: u64, work: impl Fn() -> Result) -> Result<Vec<Pid>> {
+    let one = |_| -> Result<Pid> {
+        // SAFETY: this program has one thread.
+        match unsafe { fork()? } {
+            ForkResult::Parent { child } => Ok(child),
+            ForkResult::Child => {
+                let code = match catch_unwind(AssertUnwindSafe(&work)) {
+                    Ok(Ok(())) => 0,
+                    Ok(Err(error)) => {
+                        eprintln!("bench: one of many processes: {error}");
+                        1
+                    }
+                    Err(_) => 101,
+                };
+                // SAFETY: ends the process without its parent's destructors.
+                unsafe { libc::_exit(code) }
+            }
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+/// Waits for those that [`start`] made.
+pub(crate) fn finish(children: Vec<Pid>) -> Result {
+    for child in children {
+        match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => {}
+            other => return Err(format!("one of many processes: {other:?}").into()),
+        }
+    }
+    Ok(())
+}

@@ -2,17 +2,13 @@
 
 use std::time::Instant;
 
-use nix::{
-    sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, Pid, fork},
-};
 use shmring::{
     RecvError,
     ring::queue::{Consumer, Producer, Queue},
 };
 
 use super::{
-    pair::{self, Result},
+    pair::{self, Result, finish, start},
     stats,
 };
 
@@ -97,32 +93,4 @@ fn consume(mut rx: Consumer, batch: usize) -> Result {
         }
         run.ack()?;
     }
-}
-
-fn start(count: u64, work: impl Fn() -> Result) -> Result<Vec<Pid>> {
-    let one = |_| -> Result<Pid> {
-        // SAFETY: this program has one thread.
-        match unsafe { fork()? } {
-            ForkResult::Parent { child } => Ok(child),
-            ForkResult::Child => {
-                let result = work();
-                if let Err(error) = &result {
-                    eprintln!("bench: an end of a queue: {error}");
-                }
-                // SAFETY: ends the process without its parent's destructors.
-                unsafe { libc::_exit(i32::from(result.is_err())) }
-            }
-        }
-    };
-    (0..count).map(one).collect()
-}
-
-fn finish(children: Vec<Pid>) -> Result {
-    for child in children {
-        match waitpid(child, None)? {
-            WaitStatus::Exited(_, 0) => {}
-            other => return Err(format!("an end of a queue: {other:?}").into()),
-        }
-    }
-    Ok(())
 }

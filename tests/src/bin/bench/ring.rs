@@ -18,20 +18,23 @@ use super::{
     stats,
 };
 
-const LATE: Duration = Duration::from_secs(30);
-const SPINNING: u32 = 20_000;
+pub(crate) const LATE: Duration = Duration::from_secs(30);
+pub(crate) const SPINNING: u32 = 20_000;
 const SLEEPING: u32 = 400;
 
 pub(crate) fn measure(repetitions: u32) -> Result {
     println!("\nRound trip of a record between two processes, written and read on both sides:");
+    let trips = |len: usize, strategy, trips| {
+        round_trip(&format!("{len} B, {strategy:?}"), len, strategy, trips, repetitions)
+    };
     for len in [8, 64, 1024] {
-        round_trip(len, WaitStrategy::Spin, SPINNING, repetitions)?;
+        trips(len, WaitStrategy::Spin, SPINNING)?;
     }
     for len in [8, 64] {
-        round_trip(len, WaitStrategy::Adaptive, SPINNING, repetitions)?;
+        trips(len, WaitStrategy::Adaptive, SPINNING)?;
     }
     for len in [8, 64] {
-        round_trip(len, WaitStrategy::Park, SLEEPING, repetitions)?;
+        trips(len, WaitStrategy::Park, SLEEPING)?;
     }
     Ok(())
 }
@@ -63,53 +66,30 @@ fn block_trip(what: &str, len: usize, repetitions: u32) -> Result {
         options.create_in(&segment)
     };
     let (there, back) = (ring()?, ring()?);
-    let line = Line::new()?;
     let answer = || {
         let mut rx = port::Receiver::<Frame>::new(there.consumer()?);
         let mut tx = port::Sender::<Frame>::new(back.producer()?);
-        for _ in 0..repetitions {
-            line.answer();
-            for _ in 0..2 * SPINNING {
-                let frame = rx.recv_timeout(LATE)?;
-                assert_eq!(frame.picture.as_bytes()[0], frame.number as u8);
-                tx.send(frame).map_err(|error| error.map(drop))?;
-            }
-            line.answer();
-        }
-        Ok(())
+        Ok(move || {
+            let frame = rx.recv_timeout(LATE)?;
+            assert_eq!(frame.picture.as_bytes()[0], frame.number as u8);
+            tx.send(frame).map_err(|error| error.map(drop))?;
+            Ok(())
+        })
     };
-    let mut single = Vec::new();
-    let samples = pair::run(answer, || {
+    trips(what, SPINNING, repetitions, answer, || {
         let mut tx = port::Sender::<Frame>::new(there.producer()?);
         let mut rx = port::Receiver::<Frame>::new(back.consumer()?);
-        let mut trip = |number: u64| -> Result {
+        let mut number = 0;
+        Ok(move || {
+            number += 1;
             let mut loan = pool.try_loan()?;
             loan.as_bytes_mut()[0] = number as u8;
             tx.send(Frame { number, picture: loan.freeze() }).map_err(|error| error.map(drop))?;
             let frame = rx.recv_timeout(LATE)?;
             assert_eq!(frame.picture.as_bytes()[0], number as u8);
             Ok(())
-        };
-        let mut samples = Vec::new();
-        for _ in 0..repetitions {
-            let before = line.measure();
-            let mut number = 0;
-            let took = stats::batches(u64::from(SPINNING), || {
-                number += 1;
-                trip(number).expect("the other process lives");
-            });
-            for number in 0..u64::from(SPINNING) {
-                let began = Instant::now();
-                trip(number)?;
-                single.push(began.elapsed().as_nanos() as u64);
-            }
-            let after = line.measure();
-            samples.push(Sample { line: (before + after) / 2.0, trip: took });
-        }
-        Ok(samples)
-    })?;
-    report(what, &samples, &mut single);
-    Ok(())
+        })
+    })
 }
 
 /// What one repetition measured.
@@ -118,41 +98,60 @@ struct Sample {
     trip: f64,
 }
 
-fn round_trip(len: usize, strategy: WaitStrategy, trips: u32, repetitions: u32) -> Result {
+pub(crate) fn round_trip(
+    what: &str,
+    len: usize,
+    strategy: WaitStrategy,
+    trips: u32,
+    repetitions: u32,
+) -> Result {
     let segment = Segment::options().len(1 << 20).prefault(true).anonymous()?;
     let ring = || Records::options().capacity(1 << 16).wait(strategy).create_in(&segment);
     let (there, back) = (ring()?, ring()?);
-    let line = Line::new()?;
     let answer = || {
         let (mut rx, mut tx) = (there.consumer()?, back.producer()?);
+        Ok(move || echo(&mut rx, &mut tx))
+    };
+    self::trips(what, trips, repetitions, answer, || {
+        let (mut tx, mut rx) = (there.producer()?, back.consumer()?);
+        let message = vec![7u8; len];
+        Ok(move || trip(&mut tx, &mut rx, &message))
+    })
+}
+
+/// Measures round trips, with the line before and after each repetition, and prints them. Each
+/// process takes its ends for itself and then does one trip whenever it is called.
+pub(crate) fn trips<A: FnMut() -> Result, T: FnMut() -> Result>(
+    what: &str,
+    trips: u32,
+    repetitions: u32,
+    answer: impl FnOnce() -> Result<A>,
+    here: impl FnOnce() -> Result<T>,
+) -> Result {
+    let line = Line::new()?;
+    let there = || {
+        let mut answer = answer()?;
         for _ in 0..repetitions {
             line.answer();
             for _ in 0..2 * trips {
-                let record = rx.recv_timeout(LATE)?;
-                let mut claim = tx.claim(record.len())?;
-                claim.copy_from_slice(&record);
-                // Answered first and released afterwards, as one does who may be killed.
-                claim.commit();
-                drop(record);
+                answer()?;
             }
             line.answer();
         }
         Ok(())
     };
     let mut single = Vec::new();
-    let samples = pair::run(answer, || {
-        let (mut tx, mut rx) = (there.producer()?, back.consumer()?);
-        let message = vec![7u8; len];
+    let samples = pair::run(there, || {
+        let mut trip = here()?;
         let mut samples = Vec::new();
         for _ in 0..repetitions {
             let before = line.measure();
-            let trip_time = stats::batches(u64::from(trips), || {
-                trip(&mut tx, &mut rx, &message).expect("the other process lives");
-            });
+            let trip_time =
+                stats::batches(u64::from(trips), || trip().expect("the other process lives"));
             // Once more, each by itself: the clock costs as much as a trip, so not for the mean.
             for _ in 0..trips {
                 let began = Instant::now();
-                trip(&mut tx, &mut rx, &message)?;
+                trip()?;
                 single.push(began.elapsed().as_nanos() as u64);
             }
             let after = line.measure();
@@ -160,11 +159,24 @@ fn round_trip(len: usize, strategy: WaitStrategy, trips: u32, repetitions: u32) 
         }
         Ok(samples)
     })?;
-    report(&format!("{len} B, {strategy:?}"), &samples, &mut single);
+    report(what, &samples, &mut single);
     Ok(())
 }
 
-fn trip(tx: &mut Producer, rx: &mut Consumer, message: &[u8]) -> Result {
+/// Sends one record back.
+#[inline]
+pub(crate) fn echo(rx: &mut Consumer, tx: &mut Producer) -> Result {
+    let record = rx.recv_timeout(LATE)?;
+    let mut claim = tx.claim(record.len())?;
+    claim.copy_from_slice(&record);
+    // Answered first and released afterwards, as one does who may be killed.
+    claim.commit();
+    drop(record);
+    Ok(())
+}
+
+#[inline]
+pub(crate) fn trip(tx: &mut Producer, rx: &mut Consumer, message: &[u8]) -> Result {
     let mut claim = tx.claim(message.len())?;
     claim.copy_from_slice(message);
     claim.commit();

@@ -64,6 +64,18 @@ pub(crate) fn nanoseconds(time: Duration) -> f64 {
     time.as_nanos() as f64
 }
 
+/// What this process has used of processors, in user code and in the kernel.
+pub(crate) fn processor_time() -> Duration {
+    // SAFETY: zeros are a usage, which the call fills in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
