@@ -3,16 +3,13 @@
 #![allow(clippy::disallowed_methods)] // These tests are about forks.
 
 mod async_kinds;
+mod async_rules;
 mod own_reactor;
 
 use std::{
     future::Future,
     io::{Read, Write, pipe},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
@@ -144,7 +141,7 @@ fn two_ends_on_one_thread() {
 fn two_ends_on_two_threads() {
     two_threads().block_on(async {
         let (tx, rx) = ends();
-        exchange(tx, rx, 20_000, Anywhere).await;
+        exchange(tx, rx, 100_000, Anywhere).await;
     });
 }
 
@@ -597,35 +594,6 @@ fn several_runtimes() {
     drop(sender.join().unwrap());
 }
 
-/// A ring that always has something does not keep the other tasks of its thread from running.
-fn a_busy_ring_lets_others_run() {
-    let segment = segment(1);
-    let ring = ring(&segment);
-    let sender = child(|| {
-        let mut tx = ring.producer().unwrap();
-        while tx.send([0; 8]).is_ok() {}
-    });
-    one_thread().block_on(async {
-        let mut rx = AsyncConsumer::new(ring.consumer().unwrap()).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let other = ::tokio::spawn(async move {
-            for _ in 0..100 {
-                yield_now().await;
-            }
-            stopped.store(true, Ordering::Relaxed);
-        });
-        let began = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            // Without a pause of its own: the ring is kept full by filling it here as well.
-            soon(rx.recv()).await.unwrap();
-            assert!(began.elapsed() < LATE);
-        }
-        other.await.unwrap();
-    });
-    join(sender);
-}
-
 /// Blocking waits of other threads in the same segment go on beside it.
 fn threads_wait_beside_tasks() {
     let segment = segment(2);
@@ -872,8 +840,16 @@ fn main() -> ExitCode {
         testkit::test!(blocks_travel),
         testkit::test!(without_a_bell_is_an_error),
         testkit::test!(several_runtimes),
-        testkit::test!(a_busy_ring_lets_others_run),
         testkit::test!(threads_wait_beside_tasks),
+        testkit::test!(async_rules::a_busy_ring_gives_way_in_tokio),
+        testkit::test!(async_rules::a_busy_ring_gives_way_in_a_runtime_of_our_own),
+        testkit::test!(async_rules::dropped_at_each_point_in_tokio),
+        testkit::test!(async_rules::dropped_at_each_point_in_a_runtime_of_our_own),
+        testkit::test!(async_rules::sinks_keep_policies),
+        testkit::test!(async_rules::every_kind_through_sinks),
+        testkit::test!(async_rules::a_long_stream_between_processes),
+        testkit::test!(async_rules::one_task_awaits_fifty_rings),
+        testkit::test!(async_rules::death_of_the_slowest_makes_room),
         testkit::test!(readiness),
         testkit::test!(streams_and_sinks_in_tokio),
         testkit::test!(streams_and_sinks_in_a_runtime_of_our_own),

@@ -9,7 +9,7 @@ use std::{
 use bytemuck::Pod;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Async, AsyncReady};
+use super::{Async, AsyncReady, give_way};
 use crate::{
     error::{RecvError, SendError},
     ring::{
@@ -54,6 +54,8 @@ impl<R: AsyncReady> Async<Producer, R> {
     pub async fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
         if self.end.ring().policy() == Policy::Wait {
             poll_fn(|cx| self.poll_fairly(cx, len, |end| room(end, len))).await?;
+        } else {
+            give_way::<R>().await;
         }
         self.end.try_claim(len)
     }
@@ -65,6 +67,7 @@ impl<R: AsyncReady> Async<Producer, R> {
     /// As [`Producer::send`].
     pub async fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
         if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
             return self.end.send(record);
         }
         match self.claim(record.as_ref().len()).await {
@@ -131,6 +134,8 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     pub async fn claim(&mut self) -> Result<cells::Claim<'_, T>, SendError> {
         if self.end.ring().policy() == Policy::Wait {
             poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        } else {
+            give_way::<R>().await;
         }
         self.end.try_claim()
     }
@@ -147,6 +152,8 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     pub async fn claim_many(&mut self, count: usize) -> Result<cells::ClaimMany<'_, T>, SendError> {
         if self.end.ring().policy() == Policy::Wait {
             poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        } else {
+            give_way::<R>().await;
         }
         self.end.try_claim_many(count)
     }
@@ -158,6 +165,7 @@ impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
     /// As [`cells::Producer::send`].
     pub async fn send(&mut self, item: T) -> Result<(), SendError<T>> {
         if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
             return self.end.send(item);
         }
         match self.claim().await {
@@ -190,6 +198,47 @@ impl<R: AsyncReady> Async<broadcast::Consumer, R> {
         let find = |end: &mut broadcast::Consumer| unless_empty(end.find());
         let found = poll_fn(|cx| self.poll_fairly(cx, 0, find)).await?;
         Ok(self.end.item(found))
+    }
+}
+
+impl<R: AsyncReady> Async<broadcast::Producer, R> {
+    /// Claims room for an item of `len` bytes; as [`broadcast::Producer::claim`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Producer::claim`].
+    pub async fn claim(&mut self, len: usize) -> Result<broadcast::Claim<'_>, SendError> {
+        let room = |end: &mut broadcast::Producer| match end.try_claim(len) {
+            Ok(_claim) => Some(Ok(())),
+            Err(SendError::Full(())) => None,
+            Err(error) => Some(Err(error)),
+        };
+        if self.end.ring().policy() == Policy::Wait {
+            poll_fn(|cx| self.poll_fairly(cx, len, room)).await?;
+        } else {
+            give_way::<R>().await;
+        }
+        self.end.try_claim(len)
+    }
+
+    /// Sends an item; as [`broadcast::Producer::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Producer::send`].
+    pub async fn send<B: AsRef<[u8]>>(&mut self, item: B) -> Result<(), SendError<B>> {
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send(item);
+        }
+        match self.claim(item.as_ref().len()).await {
+            Ok(mut claim) => {
+                claim.copy_from_slice(item.as_ref());
+                claim.commit();
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| item)),
+        }
     }
 }
 
@@ -318,6 +367,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     /// As [`Sender::send`].
     pub async fn send(&mut self, message: T) -> Result<(), PortError<T>> {
         if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
             return self.end.send(message);
         }
         let (mut message, mut full) = (Some(message), false);
@@ -331,6 +381,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     /// As [`Sender::send`].
     pub async fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
         if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
             return self.end.send_ref(message);
         }
         let mut full = false;

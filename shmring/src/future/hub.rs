@@ -16,7 +16,7 @@ use crate::{
     os::{self, Epoll, Ticker},
     ring::select::Source,
     segment::Segment,
-    sync::local::{AtomicBool, Ordering},
+    sync::local::{AtomicBool, Ordering, fence},
     wait::{self, doorbell::BELL},
 };
 
@@ -236,6 +236,9 @@ impl Hub {
     /// leaves it to him.
     fn turn(&self) {
         self.again.store(true, Ordering::SeqCst);
+        // SYNC again: between setting it and trying the lock here, between leaving the lock and
+        // looking at it below. A lock that is not got orders nothing by itself.
+        fence(Ordering::SeqCst);
         for _ in 0..ROUNDS {
             let mut sources = match self.sources.try_lock() {
                 Ok(sources) => sources,
@@ -246,6 +249,7 @@ impl Hub {
                 self.hear(&mut sources);
             }
             drop(sources);
+            fence(Ordering::SeqCst);
             if !self.again.load(Ordering::SeqCst) {
                 return;
             }

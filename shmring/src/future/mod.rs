@@ -6,7 +6,33 @@
 //! one segment share one descriptor, and what makes it readable wakes the tasks whose rings have
 //! something.
 //!
-//! With the feature `stream`, ends are streams and sinks.
+//! # Streams and sinks
+//!
+//! With the feature `stream`, what receives is a stream, and what sends becomes a sink by
+//! `into_sink`:
+//!
+//! ```
+//! use futures_util::{SinkExt, StreamExt};
+//! use shmring::{ring::records::Records, tokio::{AsyncConsumer, AsyncProducer}};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+//! # runtime.block_on(async {
+//! let (tx, rx) = Records::options().capacity(1 << 16).anonymous()?.split()?;
+//! let mut tx = AsyncProducer::new(tx)?.into_sink();
+//! let rx = AsyncConsumer::new(rx)?;
+//! let send = async {
+//!     for word in ["one", "two", "three"] {
+//!         tx.feed(word).await?;
+//!     }
+//!     tx.close().await
+//! };
+//! let lengths = rx.map(|record| record.map(|record| record.len())).collect::<Vec<_>>();
+//! let (sent, lengths) = futures_util::future::join(send, lengths).await;
+//! assert_eq!((sent, lengths), (Ok(()), vec![Ok(3), Ok(3), Ok(5)]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Cancelling
 //!
@@ -14,13 +40,22 @@
 //! not received stays in the ring; one that was not sent was not seen by anybody, and goes with the
 //! future if the future owned it (`send_ref` borrows it instead). A claim that is dropped gives its
 //! room back.
+//!
+//! # Giving way
+//!
+//! A ring that always has something does not keep its task busy for ever: now and then an operation
+//! is pending, and woken at once, though it could go on. So what polls a future only once may find
+//! it pending with an item in the ring.
 
 mod ends;
 mod hub;
 #[cfg(feature = "stream")]
+mod sink;
+#[cfg(feature = "stream")]
 mod stream;
 
 use std::{
+    cell::Cell,
     fmt,
     future::poll_fn,
     io,
@@ -31,7 +66,10 @@ use std::{
 
 use self::hub::Place;
 #[cfg(feature = "stream")]
-pub use self::stream::MessageSink;
+pub use self::{
+    sink::{ItemSink, Put},
+    stream::MessageSink,
+};
 use crate::{error::Result, ring::select::Selectable};
 
 /// A descriptor in the reactor of an async runtime: what a runtime supplies.
@@ -59,8 +97,9 @@ pub trait AsyncReady: Send + Sync + 'static {
     /// When the reactor is gone; then this is not polled any more.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Polls an operation of a ring. A runtime that wants tasks to give way to others now and then
-    /// can see to it here; otherwise a task whose ring always has something never does.
+    /// Polls an operation of a ring, or is pending instead, and woken at once, so that other tasks
+    /// can run. This lets 128 operations of a thread be done in between; a runtime with a budget of
+    /// its own uses that here.
     fn poll_fairly<T>(
         cx: &mut Context<'_>,
         operation: impl FnOnce(&mut Context<'_>) -> Poll<T>,
@@ -68,8 +107,26 @@ pub trait AsyncReady: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        operation(cx)
+        if DONE.get() >= BUDGET {
+            DONE.set(0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = operation(cx);
+        if polled.is_ready() {
+            DONE.set(DONE.get() + 1);
+        }
+        polled
     }
+}
+
+/// How many operations may be done before a task gives way.
+const BUDGET: u32 = 128;
+
+thread_local! {
+    /// Operations done since a task of this thread gave way. Counted by thread: a task may use many
+    /// ends in turn.
+    static DONE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// An end of a ring, for async code in the reactor `R`.
@@ -186,6 +243,11 @@ impl<E: Selectable, R: AsyncReady> Async<E, R> {
     ) -> Poll<T> {
         R::poll_fairly(cx, |cx| self.poll_end(cx, want, operation))
     }
+}
+
+/// Gives way where an operation does not wait.
+async fn give_way<R: AsyncReady>() {
+    poll_fn(|cx| R::poll_fairly(cx, |_| Poll::Ready(()))).await;
 }
 
 impl<E: fmt::Debug, R> fmt::Debug for Async<E, R> {

@@ -142,7 +142,9 @@ impl<T: Serialize, R: AsyncReady> Sink<T> for MessageSink<T, R> {
     type Error = PortError<T>;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), PortError<T>>> {
-        self.poll_flush(cx)
+        ready!(self.poll_flush(cx))?;
+        // Items that always find room do not pass by there.
+        R::poll_fairly(cx, |_| Poll::Ready(Ok(())))
     }
 
     /// # Panics

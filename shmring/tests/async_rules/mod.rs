@@ -1,0 +1,505 @@
+//! What holds for async ends in every runtime: dropped futures, giving way, policies, sinks.
+
+use std::{
+    future::{Future, poll_fn},
+    io::{Read, Write, pipe},
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    SinkExt, StreamExt,
+    future::{join, join_all},
+    stream::select_all,
+};
+use nix::sys::signal::{Signal, kill};
+use shmring::{
+    RecvError, SendError,
+    future::{Async, AsyncReady},
+    ring::{
+        Policy,
+        broadcast::Broadcast,
+        cells::Cells,
+        port::{self, MessageError, PortError},
+        queue::Queue,
+        records::{Producer, Records},
+    },
+    tokio::{AsyncConsumer, AsyncProducer, Readiness},
+};
+use testkit::forked as child;
+
+use crate::{
+    LATE, join as join_process, join_killed, one_thread,
+    own_reactor::{Own, block_on},
+    ring, segment, soon, two_threads,
+};
+
+/// Lets what the runtime knows be heard.
+async fn give_way() {
+    for _ in 0..3 {
+        let mut came = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut came, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Polls a future so often, in vain; then something happens; then it is dropped.
+async fn poll_and_drop<F: Future>(future: F, polls: usize, happens: impl FnOnce()) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        let pending = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await;
+        assert!(pending, "there is nothing to do yet");
+    }
+    happens();
+    // The future is woken, and not polled.
+    give_way().await;
+}
+
+/// Each operation is dropped before its first poll, and after some; what it waited for comes before
+/// the drop. Nothing is lost, doubled or changed in order.
+async fn dropped_at_each_point<R: AsyncReady>() {
+    for polls in 0..3 {
+        // A record that comes while somebody waits for it.
+        let (mut tx, rx) = ring(&segment(1)).split().unwrap();
+        let mut rx = Async::<_, R>::new(rx).unwrap();
+        poll_and_drop(rx.recv(), polls, || tx.try_send(b"one").unwrap()).await;
+        assert_eq!(&*rx.recv().await.unwrap(), b"one");
+        poll_and_drop(rx.next(), polls, || tx.try_send(b"two").unwrap()).await;
+        assert_eq!(rx.next().await.unwrap().unwrap(), b"two");
+        poll_and_drop(rx.ready(), polls, || tx.try_send(b"three").unwrap()).await;
+        rx.ready().await;
+        assert_eq!(&*rx.recv().await.unwrap(), b"three");
+        poll_and_drop(rx.recv(), polls, || drop(tx)).await;
+        assert_eq!(rx.recv().await.unwrap_err(), RecvError::Closed);
+
+        // Room that comes: what was not sent stays unsent. A record that has to begin anew at the
+        // start of the ring needs the room of two.
+        let (tx, mut rx) = ring(&segment(1)).split().unwrap();
+        let mut tx = Async::<_, R>::new(tx).unwrap();
+        let (mut sent, mut next) = (0u8, 0u8);
+        let mut take = || {
+            for _ in 0..2 {
+                assert_eq!(*rx.try_recv().unwrap(), [next; 40]);
+                next += 1;
+            }
+        };
+        sent = fill(tx.get_mut(), sent);
+        poll_and_drop(tx.claim(40), polls, &mut take).await;
+        tx.send([sent; 40]).await.unwrap();
+        sent = fill(tx.get_mut(), sent + 1);
+        poll_and_drop(tx.send([99; 40]), polls, &mut take).await;
+        tx.send([sent; 40]).await.unwrap();
+        // A sink keeps what it took, also when the flush is dropped.
+        sent = fill(tx.get_mut(), sent + 1);
+        let mut sink = tx.into_sink();
+        sink.feed([sent; 40]).await.unwrap();
+        poll_and_drop(sink.flush(), polls, &mut take).await;
+        sink.close().await.unwrap();
+        for number in next..=sent {
+            assert_eq!(*rx.try_recv().unwrap(), [number; 40]);
+        }
+        assert_eq!(rx.try_recv().unwrap_err(), RecvError::Closed);
+
+        // Messages.
+        let (tx, rx) = port::ends::<(u8, String)>(&ring(&segment(1))).unwrap();
+        let (mut tx, mut rx) = (Async::<_, R>::new(tx).unwrap(), Async::<_, R>::new(rx).unwrap());
+        let message = |number| (number, "x".repeat(40));
+        poll_and_drop(rx.recv(), polls, || tx.get_mut().try_send(message(0)).unwrap()).await;
+        assert_eq!(rx.recv().await.unwrap().0, 0);
+        poll_and_drop(rx.next(), polls, || tx.get_mut().try_send(message(1)).unwrap()).await;
+        assert_eq!(rx.next().await.unwrap().unwrap().0, 1);
+        let (mut sent, mut next) = (0, 0);
+        let mut take = || {
+            for _ in 0..2 {
+                assert_eq!(rx.get_mut().try_recv().unwrap().0, next);
+                next += 1;
+            }
+        };
+        let full = |tx: &mut port::Sender<_>, sent: &mut u8| {
+            while tx.try_send(message(*sent)).is_ok() {
+                *sent += 1;
+            }
+        };
+        full(tx.get_mut(), &mut sent);
+        poll_and_drop(tx.send(message(99)), polls, &mut take).await;
+        tx.send(message(sent)).await.unwrap();
+        sent += 1;
+        full(tx.get_mut(), &mut sent);
+        let kept = message(sent);
+        poll_and_drop(tx.send_ref(&kept), polls, &mut take).await;
+        tx.send_ref(&kept).await.unwrap();
+        sent += 1;
+        full(tx.get_mut(), &mut sent);
+        let mut sink = tx.into_sink();
+        sink.feed(message(sent)).await.unwrap();
+        poll_and_drop(sink.flush(), polls, &mut take).await;
+        sink.close().await.unwrap();
+        for number in next..=sent {
+            assert_eq!(rx.recv().await.unwrap().0, number);
+        }
+        assert_eq!(rx.recv().await.unwrap_err(), MessageError::Ring(RecvError::Closed));
+    }
+}
+
+/// Sends until the ring is full; gives the number that found no room.
+fn fill(tx: &mut Producer, mut number: u8) -> u8 {
+    while tx.try_send([number; 40]).is_ok() {
+        number += 1;
+    }
+    number
+}
+
+pub(crate) fn dropped_at_each_point_in_tokio() {
+    one_thread().block_on(soon(dropped_at_each_point::<Readiness>()));
+    two_threads().block_on(soon(dropped_at_each_point::<Readiness>()));
+}
+
+pub(crate) fn dropped_at_each_point_in_a_runtime_of_our_own() {
+    block_on(dropped_at_each_point::<Own>());
+}
+
+/// Does something again and again until another future of the task has run; `step` must not wait.
+async fn gives_way(mut step: impl AsyncFnMut()) {
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    let busy = async {
+        let mut steps = 0;
+        while !stop.load(Ordering::Relaxed) {
+            step().await;
+            steps += 1;
+            assert!(began.elapsed() < LATE / 4, "it never gives way");
+        }
+        steps
+    };
+    let other = async {
+        give_way().await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (steps, ()) = join(busy, other).await;
+    assert!((1..5000).contains(&steps), "{steps}");
+}
+
+/// A ring that always has something, or room, does not keep what else its thread has to do from
+/// being done.
+async fn a_busy_ring_gives_way<R: AsyncReady>() {
+    let (mut tx, rx) = ring(&segment(1)).split().unwrap();
+    let mut rx = Async::<_, R>::new(rx).unwrap();
+    gives_way(async || {
+        tx.try_send(b"item").unwrap();
+        rx.recv().await.unwrap();
+    })
+    .await;
+
+    let (tx, mut rx) = ring(&segment(1)).split().unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || {
+        tx.send(b"item").await.unwrap();
+        rx.try_recv().unwrap();
+    })
+    .await;
+    let mut sink = tx.into_sink();
+    gives_way(async || {
+        sink.feed(b"item").await.unwrap();
+        rx.try_recv().unwrap();
+    })
+    .await;
+
+    let (tx, mut rx) = port::ends::<u64>(&ring(&segment(1))).unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    gives_way(async || {
+        sink.feed(7).await.unwrap();
+        rx.try_recv().unwrap();
+    })
+    .await;
+
+    // Nor does one that gives up what finds no room.
+    let (tx, _rx) = ring_that_drops().split().unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || tx.send([0; 40]).await.unwrap()).await;
+    gives_way(async || assert!(tx.claim(40).await.is_err())).await;
+    let (tx, _rx) = port::ends::<[u64; 4]>(&ring_that_drops()).unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || tx.send([0; 4]).await.unwrap()).await;
+    gives_way(async || tx.send_ref(&[0; 4]).await.unwrap()).await;
+    let cells = Cells::<u64>::options().capacity(2).policy(Policy::DropNewest);
+    let (tx, _rx) = cells.anonymous().unwrap().split().unwrap();
+    let mut tx = Async::<_, R>::new(tx).unwrap();
+    gives_way(async || tx.send(7).await.unwrap()).await;
+    gives_way(async || assert!(tx.claim_many(2).await.is_err())).await;
+}
+
+fn ring_that_drops() -> Records {
+    Records::options().capacity(256).policy(Policy::DropNewest).anonymous().unwrap()
+}
+
+pub(crate) fn a_busy_ring_gives_way_in_tokio() {
+    one_thread().block_on(a_busy_ring_gives_way::<Readiness>());
+    two_threads().block_on(a_busy_ring_gives_way::<Readiness>());
+}
+
+pub(crate) fn a_busy_ring_gives_way_in_a_runtime_of_our_own() {
+    block_on(a_busy_ring_gives_way::<Own>());
+}
+
+/// A sink does with what finds no room as the ring's policy says.
+pub(crate) fn sinks_keep_policies() {
+    one_thread().block_on(async {
+        let options = Records::options().capacity(256).policy(Policy::Fail);
+        let (tx, _rx) = options.anonymous().unwrap().split().unwrap();
+        let mut sink = AsyncProducer::new(tx).unwrap().into_sink();
+        while soon(sink.send([1; 40])).await.is_ok() {}
+        assert_eq!(soon(sink.send([2; 40])).await, Err(SendError::Full([2; 40])));
+
+        let ring = ring_that_drops();
+        let (tx, _rx) = ring.split().unwrap();
+        let mut sink = AsyncProducer::new(tx).unwrap().into_sink();
+        for _ in 0..20 {
+            soon(sink.send([1; 40])).await.unwrap();
+        }
+        let stats = ring.stats();
+        assert!(stats.lost > 0 && stats.sent + stats.lost == 20, "{stats:?}");
+
+        let queue = Queue::options().capacity(2).policy(Policy::DropNewest).anonymous().unwrap();
+        let (tx, _rx) = queue.split().unwrap();
+        let mut sink = shmring::tokio::Async::new(tx).unwrap().into_sink();
+        for _ in 0..5 {
+            soon(sink.send(b"item")).await.unwrap();
+        }
+        assert_eq!((queue.stats().sent, queue.stats().lost), (2, 3));
+
+        let ring = Cells::<u64>::options().capacity(2).policy(Policy::DropNewest);
+        let ring = ring.anonymous().unwrap();
+        let (tx, _rx) = ring.split().unwrap();
+        let mut sink = shmring::tokio::Async::new(tx).unwrap().into_sink();
+        for item in 0..5 {
+            soon(sink.send(item)).await.unwrap();
+        }
+        assert_eq!((ring.stats().sent, ring.stats().lost), (2, 3));
+    });
+}
+
+/// Each kind through sinks and streams; many items, through little room.
+async fn through_sinks<R: AsyncReady>(items: u64) {
+    let (tx, rx) = ring(&segment(1)).split().unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    let mut rx = Async::<_, R>::new(rx).unwrap();
+    let send = async {
+        for item in 0..items {
+            sink.feed(item.to_le_bytes()).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = async {
+        let mut next = 0u64;
+        while let Some(record) = rx.next().await {
+            assert_eq!(record.unwrap(), next.to_le_bytes());
+            next += 1;
+        }
+        assert_eq!(next, items);
+    };
+    join(send, receive).await;
+
+    let (tx, rx) = Cells::<u64>::options().capacity(8).anonymous().unwrap().split().unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    let rx = Async::<_, R>::new(rx).unwrap();
+    let send = async {
+        for item in 0..items {
+            sink.feed(item).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = rx.map(Result::unwrap).collect::<Vec<_>>();
+    let ((), received) = join(send, receive).await;
+    assert!(received.iter().copied().eq(0..items), "{}", received.len());
+
+    let (tx, rx) = Queue::options().capacity(8).anonymous().unwrap().split().unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    let mut rx = Async::<_, R>::new(rx).unwrap();
+    let send = async {
+        for item in 0..items {
+            sink.feed(item.to_le_bytes()).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = async {
+        for next in 0..items {
+            let item = rx.recv().await.unwrap();
+            assert_eq!(*item, next.to_le_bytes());
+            item.ack().unwrap();
+        }
+        assert_eq!(rx.recv().await.unwrap_err(), RecvError::Closed);
+    };
+    join(send, receive).await;
+
+    // What is awaited and what goes through the sink follow each other.
+    let ring = Broadcast::options().capacity(256).anonymous().unwrap();
+    let rx = Async::<_, R>::new(ring.consumer().unwrap()).unwrap();
+    let mut tx = Async::<_, R>::new(ring.producer().unwrap()).unwrap();
+    let send = async {
+        for item in 0..items / 2 {
+            if item % 3 == 0 {
+                tx.claim(8).await.unwrap().fill(7); // Not committed.
+            }
+            tx.send(item.to_le_bytes()).await.unwrap();
+        }
+        let mut sink = tx.into_sink();
+        for item in items / 2..items {
+            sink.feed(item.to_le_bytes()).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = rx.map(Result::unwrap).collect::<Vec<_>>();
+    let ((), received) = join(send, receive).await;
+    let expected: Vec<_> = (0..items).map(|item| item.to_le_bytes().to_vec()).collect();
+    assert!(received == expected, "{}", received.len());
+}
+
+pub(crate) fn every_kind_through_sinks() {
+    one_thread().block_on(soon(through_sinks::<Readiness>(20_000)));
+    two_threads().block_on(soon(through_sinks::<Readiness>(20_000)));
+    block_on(through_sinks::<Own>(20_000));
+
+    // A sink hands back what finds nobody.
+    one_thread().block_on(async {
+        let (tx, rx) = port::ends::<u64>(&ring(&segment(1))).unwrap();
+        drop(rx);
+        let mut sink = shmring::tokio::AsyncSender::new(tx).unwrap().into_sink();
+        let error = loop {
+            if let Err(error) = soon(sink.send(5)).await {
+                break error;
+            }
+        };
+        assert!(matches!(error, PortError::Ring(SendError::Closed(5))), "{error:?}");
+    });
+}
+
+/// A stream of a hundred thousand records of another process.
+pub(crate) fn a_long_stream_between_processes() {
+    const ITEMS: u64 = 100_000;
+    for runtime in [one_thread, two_threads] {
+        let ring = Records::options().capacity(1 << 14).create_in(&segment(40)).unwrap();
+        let rx = ring.consumer().unwrap();
+        let sender = child(|| {
+            let mut tx = ring.producer().unwrap();
+            for item in 0..ITEMS {
+                tx.send_timeout(item.to_le_bytes(), LATE).unwrap();
+            }
+        });
+        runtime().block_on(soon(async {
+            let mut rx = AsyncConsumer::new(rx).unwrap();
+            let mut next = 0u64;
+            while let Some(record) = rx.next().await {
+                assert_eq!(record.unwrap(), next.to_le_bytes());
+                next += 1;
+            }
+            assert_eq!(next, ITEMS);
+        }));
+        join_process(sender);
+    }
+}
+
+/// One task waits for many rings of one process at once, also for its death; no thread helps.
+pub(crate) fn one_task_awaits_fifty_rings() {
+    const RINGS: usize = 50;
+    const ROUNDS: u64 = 100;
+    let segment = segment(RINGS);
+    let rings: Vec<_> = (0..RINGS).map(|_| ring(&segment)).collect();
+    let (mut ready, mut write) = pipe().unwrap();
+    let sender = child(|| {
+        let mut tx: Vec<_> = rings.iter().map(|ring| ring.producer().unwrap()).collect();
+        write.write_all(&[1]).unwrap();
+        for round in 0..ROUNDS {
+            for tx in &mut tx {
+                tx.send_timeout(round.to_le_bytes(), LATE).unwrap();
+            }
+            if round % 10 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        thread::sleep(LATE);
+    });
+    ready.read_exact(&mut [0]).unwrap();
+    one_thread().block_on(async {
+        let threads = testkit::thread_count();
+        let ends = rings.iter().enumerate().map(|(number, ring)| {
+            let rx = AsyncConsumer::new(ring.consumer().unwrap()).unwrap();
+            rx.map(move |record| (number, record))
+        });
+        let mut all = select_all(ends);
+        let mut next = [0u64; RINGS];
+        while next.iter().sum::<u64>() < ROUNDS * RINGS as u64 {
+            let (number, record) = soon(all.next()).await.unwrap();
+            assert_eq!(record.unwrap(), next[number].to_le_bytes(), "of ring {number}");
+            next[number] += 1;
+        }
+        assert_eq!(next, [ROUNDS; RINGS]);
+        assert_eq!(testkit::thread_count(), threads);
+
+        // All wait when it dies.
+        let kills = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            kill(sender, Signal::SIGKILL).unwrap();
+        };
+        let (ended, ()) = join(soon(all.collect::<Vec<_>>()), kills).await;
+        assert_eq!(ended.len(), RINGS, "each says it once");
+        for (number, record) in ended {
+            assert!(matches!(record, Err(RecvError::PeerDied { .. })), "{number}: {record:?}");
+        }
+
+        // Its rings can be awaited by the next.
+        let ends = rings.iter().map(|ring| {
+            let (mut tx, rx) = (ring.producer().unwrap(), ring.consumer().unwrap());
+            let mut rx = AsyncConsumer::new(rx).unwrap();
+            async move {
+                let send = async {
+                    give_way().await;
+                    tx.try_send(b"again").unwrap();
+                };
+                let (received, ()) = join(async { rx.recv().await.unwrap().to_vec() }, send).await;
+                received
+            }
+        });
+        for received in soon(join_all(ends)).await {
+            assert_eq!(received, b"again");
+        }
+    });
+    join_killed(sender);
+}
+
+/// A lossless consumer that reads nothing dies while a producer awaits room: the ring goes on.
+pub(crate) fn death_of_the_slowest_makes_room() {
+    for runtime in [one_thread, two_threads] {
+        let ring = Broadcast::options().capacity(256).anonymous().unwrap();
+        let (mut ready, mut write) = pipe().unwrap();
+        let slow = child(|| {
+            let _rx = ring.consumer().unwrap();
+            write.write_all(&[1]).unwrap();
+            thread::sleep(LATE);
+        });
+        ready.read_exact(&mut [0]).unwrap();
+        runtime().block_on(async {
+            let mut tx = shmring::tokio::Async::new(ring.producer().unwrap()).unwrap();
+            while tx.get_mut().try_send([0; 40]).is_ok() {}
+            let kills = async {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                kill(slow, Signal::SIGKILL).unwrap();
+                Instant::now()
+            };
+            let sends = async { (tx.send([1; 40]).await, Instant::now()) };
+            let ((sent, at), killed) = soon(join(sends, kills)).await;
+            sent.unwrap();
+            assert!(at > killed, "there was room before");
+            assert!(at - killed < Duration::from_secs(2), "{:?}", at - killed);
+        });
+        join_killed(slow);
+    }
+}
