@@ -13,6 +13,7 @@ mod recipe;
 mod run;
 mod server;
 mod stop;
+mod test_support;
 mod way;
 pub mod worker;
 

@@ -18,7 +18,6 @@ mod panic;
 mod signals;
 mod spawn;
 mod surroundings;
-mod test_support;
 mod text;
 
 pub(crate) use bell::Bell;
