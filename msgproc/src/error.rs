@@ -58,6 +58,24 @@ pub enum Error {
         "this program is a worker: another program starts it with `MessageProcess::exec` and talks to it over a control channel that is not there"
     )]
     NotAWorker,
+    /// The processes would exceed a limit of the system. None of them is left.
+    #[error(
+        "cannot start {processes} processes: {what}, {needed} are needed and {free} of {limit} are free. {advice}"
+    )]
+    Limit {
+        /// How many were to be started.
+        processes: usize,
+        /// What would not suffice, as a sentence begins: `each takes 4 descriptors`.
+        what: String,
+        /// How many of it the processes need in all.
+        needed: u64,
+        /// How many there are left.
+        free: u64,
+        /// The limit.
+        limit: u64,
+        /// How to raise it.
+        advice: String,
+    },
     /// The constructor, or `pre_run`, gave an error or panicked.
     #[error("process {process:?} failed before its loop, in {stage}: {message}")]
     PreRun {

@@ -61,6 +61,7 @@
 //!
 //! A restart runs inside [`Manager::next`] and waits until the new backend is ready.
 
+mod crowd;
 mod happening;
 mod poller;
 mod queue;

@@ -29,7 +29,7 @@ use crate::{
     message::{Down, MAX_HEADER, encode},
     start::{
         self, Bell, Child, EXECUTED, KILL, KeptFd, Page, Place, Streams, THIS_PROGRAM, Target,
-        TextFile, arguments_of_spawned,
+        TextFile, arguments_of_spawned, check_limits, is_shortage,
     },
 };
 
@@ -113,8 +113,12 @@ impl<B: Backend> Way<B> {
     }
 }
 
+/// Where the kernel has no more room, the error says of what, and how to get some.
 fn failed(process: &str) -> impl Fn(io::Error) -> Error {
-    move |error| Error::Start { process: process.into(), reason: error.to_string() }
+    move |error| match check_limits(1) {
+        Err(limit) if is_shortage(&error) => limit,
+        _ => Error::Start { process: process.into(), reason: error.to_string() },
+    }
 }
 
 impl Prepared {

@@ -21,7 +21,7 @@ use nix::{
 };
 use shmring::{named::Ledger, os};
 
-use super::{Child, Page, Streams, kept, lifeline, orphan};
+use super::{Child, Page, Streams, check_limits, is_shortage, kept, lifeline, orphan};
 use crate::error::{Error, Result};
 
 /// What a new child looks like.
@@ -100,7 +100,10 @@ pub(crate) fn settle_in(
 }
 
 fn failed<'a>(name: &'a str, what: &'static str) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |error| Error::Start { process: name.into(), reason: format!("cannot {what}: {error}") }
+    move |error| match check_limits(1) {
+        Err(limit) if is_shortage(&error) => limit,
+        _ => Error::Start { process: name.into(), reason: format!("cannot {what}: {error}") },
+    }
 }
 
 /// Forks a child that is clean of its parent, runs `body` with all signals blocked, and ends.

@@ -12,6 +12,7 @@ mod fork;
 mod image;
 mod kept;
 mod lifeline;
+mod limits;
 mod orphan;
 mod page;
 mod panic;
@@ -29,6 +30,7 @@ pub(crate) use fork::{
 pub(crate) use image::{NotMainProgram, Place, conjure};
 pub(crate) use kept::{Kept, KeptFd};
 pub(crate) use lifeline::{frontend_has_ended, to_hand_over as lifelines};
+pub(crate) use limits::{check as check_limits, is_shortage};
 pub(crate) use orphan::{give_back_blocks, remove_owned_names};
 pub(crate) use page::{Doing, Page, StopLevel};
 pub(crate) use panic::{Caught, catch};

@@ -44,12 +44,12 @@ pub enum Resource {
 
 // The C library gives this argument a type of its own, other libraries an int.
 #[cfg(target_env = "gnu")]
-type ResourceNumber = libc::__rlimit_resource_t;
+pub(super) type ResourceNumber = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
-type ResourceNumber = libc::c_int;
+pub(super) type ResourceNumber = libc::c_int;
 
 impl Resource {
-    fn number(self) -> ResourceNumber {
+    pub(super) fn number(self) -> ResourceNumber {
         match self {
             Resource::AddressSpace => libc::RLIMIT_AS,
             Resource::CoreFile => libc::RLIMIT_CORE,

@@ -1,6 +1,7 @@
 //! Managers: many processes in one loop, with descriptors, timers and signals.
 
 mod common;
+mod crowd;
 mod events;
 mod polls;
 mod sources;
@@ -9,7 +10,9 @@ mod supervision;
 mod threads;
 
 fn main() -> std::process::ExitCode {
+    msgproc::init();
     let groups = [
+        crowd::tests(),
         events::tests(),
         polls::tests(),
         sources::tests(),
