@@ -41,7 +41,7 @@ pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
-    OnPanic, Options, Outcome, Reply, Start, StopOptions, Token,
+    OnPanic, Options, Outcome, Reply, RestartBy, RestartCause, Start, StopOptions, Token,
 };
 pub use shmring::transfer::Descriptor;
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use shmring::os;
 
 use super::{
+    again::{RestartBy, RestartCause},
     backend::{Backend, IntoBackend},
     call::Call,
     context::Core,
@@ -40,6 +41,27 @@ pub struct Start {
     pub restarts: u32,
     /// The process id of the frontend.
     pub frontend: u32,
+    pub(super) cause: Option<Box<RestartCause>>,
+}
+
+impl Start {
+    /// Why the constructor runs again; `None` at the first start.
+    ///
+    /// ```
+    /// # use msgproc::Start;
+    /// # struct Camera;
+    /// # impl Camera { fn open() -> Camera { Camera } fn reset() {} }
+    /// fn make(start: &Start) -> Camera {
+    ///     if let Some(cause) = start.restart() {
+    ///         eprintln!("{}, restart {}: {}", start.name, cause.number, cause.exit);
+    ///         Camera::reset();
+    ///     }
+    ///     Camera::open()
+    /// }
+    /// ```
+    pub fn restart(&self) -> Option<&RestartCause> {
+        self.cause.as_deref()
+    }
 }
 
 type Construct<B> =
@@ -128,7 +150,8 @@ impl<B: Backend> MessageProcess<B> {
     {
         let construct: Construct<B> = Box::new(move |start| constructor(start).into_backend());
         let construct = Arc::new(Mutex::new(construct));
-        let link = launch(settings, kind, 0, &construct)?;
+        let link = launch(settings, kind, None, &construct)?;
+        link.finish_start()?;
         Ok(MessageProcess { link, construct, kind, restarts: 0 })
     }
 
@@ -141,10 +164,17 @@ impl<B: Backend> MessageProcess<B> {
     ///
     /// As [`MessageProcess::fork`].
     pub fn restart(&mut self) -> Result<()> {
-        self.stop_with(&self.link.settings.stop)?;
+        let exit = self.stop_with(&self.link.settings.stop)?;
+        self.begin_restart(exit, RestartBy::Caller)?;
+        self.link.finish_start()
+    }
+
+    /// Starts a backend that has ended anew, and does not wait until it is ready.
+    pub(crate) fn begin_restart(&mut self, exit: Exit, by: RestartBy) -> Result<()> {
         self.restarts += 1;
+        let cause = RestartCause { number: self.restarts, exit, by };
         let settings = self.link.settings.clone();
-        self.link = launch(settings, self.kind, self.restarts, &self.construct)?;
+        self.link = launch(settings, self.kind, Some(cause), &self.construct)?;
         Ok(())
     }
 
@@ -321,11 +351,11 @@ impl<B: Backend> MessageProcess<B> {
     }
 }
 
-/// Starts a backend and waits until it is ready.
+/// Starts a backend, and does not wait until it is ready.
 fn launch<B: Backend>(
     settings: Settings,
     kind: Kind,
-    restarts: u32,
+    cause: Option<RestartCause>,
     construct: &Arc<Mutex<Construct<B>>>,
 ) -> Result<Arc<Link>> {
     let failed = |error: io::Error| Error::Start {
@@ -334,7 +364,12 @@ fn launch<B: Backend>(
     };
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let parts = prepare(&settings, ours).map_err(failed)?;
-    let start = Start { name: settings.name.clone(), restarts, frontend: os::pid() };
+    let start = Start {
+        name: settings.name.clone(),
+        restarts: cause.as_ref().map_or(0, |cause| cause.number),
+        frontend: os::pid(),
+        cause: cause.map(Box::new),
+    };
     let stderr = match &parts.stderr {
         Some(stderr) => Some(stderr.try_clone().map_err(failed)?),
         None => None,
@@ -357,13 +392,7 @@ fn launch<B: Backend>(
         }
     };
     let link = Link::new(settings.clone(), B::COMMANDS, child, parts).map_err(failed)?;
-    match link.wait_for_start() {
-        Ok(()) => Ok(Arc::new(link)),
-        Err(error) => {
-            link.after_failed_start(&error);
-            Err(error)
-        }
-    }
+    Ok(Arc::new(link))
 }
 
 fn prepare(settings: &Settings, ours: OwnedFd) -> io::Result<Parts> {

@@ -1,5 +1,6 @@
 //! `MessageProcess`: a frontend, its backend, and what they say to each other.
 
+mod again;
 mod backend;
 mod call;
 mod context;
@@ -10,6 +11,7 @@ mod options;
 mod run;
 mod stop;
 
+pub use again::{RestartBy, RestartCause};
 pub use backend::{Backend, Incoming, IntoBackend, NoEvents, Outcome};
 pub use call::{Call, Reply};
 pub use context::{Context, Interest, Token};

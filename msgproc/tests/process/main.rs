@@ -8,6 +8,7 @@ mod death;
 mod events;
 mod hygiene;
 mod memory;
+mod restarts;
 mod start;
 mod stop;
 
@@ -20,6 +21,7 @@ fn main() -> std::process::ExitCode {
         events::tests(),
         hygiene::tests(),
         memory::tests(),
+        restarts::tests(),
         start::tests(),
         stop::tests(),
     ];

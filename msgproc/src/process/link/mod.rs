@@ -5,6 +5,7 @@
 
 mod exchange;
 mod explain;
+mod starting;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -42,6 +43,8 @@ pub(super) struct Link {
     socket: Arc<KeptFd>,
     bell: Bell,
     stderr: Option<StderrFile>,
+    /// When it was started.
+    pub(super) started: Instant,
     maker: u32,
     generation: u32,
     state: Mutex<State>,
@@ -128,6 +131,7 @@ impl Link {
             socket,
             bell,
             stderr,
+            started: Instant::now(),
             maker: os::pid(),
             generation: os::fork_generation(),
             state: Mutex::new(State {
@@ -366,6 +370,7 @@ impl Link {
         state.replies > 0
             || !state.events.is_empty()
             || !state.malformed.is_empty()
+            || state.start.is_some()
             || state.end_untold
     }
 
