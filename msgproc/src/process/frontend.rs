@@ -236,7 +236,7 @@ impl<B: Backend> MessageProcess<B> {
 
     fn read_event(&self, mut message: Message) -> Event<B::Event> {
         let link = &*self.link;
-        if let Ok(Up::Failed) = postcard::from_bytes(message.header()) {
+        if let Ok(Up::Failed | Up::StartFailed) = postcard::from_bytes(message.header()) {
             return Event::Failed(match link.read_failure(message) {
                 Ok(failure) => failure.into_error(link.name()),
                 Err(error) => error,
@@ -339,6 +339,26 @@ impl<B: Backend> MessageProcess<B> {
     /// Begins a step of a stop; `false` when there was no room for its message.
     pub(crate) fn begin_stop(&self, step: StopStep) -> bool {
         self.link.begin(step)
+    }
+
+    /// Whether the start that has begun has come to its end, well or not; waits for nothing.
+    pub(crate) fn try_ready(&self) -> Option<Result<()>> {
+        self.link.try_start()
+    }
+
+    /// When a start that has begun is too late.
+    pub(crate) fn start_deadline(&self) -> Instant {
+        self.link.started + self.link.settings.start_timeout
+    }
+
+    /// Nobody asks any more whether it has become ready.
+    pub(crate) fn leave_start(&self) {
+        self.link.leave_start();
+    }
+
+    /// Kills it; `false` where that is not possible.
+    pub(crate) fn kill(&self) -> bool {
+        self.link.child.signal(start::KILL)
     }
 
     pub(crate) fn stop_options(&self) -> StopOptions {

@@ -2,6 +2,7 @@
 
 mod common;
 mod events;
+mod groups;
 mod polls;
 mod sources;
 mod stop;
@@ -11,6 +12,7 @@ mod threads;
 fn main() -> std::process::ExitCode {
     let groups = [
         events::tests(),
+        groups::tests(),
         polls::tests(),
         sources::tests(),
         stop::tests(),

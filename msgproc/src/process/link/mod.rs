@@ -71,6 +71,8 @@ pub(super) struct State {
     events: Queue,
     malformed: VecDeque<String>,
     start: Option<Message>,
+    /// Whether somebody wants to know how the start comes out.
+    start_awaited: bool,
     last_call: u64,
     polling: bool,
     waiting: usize,
@@ -142,6 +144,7 @@ impl Link {
                 events,
                 malformed: VecDeque::new(),
                 start: None,
+                start_awaited: true,
                 last_call: 0,
                 polling: false,
                 waiting: 0,
@@ -360,7 +363,11 @@ impl Link {
                 }
             }
             Ok((Up::Event | Up::Failed, [])) => state.events.push(message),
-            Ok((Up::Ready { .. } | Up::StartFailed, [])) => state.start = Some(message),
+            Ok((Up::Ready { .. } | Up::StartFailed, [])) if state.start_awaited => {
+                state.start = Some(message);
+            }
+            Ok((Up::StartFailed, [])) => state.events.push(message),
+            Ok((Up::Ready { .. }, [])) => {}
             _ => note_malformed(state, "a header that is none".into()),
         }
     }
