@@ -3,9 +3,10 @@
 use std::fmt;
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 /// How a process ended, and what is known about why.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Exit {
     /// Its process id; that of the whole program where the backend ran on a thread.
@@ -46,7 +47,7 @@ impl fmt::Display for Exit {
 }
 
 /// What the kernel says about the end of a process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum How {
     /// It ended by itself, with this exit code. A panic that nobody caught gives 101.
@@ -92,7 +93,7 @@ impl fmt::Display for How {
 }
 
 /// The four steps of a stop, in their order. Each is tried when the one before did not do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum StopStep {
     /// The backend finishes what is queued, then leaves.
     Graceful,

@@ -41,8 +41,8 @@ pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, ForkServer, ForkServerOptions, Incoming, Interest, IntoBackend,
-    MessageProcess, NoEvents, OnPanic, Options, Outcome, Program, Reply, Start, StopOptions, Token,
-    init, worker,
+    MessageProcess, NoEvents, OnPanic, Options, Outcome, Program, Reply, RestartBy, RestartCause,
+    Start, StopOptions, Token, init, worker,
 };
 pub use shmring::transfer::Descriptor;
 pub use start::{Resource, Stdio};

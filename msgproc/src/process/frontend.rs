@@ -10,6 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    again::{RestartBy, RestartCause},
     backend::{Backend, IntoBackend},
     call::Call,
     event::Event,
@@ -25,6 +26,7 @@ use crate::{
     error::{Busy, Error, Result},
     exit::{Exit, StopStep},
     message::{Up, decode},
+    start,
 };
 
 /// What a constructor learns about the process that it is in.
@@ -37,6 +39,27 @@ pub struct Start {
     pub restarts: u32,
     /// The process id of the frontend.
     pub frontend: u32,
+    pub(super) cause: Option<Box<RestartCause>>,
+}
+
+impl Start {
+    /// Why the constructor runs again; `None` at the first start.
+    ///
+    /// ```
+    /// # use msgproc::Start;
+    /// # struct Camera;
+    /// # impl Camera { fn open() -> Camera { Camera } fn reset() {} }
+    /// fn make(start: &Start) -> Camera {
+    ///     if let Some(cause) = start.restart() {
+    ///         eprintln!("{}, restart {}: {}", start.name, cause.number, cause.exit);
+    ///         Camera::reset();
+    ///     }
+    ///     Camera::open()
+    /// }
+    /// ```
+    pub fn restart(&self) -> Option<&RestartCause> {
+        self.cause.as_deref()
+    }
 }
 
 /// A backend of type `B` in a process of its own, seen from the process that started it.
@@ -172,7 +195,8 @@ impl<B: Backend> MessageProcess<B> {
     }
 
     pub(super) fn start(settings: Settings, mut way: Way<B>) -> Result<MessageProcess<B>> {
-        let link = way.launch(settings, 0)?;
+        let link = way.launch(settings, None)?;
+        link.finish_start()?;
         Ok(MessageProcess { link, way: Mutex::new(way), restarts: 0 })
     }
 
@@ -185,11 +209,18 @@ impl<B: Backend> MessageProcess<B> {
     ///
     /// As [`MessageProcess::fork`].
     pub fn restart(&mut self) -> Result<()> {
-        self.stop_with(&self.link.settings.stop)?;
+        let exit = self.stop_with(&self.link.settings.stop)?;
+        self.begin_restart(exit, RestartBy::Caller)?;
+        self.link.finish_start()
+    }
+
+    /// Starts a backend that has ended anew, and does not wait until it is ready.
+    pub(crate) fn begin_restart(&mut self, exit: Exit, by: RestartBy) -> Result<()> {
         self.restarts += 1;
+        let cause = RestartCause { number: self.restarts, exit, by };
         let settings = self.link.settings.clone();
         let way = self.way.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.link = way.launch(settings, self.restarts)?;
+        self.link = way.launch(settings, Some(cause))?;
         Ok(())
     }
 
@@ -251,7 +282,7 @@ impl<B: Backend> MessageProcess<B> {
 
     fn read_event(&self, mut message: Message) -> Event<B::Event> {
         let link = &*self.link;
-        if let Ok(Up::Failed) = postcard::from_bytes(message.header()) {
+        if let Ok(Up::Failed | Up::StartFailed) = postcard::from_bytes(message.header()) {
             return Event::Failed(match link.read_failure(message) {
                 Ok(failure) => failure.into_error(link.name()),
                 Err(error) => error,
@@ -354,6 +385,26 @@ impl<B: Backend> MessageProcess<B> {
     /// Begins a step of a stop; `false` when there was no room for its message.
     pub(crate) fn begin_stop(&self, step: StopStep) -> bool {
         self.link.begin(step)
+    }
+
+    /// Whether the start that has begun has come to its end, well or not; waits for nothing.
+    pub(crate) fn try_ready(&self) -> Option<Result<()>> {
+        self.link.try_start()
+    }
+
+    /// When a start that has begun is too late.
+    pub(crate) fn start_deadline(&self) -> Instant {
+        self.link.started + self.link.settings.start_timeout
+    }
+
+    /// Nobody asks any more whether it has become ready.
+    pub(crate) fn leave_start(&self) {
+        self.link.leave_start();
+    }
+
+    /// Kills it; `false` where that is not possible.
+    pub(crate) fn kill(&self) -> bool {
+        self.link.child.signal(start::KILL)
     }
 
     pub(crate) fn stop_options(&self) -> StopOptions {

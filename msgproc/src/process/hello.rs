@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shmring::{named::Ledger, os, transfer::Descriptor};
 
 use super::{
+    again::RestartCause,
     frontend::Start,
     options::{OnPanic, Settings},
 };
@@ -25,6 +26,7 @@ pub(super) struct Hello {
     pub(super) name: String,
     pub(super) frontend: u32,
     pub(super) restarts: u32,
+    pub(super) cause: Option<Box<RestartCause>>,
     pub(super) send_timeout: Duration,
     pub(super) queue_messages: u64,
     pub(super) queue_bytes: u64,
@@ -73,6 +75,7 @@ impl Hello {
             name: start.name.clone(),
             frontend: start.frontend,
             restarts: start.restarts,
+            cause: start.cause.clone(),
             send_timeout: settings.send_timeout,
             queue_messages: settings.limits.messages as u64,
             queue_bytes: settings.limits.bytes as u64,
@@ -90,7 +93,12 @@ impl Hello {
     }
 
     pub(super) fn start(&self) -> Start {
-        Start { name: self.name.clone(), restarts: self.restarts, frontend: self.frontend }
+        Start {
+            name: self.name.clone(),
+            restarts: self.restarts,
+            frontend: self.frontend,
+            cause: self.cause.clone(),
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -1,5 +1,6 @@
 //! `MessageProcess`: a frontend, its backend, and what they say to each other.
 
+mod again;
 mod arrive;
 mod backend;
 mod call;
@@ -17,6 +18,7 @@ mod test_support;
 mod way;
 pub mod worker;
 
+pub use again::{RestartBy, RestartCause};
 pub use arrive::init;
 pub use backend::{Backend, Incoming, IntoBackend, NoEvents, Outcome};
 pub use call::{Call, Reply};

@@ -173,7 +173,7 @@ impl Served {
             let slice = Instant::now() + Duration::from_millis(5);
             match process.next_event(slice.min(until).saturating_duration_since(Instant::now())) {
                 Ok(Some(Event::Emitted(ended))) => {
-                    self.ends().insert(ended.pid, ended.how());
+                    self.ends().insert(ended.pid, ended.how);
                 }
                 Ok(Some(Event::Failed(error))) => tracing::warn!(%error, "the fork server"),
                 Ok(Some(Event::Ended(exit))) => tracing::warn!(%exit, "the fork server has ended"),
@@ -253,26 +253,7 @@ struct Server {
 #[derive(Serialize, Deserialize)]
 struct Ended {
     pid: u32,
-    code: Option<i32>,
-    signal: Option<(i32, bool)>,
-}
-
-impl Ended {
-    fn new(pid: u32, how: How) -> Ended {
-        match how {
-            How::Code(code) => Ended { pid, code: Some(code), signal: None },
-            How::Signal { number, core } => Ended { pid, code: None, signal: Some((number, core)) },
-            How::Unknown => Ended { pid, code: None, signal: None },
-        }
-    }
-
-    fn how(&self) -> How {
-        match (self.code, self.signal) {
-            (Some(code), _) => How::Code(code),
-            (None, Some((number, core))) => How::Signal { number, core },
-            (None, None) => How::Unknown,
-        }
-    }
+    how: How,
 }
 
 const DEATHS: Token = Token(0);
@@ -322,7 +303,7 @@ impl Backend for Server {
                 Err(_) => How::Unknown,
             };
             self.children.remove(&pid);
-            ctx.emit(Ended::new(pid, how))?;
+            ctx.emit(Ended { pid, how })?;
         }
         Ok(())
     }

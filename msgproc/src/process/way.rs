@@ -13,6 +13,7 @@ use std::{
 use shmring::{os, transfer::Descriptor};
 
 use super::{
+    again::RestartCause,
     backend::{Backend, IntoBackend},
     context::Core,
     frontend::Start,
@@ -67,22 +68,23 @@ struct Prepared {
 }
 
 impl<B: Backend> Way<B> {
-    /// Starts a backend and waits until it is ready.
-    pub(super) fn launch(&mut self, settings: Settings, restarts: u32) -> Result<Arc<Link>> {
-        let link = self.begin(settings, restarts)?;
-        match link.wait_for_start() {
-            Ok(()) => Ok(Arc::new(link)),
-            Err(error) => {
-                link.after_failed_start(&error);
-                Err(error)
-            }
-        }
+    /// Starts a backend, and does not wait until it is ready.
+    pub(super) fn launch(
+        &mut self,
+        settings: Settings,
+        cause: Option<RestartCause>,
+    ) -> Result<Arc<Link>> {
+        self.begin(settings, cause).map(Arc::new)
     }
 
-    /// Starts a backend, which will say when it is ready.
-    fn begin(&mut self, settings: Settings, restarts: u32) -> Result<Link> {
+    fn begin(&mut self, settings: Settings, cause: Option<RestartCause>) -> Result<Link> {
         let name = settings.name.clone();
-        let start = Start { name: name.clone(), restarts, frontend: os::pid() };
+        let start = Start {
+            name: name.clone(),
+            restarts: cause.as_ref().map_or(0, |cause| cause.number),
+            frontend: os::pid(),
+            cause: cause.map(Box::new),
+        };
         let prepared = Prepared::new(&settings, start).map_err(failed(&name))?;
         match self {
             Way::Fork(construct) => begin_fork(settings, prepared, construct),
@@ -212,14 +214,10 @@ fn greet<B: Backend>(
     match sent {
         Ok(()) => Ok(link),
         // It may have said why it did not wait for its state.
-        Err(error) => {
-            let error = match link.wait_for_start() {
-                Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,
-                _ => error,
-            };
-            link.after_failed_start(&error);
-            Err(error)
-        }
+        Err(error) => Err(match link.finish_start() {
+            Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,
+            _ => error,
+        }),
     }
 }
 

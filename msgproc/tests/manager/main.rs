@@ -3,6 +3,7 @@
 mod common;
 mod crowd;
 mod events;
+mod groups;
 mod polls;
 mod sources;
 mod stop;
@@ -14,6 +15,7 @@ fn main() -> std::process::ExitCode {
     let groups = [
         crowd::tests(),
         events::tests(),
+        groups::tests(),
         polls::tests(),
         sources::tests(),
         stop::tests(),

@@ -8,6 +8,7 @@ mod death;
 mod events;
 mod hygiene;
 mod memory;
+mod restarts;
 mod start;
 mod stop;
 mod ways;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         events::tests(),
         hygiene::tests(),
         memory::tests(),
+        restarts::tests(),
         start::tests(),
         stop::tests(),
         ways::tests(),

@@ -9,7 +9,7 @@ use crate::{
     channel::{Message, Outgoing},
     error::{Error, Result},
     exit::Exit,
-    message::{Failure, Up, VERSION, decode},
+    message::{Failure, decode},
     process::context::is_closed,
 };
 
@@ -123,25 +123,8 @@ impl Link {
         })
     }
 
-    /// Waits until the backend is ready for commands.
-    pub(in crate::process) fn wait_for_start(&self) -> Result<()> {
-        let since = Instant::now();
-        let until = since + self.settings.start_timeout;
-        let message = self
-            .wait(Some(until), Wait::Message, |state| state.start.take())
-            .map_err(|unmet| self.explain(unmet, "become ready", since))?;
-        match postcard::from_bytes::<Up>(message.header()) {
-            Ok(Up::Ready { version: VERSION }) => self.note_commands(message),
-            Ok(Up::Ready { version }) => Err(Error::Start {
-                process: self.name().into(),
-                reason: format!("it speaks version {version}, this program version {VERSION}"),
-            }),
-            _ => Err(self.read_failure(message)?.into_start_error(self.name())),
-        }
-    }
-
     /// Another program numbers its commands in its own order.
-    fn note_commands(&self, mut message: Message) -> Result<()> {
+    pub(super) fn note_commands(&self, mut message: Message) -> Result<()> {
         let parcel = std::mem::take(&mut message.parcel);
         let malformed = |reason| Error::Malformed { reason };
         let body = message.body().map_err(malformed)?;

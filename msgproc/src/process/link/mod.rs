@@ -5,6 +5,7 @@
 
 mod exchange;
 mod explain;
+mod starting;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -46,6 +47,8 @@ pub(super) struct Link {
     bell: Bell,
     /// The commands of a backend that may be another program, as it told them.
     told_commands: OnceLock<Vec<String>>,
+    /// When it was started.
+    pub(super) started: Instant,
     maker: u32,
     generation: u32,
     state: Mutex<State>,
@@ -73,6 +76,8 @@ pub(super) struct State {
     events: Queue,
     malformed: VecDeque<String>,
     start: Option<Message>,
+    /// Whether somebody wants to know how the start comes out.
+    start_awaited: bool,
     last_call: u64,
     polling: bool,
     waiting: usize,
@@ -133,6 +138,7 @@ impl Link {
             socket,
             bell,
             told_commands: OnceLock::new(),
+            started: Instant::now(),
             maker: os::pid(),
             generation: os::fork_generation(),
             state: Mutex::new(State {
@@ -144,6 +150,7 @@ impl Link {
                 events,
                 malformed: VecDeque::new(),
                 start: None,
+                start_awaited: true,
                 last_call: 0,
                 polling: false,
                 waiting: 0,
@@ -367,10 +374,12 @@ impl Link {
                 }
             }
             Ok((Up::Event | Up::Failed, [])) => state.events.push(message),
-            Ok((Up::Ready { .. } | Up::StartFailed, [])) => {
+            Ok((Up::Ready { .. } | Up::StartFailed, [])) if state.start_awaited => {
                 self.forward_text(state, false);
                 state.start = Some(message);
             }
+            Ok((Up::StartFailed, [])) => state.events.push(message),
+            Ok((Up::Ready { .. }, [])) => {}
             Ok((Up::Wrote, [])) => self.forward_text(state, false),
             _ => note_malformed(state, "a header that is none".into()),
         }
@@ -405,6 +414,7 @@ impl Link {
         state.replies > 0
             || !state.events.is_empty()
             || !state.malformed.is_empty()
+            || state.start.is_some()
             || state.end_untold
     }
 
