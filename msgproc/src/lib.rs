@@ -34,6 +34,8 @@ pub mod manager;
 mod message;
 mod process;
 mod start;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Busy, Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
@@ -42,7 +44,7 @@ pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, ForkServer, ForkServerOptions, Incoming, Interest, IntoBackend,
     MessageProcess, NoEvents, OnPanic, Options, Outcome, Program, Reply, RestartBy, RestartCause,
-    Start, StopOptions, Token, init, worker,
+    Start, Starting, StopOptions, Token, init, worker,
 };
 pub use shmring::transfer::Descriptor;
 pub use start::{Resource, Stdio};

@@ -452,7 +452,7 @@ impl<B: Backend> Manager<B> {
         self.queue.pop()
     }
 
-    fn may_happen(&self) -> bool {
+    pub(crate) fn may_happen(&self) -> bool {
         self.living > 0
             || !self.timers.is_empty()
             || self.signals.is_some()

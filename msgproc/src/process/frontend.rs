@@ -195,8 +195,11 @@ impl<B: Backend> MessageProcess<B> {
     }
 
     pub(super) fn start(settings: Settings, mut way: Way<B>) -> Result<MessageProcess<B>> {
+        let waits = settings.waits;
         let link = way.launch(settings, None)?;
-        link.finish_start()?;
+        if waits {
+            link.finish_start()?;
+        }
         Ok(MessageProcess { link, way: Mutex::new(way), restarts: 0 })
     }
 
@@ -387,6 +390,11 @@ impl<B: Backend> MessageProcess<B> {
         self.link.begin(step)
     }
 
+    /// Waits for the end of a start that has begun.
+    pub(crate) fn finish_start(&self) -> Result<()> {
+        self.link.finish_start()
+    }
+
     /// Whether the start that has begun has come to its end, well or not; waits for nothing.
     pub(crate) fn try_ready(&self) -> Option<Result<()>> {
         self.link.try_start()
@@ -409,6 +417,12 @@ impl<B: Backend> MessageProcess<B> {
 
     pub(crate) fn stop_options(&self) -> StopOptions {
         self.link.settings.stop
+    }
+
+    /// How one is stopped that did not become ready.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn options_after_failed_start(&self, error: &Error) -> StopOptions {
+        self.link.options_after_failed_start(error)
     }
 
     /// Says in an error that it did not stop.

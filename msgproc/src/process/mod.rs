@@ -13,6 +13,7 @@ mod options;
 mod recipe;
 mod run;
 mod server;
+mod starting;
 mod stop;
 mod test_support;
 mod way;
@@ -28,6 +29,7 @@ pub use frontend::{MessageProcess, Start};
 pub use options::{OnPanic, Options};
 pub use recipe::Program;
 pub use server::{ForkServer, ForkServerOptions};
+pub use starting::Starting;
 pub use stop::StopOptions;
 
 pub(crate) use context::next_tick;

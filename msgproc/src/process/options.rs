@@ -9,6 +9,7 @@ use super::{
     frontend::{MessageProcess, Start},
     recipe::{Program, Recipe, Stated},
     server::ForkServer,
+    starting::Starting,
     stop::StopOptions,
     way::{Way, construct},
 };
@@ -41,6 +42,8 @@ pub(super) struct Settings {
     pub(super) on_panic: OnPanic,
     pub(super) stdio: [Stdio; 3],
     pub(super) surroundings: Surroundings,
+    /// Whether a start waits until the process is ready.
+    pub(super) waits: bool,
 }
 
 /// How a process is started; made by [`MessageProcess::options`].
@@ -64,6 +67,7 @@ impl<B: Backend> Options<B> {
                 on_panic: OnPanic::default(),
                 stdio: Default::default(),
                 surroundings: Surroundings::default(),
+                waits: true,
             },
             backend: PhantomData,
         }
@@ -198,6 +202,38 @@ impl<B: Backend> Options<B> {
     pub fn oom_score(mut self, score: i32) -> Self {
         self.settings.surroundings.oom_score(score);
         self
+    }
+
+    /// Begins a start without waiting until the backend is ready: `start` starts it in any way.
+    ///
+    /// ```no_run
+    /// # use msgproc::prelude::*;
+    /// # struct Worker;
+    /// # #[backend]
+    /// # impl Worker {}
+    /// # fn main() -> msgproc::Result<()> {
+    /// # msgproc::init();
+    /// let starting: Vec<_> = (0..8)
+    ///     .map(|_| {
+    ///         MessageProcess::options("worker").begin(|options| options.spawn((), |(), _| Worker))
+    ///     })
+    ///     .collect::<msgproc::Result<_>>()?;
+    /// // All of them load their models meanwhile.
+    /// for worker in starting {
+    ///     let worker = worker.wait()?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the way that are met before there is a process.
+    pub fn begin<F>(mut self, start: F) -> Result<Starting<B>>
+    where
+        F: FnOnce(Options<B>) -> Result<MessageProcess<B>>,
+    {
+        self.settings.waits = false;
+        start(self).map(Starting::new)
     }
 
     /// Starts the backend in a fork of this process: see [`MessageProcess::fork`].
