@@ -325,7 +325,7 @@ fn receive_records(rx: &mut records::Consumer) {
     let _ = rx.recv_timeout(SHORT).map(|record| record.len());
     let mut records = rx.records();
     for _ in 0..2 {
-        let _ = records.next().map(|record| record.map(sum));
+        let _ = records.next().map(|record| record.map(|record| (record.sequence(), sum(&record))));
     }
     drop(records);
     rx.arm();
@@ -368,7 +368,7 @@ fn receive_with_others(rx: &mut broadcast::Consumer) {
     let _ = rx.recv_timeout(SHORT).map(|item| item.len());
     let mut items = rx.items();
     for _ in 0..2 {
-        let _ = items.next().map(|item| item.map(sum));
+        let _ = items.next().map(|item| item.map(|item| (item.sequence(), sum(&item))));
     }
     drop(items);
     rx.arm();
