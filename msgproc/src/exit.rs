@@ -16,7 +16,9 @@ pub struct Exit {
     pub panic: Option<String>,
     /// Which step of a stop it took, where it was stopped by its frontend.
     pub stopped_by: Option<StopStep>,
-    /// The last lines it wrote to stderr, where the process was started with `capture_stderr`.
+    /// The last lines it wrote to stdout, where that was captured.
+    pub stdout: Vec<String>,
+    /// The last lines it wrote to stderr, where that was captured.
     pub stderr: Vec<String>,
 }
 
@@ -124,6 +126,7 @@ mod tests {
             how: How::Signal { number: 9, core: false },
             panic: Some("no film (src/camera.rs:3)".into()),
             stopped_by: Some(StopStep::Kill),
+            stdout: Vec::new(),
             stderr: Vec::new(),
         };
         assert_eq!(

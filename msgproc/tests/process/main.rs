@@ -10,8 +10,14 @@ mod hygiene;
 mod memory;
 mod start;
 mod stop;
+mod ways;
 
 fn main() -> std::process::ExitCode {
+    msgproc::init();
+    // This program is also the other program that some tests start.
+    if msgproc::worker::is_worker() {
+        return msgproc::worker::run(ways::Moody::new).unwrap();
+    }
     let groups = [
         blocks::tests(),
         calls::tests(),
@@ -22,6 +28,7 @@ fn main() -> std::process::ExitCode {
         memory::tests(),
         start::tests(),
         stop::tests(),
+        ways::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

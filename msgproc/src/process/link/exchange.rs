@@ -131,13 +131,24 @@ impl Link {
             .wait(Some(until), Wait::Message, |state| state.start.take())
             .map_err(|unmet| self.explain(unmet, "become ready", since))?;
         match postcard::from_bytes::<Up>(message.header()) {
-            Ok(Up::Ready { version: VERSION }) => Ok(()),
+            Ok(Up::Ready { version: VERSION }) => self.note_commands(message),
             Ok(Up::Ready { version }) => Err(Error::Start {
                 process: self.name().into(),
                 reason: format!("it speaks version {version}, this program version {VERSION}"),
             }),
             _ => Err(self.read_failure(message)?.into_start_error(self.name())),
         }
+    }
+
+    /// Another program numbers its commands in its own order.
+    fn note_commands(&self, mut message: Message) -> Result<()> {
+        let parcel = std::mem::take(&mut message.parcel);
+        let malformed = |reason| Error::Malformed { reason };
+        let body = message.body().map_err(malformed)?;
+        if !body.is_empty() {
+            let _ = self.told_commands.set(decode(body, parcel).map_err(malformed)?);
+        }
+        Ok(())
     }
 
     pub(in crate::process) fn read_failure(&self, mut message: Message) -> Result<Failure> {
