@@ -62,4 +62,6 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
+    // For fuzzing.
+    pub use crate::channel::take_apart;
 }

@@ -149,6 +149,14 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], parcel: Parcel) -> Resul
     }
 }
 
+/// Reads bytes as all that stands in a message.
+pub(crate) fn take_apart(bytes: &[u8]) {
+    let _ = postcard::take_from_bytes::<Down<'_>>(bytes);
+    let _ = postcard::take_from_bytes::<Up>(bytes);
+    let _ = decode::<Failure>(bytes, Parcel::default());
+    let _ = decode::<(String, Vec<u64>, Option<f64>)>(bytes, Parcel::default());
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -181,10 +189,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = postcard::take_from_bytes::<Down<'_>>(&bytes);
-            let _ = postcard::take_from_bytes::<Up>(&bytes);
-            let _ = decode::<Failure>(&bytes, Parcel::default());
-            let _ = decode::<(String, Vec<u64>, Option<f64>)>(&bytes, Parcel::default());
+            take_apart(&bytes);
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod broadcast;
 pub mod cells;
 pub(crate) mod face;
 pub mod latest;
+mod part;
 pub mod port;
 pub mod queue;
 pub mod records;
@@ -20,4 +21,4 @@ pub mod select;
 mod unread;
 
 pub(crate) use self::unread::UnreadEnd;
-pub use self::{face::Policy, select::Selector};
+pub use self::{face::Policy, part::Part, select::Selector};

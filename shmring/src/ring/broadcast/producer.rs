@@ -388,6 +388,12 @@ impl<H: Fn(&Segment) -> bool + Send + Sync> Look for Sending<H> {
         let slowest = role::peer_of(segment, self.geometry.consumer(view.slowest));
         view.from != u64::MAX && slowest.is_some_and(|peer| !lives(peer)) && (self.holds)(segment)
     }
+
+    /// Each of them may come to be the slowest.
+    fn peers(&self, segment: &Segment, each: &mut dyn FnMut(Peer)) {
+        let places = (0..self.geometry.places).map(|index| self.geometry.consumer(index));
+        places.filter_map(|place| role::peer_of(segment, place)).for_each(each);
+    }
 }
 
 impl fmt::Debug for Producer {

@@ -295,7 +295,8 @@ impl<V: Value + ?Sized> Snapshot<V> {
     pub(crate) fn new(region: &Region, object: Object) -> Result<Snapshot<V>> {
         let (geometry, form) = read_geometry(region, object)?;
         check_form::<V>(object.index, geometry, form)?;
-        Ok(Snapshot { reader: cursor::Reader::new(geometry, 0), value: PhantomData })
+        let reader = cursor::Reader::new(geometry, 0).of_size(V::SIZE);
+        Ok(Snapshot { reader, value: PhantomData })
     }
 
     /// Takes the newest value, or one that is newer than the last.
