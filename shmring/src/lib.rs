@@ -11,6 +11,7 @@
 //! | the same stream to many processes, each of which sees every item | [`ring::broadcast`] | ends by fork or in a message, or by name; consumers join and leave |
 //! | the newest value of something, for any number of readers | [`ring::latest`] | by fork, by name, or in a message; the writer never waits |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
+//! | typed jobs, with blocks in them, for whoever is free; again when a worker dies | [`ring::queue::port`] | over a queue |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
 //! | the same of several sizes | [`block::BlockPools`] | the same |
 //! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |

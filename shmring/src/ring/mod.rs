@@ -12,6 +12,7 @@ pub mod broadcast;
 pub mod cells;
 pub(crate) mod face;
 pub mod latest;
+mod message;
 pub mod port;
 pub mod queue;
 pub mod records;
