@@ -12,6 +12,7 @@
 //! | the newest value of something, for any number of readers | [`ring::latest`] | by fork, by name, or in a message; the writer never waits |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | typed jobs, with blocks in them, for whoever is free; again when a worker dies | [`ring::queue::port`] | over a queue |
+//! | the newest picture, read in place, and the like | [`ring::latest::port`] | a latest value whose blocks the readers hold |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
 //! | the same of several sizes | [`block::BlockPools`] | the same |
 //! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |

@@ -1,4 +1,4 @@
-//! Blocks that lie in the places of a ring: in the slots of a queue.
+//! Blocks that lie in the places of a ring: in the slots of a queue, in a latest value.
 //!
 //! Whoever owns a place (the queue says who that is) says for each block whether it lies there, by
 //! a bit of its own. A carrier has eight of them: they are where `put` and `got` differ, and `got`
@@ -79,11 +79,14 @@ pub(crate) struct Packing {
     pools: Vec<(BlockPool, Vec<usize>)>,
     /// Each with the number of its pool.
     blocks: Vec<(Block, usize)>,
+    /// What was laid into a place last: numbers of pools and of blocks.
+    laid: Vec<(usize, u32)>,
 }
 
 impl Packing {
     pub(crate) fn new(segment: &Segment, ring: u32, places: usize) -> Packing {
-        Packing { segment: segment.clone(), ring, places, pools: Vec::new(), blocks: Vec::new() }
+        let (segment, pools, blocks) = (segment.clone(), Vec::new(), Vec::new());
+        Packing { segment, ring, places, pools, blocks, laid: Vec::new() }
     }
 
     /// Adds a block to the message; gives its number there. The message holds it from now on, for
@@ -128,33 +131,31 @@ impl Packing {
         self.blocks.clear();
     }
 
-    fn each(&self, place: usize) -> impl Iterator<Item = (&BlockPool, usize, Handle)> {
-        self.blocks.iter().map(move |(block, number)| {
-            let (pool, carriers) = &self.pools[*number];
-            (pool, carriers[place / PLACES], block.handle())
-        })
-    }
-
     /// Lays the blocks into a place that this process owns, and writes their table. When it fails,
     /// nothing lies there.
-    pub(crate) fn put(&self, place: usize, table: &mut [u8]) -> Result<()> {
-        for ((pool, carrier, handle), bytes) in
-            self.each(place).zip(table.chunks_exact_mut(TABLE_ENTRY))
+    pub(crate) fn put(&mut self, place: usize, table: &mut [u8]) -> Result<()> {
+        self.laid.clear();
+        for ((block, number), bytes) in self.blocks.iter().zip(table.chunks_exact_mut(TABLE_ENTRY))
         {
+            let (pool, carriers) = &self.pools[*number];
+            let (carrier, handle) = (carriers[place / PLACES], block.handle());
             if let Err(error) = pool.words().lay(carrier, bit(place), handle) {
                 self.take_back(place);
                 return Err(not_held(error));
             }
+            self.laid.push((*number, handle.block));
             let (pool, carrier) = (pool.object(), carrier as u16);
             Entry { pool, handle, carrier, seq: bit(place) }.write(bytes);
         }
         Ok(())
     }
 
-    /// Lifts them out again.
-    pub(crate) fn take_back(&self, place: usize) {
-        self.each(place)
-            .for_each(|(pool, carrier, handle)| lift(pool, carrier, place, handle.block));
+    /// Lifts out again what was laid into a place last.
+    pub(crate) fn take_back(&mut self, place: usize) {
+        for (number, block) in self.laid.drain(..) {
+            let (pool, carriers) = &self.pools[number];
+            lift(pool, carriers[place / PLACES], place, block);
+        }
     }
 }
 
@@ -165,11 +166,14 @@ pub(crate) struct Unpacking {
     pools: Vec<BlockPool>,
     /// Each with the number of its pool.
     entries: Vec<(Entry, usize)>,
+    /// Those of the entries that are held already.
+    held: Vec<Block>,
 }
 
 impl Unpacking {
     pub(crate) fn new(segment: &Segment, ring: u32) -> Unpacking {
-        Unpacking { segment: segment.clone(), ring, pools: Vec::new(), entries: Vec::new() }
+        let segment = segment.clone();
+        Unpacking { segment, ring, pools: Vec::new(), entries: Vec::new(), held: Vec::new() }
     }
 
     /// Copies the table of a place, and checks it. False when it contradicts itself.
@@ -204,7 +208,33 @@ impl Unpacking {
         sound.then_some(number)
     }
 
+    /// Takes hold of all blocks, of a message that may be replaced meanwhile. False when one of them
+    /// does not lie there any more.
+    pub(crate) fn hold(&mut self) -> Result<bool> {
+        self.held.clear();
+        for (entry, pool) in &self.entries {
+            match Block::take(&self.pools[*pool], entry.handle) {
+                Ok(block) => self.held.push(block),
+                Err(NotHeld::Stale) => {
+                    self.held.clear();
+                    return Ok(false);
+                }
+                Err(error) => return Err(not_held(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets go of what the message did not take.
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+        self.entries.clear();
+    }
+
     pub(super) fn take(&mut self, number: u32) -> Result<Block> {
+        if let Some(block) = self.held.get(number as usize) {
+            return Ok(block.clone());
+        }
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
         let (entry, pool) = self

@@ -7,6 +7,9 @@
 //! | [`broadcast`] | one producer, many consumers, each sees every item | bytes of varying length, in order |
 //! | [`queue`] | many producers, many consumers, who come and go | bytes up to a length; each goes to one consumer, again if that one dies before it says that it is done |
 //! | [`latest`] | one writer, any number of readers | the newest value |
+//!
+//! Typed values, with blocks in them, go over records by [`port`], over queues by [`queue::port`],
+//! and as a latest value by [`latest::port`].
 
 pub mod broadcast;
 pub mod cells;
