@@ -93,6 +93,18 @@ pub(super) fn of_places(
     carriers(pool).filter(move |carrier| is_of_places(pool, *carrier, ring, eight))
 }
 
+/// The carriers of a pool that stand for places of a ring, each with the number of its eight.
+pub(super) fn of_all_places(
+    pool: &BlockPool,
+    ring: u32,
+) -> impl Iterator<Item = (usize, usize)> + '_ {
+    carriers(pool).filter_map(move |carrier| {
+        let who = who(pool, carrier);
+        let eight = (who >> 16).checked_sub(1).filter(|_| who & 0xffff == ring_tag(ring))?;
+        (!is_post(who)).then_some((carrier, eight as usize))
+    })
+}
+
 /// The carriers for all places of a ring, made where there are none. They stay for good.
 pub(super) fn for_places(pool: &BlockPool, ring: u32, eights: usize) -> Result<Vec<usize>> {
     let no_room = || Error::NoPlace {

@@ -49,7 +49,7 @@ mod model;
 mod tests;
 
 pub(crate) use self::memory::Memory;
-pub(crate) use self::places::{Packing, Unpacking, empty_place};
+pub(crate) use self::places::{Laid, Packing, Unpacking, empty_place, empty_ring};
 pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{

@@ -70,6 +70,17 @@ pub(crate) fn empty_place(segment: &Segment, ring: u32, place: usize) {
     }
 }
 
+/// Lets go of all blocks in all places of a ring: by its only owner.
+pub(crate) fn empty_ring(segment: &Segment, ring: u32) {
+    for pool in carrier::pools(segment) {
+        for (carrier, eight) in carrier::of_all_places(&pool, ring) {
+            for place in eight * PLACES..(eight + 1) * PLACES {
+                (0..pool.capacity() as u32).for_each(|block| lift(&pool, carrier, place, block));
+            }
+        }
+    }
+}
+
 /// The blocks of a message on its way into a place.
 pub(crate) struct Packing {
     segment: Segment,
@@ -79,9 +90,12 @@ pub(crate) struct Packing {
     pools: Vec<(BlockPool, Vec<usize>)>,
     /// Each with the number of its pool.
     blocks: Vec<(Block, usize)>,
-    /// What was laid into a place last: numbers of pools and of blocks.
-    laid: Vec<(usize, u32)>,
+    /// What was laid into a place last.
+    laid: Laid,
 }
+
+/// What lies in a place: numbers of the pools that a [`Packing`] has met, and of blocks.
+pub(crate) type Laid = Vec<(usize, u32)>;
 
 impl Packing {
     pub(crate) fn new(segment: &Segment, ring: u32, places: usize) -> Packing {
@@ -152,9 +166,20 @@ impl Packing {
 
     /// Lifts out again what was laid into a place last.
     pub(crate) fn take_back(&mut self, place: usize) {
-        for (number, block) in self.laid.drain(..) {
-            let (pool, carriers) = &self.pools[number];
-            lift(pool, carriers[place / PLACES], place, block);
+        let laid = std::mem::take(&mut self.laid);
+        self.lift(place, &laid);
+    }
+
+    /// What was laid into a place last, to lift it later.
+    pub(crate) fn take_laid(&mut self) -> Laid {
+        std::mem::take(&mut self.laid)
+    }
+
+    /// Lifts out what was laid into a place.
+    pub(crate) fn lift(&self, place: usize, laid: &[(usize, u32)]) {
+        for (number, block) in laid {
+            let (pool, carriers) = &self.pools[*number];
+            lift(pool, carriers[place / PLACES], place, *block);
         }
     }
 }

@@ -391,6 +391,17 @@ impl<T: DeserializeOwned, R: AsyncReady> Async<latest::port::Reader<T>, R> {
     }
 }
 
+impl<T: DeserializeOwned, R: AsyncReady> Async<broadcast::port::Receiver<T>, R> {
+    /// Receives a message; as [`broadcast::port::Receiver::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::port::Receiver::recv`].
+    pub async fn recv(&mut self) -> Result<T, MessageError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_none(end.try_recv()))).await
+    }
+}
+
 /// The same of messages.
 fn unless_none<T>(received: Result<T, MessageError>) -> Option<Result<T, MessageError>> {
     match received {

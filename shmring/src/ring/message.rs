@@ -42,7 +42,12 @@ pub(super) fn serialize<T: Serialize, C: Any + Send>(
 /// The table of a message's blocks, and its bytes; checked.
 pub(super) fn open(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
-    let blocks = usize::try_from(u64::from_le_bytes(*head)).ok()?;
+    open_rest(u64::from_le_bytes(*head), rest)
+}
+
+/// The same of what stands behind the number of blocks.
+pub(super) fn open_rest(blocks: u64, rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let blocks = usize::try_from(blocks).ok()?;
     let possible = blocks <= MAX_BLOCKS_PER_MESSAGE;
     possible.then(|| rest.split_at_checked(blocks * TABLE_ENTRY)).flatten()
 }

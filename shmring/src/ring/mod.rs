@@ -9,7 +9,8 @@
 //! | [`latest`] | one writer, any number of readers | the newest value |
 //!
 //! Typed values, with blocks in them, go over records by [`port`], over queues by [`queue::port`],
-//! and as a latest value by [`latest::port`].
+//! over broadcast rings by [`broadcast::port`], and as a latest value by [`latest::port`]. Cells carry
+//! none: an item of them is plain data, and nobody could say who holds a block while it is on its way.
 
 pub mod broadcast;
 pub mod cells;
