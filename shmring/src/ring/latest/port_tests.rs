@@ -104,9 +104,7 @@ fn what_cannot_be_set_is_handed_back() {
     let error = writer.set((2, filled(&other, 2))).unwrap_err();
     assert!(error.to_string().contains("another segment"), "{error}");
     assert_eq!(check(&error.into_inner()), 2);
-    let (mut long, _) = port::ends::<(Block, Vec<u8>)>(&board(&pool))
-        .map(|(writer, reader)| (writer, reader))
-        .unwrap();
+    let (mut long, _) = port::ends::<(Block, Vec<u8>)>(&board(&pool)).unwrap();
     let error = long.set((filled(&pool, 3), vec![0; 200])).unwrap_err();
     assert!(matches!(&error, PortError::Ring(SendError::TooLarge { limit: 120, .. })), "{error:?}");
     drop(error);
