@@ -4,6 +4,7 @@
 
 mod async_deaths;
 mod async_kinds;
+mod async_ports;
 mod async_rules;
 mod own_reactor;
 
@@ -868,5 +869,7 @@ fn main() -> ExitCode {
         testkit::test!(async_kinds::newer_values_are_awaited),
         testkit::test!(async_kinds::death_ends_an_await),
         testkit::test!(async_kinds::dropped_futures_lose_nothing),
+        testkit::test!(async_ports::jobs_are_awaited),
+        testkit::test!(async_ports::newer_blocks_are_awaited),
     ])
 }

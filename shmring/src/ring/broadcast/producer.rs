@@ -30,7 +30,7 @@ use crate::{
 ///
 /// Dropping it closes the ring: the consumers get what was sent, and then `Closed`.
 pub struct Producer {
-    writer: Writer,
+    pub(super) writer: Writer,
     waiter: Waiter,
     ring: Broadcast,
     role: Role,
@@ -180,7 +180,7 @@ impl Producer {
     }
 
     #[inline]
-    fn own(&mut self) -> Result<(), SendError> {
+    pub(super) fn own(&mut self) -> Result<(), SendError> {
         match self.role.own() {
             Owned::Still => Ok(()),
             Owned::Not => Err(SendError::Moved(())),
@@ -260,7 +260,7 @@ impl Producer {
 
     /// Gives up an item for which there is no room, where the ring is for that.
     #[cold]
-    fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
+    pub(super) fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
         match (error, self.ring.policy) {
             (SendError::Full(_), Policy::DropNewest) => {
                 self.writer.drop_one(&self.ring.segment.0.region);
