@@ -118,12 +118,8 @@ impl<'a> Doorbell<'a> {
         let armed = self.armed().load(Ordering::Relaxed);
         if let Some(quiet) = relaxed(armed) {
             // If it is another by now, somebody is about to sleep.
-            let _ = self.armed().compare_exchange(
-                armed,
-                quiet,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            let _ =
+                self.armed().compare_exchange(armed, quiet, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 

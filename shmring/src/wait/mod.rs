@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::doorbell::{is_quiet, published};
 use self::doorbell::{BELL, Doorbell, FUTEX};
+pub(crate) use self::doorbell::{is_quiet, published};
 use crate::{
     fault::fault,
     layout,
