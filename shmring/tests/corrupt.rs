@@ -22,7 +22,12 @@ use shmring::{
     Segment,
     block::{Block, BlockPool},
     ring::{
-        broadcast::Broadcast, cells::Cells, latest::Latest, port, queue::Queue, records::Records,
+        broadcast::{self, Broadcast},
+        cells::Cells,
+        latest::{self, Latest},
+        port,
+        queue::{self, Queue},
+        records::Records,
     },
 };
 
@@ -168,6 +173,53 @@ fn blocks(variants: u64, _: &mut Random, lie: Lie<'_>) {
     drop(kept);
 }
 
+/// Blocks that lie in the places of a queue, a latest value and a broadcast ring.
+fn places(variants: u64, _: &mut Random, lie: Lie<'_>) {
+    type Message = (u32, Block);
+    let segment = Segment::options().len(24 << 10).participants(3).objects(5).bells(1);
+    let segment = segment.anonymous().unwrap();
+    let pool = BlockPool::options().blocks(6).block_len(256).carriers(4).create_in(&segment);
+    let pool = pool.unwrap();
+    let queue = Queue::options().capacity(4).item_len(40).ends(2).create_in(&segment).unwrap();
+    let (mut jobs, mut job) = queue::port::ends::<Message>(&queue).unwrap();
+    let latest = Latest::<[u8]>::options().max_len(64).slots(2).create_in(&segment).unwrap();
+    let (mut writer, mut reader) = latest::port::ends::<Message>(&latest).unwrap();
+    let ring = Broadcast::options().capacity(512).create_in(&segment).unwrap();
+    let mut tx = broadcast::port::Sender::<Message>::new(ring.producer().unwrap(), 2);
+    let mut rx = broadcast::port::Receiver::<Message>::new(ring.consumer().unwrap());
+    let lossy = ring.join().lossy().consumer().unwrap();
+    let mut lossy = broadcast::port::Receiver::<Message>::new(lossy);
+    let sum = |(_, block): &Message| block.as_bytes().iter().fold(0, |sum, at| sum ^ at);
+    let mut kept = None;
+    for _ in 0..variants {
+        lie(&segment);
+        for round in 0..4 {
+            if let Ok(mut loan) = pool.try_loan() {
+                loan.as_bytes_mut().fill(7);
+                let message = (round, loan.freeze());
+                let _ = jobs.try_send_ref(&message);
+                let _ = writer.set_ref(&message);
+                let _ = tx.try_send_ref(&message);
+                let _ = jobs.send_timeout(message, SHORT);
+            }
+            if let Ok(message) = job.try_recv() {
+                std::hint::black_box(sum(&message));
+                let _ = message.ack();
+            }
+            let _ = job.recv_timeout(SHORT).map(|message| message.nack());
+            let _ = reader.try_get().map(|message| sum(&message));
+            kept = reader.recv_timeout(SHORT).ok();
+            let _ = rx.try_recv().map(|message| sum(&message));
+            let _ = lossy.recv_timeout(SHORT).map(|message| sum(&message));
+        }
+        let _ = (job.discard(), writer.clear());
+        pool.repair();
+        let _ = (pool.in_use(), queue.stats(), latest.stats(), ring.stats());
+    }
+    let _ = tx.discard();
+    drop(kept);
+}
+
 /// All variants, each child with a seed of its own; a failure names it.
 fn in_children(first_seed: u64, mut body: impl FnMut(&mut Random)) {
     let variants = std::env::var("SHMRING_CORRUPT_VARIANTS").ok();
@@ -242,6 +294,14 @@ fn words_of_blocks() {
     between(0x3000_0000, blocks);
 }
 
+fn words_of_places() {
+    between(0x8000_0000, places);
+}
+
+fn places_meanwhile() {
+    meanwhile(0x9000_0000, places);
+}
+
 fn records_meanwhile() {
     meanwhile(0x4000_0000, records);
 }
@@ -295,6 +355,8 @@ fn main() -> ExitCode {
         testkit::test!(words_of_records, timeout = 100_000),
         testkit::test!(words_of_cells, timeout = 100_000),
         testkit::test!(words_of_blocks, timeout = 100_000),
+        testkit::test!(words_of_places, timeout = 100_000),
+        testkit::test!(places_meanwhile),
         testkit::test!(records_meanwhile),
         testkit::test!(cells_meanwhile),
         testkit::test!(blocks_meanwhile),
