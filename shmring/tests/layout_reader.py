@@ -131,7 +131,7 @@ def describe(segment):
     for index, entry in segment.participants():
         state = entry.state
         print("participant", index, state >> 32, state >> 8 & 0xFFFFFF, state & 0xFF, end=" ")
-        print(entry.start_time, entry.namespace, entry.bell, entry.armed)
+        print(entry.start_time, entry.namespace, entry.bell, entry.armed & 3)
     for number, entry in segment.objects():
         print("object", number, entry.kind, entry.size, entry.state >> 32 & 0xFF)
         if entry.kind == 1:

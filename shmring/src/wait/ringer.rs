@@ -20,7 +20,7 @@ pub(crate) fn relax(segment: &Segment, id: Id) {
     }
 }
 
-/// Has this process take a role's news for not known to those who ring its holder.
+/// Counts a doubt: this process has taken a role, and who rings its holder may not know.
 pub(crate) fn doubt(segment: &Segment, me: Id) {
     let inner = &*segment.0;
     Doorbell::at(&inner.region, inner.layout.participant(me.index())).doubt();
