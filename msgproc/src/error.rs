@@ -169,6 +169,30 @@ pub enum Error {
         /// The name of the command.
         command: String,
     },
+    /// The call's [deadline](crate::Call::deadline) passed before it began, so it did not run.
+    #[error("{command} did not run: process {process:?} did not come to it before its deadline")]
+    Late {
+        /// The name of the process.
+        process: String,
+        /// The name of the command.
+        command: String,
+    },
+    /// The process ended before it had handled a command that nobody waits for.
+    #[error(
+        "{command} is lost: process {process:?} (pid {}) ended {}: {exit}",
+        exit.pid,
+        if *begun { "while it ran" } else { "before it began" }
+    )]
+    Undelivered {
+        /// The name of the process.
+        process: String,
+        /// The name of the command.
+        command: String,
+        /// Whether its handler was running, or had run and was not yet known to be done.
+        begun: bool,
+        /// How the process ended.
+        exit: Box<Exit>,
+    },
     /// This handle was made before a fork, and belongs to the parent.
     #[error("process {process:?} belongs to process {maker}, this is a fork of it")]
     NotOurs {
@@ -220,7 +244,7 @@ impl Error {
     /// How the process ended, where that is what the error says.
     pub fn exit(&self) -> Option<&Exit> {
         match self {
-            Error::PeerDied { exit, .. } => Some(exit),
+            Error::PeerDied { exit, .. } | Error::Undelivered { exit, .. } => Some(exit),
             _ => None,
         }
     }

@@ -42,6 +42,7 @@ pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
     OnPanic, Options, Outcome, Reply, RestartBy, RestartCause, Start, StopOptions, Token,
+    Undelivered,
 };
 pub use shmring::transfer::Descriptor;
 

@@ -11,7 +11,7 @@ use shmring::transfer::{self, Parcel};
 use crate::error::{Error, Result, Trace};
 
 /// Changes whenever the meaning of a message changes.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The longest header, in bytes: an enum, some numbers, and the name of a command.
 pub(crate) const MAX_HEADER: usize = 1024;
@@ -20,9 +20,21 @@ pub(crate) const MAX_HEADER: usize = 1024;
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 pub(crate) enum Down<'a> {
     /// Run a handler; the body is the tuple of its arguments.
-    Command { call: u64, name: &'a str, wants_reply: bool },
+    Command {
+        call: u64,
+        name: &'a str,
+        wants_reply: bool,
+        /// Whether it overtakes those that are not.
+        urgent: bool,
+        /// 1, and one more for each process that had begun it and died.
+        attempt: u32,
+        /// When it need not begin any more, in nanoseconds of the monotonic clock; 0 for never.
+        until: u64,
+    },
     /// Leave when all before this is done.
     Stop,
+    /// Answer at once, with nothing. Urgent.
+    Probe { call: u64 },
 }
 
 /// From the backend to the frontend.
@@ -63,6 +75,8 @@ pub(crate) enum FailureKind {
     Cancelled,
     Stopped,
     Unsendable,
+    /// Its deadline passed before it began.
+    Late,
 }
 
 impl Failure {
@@ -115,6 +129,7 @@ impl Failure {
             FailureKind::Unsendable => Error::BadReply { process, command, reason: self.message },
             FailureKind::Cancelled => Error::Cancelled { process, command },
             FailureKind::Stopped => Error::Stopped { process },
+            FailureKind::Late => Error::Late { process, command },
         }
     }
 }
@@ -165,8 +180,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_survive(call: u64, name in "[a-z_]{1,40}", wants_reply: bool) {
-            let header = Down::Command { call, name: &name, wants_reply };
+        fn headers_survive(
+            call: u64, name in "[a-z_]{1,40}", wants_reply: bool, urgent: bool, attempt: u32,
+            until: u64,
+        ) {
+            let header = Down::Command { call, name: &name, wants_reply, urgent, attempt, until };
             let bytes = postcard::to_stdvec(&header).unwrap();
             prop_assert_eq!(postcard::from_bytes::<Down<'_>>(&bytes).unwrap(), header);
         }

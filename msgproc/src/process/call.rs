@@ -11,12 +11,13 @@ use serde::de::DeserializeOwned;
 
 use super::{
     backend::Encode,
-    link::{Link, Wait},
+    link::{Command, Link, Unmet, Wait},
 };
 use crate::{
     channel::Message,
     error::{Error, Result},
-    message::{Down, Up, decode},
+    message::{Up, decode},
+    start::monotonic,
 };
 
 /// A command that has not been sent yet: [`tell`](Call::tell), [`wait`](Call::wait),
@@ -26,7 +27,19 @@ pub struct Call<T> {
     link: Arc<Link>,
     command: &'static str,
     arguments: Box<dyn Encode + Send>,
+    urgent: bool,
+    /// When it need not begin any more.
+    deadline: Option<Deadline>,
     result: PhantomData<fn() -> T>,
+}
+
+/// A time, as it was given, here, and as it travels.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    since: Instant,
+    at: Instant,
+    /// In nanoseconds of the monotonic clock.
+    until: u64,
 }
 
 impl<T> Call<T> {
@@ -35,7 +48,32 @@ impl<T> Call<T> {
         command: &'static str,
         arguments: Box<dyn Encode + Send>,
     ) -> Call<T> {
-        Call { link, command, arguments, result: PhantomData }
+        Call { link, command, arguments, urgent: false, deadline: None, result: PhantomData }
+    }
+
+    /// Lets it overtake the calls that are not urgent and have not begun: the backend handles
+    /// urgent ones first, in their order, as soon as its present handler is done.
+    ///
+    /// A handler that runs is not interrupted. An urgent call has to find room in the channel like
+    /// any other: where that is full it waits for room, and one more handler may come before it.
+    pub fn urgent(mut self) -> Call<T> {
+        self.urgent = true;
+        self
+    }
+
+    /// Gives it a time limit that travels: if its handler has not begun by then it does not run,
+    /// and the call fails with [`Error::Late`]. A handler that has begun sees what is left by
+    /// [`Context::time_left`](crate::Context::time_left), and is not interrupted. Whoever waits
+    /// for the result waits no longer than that, and gets [`Error::TimedOut`].
+    ///
+    /// The time counts from here on.
+    pub fn deadline(mut self, limit: Duration) -> Call<T> {
+        let since = Instant::now();
+        let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let until = monotonic().saturating_add(nanoseconds).max(1);
+        // One that is after all time is none.
+        self.deadline = since.checked_add(limit).map(|at| Deadline { since, at, until });
+        self
     }
 
     /// Sends the command and goes on; no result travels back.
@@ -67,43 +105,40 @@ impl<T> Call<T> {
         }
     }
 
-    fn transmit(&self, wants_reply: bool, until: Option<Instant>) -> Result<u64> {
-        let Call { link, command, .. } = self;
+    fn transmit(self, wants_reply: bool, until: Option<Instant>) -> Result<(Arc<Link>, u64)> {
+        let Call { link, command, arguments, urgent, deadline, .. } = self;
         link.check_ours()?;
         if link.lock().stopping.is_some() {
             return Err(Error::Stopped { process: link.name().into() });
         }
         let what = format!("the arguments of {command}");
-        let (body, parcel) = self.arguments.encode(&what, link.child.pid())?;
-        let call = link.number_call(wants_reply);
-        let header = Down::Command { call, name: command, wants_reply };
-        let action = format!("take {command}");
-        let sent = postcard::to_stdvec(&header)
-            .map_err(Error::other)
-            .and_then(|header| link.send(&header, &body, &parcel, until, &action));
-        match sent {
-            Ok(()) => {
-                parcel.sent();
-                Ok(call)
-            }
-            Err(error) => {
-                link.forget(call);
-                Err(error)
-            }
-        }
+        let (body, parcel) = arguments.encode(&what, link.child.pid())?;
+        // What the arguments own lives until they are sent, or until they are done.
+        let (kept, _sent) = match link.settings.undelivered.keeps() {
+            true => (Some(arguments), None),
+            false => (None, Some(arguments)),
+        };
+        let one = Command {
+            call: 0,
+            name: command,
+            wants_reply,
+            urgent,
+            attempt: 1,
+            until: deadline.map_or(0, |deadline| deadline.until),
+            bytes: body.len(),
+            arguments: kept,
+        };
+        let call = link.send_command(one, &body, &parcel, until)?;
+        parcel.sent();
+        Ok((link, call))
     }
 
     fn start(self, until: Option<Instant>) -> Result<Reply<T>> {
         let limit = Instant::now() + self.link.settings.send_timeout;
         let until = until.map_or(limit, |until| until.min(limit));
-        let call = self.transmit(true, Some(until))?;
-        Ok(Reply {
-            link: self.link,
-            command: self.command,
-            call,
-            taken: false,
-            result: PhantomData,
-        })
+        let (command, deadline) = (self.command, self.deadline);
+        let (link, call) = self.transmit(true, Some(until))?;
+        Ok(Reply { link, command, call, deadline, taken: false, result: PhantomData })
     }
 }
 
@@ -154,6 +189,7 @@ pub struct Reply<T> {
     link: Arc<Link>,
     command: &'static str,
     call: u64,
+    deadline: Option<Deadline>,
     taken: bool,
     result: PhantomData<fn() -> T>,
 }
@@ -162,15 +198,31 @@ impl<T> Reply<T> {
     /// Whether [`try_take`](Reply::try_take) would give something: the result, or the reason why
     /// there will be none.
     pub fn is_ready(&self) -> bool {
-        self.taken || !self.link.is_ours() || self.link.has_reply(self.call)
+        if self.taken || !self.link.is_ours() {
+            return true;
+        }
+        let (link, call) = self.whereabouts();
+        link.has_reply(call)
     }
 
-    /// Takes the call back: if it has not begun it will not run, and if it runs its handler can
-    /// see that by [`Context::is_cancelled`](crate::Context::is_cancelled).
-    pub fn cancel(self) {
+    /// Takes the call back: if it has not begun it will not run, and gives [`Error::Cancelled`]
+    /// when its turn comes; if it runs its handler can see that by
+    /// [`Context::is_cancelled`](crate::Context::is_cancelled), and gives what it gives. What is
+    /// done is done.
+    pub fn cancel(&self) {
         if self.link.is_ours() {
-            self.link.page.cancel(self.call);
+            let (link, call) = self.whereabouts();
+            link.cancel(call);
         }
+    }
+
+    /// Where the call is now: it may have been sent to the replacement of its process.
+    fn whereabouts(&self) -> (Arc<Link>, u64) {
+        let mut place = (self.link.clone(), self.call);
+        while let Some(next) = place.0.forwarded(place.1) {
+            place = next;
+        }
+        place
     }
 
     /// The name of the command.
@@ -215,19 +267,51 @@ impl<T: DeserializeOwned> Reply<T> {
     }
 
     fn wait_until(&mut self, since: Instant, until: Option<Instant>) -> Result<T> {
-        let link = &*self.link;
-        link.check_ours()?;
+        self.link.check_ours()?;
         if self.taken {
             return Err(self.unreadable("it has been taken already".into()));
         }
-        let message = link
-            .wait(until, Wait::Message, |state| Link::take_reply(state, self.call))
-            .map_err(|unmet| {
+        let (since, until) = match (self.deadline, until) {
+            (Some(deadline), None) => (deadline.since, Some(deadline.at)),
+            (Some(deadline), Some(until)) => (since, Some(until.min(deadline.at))),
+            (None, until) => (since, until),
+        };
+        loop {
+            while let Some((link, call)) = self.link.follow(self.call) {
+                (self.link, self.call) = (link, call);
+            }
+            let link = &*self.link;
+            let unmet =
+                match link.wait(until, Wait::Message, |state| Link::take_reply(state, self.call)) {
+                    Ok(message) => {
+                        self.taken = true;
+                        link.prune();
+                        return self.read(message?);
+                    }
+                    Err(unmet) => unmet,
+                };
+            let unmet = match (unmet, until) {
+                (Unmet::Ended(exit), _) if !link.is_left_over(self.call) => {
+                    // Or it has gone on in this very moment.
+                    if link.forwarded(self.call).is_some() {
+                        continue;
+                    }
+                    Unmet::Ended(exit)
+                }
+                (Unmet::Ended(_), Some(until)) => {
+                    if link.wait_for_fate(self.call, until) {
+                        continue;
+                    }
+                    Unmet::Deadline
+                }
+                // Perhaps nobody but this thread could start the next process.
+                (Unmet::Ended(exit), None) if link.withdraw(self.call) => Unmet::Ended(exit),
+                (Unmet::Ended(_), None) => continue,
+                (unmet, _) => unmet,
+            };
             let action = format!("answer {}", self.command);
-            link.explain(unmet, &action, since)
-        })?;
-        self.taken = true;
-        self.read(message)
+            return Err(link.explain(unmet, &action, since));
+        }
     }
 
     fn read(&self, mut message: Message) -> Result<T> {

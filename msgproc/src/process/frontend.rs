@@ -18,13 +18,14 @@ use super::{
     call::Call,
     context::Core,
     event::Event,
+    inbox::Inbox,
     link::{Item, Link, Parts, Unmet},
     options::{Options, Settings},
     run,
     stop::StopOptions,
 };
 use crate::{
-    channel::{self, Message, Port, Queue},
+    channel::{self, Message, Port},
     error::{Busy, Error, Result},
     exit::{Exit, StopStep},
     message::{Up, decode},
@@ -127,6 +128,10 @@ impl<B: Backend> MessageProcess<B> {
         Options::new(name)
     }
 
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     pub(super) fn start_forked<C, R>(settings: Settings, constructor: C) -> Result<Self>
     where
         C: FnMut(&Start) -> R + Send + 'static,
@@ -157,14 +162,15 @@ impl<B: Backend> MessageProcess<B> {
 
     /// Stops what is left of the backend, and starts it anew with the same constructor.
     ///
-    /// Calls and replies of before belong to the old backend and end with it, and so does the
-    /// descriptor: a poll has to be told the new one.
+    /// Calls and replies of before belong to the old backend and end with it, unless
+    /// [`Options::undelivered`] says that they are sent again. The descriptor is a new one: a poll
+    /// has to be told it.
     ///
     /// # Errors
     ///
     /// As [`MessageProcess::fork`].
     pub fn restart(&mut self) -> Result<()> {
-        let exit = self.stop_with(&self.link.settings.stop)?;
+        let exit = self.link.stop(&self.link.settings.stop)?;
         self.begin_restart(exit, RestartBy::Caller)?;
         self.link.finish_start()
     }
@@ -174,7 +180,9 @@ impl<B: Backend> MessageProcess<B> {
         self.restarts += 1;
         let cause = RestartCause { number: self.restarts, exit, by };
         let settings = self.link.settings.clone();
-        self.link = launch(settings, self.kind, Some(cause), &self.construct)?;
+        let next = launch(settings, self.kind, Some(cause), &self.construct)?;
+        self.link.hand_over(&next);
+        self.link = next;
         Ok(())
     }
 
@@ -230,6 +238,7 @@ impl<B: Backend> MessageProcess<B> {
         Ok(Some(match item {
             Item::Message(message) => self.read_event(message),
             Item::Malformed(reason) => Event::Failed(Error::Malformed { reason }),
+            Item::Failed(error) => Event::Failed(error),
             Item::Ended(exit) => Event::Ended(exit),
         }))
     }
@@ -310,7 +319,9 @@ impl<B: Backend> MessageProcess<B> {
     ///
     /// [`Error::TimedOut`] when it did not end.
     pub fn stop_with(&self, options: &StopOptions) -> Result<Exit> {
-        self.link.stop(options)
+        let exit = self.link.stop(options)?;
+        self.link.abandon();
+        Ok(exit)
     }
 
     /// Asks the backend to finish what is queued and leave, and does not wait for that: its end
@@ -354,6 +365,12 @@ impl<B: Backend> MessageProcess<B> {
     /// Nobody asks any more whether it has become ready.
     pub(crate) fn leave_start(&self) {
         self.link.leave_start();
+    }
+
+    /// There will be no replacement: commands that were kept for it fail. Whether that is to be
+    /// told.
+    pub(crate) fn abandon(&self) -> bool {
+        self.link.abandon()
     }
 
     /// Kills it; `false` where that is not possible.
@@ -439,7 +456,7 @@ fn backend_side<B: Backend>(
     start: &Start,
     construct: &Mutex<Construct<B>>,
 ) -> i32 {
-    let inbox = Queue::new(settings.limits);
+    let inbox = Inbox::new(settings.limits);
     let core = match Core::new(
         &settings.name,
         start.frontend,
@@ -476,7 +493,7 @@ impl<B: Backend> AsRawFd for MessageProcess<B> {
 impl<B: Backend> Drop for MessageProcess<B> {
     fn drop(&mut self) {
         if self.link.is_ours() {
-            let _ = self.link.stop(&self.link.settings.stop);
+            let _ = self.stop_with(&self.link.settings.stop);
         }
     }
 }

@@ -6,10 +6,13 @@ mod call;
 mod context;
 mod event;
 mod frontend;
+mod inbox;
 mod link;
 mod options;
+mod probe;
 mod run;
 mod stop;
+mod undelivered;
 
 pub use again::{RestartBy, RestartCause};
 pub use backend::{Backend, Incoming, IntoBackend, NoEvents, Outcome};
@@ -19,6 +22,7 @@ pub use event::Event;
 pub use frontend::{MessageProcess, Start};
 pub use options::{OnPanic, Options};
 pub use stop::StopOptions;
+pub use undelivered::Undelivered;
 
 pub(crate) use context::next_tick;
 pub(crate) use stop::STEPS;

@@ -6,6 +6,7 @@ use super::{
     backend::{Backend, IntoBackend},
     frontend::{MessageProcess, Start},
     stop::StopOptions,
+    undelivered::Undelivered,
 };
 use crate::{channel::Limits, error::Result, start::Hygiene};
 
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) stop: StopOptions,
     pub(super) limits: Limits,
     pub(super) on_panic: OnPanic,
+    pub(super) undelivered: Undelivered,
     pub(super) stderr_lines: usize,
 }
 
@@ -52,6 +54,7 @@ impl<B: Backend> Options<B> {
                 stop: StopOptions::default(),
                 limits: Limits::default(),
                 on_panic: OnPanic::default(),
+                undelivered: Undelivered::default(),
                 stderr_lines: 0,
             },
             backend: PhantomData,
@@ -102,6 +105,41 @@ impl<B: Backend> Options<B> {
     /// What happens after a handler panicked; by default the backend stops.
     pub fn on_panic(mut self, then: OnPanic) -> Self {
         self.settings.on_panic = then;
+        self
+    }
+
+    /// What becomes of the commands that the process has not handled when it ends and is started
+    /// again; by default they fail.
+    ///
+    /// ```no_run
+    /// # use msgproc::prelude::*;
+    /// use msgproc::{Undelivered, manager::Policy};
+    /// # struct Worker;
+    /// # #[backend]
+    /// # impl Worker {
+    /// #     fn c__develop(&self, film: u64) -> u64 { film }
+    /// # }
+    /// # fn main() -> msgproc::Result<()> {
+    ///
+    /// let mut manager = Manager::new()?;
+    /// let worker = MessageProcess::options("worker")
+    ///     .undelivered(Undelivered::AtLeastOnce { attempts: 3 })
+    ///     .fork(|_: &Start| Worker)?;
+    /// let id = manager.add_with(worker, Policy::permanent())?;
+    /// let mut film = manager[id].develop(7).send()?;
+    /// // However often the worker dies meanwhile, up to three times at this very film:
+    /// while let Some(happening) = manager.next(None)? {
+    ///     if let Happening::Reply { .. } = happening
+    ///         && let Some(film) = film.try_take()?
+    ///     {
+    ///         println!("film {film} is developed");
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn undelivered(mut self, then: Undelivered) -> Self {
+        self.settings.undelivered = then;
         self
     }
 

@@ -24,7 +24,7 @@ pub(crate) use fork::{Hygiene, KILL, PANICKED, TERMINATE, fork};
 pub(crate) use kept::{Kept, KeptFd};
 pub(crate) use lifeline::frontend_has_ended;
 pub(crate) use orphan::{give_back_blocks, remove_owned_names};
-pub(crate) use page::{Doing, Page, StopLevel};
+pub(crate) use page::{CALLS, Doing, LANES, Lane, Page, StopLevel};
 pub(crate) use panic::{Caught, catch};
 pub(crate) use signals::Signals;
 pub(crate) use stderr::StderrFile;

@@ -11,6 +11,7 @@ mod memory;
 mod restarts;
 mod start;
 mod stop;
+mod undelivered;
 
 fn main() -> std::process::ExitCode {
     let groups = [
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         restarts::tests(),
         start::tests(),
         stop::tests(),
+        undelivered::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

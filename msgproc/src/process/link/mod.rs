@@ -5,6 +5,7 @@
 
 mod exchange;
 mod explain;
+mod outbox;
 mod starting;
 
 use std::{
@@ -28,10 +29,16 @@ use crate::{
     start::{Bell, Child, KeptFd, Page, StderrFile},
 };
 
+use self::outbox::Outbox;
 use super::options::Settings;
+
+pub(super) use self::outbox::{Command, Place};
 
 /// How long a process may live on after it closed its channel.
 const CLOSED_BUT_ALIVE: Duration = Duration::from_secs(1);
+
+/// How long a wait for what rings no bell looks away.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The frontend's end.
 #[derive(Debug)]
@@ -63,8 +70,9 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct State {
     port: Port<Arc<KeptFd>>,
-    /// Calls whose reply is wanted; with it, once it is there.
-    calls: HashMap<u64, Option<Message>>,
+    /// Calls whose reply is wanted.
+    calls: HashMap<u64, Place>,
+    outbox: Outbox,
     replies: usize,
     /// How many replies have come that somebody wanted, in all.
     replies_come: u64,
@@ -88,6 +96,7 @@ pub(super) struct State {
 pub(super) enum Item {
     Message(Message),
     Malformed(String),
+    Failed(Error),
     Ended(Exit),
 }
 
@@ -108,6 +117,8 @@ pub(super) enum Wait {
     Message,
     /// It waits for room to send.
     Room,
+    /// It waits until less is on its way, which rings no bell.
+    Books,
     /// It waits for the end, and lets events go where there are too many.
     End,
 }
@@ -139,6 +150,7 @@ impl Link {
             state: Mutex::new(State {
                 port,
                 calls: HashMap::new(),
+                outbox: Outbox::default(),
                 replies: 0,
                 replies_come: 0,
                 events,
@@ -193,6 +205,9 @@ impl Link {
         // Even a deadline in the past looks, and receives all that has come.
         let mut progress = true;
         loop {
+            if !state.outbox.backlog.is_empty() {
+                self.flush(&mut state);
+            }
             let result = condition(&mut state);
             // What this wait did not take may be what somebody else polls for.
             self.settle(&mut state);
@@ -209,7 +224,7 @@ impl Link {
                         continue;
                     }
                     Wait::Message => return Err(Unmet::Full(state.events.len())),
-                    Wait::Room => {}
+                    Wait::Room | Wait::Books => {}
                 }
             }
             let now = Instant::now();
@@ -234,7 +249,7 @@ impl Link {
     ) -> MutexGuard<'a, State> {
         // The other does not look for room, so one who needs room looks by himself.
         let slice = match what {
-            Wait::Room => Duration::from_millis(5),
+            Wait::Room | Wait::Books => Duration::from_millis(5),
             _ => Duration::from_secs(3600),
         };
         let left = left.map_or(slice, |left| left.min(slice));
@@ -261,9 +276,12 @@ impl Link {
             }
             timeout = Some(timeout.map_or(limit, |timeout| timeout.min(limit)));
         }
+        if what == Wait::Books {
+            timeout = Some(timeout.map_or(LOOK_AGAIN, |timeout| timeout.min(LOOK_AGAIN)));
+        }
         let open = state.closed_at.is_none();
         let wants_message = open && !state.events.is_full();
-        let wants_room = open && what == Wait::Room;
+        let wants_room = open && (what == Wait::Room || !state.outbox.backlog.is_empty());
         state.polling = true;
         drop(state);
 
@@ -339,13 +357,15 @@ impl Link {
             block::drained(self.child.pid());
         }
         let lines = self.settings.stderr_lines;
-        state.end = Some(Exit {
+        let exit = Exit {
             pid: self.child.pid(),
             how,
             panic: self.page.panic(),
             stopped_by: state.stopping,
             stderr: self.stderr.as_ref().map_or_else(Vec::new, |stderr| stderr.last_lines(lines)),
-        });
+        };
+        self.settle_commands(state, &exit);
+        state.end = Some(exit);
         state.end_untold = true;
         self.raise(state);
     }
@@ -354,10 +374,8 @@ impl Link {
         match postcard::take_from_bytes::<Up>(message.header()) {
             Ok((Up::Reply { call } | Up::ReplyFailed { call }, [])) => {
                 // One whose reply nobody wants any more is forgotten here.
-                if let Some(place) = state.calls.get_mut(&call)
-                    && place.is_none()
-                {
-                    *place = Some(message);
+                if let Some(place @ Place::Waiting) = state.calls.get_mut(&call) {
+                    *place = Place::Come(message);
                     state.replies += 1;
                     state.replies_come += 1;
                 }
@@ -378,6 +396,7 @@ impl Link {
             || !state.events.is_empty()
             || !state.malformed.is_empty()
             || state.start.is_some()
+            || state.outbox.has_failed()
             || state.end_untold
     }
 
