@@ -2,7 +2,9 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use crate::exit::Exit;
+use serde::{Deserialize, Serialize};
+
+use crate::{exit::Exit, kernel::InKernel};
 
 /// The result of whatever concerns a process.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -146,6 +148,17 @@ pub enum Error {
         after: Duration,
         /// What it is doing instead, where it says so.
         busy: Option<Box<Busy>>,
+    },
+    /// A handler runs longer than its
+    /// [time limit](crate::Options::handler_timeout). It runs on.
+    #[error("process {process:?} has been {busy}; the limit is {limit:?}")]
+    Overdue {
+        /// The name of the process.
+        process: String,
+        /// Which handler, for how long, and where in the kernel it is.
+        busy: Box<Busy>,
+        /// The time limit.
+        limit: Duration,
     },
     /// There is no room to send, and waiting was not wished or would not help.
     #[error("no room to send to process {process:?}: {reason}")]
@@ -351,13 +364,26 @@ pub struct Trace {
 }
 
 /// What a backend is doing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Busy {
     /// The command whose handler runs, or `pre_run`, `post_run`, `a descriptor`, `a timer`.
     pub with: String,
     /// For how long.
     pub since: Duration,
+    /// Where it is in the kernel, where that was looked at: it is in errors that tell of a wait in
+    /// vain, and in what [`Manager::stuck`](crate::Manager::stuck) gives.
+    pub kernel: Option<InKernel>,
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in {} for {:.1?}", self.with, self.since)?;
+        match &self.kernel {
+            Some(kernel) => write!(f, " ({kernel})"),
+            None => Ok(()),
+        }
+    }
 }
 
 struct At<'a>(&'a Trace);
@@ -376,7 +402,7 @@ struct Doing<'a>(Option<&'a Busy>);
 impl fmt::Display for Doing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(busy) => write!(f, "; it has been in {} for {:.1?}", busy.with, busy.since),
+            Some(busy) => write!(f, "; it has been {busy}"),
             None => Ok(()),
         }
     }
@@ -434,6 +460,7 @@ mod tests {
             busy: Some(Box::new(Busy {
                 with: "c__grab".into(),
                 since: Duration::from_millis(2500),
+                kernel: None,
             })),
         };
         assert_eq!(

@@ -5,6 +5,8 @@ use std::fmt;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Busy;
+
 /// How a process ended, and what is known about why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -17,6 +19,9 @@ pub struct Exit {
     pub panic: Option<String>,
     /// Which step of a stop it took, where it was stopped by its frontend.
     pub stopped_by: Option<StopStep>,
+    /// What it was doing for too long when it was killed for that: see
+    /// [`OnTimeout::Kill`](crate::OnTimeout::Kill).
+    pub overdue: Option<Box<Busy>>,
     /// The last lines it wrote to stderr, where the process was started with `capture_stderr`.
     pub stderr: Vec<String>,
 }
@@ -33,6 +38,9 @@ impl fmt::Display for Exit {
         write!(f, "{}", self.how)?;
         if let Some(step) = self.stopped_by {
             write!(f, ", stopped {step}")?;
+        }
+        if let Some(busy) = &self.overdue {
+            write!(f, ", because it had been {busy}")?;
         }
         if let Some(panic) = &self.panic {
             write!(f, "; it panicked: {panic}")?;
@@ -125,6 +133,7 @@ mod tests {
             how: How::Signal { number: 9, core: false },
             panic: Some("no film (src/camera.rs:3)".into()),
             stopped_by: Some(StopStep::Kill),
+            overdue: None,
             stderr: Vec::new(),
         };
         assert_eq!(

@@ -30,6 +30,7 @@
 mod channel;
 mod error;
 mod exit;
+mod kernel;
 pub mod manager;
 mod message;
 mod process;
@@ -37,12 +38,13 @@ mod start;
 
 pub use error::{Busy, Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
+pub use kernel::InKernel;
 pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
-    OnPanic, Options, Outcome, Reply, RestartBy, RestartCause, Start, StopOptions, Token,
-    Undelivered,
+    OnPanic, OnTimeout, Options, Outcome, Reply, RestartBy, RestartCause, Start, StopOptions,
+    Token, Undelivered,
 };
 pub use shmring::transfer::Descriptor;
 

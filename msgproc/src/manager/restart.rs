@@ -331,10 +331,19 @@ impl<B: Backend> Manager<B> {
         None
     }
 
+    /// Looks for a handler that runs too long, now and when the next one could.
+    pub(super) fn look_after(&mut self, id: ProcessId) {
+        let Some(member) = self.processes.get(id) else {
+            return;
+        };
+        if let Some(at) = member.process.look_after() {
+            self.set_timer_at(at, Due::Watch(id));
+        }
+    }
+
     fn ended(&mut self, process: ProcessId, exit: Exit) -> Happening<B::Event> {
         self.living -= 1;
-        self.timers
-            .cancel(|due| matches!(due, Due::Start(other) | Due::Stop(other) if *other == process));
+        self.timers.cancel(|due| due.is_of(process));
         let lets_go = self.unit_of(process).is_some_and(|unit| unit.lets_go(process));
         let phase = self.processes.get_mut(process).map(|member| {
             member.leaving = None;

@@ -153,6 +153,7 @@ impl<B: Backend> MessageProcess<B> {
         C: FnMut(&Start) -> R + Send + 'static,
         R: IntoBackend<Backend = B>,
     {
+        settings.check(B::COMMANDS)?;
         let construct: Construct<B> = Box::new(move |start| constructor(start).into_backend());
         let construct = Arc::new(Mutex::new(construct));
         let link = launch(settings, kind, None, &construct)?;
@@ -228,12 +229,8 @@ impl<B: Backend> MessageProcess<B> {
         let since = Instant::now();
         let item = match link.next_item(until) {
             Ok(item) => item,
-            Err(unmet) => {
-                return match link.explain(unmet, "send an event", since) {
-                    Error::TimedOut { .. } => Ok(None),
-                    error => Err(error),
-                };
-            }
+            Err(Unmet::Deadline) => return Ok(None),
+            Err(unmet) => return Err(link.explain(unmet, "send an event", since)),
         };
         Ok(Some(match item {
             Item::Message(message) => self.read_event(message),
@@ -360,6 +357,16 @@ impl<B: Backend> MessageProcess<B> {
     /// When a start that has begun is too late.
     pub(crate) fn start_deadline(&self) -> Instant {
         self.link.started + self.link.settings.start_timeout
+    }
+
+    /// Looks for a handler that runs too long; says when to look again.
+    pub(crate) fn look_after(&self) -> Option<Instant> {
+        self.link.look_after()
+    }
+
+    /// What it is doing, and where in the kernel it is.
+    pub(crate) fn busy_where(&self) -> Option<Busy> {
+        self.link.busy_where()
     }
 
     /// Nobody asks any more whether it has become ready.

@@ -20,7 +20,7 @@ pub use call::{Call, Reply};
 pub use context::{Context, Interest, Token};
 pub use event::Event;
 pub use frontend::{MessageProcess, Start};
-pub use options::{OnPanic, Options};
+pub use options::{OnPanic, OnTimeout, Options};
 pub use stop::StopOptions;
 pub use undelivered::Undelivered;
 

@@ -8,7 +8,11 @@ use super::{
     stop::StopOptions,
     undelivered::Undelivered,
 };
-use crate::{channel::Limits, error::Result, start::Hygiene};
+use crate::{
+    channel::Limits,
+    error::{Error, Result},
+    start::Hygiene,
+};
 
 /// What a backend does after one of its handlers panicked and the caller has been told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,6 +23,21 @@ pub enum OnPanic {
     Stop,
     /// It goes on with the next command.
     Continue,
+}
+
+/// What happens when a handler runs longer than its
+/// [time limit](crate::Options::handler_timeout).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum OnTimeout {
+    /// It comes up as [`Event::Failed`](crate::Event::Failed) with
+    /// [`Error::Overdue`], once, and the handler runs on.
+    #[default]
+    Report,
+    /// The process is killed; its [`Exit`](crate::Exit) says why. Its
+    /// [`Policy`](crate::manager::Policy) decides whether it is replaced, as after any death. A
+    /// backend on a thread cannot be killed: there it is reported.
+    Kill,
 }
 
 /// The settings, without the type of the backend.
@@ -32,7 +51,23 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) on_panic: OnPanic,
     pub(super) undelivered: Undelivered,
+    pub(super) handler_timeout: Option<Duration>,
+    pub(super) command_timeouts: Vec<(String, Duration)>,
+    pub(super) on_timeout: OnTimeout,
     pub(super) stderr_lines: usize,
+}
+
+impl Settings {
+    /// Whether they fit a backend with these commands.
+    pub(super) fn check(&self, commands: &[&str]) -> Result<()> {
+        for (command, _) in &self.command_timeouts {
+            if !commands.contains(&&command[..]) {
+                let (process, command) = (self.name.clone(), command.clone());
+                return Err(Error::UnknownCommand { process, command });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a process is started; made by [`MessageProcess::options`].
@@ -55,6 +90,9 @@ impl<B: Backend> Options<B> {
                 limits: Limits::default(),
                 on_panic: OnPanic::default(),
                 undelivered: Undelivered::default(),
+                handler_timeout: None,
+                command_timeouts: Vec::new(),
+                on_timeout: OnTimeout::default(),
                 stderr_lines: 0,
             },
             backend: PhantomData,
@@ -140,6 +178,48 @@ impl<B: Backend> Options<B> {
     /// ```
     pub fn undelivered(mut self, then: Undelivered) -> Self {
         self.settings.undelivered = then;
+        self
+    }
+
+    /// How long a handler may run, of a command, a descriptor or a timer; without limit by
+    /// default. What happens then, [`Options::on_timeout`] says.
+    ///
+    /// A [`Manager`](crate::Manager) looks after it all the time; without one, whoever waits for
+    /// something from the process does. It costs nothing while handlers run.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use msgproc::prelude::*;
+    /// use msgproc::OnTimeout;
+    /// # struct Camera;
+    /// # #[backend]
+    /// # impl Camera {
+    /// #     fn c__focus(&self) {}
+    /// # }
+    /// # fn main() -> msgproc::Result<()> {
+    ///
+    /// let camera = MessageProcess::options("camera")
+    ///     .handler_timeout(Duration::from_secs(1))
+    ///     .command_timeout("focus", Duration::from_secs(10))
+    ///     .on_timeout(OnTimeout::Kill)
+    ///     .fork(|_: &Start| Camera)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn handler_timeout(mut self, limit: Duration) -> Self {
+        self.settings.handler_timeout = Some(limit);
+        self
+    }
+
+    /// How long the handler of this command may run, whatever [`Options::handler_timeout`] says.
+    /// A command that the backend does not have is an error of the start.
+    pub fn command_timeout(mut self, command: &str, limit: Duration) -> Self {
+        self.settings.command_timeouts.push((command.into(), limit));
+        self
+    }
+
+    /// What happens when a handler runs too long; by default that is reported.
+    pub fn on_timeout(mut self, then: OnTimeout) -> Self {
+        self.settings.on_timeout = then;
         self
     }
 

@@ -4,8 +4,10 @@ mod common;
 mod events;
 mod groups;
 mod polls;
+mod redelivery;
 mod sources;
 mod stop;
+mod stuck;
 mod supervision;
 mod threads;
 
@@ -14,8 +16,10 @@ fn main() -> std::process::ExitCode {
         events::tests(),
         groups::tests(),
         polls::tests(),
+        redelivery::tests(),
         sources::tests(),
         stop::tests(),
+        stuck::tests(),
         supervision::tests(),
         threads::tests(),
     ];

@@ -7,6 +7,7 @@ mod common;
 mod death;
 mod events;
 mod hygiene;
+mod lanes;
 mod memory;
 mod restarts;
 mod start;
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         death::tests(),
         events::tests(),
         hygiene::tests(),
+        lanes::tests(),
         memory::tests(),
         restarts::tests(),
         start::tests(),

@@ -7,6 +7,7 @@ mod exchange;
 mod explain;
 mod outbox;
 mod starting;
+mod watch;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,7 +30,7 @@ use crate::{
     start::{Bell, Child, KeptFd, Page, StderrFile},
 };
 
-use self::outbox::Outbox;
+use self::{outbox::Outbox, watch::Watch};
 use super::options::Settings;
 
 pub(super) use self::outbox::{Command, Place};
@@ -73,6 +74,7 @@ pub(super) struct State {
     /// Calls whose reply is wanted.
     calls: HashMap<u64, Place>,
     outbox: Outbox,
+    watch: Watch,
     replies: usize,
     /// How many replies have come that somebody wanted, in all.
     replies_come: u64,
@@ -151,6 +153,7 @@ impl Link {
                 port,
                 calls: HashMap::new(),
                 outbox: Outbox::default(),
+                watch: Watch::default(),
                 replies: 0,
                 replies_come: 0,
                 events,
@@ -208,6 +211,7 @@ impl Link {
             if !state.outbox.backlog.is_empty() {
                 self.flush(&mut state);
             }
+            let watch = self.watch(&mut state);
             let result = condition(&mut state);
             // What this wait did not take may be what somebody else polls for.
             self.settle(&mut state);
@@ -231,7 +235,8 @@ impl Link {
             if until.is_some_and(|until| now >= until) && !progress {
                 return Err(Unmet::Deadline);
             }
-            let left = until.map(|until| until.saturating_duration_since(now));
+            let look_at = until.into_iter().chain(watch).min();
+            let left = look_at.map(|at| at.saturating_duration_since(now));
             (state, progress) = if state.polling {
                 (self.wait_for_other(state, left, what), false)
             } else {
@@ -362,6 +367,7 @@ impl Link {
             how,
             panic: self.page.panic(),
             stopped_by: state.stopping,
+            overdue: state.watch.killed_for.take(),
             stderr: self.stderr.as_ref().map_or_else(Vec::new, |stderr| stderr.last_lines(lines)),
         };
         self.settle_commands(state, &exit);

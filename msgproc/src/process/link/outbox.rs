@@ -171,6 +171,10 @@ impl Outbox {
         !self.failed.is_empty()
     }
 
+    pub(super) fn note_failed(&mut self, error: Error) {
+        self.failed.push_back(error);
+    }
+
     pub(super) fn pop_failed(&mut self) -> Option<Item> {
         self.failed.pop_front().map(Item::Failed)
     }
