@@ -379,6 +379,7 @@ impl Link {
     fn route(&self, state: &mut State, message: Message) {
         match postcard::take_from_bytes::<Up>(message.header()) {
             Ok((Up::Reply { call } | Up::ReplyFailed { call }, [])) => {
+                state.outbox.note_answered(&self.page, call);
                 // One whose reply nobody wants any more is forgotten here.
                 if let Some(place @ Place::Waiting) = state.calls.get_mut(&call) {
                     *place = Place::Come(message);

@@ -142,17 +142,31 @@ impl Outbox {
     fn prune(&mut self, page: &Page) {
         for lane in Lane::ALL {
             let finished = page.finished(lane);
-            while self.lanes[lane as usize].done < finished {
-                let sent = &mut self.lanes[lane as usize];
-                let Some(command) = sent.commands.pop_front() else {
-                    break;
-                };
-                sent.done += 1;
-                self.count -= 1;
-                self.bytes -= kept_bytes(&command);
-                self.discard(command);
+            while self.lanes[lane as usize].done < finished && self.pop_done(lane) {}
+        }
+    }
+
+    /// Takes out a call that was answered: the counter of the page comes a moment later.
+    pub(super) fn note_answered(&mut self, page: &Page, call: u64) {
+        self.prune(page);
+        for lane in Lane::ALL {
+            let oldest = self.lanes[lane as usize].commands.front();
+            if oldest.is_some_and(|command| command.call == call) {
+                self.pop_done(lane);
             }
         }
+    }
+
+    fn pop_done(&mut self, lane: Lane) -> bool {
+        let sent = &mut self.lanes[lane as usize];
+        let Some(command) = sent.commands.pop_front() else {
+            return false;
+        };
+        sent.done += 1;
+        self.count -= 1;
+        self.bytes -= kept_bytes(&command);
+        self.discard(command);
+        true
     }
 
     /// Whether one more command may go out now.
