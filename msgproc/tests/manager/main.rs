@@ -6,6 +6,7 @@ mod groups;
 mod polls;
 mod redelivery;
 mod sources;
+mod speed;
 mod stop;
 mod stuck;
 mod supervision;
@@ -18,6 +19,7 @@ fn main() -> std::process::ExitCode {
         polls::tests(),
         redelivery::tests(),
         sources::tests(),
+        speed::tests(),
         stop::tests(),
         stuck::tests(),
         supervision::tests(),
