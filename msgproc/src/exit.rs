@@ -22,7 +22,9 @@ pub struct Exit {
     /// What it was doing for too long when it was killed for that: see
     /// [`OnTimeout::Kill`](crate::OnTimeout::Kill).
     pub overdue: Option<Box<Busy>>,
-    /// The last lines it wrote to stderr, where the process was started with `capture_stderr`.
+    /// The last lines it wrote to stdout, where that was captured.
+    pub stdout: Vec<String>,
+    /// The last lines it wrote to stderr, where that was captured.
     pub stderr: Vec<String>,
 }
 
@@ -134,6 +136,7 @@ mod tests {
             panic: Some("no film (src/camera.rs:3)".into()),
             stopped_by: Some(StopStep::Kill),
             overdue: None,
+            stdout: Vec::new(),
             stderr: Vec::new(),
         };
         assert_eq!(

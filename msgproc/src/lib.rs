@@ -35,6 +35,8 @@ pub mod manager;
 mod message;
 mod process;
 mod start;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Busy, Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
@@ -42,17 +44,19 @@ pub use kernel::InKernel;
 pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
-    Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
-    OnPanic, OnTimeout, Options, Outcome, Reply, RestartBy, RestartCause, Start, StopOptions,
-    Token, Undelivered,
+    Backend, Call, Context, Event, ForkServer, ForkServerOptions, Incoming, Interest, IntoBackend,
+    MessageProcess, NoEvents, OnPanic, OnTimeout, Options, Outcome, Program, Reply, RestartBy,
+    RestartCause, Start, Starting, StopOptions, Token, Undelivered, init, worker,
 };
 pub use shmring::transfer::Descriptor;
+pub use start::{Resource, Stdio};
 
 /// What a program that starts processes needs.
 pub mod prelude {
     pub use crate::{
-        Backend, Call, Context, Descriptor, Error, Event, Exit, Happening, How, Interest, Manager,
-        MessageProcess, NoEvents, Reply, Result, Start, StopOptions, Token, backend,
+        Backend, Call, Context, Descriptor, Error, Event, Exit, ForkServer, Happening, How,
+        Interest, Manager, MessageProcess, NoEvents, Program, Reply, Result, Start, Stdio,
+        StopOptions, Token, backend,
     };
 }
 
@@ -60,4 +64,6 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
+    // For fuzzing.
+    pub use crate::channel::take_apart;
 }

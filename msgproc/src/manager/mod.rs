@@ -65,6 +65,7 @@
 //! are run once it is ready.
 
 mod backoff;
+mod crowd;
 mod group;
 mod happening;
 mod poller;
@@ -473,7 +474,7 @@ impl<B: Backend> Manager<B> {
         self.queue.pop()
     }
 
-    fn may_happen(&self) -> bool {
+    pub(crate) fn may_happen(&self) -> bool {
         self.living > 0
             || !self.timers.is_empty()
             || self.signals.is_some()

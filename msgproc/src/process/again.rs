@@ -58,6 +58,7 @@ mod tests {
             panic: Some("no film".into()),
             stopped_by: Some(StopStep::Kill),
             overdue: None,
+            stdout: vec![],
             stderr: vec!["last line".into()],
         };
         RestartCause { number: 3, exit, by }

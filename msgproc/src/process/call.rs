@@ -1,5 +1,7 @@
 //! A command on its way, and what comes back.
 
+#[cfg(feature = "tokio")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     fmt,
     marker::PhantomData,
@@ -26,7 +28,8 @@ use crate::{
 pub struct Call<T> {
     link: Arc<Link>,
     command: &'static str,
-    arguments: Box<dyn Encode + Send>,
+    /// They go with the command where they are kept to be sent again.
+    arguments: Option<Box<dyn Encode + Send>>,
     urgent: bool,
     /// When it need not begin any more.
     deadline: Option<Deadline>,
@@ -48,6 +51,7 @@ impl<T> Call<T> {
         command: &'static str,
         arguments: Box<dyn Encode + Send>,
     ) -> Call<T> {
+        let arguments = Some(arguments);
         Call { link, command, arguments, urgent: false, deadline: None, result: PhantomData }
     }
 
@@ -85,7 +89,7 @@ impl<T> Call<T> {
     ///
     /// [`Error::TimedOut`], [`Error::PeerDied`], [`Error::Stopped`], or what is wrong with the
     /// arguments.
-    pub fn tell(self) -> Result<()> {
+    pub fn tell(mut self) -> Result<()> {
         let until = Instant::now() + self.link.settings.send_timeout;
         self.transmit(false, Some(until)).map(drop)
     }
@@ -95,7 +99,7 @@ impl<T> Call<T> {
     /// # Errors
     ///
     /// [`Error::QueueFull`] when there is none; else as [`Call::tell`].
-    pub fn try_tell(self) -> Result<()> {
+    pub fn try_tell(mut self) -> Result<()> {
         let process = self.link.name().to_owned();
         match self.transmit(false, Some(Instant::now())) {
             Err(Error::TimedOut { .. }) => {
@@ -105,40 +109,47 @@ impl<T> Call<T> {
         }
     }
 
-    fn transmit(self, wants_reply: bool, until: Option<Instant>) -> Result<(Arc<Link>, u64)> {
+    fn transmit(&mut self, wants_reply: bool, until: Option<Instant>) -> Result<u64> {
         let Call { link, command, arguments, urgent, deadline, .. } = self;
         link.check_ours()?;
         if link.lock().stopping.is_some() {
             return Err(Error::Stopped { process: link.name().into() });
         }
         let what = format!("the arguments of {command}");
-        let (body, parcel) = arguments.encode(&what, link.child.pid())?;
-        // What the arguments own lives until they are sent, or until they are done.
-        let (kept, _sent) = match link.settings.undelivered.keeps() {
-            true => (Some(arguments), None),
-            false => (None, Some(arguments)),
-        };
-        let one = Command {
+        let encoded = arguments.as_ref().ok_or("it has been sent already")?;
+        let (body, parcel) = encoded.encode(&what, link.child.pid())?;
+        let keeps = link.settings.undelivered.keeps();
+        let mut one = Some(Command {
             call: 0,
             name: command,
             wants_reply,
-            urgent,
+            urgent: *urgent,
             attempt: 1,
             until: deadline.map_or(0, |deadline| deadline.until),
             bytes: body.len(),
-            arguments: kept,
-        };
-        let call = link.send_command(one, &body, &parcel, until)?;
-        parcel.sent();
-        Ok((link, call))
+            arguments: if keeps { arguments.take() } else { None },
+        });
+        let sent = link.send_command(&mut one, &body, &parcel, until);
+        match sent {
+            Ok(_) => parcel.sent(),
+            // It may be tried again.
+            Err(_) if keeps => *arguments = one.and_then(|one| one.arguments),
+            Err(_) => {}
+        }
+        sent
     }
 
-    fn start(self, until: Option<Instant>) -> Result<Reply<T>> {
+    fn start(mut self, until: Option<Instant>) -> Result<Reply<T>> {
         let limit = Instant::now() + self.link.settings.send_timeout;
         let until = until.map_or(limit, |until| until.min(limit));
-        let (command, deadline) = (self.command, self.deadline);
-        let (link, call) = self.transmit(true, Some(until))?;
-        Ok(Reply { link, command, call, deadline, taken: false, result: PhantomData })
+        let call = self.transmit(true, Some(until))?;
+        Ok(self.reply(call))
+    }
+
+    fn reply(&self, call: u64) -> Reply<T> {
+        let Call { link, command, deadline, .. } = self;
+        let (link, command, deadline) = (link.clone(), *command, *deadline);
+        Reply { link, command, call, deadline, taken: false, result: PhantomData }
     }
 }
 
@@ -171,6 +182,45 @@ impl<T: DeserializeOwned> Call<T> {
     /// As [`Call::tell`].
     pub fn send(self) -> Result<Reply<T>> {
         self.start(None)
+    }
+}
+
+/// What awaiting needs: the parts of a wait, without the waiting.
+#[cfg(feature = "tokio")]
+impl<T: DeserializeOwned> Call<T> {
+    /// Sends the command if there is room now.
+    pub(crate) fn try_send(&mut self) -> Result<Option<Reply<T>>> {
+        match self.transmit(true, Some(Instant::now())) {
+            Ok(call) => Ok(Some(self.reply(call))),
+            Err(Error::TimedOut { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How long it may wait for room.
+    pub(crate) fn send_timeout(&self) -> Duration {
+        self.link.settings.send_timeout
+    }
+
+    /// Says in an error that there was no room for so long.
+    pub(crate) fn no_room(&self, since: Instant) -> Error {
+        self.link.explain(Unmet::Deadline, &format!("take {}", self.command), since)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T> Reply<T> {
+    /// Tells apart the processes that it has gone to.
+    pub(crate) fn place(&self) -> usize {
+        Arc::as_ptr(&self.link) as usize
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T> AsFd for Reply<T> {
+    /// What becomes readable when something has come, for whomever.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.bell().as_fd()
     }
 }
 

@@ -18,7 +18,7 @@
 ///
 /// The results of what is sent again come to the handles of before: a
 /// [`Reply`](crate::Reply) can be [asked](crate::Reply::try_take) and waited for
-/// [with a limit](crate::Reply::wait_timeout) all the time. A wait without a limit ends with the
+/// [with a limit](crate::Reply::wait_timeout) all the time, and awaited. A wait without a limit ends with the
 /// process, since nobody but the waiting thread may be there to start the next one; its command is
 /// not sent again. Where there will be no next one, since the process is given up or stopped, the
 /// commands that were kept fail.

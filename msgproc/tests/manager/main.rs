@@ -1,6 +1,7 @@
 //! Managers: many processes in one loop, with descriptors, timers and signals.
 
 mod common;
+mod crowd;
 mod events;
 mod groups;
 mod polls;
@@ -13,7 +14,9 @@ mod supervision;
 mod threads;
 
 fn main() -> std::process::ExitCode {
+    msgproc::init();
     let groups = [
+        crowd::tests(),
         events::tests(),
         groups::tests(),
         polls::tests(),

@@ -13,8 +13,14 @@ mod restarts;
 mod start;
 mod stop;
 mod undelivered;
+mod ways;
 
 fn main() -> std::process::ExitCode {
+    msgproc::init();
+    // This program is also the other program that some tests start.
+    if msgproc::worker::is_worker() {
+        return msgproc::worker::run(ways::Moody::new).unwrap();
+    }
     let groups = [
         blocks::tests(),
         calls::tests(),
@@ -28,6 +34,7 @@ fn main() -> std::process::ExitCode {
         start::tests(),
         stop::tests(),
         undelivered::tests(),
+        ways::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

@@ -34,6 +34,7 @@ mod loan;
 mod loaning;
 mod memory;
 mod options;
+mod places;
 mod pool;
 mod post;
 mod travel;
@@ -48,6 +49,7 @@ mod model;
 mod tests;
 
 pub(crate) use self::memory::Memory;
+pub(crate) use self::places::{Laid, Packing, Unpacking, empty_place, empty_ring};
 pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use super::{
     Block, BlockPool, carrier,
     geometry::MAX_BLOCKS,
+    places::{Packing, Unpacking},
     post,
     word::{Handle, NotHeld, Put},
     words::End,
@@ -74,15 +75,15 @@ impl Routes {
 /// Bytes of a table's entry: pool, block, generation (32 bits each), carrier (16), put (8).
 pub(crate) const TABLE_ENTRY: usize = 16;
 
-struct Entry {
-    pool: u32,
-    handle: Handle,
-    carrier: u16,
-    seq: u8,
+pub(super) struct Entry {
+    pub(super) pool: u32,
+    pub(super) handle: Handle,
+    pub(super) carrier: u16,
+    pub(super) seq: u8,
 }
 
 impl Entry {
-    fn write(&self, bytes: &mut [u8]) {
+    pub(super) fn write(&self, bytes: &mut [u8]) {
         bytes[0..4].copy_from_slice(&self.pool.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.handle.block.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.handle.generation.to_le_bytes());
@@ -90,7 +91,7 @@ impl Entry {
         bytes[14..16].copy_from_slice(&[self.seq, 0]);
     }
 
-    fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
+    pub(super) fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
         let word =
             |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Entry {
@@ -305,7 +306,9 @@ impl Serialize for Block {
     /// Travels only inside a message that a port sends. Over a ring, the ring must lie in the
     /// segment of the block's pool.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self)) {
+        let number = transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self))
+            .or_else(|| transfer::with_cargo(|packing: &mut Packing| packing.add(self)));
+        match number {
             Some(number) => number
                 .map_err(|error| ser::Error::custom(transfer::explain(error)))?
                 .serialize(serializer),
@@ -320,6 +323,7 @@ impl<'de> Deserialize<'de> for Block {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block, D::Error> {
         let number = u32::deserialize(deserializer)?;
         transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
+            .or_else(|| transfer::with_cargo(|unpacking: &mut Unpacking| unpacking.take(number)))
             .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
             .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
             .map_err(|error| de::Error::custom(transfer::explain(error)))

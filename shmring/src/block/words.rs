@@ -262,7 +262,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     #[inline]
-    fn byte(&self, at: usize, shift: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
+    pub(super) fn byte(&self, at: usize, shift: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
         let mut word = self.memory.load(at);
         for _ in 0..TRIES {
             let count = f((word >> shift) as u8)?;
@@ -313,7 +313,7 @@ impl<'a, M: Memory> Words<'a, M> {
     // Carriers.
 
     #[inline]
-    fn end_at(&self, carrier: usize, block: u32, end: End) -> (usize, usize) {
+    pub(super) fn end_at(&self, carrier: usize, block: u32, end: End) -> (usize, usize) {
         let byte = self.geometry.first_carrier()
             + 2 * carrier
             + match end {

@@ -133,7 +133,7 @@ impl Rx for BatchRx {
             let mut run = self.0.records();
             for _ in 1..BATCH.min(left + 1) {
                 let Some(record) = run.next()? else { break };
-                read(record);
+                read(&record);
                 left -= 1;
             }
         }

@@ -128,6 +128,17 @@ impl Link {
         })
     }
 
+    /// Another program numbers its commands in its own order.
+    pub(super) fn note_commands(&self, mut message: Message) -> Result<()> {
+        let parcel = std::mem::take(&mut message.parcel);
+        let malformed = |reason| Error::Malformed { reason };
+        let body = message.body().map_err(malformed)?;
+        if !body.is_empty() {
+            let _ = self.told_commands.set(decode(body, parcel).map_err(malformed)?);
+        }
+        Ok(())
+    }
+
     pub(in crate::process) fn read_failure(&self, mut message: Message) -> Result<Failure> {
         let parcel = std::mem::take(&mut message.parcel);
         message

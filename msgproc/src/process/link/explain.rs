@@ -51,7 +51,7 @@ impl Link {
             Doing::Descriptor => "on_ready".into(),
             Doing::Timer => "on_timer".into(),
             Doing::Other => "something else".into(),
-            Doing::Command(index) => match self.commands.get(index as usize) {
+            Doing::Command(index) => match self.command(index as usize) {
                 Some(name) => format!("c__{name}"),
                 None => "something else".into(),
             },
@@ -67,5 +67,13 @@ impl Link {
             busy.kernel = InKernel::of(self.child.pid());
         }
         Some(busy)
+    }
+
+    /// The name of a command, by its number in the backend.
+    fn command(&self, index: usize) -> Option<&str> {
+        match self.told_commands.get() {
+            Some(commands) => commands.get(index).map(String::as_str),
+            None => self.commands.get(index).copied(),
+        }
     }
 }

@@ -216,15 +216,16 @@ enum Tried {
 }
 
 impl Link {
-    /// Sends a command; waits for room until the deadline, or not at all. Gives its number.
+    /// Sends a command; waits for room until the deadline, or not at all. Gives its number. One
+    /// that was not sent stays where it is.
     pub(in crate::process) fn send_command(
         &self,
-        command: Command,
+        command: &mut Option<Command>,
         body: &[u8],
         parcel: &Parcel,
         until: Option<Instant>,
     ) -> Result<u64> {
-        let urgent = command.urgent;
+        let urgent = command.as_ref().is_some_and(|command| command.urgent);
         if urgent {
             self.page.announce_urgent();
         }
@@ -238,35 +239,29 @@ impl Link {
 
     fn send_numbered(
         &self,
-        mut command: Command,
+        command: &mut Option<Command>,
         body: &[u8],
         parcel: &Parcel,
         until: Option<Instant>,
     ) -> Result<u64> {
         let since = Instant::now();
-        let action = || format!("take {}", command.name);
-        let action = action();
-        command.call = self.number_call(command.wants_reply);
-        let mut call = command.call;
-        let mut header = command.header()?;
-        let mut command = Some(command);
+        let number = |command: &mut Option<Command>| {
+            let command = command.as_mut().ok_or("there is nothing to send")?;
+            command.call = self.number_call(command.wants_reply);
+            Ok::<_, Error>((command.call, command.header()?, format!("take {}", command.name)))
+        };
+        let (mut call, mut header, action) = number(command)?;
         loop {
             let outgoing = self.lock().port.outgoing(&header, body, parcel);
             let tried = outgoing.and_then(|outgoing| {
-                self.wait(until, Wait::Room, |state| {
-                    self.try_command(state, &outgoing, &mut command)
-                })
-                .map_err(|unmet| self.explain(unmet, &action, since))
+                self.wait(until, Wait::Room, |state| self.try_command(state, &outgoing, command))
+                    .map_err(|unmet| self.explain(unmet, &action, since))
             });
             let failed = match tried {
                 Ok(Tried::Sent) => return Ok(call),
                 Ok(Tried::Overtaken) => {
-                    if let Some(command) = &mut command {
-                        self.forget(call);
-                        call = self.number_call(command.wants_reply);
-                        command.call = call;
-                        header = command.header()?;
-                    }
+                    self.forget(call);
+                    (call, header, _) = number(command)?;
                     continue;
                 }
                 Ok(Tried::NoRoom) => {
@@ -394,6 +389,9 @@ impl Link {
         let Some(exit) = state.end.clone() else {
             return false;
         };
+        if !state.outbox.leftover.is_empty() {
+            self.raise(&mut state);
+        }
         for command in mem::take(&mut state.outbox.leftover) {
             if command.wants_reply {
                 state.calls.remove(&command.call);
@@ -404,7 +402,6 @@ impl Link {
             state.outbox.discard(command);
         }
         self.changed.notify_all();
-        self.settle(&mut state);
         let failed = state.outbox.has_failed();
         drop(state);
         self.empty_trash();
@@ -430,6 +427,8 @@ impl Link {
             after.outbox.backlog.push_back(command);
         }
         self.changed.notify_all();
+        // Who polls for a reply here is to poll there.
+        self.raise(&mut state);
         next.bell.watch_room(next.socket.as_fd(), true);
         next.flush(&mut after);
     }
@@ -539,7 +538,7 @@ impl Link {
                 let error = Error::Cancelled { process, command: command.name.into() };
                 fail(&mut state, command, error);
                 self.changed.notify_all();
-                self.settle(&mut state);
+                self.raise(&mut state);
             }
             drop(state);
             return self.empty_trash();

@@ -45,7 +45,7 @@ impl Link {
 
     fn read_start(&self, message: Message) -> Result<()> {
         match postcard::from_bytes::<Up>(message.header()) {
-            Ok(Up::Ready { version: VERSION }) => Ok(()),
+            Ok(Up::Ready { version: VERSION }) => self.note_commands(message),
             Ok(Up::Ready { version }) => Err(Error::Start {
                 process: self.name().into(),
                 reason: format!("it speaks version {version}, this program version {VERSION}"),

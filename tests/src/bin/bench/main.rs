@@ -10,6 +10,7 @@ mod broadcast;
 mod call;
 mod camera;
 mod cells;
+mod crowd;
 mod curve;
 mod line;
 mod pair;
@@ -56,13 +57,16 @@ enum Case {
     Queue,
     /// Call and reply over the control channel, beside a bare socket pair.
     Call,
-    /// Fork to the first handled message, beside a bare fork.
+    /// Each way to start, to the first handled message, beside a bare fork and a bare spawn.
     Start,
+    /// Up to 1000 backends in one program: start, calls, events, memory.
+    Crowd,
     /// The camera with workers, beside programs of one process.
     Camera,
 }
 
 fn main() -> ExitCode {
+    msgproc::init();
     let arguments = Arguments::parse();
     if shmring::fault::ENABLED {
         eprintln!("bench: this build has fault points; build it without the feature `fault`");
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
             Case::Queue => queue::measure(arguments.repetitions),
             Case::Call => call::measure(arguments.repetitions),
             Case::Start => start::measure(arguments.repetitions),
+            Case::Crowd => crowd::measure(),
             Case::Camera => camera::measure(arguments.repetitions),
         };
         if let Err(error) = result {
