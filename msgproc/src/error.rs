@@ -2,7 +2,9 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use crate::exit::Exit;
+use serde::{Deserialize, Serialize};
+
+use crate::{exit::Exit, kernel::InKernel};
 
 /// The result of whatever concerns a process.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -188,6 +190,17 @@ pub enum Error {
         /// What it is doing instead, where it says so.
         busy: Option<Box<Busy>>,
     },
+    /// A handler runs longer than its
+    /// [time limit](crate::Options::handler_timeout). It runs on.
+    #[error("process {process:?} has been {busy}; the limit is {limit:?}")]
+    Overdue {
+        /// The name of the process.
+        process: String,
+        /// Which handler, for how long, and where in the kernel it is.
+        busy: Box<Busy>,
+        /// The time limit.
+        limit: Duration,
+    },
     /// There is no room to send, and waiting was not wished or would not help.
     #[error("no room to send to process {process:?}: {reason}")]
     QueueFull {
@@ -209,6 +222,30 @@ pub enum Error {
         process: String,
         /// The name of the command.
         command: String,
+    },
+    /// The call's [deadline](crate::Call::deadline) passed before it began, so it did not run.
+    #[error("{command} did not run: process {process:?} did not come to it before its deadline")]
+    Late {
+        /// The name of the process.
+        process: String,
+        /// The name of the command.
+        command: String,
+    },
+    /// The process ended before it had handled a command that nobody waits for.
+    #[error(
+        "{command} is lost: process {process:?} (pid {}) ended {}: {exit}",
+        exit.pid,
+        if *begun { "while it ran" } else { "before it began" }
+    )]
+    Undelivered {
+        /// The name of the process.
+        process: String,
+        /// The name of the command.
+        command: String,
+        /// Whether its handler was running, or had run and was not yet known to be done.
+        begun: bool,
+        /// How the process ended.
+        exit: Box<Exit>,
     },
     /// This handle was made before a fork, and belongs to the parent.
     #[error("process {process:?} belongs to process {maker}, this is a fork of it")]
@@ -261,7 +298,7 @@ impl Error {
     /// How the process ended, where that is what the error says.
     pub fn exit(&self) -> Option<&Exit> {
         match self {
-            Error::PeerDied { exit, .. } => Some(exit),
+            Error::PeerDied { exit, .. } | Error::Undelivered { exit, .. } => Some(exit),
             _ => None,
         }
     }
@@ -368,13 +405,26 @@ pub struct Trace {
 }
 
 /// What a backend is doing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Busy {
     /// The command whose handler runs, or `pre_run`, `post_run`, `a descriptor`, `a timer`.
     pub with: String,
     /// For how long.
     pub since: Duration,
+    /// Where it is in the kernel, where that was looked at: it is in errors that tell of a wait in
+    /// vain, and in what [`Manager::stuck`](crate::Manager::stuck) gives.
+    pub kernel: Option<InKernel>,
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in {} for {:.1?}", self.with, self.since)?;
+        match &self.kernel {
+            Some(kernel) => write!(f, " ({kernel})"),
+            None => Ok(()),
+        }
+    }
 }
 
 struct At<'a>(&'a Trace);
@@ -393,7 +443,7 @@ struct Doing<'a>(Option<&'a Busy>);
 impl fmt::Display for Doing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(busy) => write!(f, "; it has been in {} for {:.1?}", busy.with, busy.since),
+            Some(busy) => write!(f, "; it has been {busy}"),
             None => Ok(()),
         }
     }
@@ -451,6 +501,7 @@ mod tests {
             busy: Some(Box::new(Busy {
                 with: "c__grab".into(),
                 since: Duration::from_millis(2500),
+                kernel: None,
             })),
         };
         assert_eq!(

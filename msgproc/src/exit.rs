@@ -5,6 +5,8 @@ use std::fmt;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Busy;
+
 /// How a process ended, and what is known about why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -17,6 +19,9 @@ pub struct Exit {
     pub panic: Option<String>,
     /// Which step of a stop it took, where it was stopped by its frontend.
     pub stopped_by: Option<StopStep>,
+    /// What it was doing for too long when it was killed for that: see
+    /// [`OnTimeout::Kill`](crate::OnTimeout::Kill).
+    pub overdue: Option<Box<Busy>>,
     /// The last lines it wrote to stdout, where that was captured.
     pub stdout: Vec<String>,
     /// The last lines it wrote to stderr, where that was captured.
@@ -35,6 +40,9 @@ impl fmt::Display for Exit {
         write!(f, "{}", self.how)?;
         if let Some(step) = self.stopped_by {
             write!(f, ", stopped {step}")?;
+        }
+        if let Some(busy) = &self.overdue {
+            write!(f, ", because it had been {busy}")?;
         }
         if let Some(panic) = &self.panic {
             write!(f, "; it panicked: {panic}")?;
@@ -127,6 +135,7 @@ mod tests {
             how: How::Signal { number: 9, core: false },
             panic: Some("no film (src/camera.rs:3)".into()),
             stopped_by: Some(StopStep::Kill),
+            overdue: None,
             stdout: Vec::new(),
             stderr: Vec::new(),
         };

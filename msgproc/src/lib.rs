@@ -30,6 +30,7 @@
 mod channel;
 mod error;
 mod exit;
+mod kernel;
 pub mod manager;
 mod message;
 mod process;
@@ -39,12 +40,13 @@ pub mod tokio;
 
 pub use error::{Busy, Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
+pub use kernel::InKernel;
 pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
     Backend, Call, Context, Event, ForkServer, ForkServerOptions, Incoming, Interest, IntoBackend,
-    MessageProcess, NoEvents, OnPanic, Options, Outcome, Program, Reply, RestartBy, RestartCause,
-    Start, Starting, StopOptions, Token, init, worker,
+    MessageProcess, NoEvents, OnPanic, OnTimeout, Options, Outcome, Program, Reply, RestartBy,
+    RestartCause, Start, Starting, StopOptions, Token, Undelivered, init, worker,
 };
 pub use shmring::transfer::Descriptor;
 pub use start::{Resource, Stdio};

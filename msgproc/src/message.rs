@@ -21,13 +21,25 @@ pub(crate) const MAX_HEADER: usize = 1024;
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 pub(crate) enum Down<'a> {
     /// Run a handler; the body is the tuple of its arguments.
-    Command { call: u64, name: &'a str, wants_reply: bool },
+    Command {
+        call: u64,
+        name: &'a str,
+        wants_reply: bool,
+        /// Whether it overtakes those that are not.
+        urgent: bool,
+        /// 1, and one more for each process that had begun it and died.
+        attempt: u32,
+        /// When it need not begin any more, in nanoseconds of the monotonic clock; 0 for never.
+        until: u64,
+    },
     /// Leave when all before this is done.
     Stop,
     /// The first message to a process that is no fork of its frontend; the body says who it is.
     Hello,
     /// The second message to such a process; the body is the state for its constructor.
     Start,
+    /// Answer at once, with nothing. Urgent.
+    Probe { call: u64 },
 }
 
 /// From the backend to the frontend.
@@ -71,6 +83,8 @@ pub(crate) enum FailureKind {
     Cancelled,
     Stopped,
     Unsendable,
+    /// Its deadline passed before it began.
+    Late,
 }
 
 impl Failure {
@@ -123,6 +137,7 @@ impl Failure {
             FailureKind::Unsendable => Error::BadReply { process, command, reason: self.message },
             FailureKind::Cancelled => Error::Cancelled { process, command },
             FailureKind::Stopped => Error::Stopped { process },
+            FailureKind::Late => Error::Late { process, command },
         }
     }
 }
@@ -181,8 +196,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_survive(call: u64, name in "[a-z_]{1,40}", wants_reply: bool) {
-            let header = Down::Command { call, name: &name, wants_reply };
+        fn headers_survive(
+            call: u64, name in "[a-z_]{1,40}", wants_reply: bool, urgent: bool, attempt: u32,
+            until: u64,
+        ) {
+            let header = Down::Command { call, name: &name, wants_reply, urgent, attempt, until };
             let bytes = postcard::to_stdvec(&header).unwrap();
             prop_assert_eq!(postcard::from_bytes::<Down<'_>>(&bytes).unwrap(), header);
         }

@@ -108,8 +108,21 @@ async fn until<T>(fd: impl AsFd, mut look: impl FnMut() -> Result<Option<T>>) ->
 ///
 /// As [`Call::wait`].
 pub async fn result<T: DeserializeOwned>(reply: &mut Reply<T>) -> Result<T> {
-    let fd = os::duplicate(reply.as_fd()).map_err(Error::io("watch a process in tokio"))?;
-    until(fd, || reply.try_take()).await
+    let mut watch: Option<(usize, Watch)> = None;
+    loop {
+        if let Some(found) = reply.try_take()? {
+            return Ok(found);
+        }
+        // It may have gone to the replacement of its process, which rings at another place.
+        let place = reply.place();
+        watch = match watch {
+            Some((at, watch)) if at == place => Some((at, watch)),
+            _ => Some((place, Watch::new(&*reply)?)),
+        };
+        if let Some((_, watch)) = &watch {
+            poll_fn(|cx| watch.poll_news(cx)).await?;
+        }
+    }
 }
 
 impl<T: DeserializeOwned + Send + 'static> IntoFuture for Reply<T> {
@@ -133,7 +146,7 @@ impl<T: DeserializeOwned + Send + 'static> IntoFuture for Call<T> {
         Box::pin(async move {
             let since = Instant::now();
             loop {
-                let Some(sending) = call.take() else {
+                let Some(mut sending) = call.take() else {
                     return Err("a call that was sent already".into());
                 };
                 if let Some(reply) = sending.try_send()? {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all};
-use msgproc::{StopOptions, prelude::*};
+use msgproc::{StopOptions, Undelivered, manager::Policy, prelude::*};
 use testkit::Process;
 use tokio::time::timeout;
 
@@ -186,5 +186,37 @@ async fn what_happens_in_a_manager_is_awaited() -> Result<()> {
         assert!(matches!(happening, Some(Happening::Ended { process, .. }) if process == id));
     }
     assert!(timeout(SOON, msgproc::tokio::next(&mut manager)).await.unwrap()?.is_none());
+    Ok(())
+}
+
+/// The reply is awaited in one task, the manager that starts the next process in another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_comes_from_the_replacement() -> Result<()> {
+    let options = MessageProcess::<Worker>::options("dies")
+        .undelivered(Undelivered::AtLeastOnce { attempts: 3 });
+    let worker = options.spawn(0, |calls, _| Worker { calls })?;
+    let mut manager = Manager::new()?;
+    let pause = Duration::from_millis(100);
+    let id = manager.add_with(worker, Policy::permanent().backoff(pause))?;
+    let sleeps = manager[id].sleep(500).send()?;
+    let doubles = manager[id].double(21).send()?;
+    let waits = tokio::spawn(async move { (sleeps.await, doubles.await) });
+    let mut killed = Vec::new();
+    loop {
+        let pid = manager[id].pid();
+        let sleeps = manager[id].busy().is_some_and(|busy| busy.with == "c__sleep");
+        if sleeps && killed.len() < 2 && !killed.contains(&pid) {
+            testkit::kill9(pid);
+            killed.push(pid);
+        }
+        match timeout(Duration::from_millis(50), msgproc::tokio::next(&mut manager)).await {
+            Ok(told) => drop(told?),
+            Err(_) if waits.is_finished() => break,
+            Err(_) => {}
+        }
+    }
+    let (sleeps, doubles) = waits.await.map_err(Error::other)?;
+    assert_eq!((sleeps?, doubles?, killed.len()), (500, 42, 2));
+    assert_eq!(manager[id].restarts(), 2);
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) const RESERVED: &[&str] = &[
     "request_stop",
     "restart",
     "restarts",
+    "round_trip",
     "stop",
     "stop_with",
     "try_event",

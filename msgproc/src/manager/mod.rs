@@ -97,7 +97,7 @@ use self::{
     timers::Timers,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Busy, Error, Result},
     process::{Backend, Interest, MessageProcess, Token},
     start::Signals,
 };
@@ -142,6 +142,15 @@ enum Due {
     Start(ProcessId),
     /// A step of its stop has had its time.
     Stop(ProcessId),
+    /// A handler of it may run too long.
+    Watch(ProcessId),
+}
+
+impl Due {
+    /// Whether it is for this process alone.
+    fn is_of(self, id: ProcessId) -> bool {
+        matches!(self, Due::Start(other) | Due::Stop(other) | Due::Watch(other) if other == id)
+    }
 }
 
 impl<B: Backend> Manager<B> {
@@ -213,6 +222,7 @@ impl<B: Backend> Manager<B> {
         self.living += 1;
         // It may have something to tell already.
         self.queue.push(source);
+        self.look_after(id);
         Ok(())
     }
 
@@ -247,8 +257,7 @@ impl<B: Backend> Manager<B> {
         if !matches!(std::mem::replace(&mut member.phase, Phase::Ended), Phase::Ended) {
             self.living -= 1;
         }
-        self.timers
-            .cancel(|due| matches!(due, Due::Start(other) | Due::Stop(other) if *other == id));
+        self.timers.cancel(|due| due.is_of(id));
     }
 
     /// A process, unless it was removed. `manager[id]` does the same and panics instead.
@@ -305,6 +314,19 @@ impl<B: Backend> Manager<B> {
         }
         self.wake_unit(unit);
         result
+    }
+
+    /// The processes whose handler, start or `post_run` has been running for longer than this:
+    /// what they are in, since when, and where in the kernel.
+    ///
+    /// This only looks; [`Options::handler_timeout`](crate::Options::handler_timeout) also acts.
+    pub fn stuck(&self, longer_than: Duration) -> Vec<(ProcessId, Busy)> {
+        let living = self.iter().filter(|(_, process)| process.exit().is_none());
+        let busy = living.filter_map(|(id, process)| {
+            let busy = process.busy().filter(|busy| busy.since > longer_than)?;
+            Some((id, process.busy_where().unwrap_or(busy)))
+        });
+        busy.collect()
     }
 
     // Descriptors, timers, signals.
@@ -487,6 +509,10 @@ impl<B: Backend> Manager<B> {
             Due::Unit(group) => self.step(group),
             Due::Start(id) => self.start_is_due(id),
             Due::Stop(id) => self.leave(id),
+            Due::Watch(id) => {
+                self.look_after(id);
+                None
+            }
         })
     }
 

@@ -46,6 +46,15 @@ pub(super) enum Phase {
 }
 
 impl<B: Backend> Member<B> {
+    /// What one that has ended has still to tell: commands that will not be sent again.
+    fn failure_to_tell(&mut self, process: ProcessId) -> Option<Happening<B::Event>> {
+        match self.process.try_event() {
+            Ok(Some(Event::Failed(error))) => Some(Happening::Failed { process, error }),
+            Ok(Some(Event::Emitted(event))) => Some(Happening::Event { process, event }),
+            _ => None,
+        }
+    }
+
     fn reply_to_tell<E>(&mut self, process: ProcessId) -> Option<Happening<E>> {
         let (waits, come) = self.process.replies();
         if !waits || come == self.replies_told {
@@ -234,7 +243,13 @@ impl<B: Backend> Manager<B> {
     pub(super) fn ask(&mut self, process: ProcessId) -> Option<Happening<B::Event>> {
         let member = self.processes.get_mut(process)?;
         match member.phase {
-            Phase::Ended => return member.reply_to_tell(process),
+            Phase::Ended => {
+                let Some(told) = member.failure_to_tell(process) else {
+                    return member.reply_to_tell(process);
+                };
+                self.queue.push(Source::Process(process.index()));
+                return Some(told);
+            }
             Phase::Starting => {
                 if let Some(started) = member.process.try_ready() {
                     self.queue.push(Source::Process(process.index()));
@@ -316,10 +331,19 @@ impl<B: Backend> Manager<B> {
         None
     }
 
+    /// Looks for a handler that runs too long, now and when the next one could.
+    pub(super) fn look_after(&mut self, id: ProcessId) {
+        let Some(member) = self.processes.get(id) else {
+            return;
+        };
+        if let Some(at) = member.process.look_after() {
+            self.set_timer_at(at, Due::Watch(id));
+        }
+    }
+
     fn ended(&mut self, process: ProcessId, exit: Exit) -> Happening<B::Event> {
         self.living -= 1;
-        self.timers
-            .cancel(|due| matches!(due, Due::Start(other) | Due::Stop(other) if *other == process));
+        self.timers.cancel(|due| due.is_of(process));
         let lets_go = self.unit_of(process).is_some_and(|unit| unit.lets_go(process));
         let phase = self.processes.get_mut(process).map(|member| {
             member.leaving = None;
@@ -341,9 +365,15 @@ impl<B: Backend> Manager<B> {
             return Restart::No;
         };
         let restart = unit.ended(id, now, end, chance());
-        if let Some(member) = self.processes.get(id) {
-            self.wake_unit(member.unit);
+        let Some(member) = self.processes.get(id) else {
+            return restart;
+        };
+        let (process, unit) = (&member.process, member.unit);
+        // What was kept for the next one fails, and is told from now on.
+        if matches!(restart, Restart::No | Restart::GivenUp) && process.abandon() {
+            self.queue.push(Source::Process(id.index()));
         }
+        self.wake_unit(unit);
         restart
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Due, Manager, ProcessId, queue::Source};
+use super::{Due, Manager, ProcessId, queue::Source, restart::Phase};
 use crate::{
     error::Result,
     exit::{Exit, StopStep},
@@ -58,6 +58,10 @@ impl<B: Backend> Manager<B> {
         let mut leaving = Vec::new();
         for (id, member) in self.processes.iter_mut() {
             member.leaving = None;
+            // One that waited for its restart waits in vain.
+            if matches!(member.phase, Phase::Ended) && member.process.abandon() {
+                self.queue.push(Source::Process(id.index()));
+            }
             leaving.push(Leaving::new(id, member.process.stop_options(), since));
         }
         self.collect(&mut leaving, &mut report, |_| true);

@@ -57,6 +57,7 @@ mod tests {
             how: How::Signal { number: 9, core: false },
             panic: Some("no film".into()),
             stopped_by: Some(StopStep::Kill),
+            overdue: None,
             stdout: vec![],
             stderr: vec!["last line".into()],
         };

@@ -18,10 +18,11 @@ use super::{
     context::Core,
     frontend::Start,
     hello::Hello,
+    inbox::Inbox,
     run::{self, FAILED},
 };
 use crate::{
-    channel::{Message, Port, Queue, Received},
+    channel::{Message, Port, Received},
     message::{Down, Failure, FailureKind, Up, VERSION, decode},
     start::{self, KeptFd, Page, Streams, TextFile},
 };
@@ -174,7 +175,7 @@ impl Greeting {
     }
 
     fn into_core(self) -> Core {
-        let inbox = Queue::new(self.hello.limits());
+        let inbox = Inbox::new(self.hello.limits());
         let texts = self.hello.texts.into_iter().map(|fd| TextFile::from_fd(fd.into_inner()));
         Core::new(
             &self.hello.name,

@@ -1,8 +1,6 @@
 //! A command on its way, and what comes back.
 
 #[cfg(feature = "tokio")]
-use super::link::Unmet;
-#[cfg(feature = "tokio")]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     fmt,
@@ -15,12 +13,13 @@ use serde::de::DeserializeOwned;
 
 use super::{
     backend::Encode,
-    link::{Link, Wait},
+    link::{Command, Link, Unmet, Wait},
 };
 use crate::{
     channel::Message,
     error::{Error, Result},
-    message::{Down, Up, decode},
+    message::{Up, decode},
+    start::monotonic,
 };
 
 /// A command that has not been sent yet: [`tell`](Call::tell), [`wait`](Call::wait),
@@ -29,8 +28,21 @@ use crate::{
 pub struct Call<T> {
     link: Arc<Link>,
     command: &'static str,
-    arguments: Box<dyn Encode + Send>,
+    /// They go with the command where they are kept to be sent again.
+    arguments: Option<Box<dyn Encode + Send>>,
+    urgent: bool,
+    /// When it need not begin any more.
+    deadline: Option<Deadline>,
     result: PhantomData<fn() -> T>,
+}
+
+/// A time, as it was given, here, and as it travels.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    since: Instant,
+    at: Instant,
+    /// In nanoseconds of the monotonic clock.
+    until: u64,
 }
 
 impl<T> Call<T> {
@@ -39,7 +51,33 @@ impl<T> Call<T> {
         command: &'static str,
         arguments: Box<dyn Encode + Send>,
     ) -> Call<T> {
-        Call { link, command, arguments, result: PhantomData }
+        let arguments = Some(arguments);
+        Call { link, command, arguments, urgent: false, deadline: None, result: PhantomData }
+    }
+
+    /// Lets it overtake the calls that are not urgent and have not begun: the backend handles
+    /// urgent ones first, in their order, as soon as its present handler is done.
+    ///
+    /// A handler that runs is not interrupted. An urgent call has to find room in the channel like
+    /// any other: where that is full it waits for room, and one more handler may come before it.
+    pub fn urgent(mut self) -> Call<T> {
+        self.urgent = true;
+        self
+    }
+
+    /// Gives it a time limit that travels: if its handler has not begun by then it does not run,
+    /// and the call fails with [`Error::Late`]. A handler that has begun sees what is left by
+    /// [`Context::time_left`](crate::Context::time_left), and is not interrupted. Whoever waits
+    /// for the result waits no longer than that, and gets [`Error::TimedOut`].
+    ///
+    /// The time counts from here on.
+    pub fn deadline(mut self, limit: Duration) -> Call<T> {
+        let since = Instant::now();
+        let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let until = monotonic().saturating_add(nanoseconds).max(1);
+        // One that is after all time is none.
+        self.deadline = since.checked_add(limit).map(|at| Deadline { since, at, until });
+        self
     }
 
     /// Sends the command and goes on; no result travels back.
@@ -51,7 +89,7 @@ impl<T> Call<T> {
     ///
     /// [`Error::TimedOut`], [`Error::PeerDied`], [`Error::Stopped`], or what is wrong with the
     /// arguments.
-    pub fn tell(self) -> Result<()> {
+    pub fn tell(mut self) -> Result<()> {
         let until = Instant::now() + self.link.settings.send_timeout;
         self.transmit(false, Some(until)).map(drop)
     }
@@ -61,7 +99,7 @@ impl<T> Call<T> {
     /// # Errors
     ///
     /// [`Error::QueueFull`] when there is none; else as [`Call::tell`].
-    pub fn try_tell(self) -> Result<()> {
+    pub fn try_tell(mut self) -> Result<()> {
         let process = self.link.name().to_owned();
         match self.transmit(false, Some(Instant::now())) {
             Err(Error::TimedOut { .. }) => {
@@ -71,43 +109,47 @@ impl<T> Call<T> {
         }
     }
 
-    fn transmit(&self, wants_reply: bool, until: Option<Instant>) -> Result<u64> {
-        let Call { link, command, .. } = self;
+    fn transmit(&mut self, wants_reply: bool, until: Option<Instant>) -> Result<u64> {
+        let Call { link, command, arguments, urgent, deadline, .. } = self;
         link.check_ours()?;
         if link.lock().stopping.is_some() {
             return Err(Error::Stopped { process: link.name().into() });
         }
         let what = format!("the arguments of {command}");
-        let (body, parcel) = self.arguments.encode(&what, link.child.pid())?;
-        let call = link.number_call(wants_reply);
-        let header = Down::Command { call, name: command, wants_reply };
-        let action = format!("take {command}");
-        let sent = postcard::to_stdvec(&header)
-            .map_err(Error::other)
-            .and_then(|header| link.send(&header, &body, &parcel, until, &action));
+        let encoded = arguments.as_ref().ok_or("it has been sent already")?;
+        let (body, parcel) = encoded.encode(&what, link.child.pid())?;
+        let keeps = link.settings.undelivered.keeps();
+        let mut one = Some(Command {
+            call: 0,
+            name: command,
+            wants_reply,
+            urgent: *urgent,
+            attempt: 1,
+            until: deadline.map_or(0, |deadline| deadline.until),
+            bytes: body.len(),
+            arguments: if keeps { arguments.take() } else { None },
+        });
+        let sent = link.send_command(&mut one, &body, &parcel, until);
         match sent {
-            Ok(()) => {
-                parcel.sent();
-                Ok(call)
-            }
-            Err(error) => {
-                link.forget(call);
-                Err(error)
-            }
+            Ok(_) => parcel.sent(),
+            // It may be tried again.
+            Err(_) if keeps => *arguments = one.and_then(|one| one.arguments),
+            Err(_) => {}
         }
+        sent
     }
 
-    fn start(self, until: Option<Instant>) -> Result<Reply<T>> {
+    fn start(mut self, until: Option<Instant>) -> Result<Reply<T>> {
         let limit = Instant::now() + self.link.settings.send_timeout;
         let until = until.map_or(limit, |until| until.min(limit));
         let call = self.transmit(true, Some(until))?;
-        Ok(Reply {
-            link: self.link,
-            command: self.command,
-            call,
-            taken: false,
-            result: PhantomData,
-        })
+        Ok(self.reply(call))
+    }
+
+    fn reply(&self, call: u64) -> Reply<T> {
+        let Call { link, command, deadline, .. } = self;
+        let (link, command, deadline) = (link.clone(), *command, *deadline);
+        Reply { link, command, call, deadline, taken: false, result: PhantomData }
     }
 }
 
@@ -147,15 +189,9 @@ impl<T: DeserializeOwned> Call<T> {
 #[cfg(feature = "tokio")]
 impl<T: DeserializeOwned> Call<T> {
     /// Sends the command if there is room now.
-    pub(crate) fn try_send(&self) -> Result<Option<Reply<T>>> {
+    pub(crate) fn try_send(&mut self) -> Result<Option<Reply<T>>> {
         match self.transmit(true, Some(Instant::now())) {
-            Ok(call) => Ok(Some(Reply {
-                link: self.link.clone(),
-                command: self.command,
-                call,
-                taken: false,
-                result: PhantomData,
-            })),
+            Ok(call) => Ok(Some(self.reply(call))),
             Err(Error::TimedOut { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -169,6 +205,14 @@ impl<T: DeserializeOwned> Call<T> {
     /// Says in an error that there was no room for so long.
     pub(crate) fn no_room(&self, since: Instant) -> Error {
         self.link.explain(Unmet::Deadline, &format!("take {}", self.command), since)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T> Reply<T> {
+    /// Tells apart the processes that it has gone to.
+    pub(crate) fn place(&self) -> usize {
+        Arc::as_ptr(&self.link) as usize
     }
 }
 
@@ -195,6 +239,7 @@ pub struct Reply<T> {
     link: Arc<Link>,
     command: &'static str,
     call: u64,
+    deadline: Option<Deadline>,
     taken: bool,
     result: PhantomData<fn() -> T>,
 }
@@ -203,15 +248,31 @@ impl<T> Reply<T> {
     /// Whether [`try_take`](Reply::try_take) would give something: the result, or the reason why
     /// there will be none.
     pub fn is_ready(&self) -> bool {
-        self.taken || !self.link.is_ours() || self.link.has_reply(self.call)
+        if self.taken || !self.link.is_ours() {
+            return true;
+        }
+        let (link, call) = self.whereabouts();
+        link.has_reply(call)
     }
 
-    /// Takes the call back: if it has not begun it will not run, and if it runs its handler can
-    /// see that by [`Context::is_cancelled`](crate::Context::is_cancelled).
-    pub fn cancel(self) {
+    /// Takes the call back: if it has not begun it will not run, and gives [`Error::Cancelled`]
+    /// when its turn comes; if it runs its handler can see that by
+    /// [`Context::is_cancelled`](crate::Context::is_cancelled), and gives what it gives. What is
+    /// done is done.
+    pub fn cancel(&self) {
         if self.link.is_ours() {
-            self.link.page.cancel(self.call);
+            let (link, call) = self.whereabouts();
+            link.cancel(call);
         }
+    }
+
+    /// Where the call is now: it may have been sent to the replacement of its process.
+    fn whereabouts(&self) -> (Arc<Link>, u64) {
+        let mut place = (self.link.clone(), self.call);
+        while let Some(next) = place.0.forwarded(place.1) {
+            place = next;
+        }
+        place
     }
 
     /// The name of the command.
@@ -256,19 +317,51 @@ impl<T: DeserializeOwned> Reply<T> {
     }
 
     fn wait_until(&mut self, since: Instant, until: Option<Instant>) -> Result<T> {
-        let link = &*self.link;
-        link.check_ours()?;
+        self.link.check_ours()?;
         if self.taken {
             return Err(self.unreadable("it has been taken already".into()));
         }
-        let message = link
-            .wait(until, Wait::Message, |state| Link::take_reply(state, self.call))
-            .map_err(|unmet| {
+        let (since, until) = match (self.deadline, until) {
+            (Some(deadline), None) => (deadline.since, Some(deadline.at)),
+            (Some(deadline), Some(until)) => (since, Some(until.min(deadline.at))),
+            (None, until) => (since, until),
+        };
+        loop {
+            while let Some((link, call)) = self.link.follow(self.call) {
+                (self.link, self.call) = (link, call);
+            }
+            let link = &*self.link;
+            let unmet =
+                match link.wait(until, Wait::Message, |state| Link::take_reply(state, self.call)) {
+                    Ok(message) => {
+                        self.taken = true;
+                        link.prune();
+                        return self.read(message?);
+                    }
+                    Err(unmet) => unmet,
+                };
+            let unmet = match (unmet, until) {
+                (Unmet::Ended(exit), _) if !link.is_left_over(self.call) => {
+                    // Or it has gone on in this very moment.
+                    if link.forwarded(self.call).is_some() {
+                        continue;
+                    }
+                    Unmet::Ended(exit)
+                }
+                (Unmet::Ended(_), Some(until)) => {
+                    if link.wait_for_fate(self.call, until) {
+                        continue;
+                    }
+                    Unmet::Deadline
+                }
+                // Perhaps nobody but this thread could start the next process.
+                (Unmet::Ended(exit), None) if link.withdraw(self.call) => Unmet::Ended(exit),
+                (Unmet::Ended(_), None) => continue,
+                (unmet, _) => unmet,
+            };
             let action = format!("answer {}", self.command);
-            link.explain(unmet, &action, since)
-        })?;
-        self.taken = true;
-        self.read(message)
+            return Err(link.explain(unmet, &action, since));
+        }
     }
 
     fn read(&self, mut message: Message) -> Result<T> {

@@ -14,12 +14,12 @@ use shmring::{
     transfer::Parcel,
 };
 
-use super::backend::NoEvents;
+use super::{backend::NoEvents, inbox::Inbox};
 use crate::{
-    channel::{Message, Outgoing, Port, Queue, Received},
+    channel::{Message, Outgoing, Port, Received},
     error::{Error, Result},
     message::{self, Up},
-    start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended},
+    start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended, monotonic},
 };
 
 /// Tells a backend's descriptors apart, and its timers. The backend chooses the numbers.
@@ -69,7 +69,7 @@ pub(super) struct Core {
     /// The process id of the frontend.
     pub(super) frontend: u32,
     pub(super) page: Arc<Page>,
-    pub(super) inbox: Queue,
+    pub(super) inbox: Inbox,
     /// What it writes that is captured.
     pub(super) texts: Vec<TextFile>,
     /// Whether the backend itself wishes to leave.
@@ -78,6 +78,10 @@ pub(super) struct Core {
     pub(super) gone: bool,
     /// The call whose handler runs; 0 for none.
     pub(super) call: u64,
+    /// Which attempt at it this is.
+    pub(super) attempt: u32,
+    /// Its deadline, in nanoseconds of the monotonic clock; 0 for none.
+    pub(super) until: u64,
     /// Datagrams that were no messages.
     pub(super) malformed: Vec<String>,
     port: Port<KeptFd>,
@@ -110,9 +114,26 @@ impl<E> Context<E> {
         self.core.leaving || self.core.page.stop_level() != StopLevel::None || frontend_has_ended()
     }
 
-    /// Whether the caller of the command that runs now has taken it back.
+    /// Whether the result of the command that runs now is no longer wanted: its caller has taken
+    /// it back ([`Reply::cancel`](crate::Reply::cancel)), or its
+    /// [deadline](crate::Call::deadline) has passed.
     pub fn is_cancelled(&self) -> bool {
         self.core.page.is_cancelled(self.core.call)
+            || self.time_left().is_some_and(|left| left.is_zero())
+    }
+
+    /// How much time is left until the deadline of the command that runs now, where its caller
+    /// gave one with [`Call::deadline`](crate::Call::deadline).
+    pub fn time_left(&self) -> Option<Duration> {
+        let until = self.core.until;
+        (until != 0).then(|| Duration::from_nanos(until.saturating_sub(monotonic())))
+    }
+
+    /// Which attempt at the command that runs now this is: 1, unless a process before this one
+    /// died in it, and it is sent again by
+    /// [`Undelivered::AtLeastOnce`](crate::Undelivered::AtLeastOnce).
+    pub fn attempt(&self) -> u32 {
+        self.core.attempt
     }
 
     /// Leaves the loop after this handler; `post_run` follows.
@@ -185,7 +206,7 @@ impl Core {
         frontend: u32,
         port: Port<KeptFd>,
         page: Arc<Page>,
-        inbox: Queue,
+        inbox: Inbox,
         send_timeout: Duration,
         texts: Vec<TextFile>,
     ) -> Core {
@@ -198,6 +219,8 @@ impl Core {
             leaving: false,
             gone: false,
             call: 0,
+            attempt: 1,
+            until: 0,
             malformed: Vec::new(),
             port,
             send_timeout,
@@ -271,15 +294,28 @@ impl Core {
         Ok(())
     }
 
-    /// Takes one message into the inbox, if there is one; may wait for it.
-    pub(super) fn receive(&mut self, wait: bool) -> Result<()> {
+    /// Takes one message into the inbox, if there is one; may wait for it. Whether there was one.
+    pub(super) fn receive(&mut self, wait: bool) -> Result<bool> {
         let received = self.port.receive(wait).map_err(Error::io("receive from the frontend"))?;
         match received {
             Received::Message(message) => self.inbox.push(message),
             Received::Malformed(reason) => self.malformed.push(reason),
-            Received::Nothing => {}
-            Received::Closed => self.gone = true,
+            Received::Nothing => return Ok(false),
+            Received::Closed => {
+                self.gone = true;
+                return Ok(false);
+            }
         }
+        Ok(true)
+    }
+
+    /// Receives, where an urgent message was announced that has not come, until it has or until
+    /// there is nothing more: it lies behind others.
+    fn look_for_urgent(&mut self) -> Result<()> {
+        while self.page.urgent() != self.inbox.urgent()
+            && !self.inbox.is_full()
+            && self.receive(false)?
+        {}
         Ok(())
     }
 
@@ -303,6 +339,7 @@ impl Core {
             if self.inbox.is_empty() && self.malformed.is_empty() {
                 self.receive(true)?;
             }
+            self.look_for_urgent()?;
             return Ok((self.inbox.pop(), due));
         }
         let timeout = if self.inbox.is_empty() && self.malformed.is_empty() {
@@ -316,6 +353,7 @@ impl Core {
         if readable && self.inbox.is_empty() {
             self.receive(false)?;
         }
+        self.look_for_urgent()?;
         Ok((self.inbox.pop(), due))
     }
 

@@ -115,6 +115,10 @@ impl<B: Backend> MessageProcess<B> {
         Options::new(name)
     }
 
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Starts a backend in a process that executes this program anew, and waits until it is ready.
     /// This is for programs that have threads.
     ///
@@ -195,6 +199,7 @@ impl<B: Backend> MessageProcess<B> {
     }
 
     pub(super) fn start(settings: Settings, mut way: Way<B>) -> Result<MessageProcess<B>> {
+        settings.check(B::COMMANDS)?;
         let waits = settings.waits;
         let link = way.launch(settings, None)?;
         if waits {
@@ -205,14 +210,15 @@ impl<B: Backend> MessageProcess<B> {
 
     /// Stops what is left of the backend, and starts it anew with the same constructor.
     ///
-    /// Calls and replies of before belong to the old backend and end with it, and so does the
-    /// descriptor: a poll has to be told the new one.
+    /// Calls and replies of before belong to the old backend and end with it, unless
+    /// [`Options::undelivered`] says that they are sent again. The descriptor is a new one: a poll
+    /// has to be told it.
     ///
     /// # Errors
     ///
     /// As [`MessageProcess::fork`].
     pub fn restart(&mut self) -> Result<()> {
-        let exit = self.stop_with(&self.link.settings.stop)?;
+        let exit = self.link.stop(&self.link.settings.stop)?;
         self.begin_restart(exit, RestartBy::Caller)?;
         self.link.finish_start()
     }
@@ -223,7 +229,9 @@ impl<B: Backend> MessageProcess<B> {
         let cause = RestartCause { number: self.restarts, exit, by };
         let settings = self.link.settings.clone();
         let way = self.way.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.link = way.launch(settings, Some(cause))?;
+        let next = way.launch(settings, Some(cause))?;
+        self.link.hand_over(&next);
+        self.link = next;
         Ok(())
     }
 
@@ -269,16 +277,13 @@ impl<B: Backend> MessageProcess<B> {
         let since = Instant::now();
         let item = match link.next_item(until) {
             Ok(item) => item,
-            Err(unmet) => {
-                return match link.explain(unmet, "send an event", since) {
-                    Error::TimedOut { .. } => Ok(None),
-                    error => Err(error),
-                };
-            }
+            Err(Unmet::Deadline) => return Ok(None),
+            Err(unmet) => return Err(link.explain(unmet, "send an event", since)),
         };
         Ok(Some(match item {
             Item::Message(message) => self.read_event(message),
             Item::Malformed(reason) => Event::Failed(Error::Malformed { reason }),
+            Item::Failed(error) => Event::Failed(error),
             Item::Ended(exit) => Event::Ended(exit),
         }))
     }
@@ -359,7 +364,9 @@ impl<B: Backend> MessageProcess<B> {
     ///
     /// [`Error::TimedOut`] when it did not end.
     pub fn stop_with(&self, options: &StopOptions) -> Result<Exit> {
-        self.link.stop(options)
+        let exit = self.link.stop(options)?;
+        self.link.abandon();
+        Ok(exit)
     }
 
     /// Asks the backend to finish what is queued and leave, and does not wait for that: its end
@@ -405,9 +412,25 @@ impl<B: Backend> MessageProcess<B> {
         self.link.started + self.link.settings.start_timeout
     }
 
+    /// Looks for a handler that runs too long; says when to look again.
+    pub(crate) fn look_after(&self) -> Option<Instant> {
+        self.link.look_after()
+    }
+
+    /// What it is doing, and where in the kernel it is.
+    pub(crate) fn busy_where(&self) -> Option<Busy> {
+        self.link.busy_where()
+    }
+
     /// Nobody asks any more whether it has become ready.
     pub(crate) fn leave_start(&self) {
         self.link.leave_start();
+    }
+
+    /// There will be no replacement: commands that were kept for it fail. Whether that is to be
+    /// told.
+    pub(crate) fn abandon(&self) -> bool {
+        self.link.abandon()
     }
 
     /// Kills it; `false` where that is not possible.
@@ -446,7 +469,7 @@ impl<B: Backend> AsRawFd for MessageProcess<B> {
 impl<B: Backend> Drop for MessageProcess<B> {
     fn drop(&mut self) {
         if self.link.is_ours() {
-            let _ = self.link.stop(&self.link.settings.stop);
+            let _ = self.stop_with(&self.link.settings.stop);
         }
     }
 }

@@ -11,11 +11,12 @@ use super::{
     server::ForkServer,
     starting::Starting,
     stop::StopOptions,
+    undelivered::Undelivered,
     way::{Way, construct},
 };
 use crate::{
     channel::Limits,
-    error::Result,
+    error::{Error, Result},
     start::{Hygiene, Resource, Stdio, Surroundings},
 };
 
@@ -30,6 +31,21 @@ pub enum OnPanic {
     Continue,
 }
 
+/// What happens when a handler runs longer than its
+/// [time limit](crate::Options::handler_timeout).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum OnTimeout {
+    /// It comes up as [`Event::Failed`](crate::Event::Failed) with
+    /// [`Error::Overdue`], once, and the handler runs on.
+    #[default]
+    Report,
+    /// The process is killed; its [`Exit`](crate::Exit) says why. Its
+    /// [`Policy`](crate::manager::Policy) decides whether it is replaced, as after any death. A
+    /// backend on a thread cannot be killed: there it is reported.
+    Kill,
+}
+
 /// The settings, without the type of the backend.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -40,10 +56,27 @@ pub(super) struct Settings {
     pub(super) stop: StopOptions,
     pub(super) limits: Limits,
     pub(super) on_panic: OnPanic,
+    pub(super) undelivered: Undelivered,
+    pub(super) handler_timeout: Option<Duration>,
+    pub(super) command_timeouts: Vec<(String, Duration)>,
+    pub(super) on_timeout: OnTimeout,
     pub(super) stdio: [Stdio; 3],
     pub(super) surroundings: Surroundings,
     /// Whether a start waits until the process is ready.
     pub(super) waits: bool,
+}
+
+impl Settings {
+    /// Whether they fit a backend with these commands.
+    pub(super) fn check(&self, commands: &[&str]) -> Result<()> {
+        for (command, _) in &self.command_timeouts {
+            if !commands.contains(&&command[..]) {
+                let (process, command) = (self.name.clone(), command.clone());
+                return Err(Error::UnknownCommand { process, command });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a process is started; made by [`MessageProcess::options`].
@@ -65,6 +98,10 @@ impl<B: Backend> Options<B> {
                 stop: StopOptions::default(),
                 limits: Limits::default(),
                 on_panic: OnPanic::default(),
+                undelivered: Undelivered::default(),
+                handler_timeout: None,
+                command_timeouts: Vec::new(),
+                on_timeout: OnTimeout::default(),
                 stdio: Default::default(),
                 surroundings: Surroundings::default(),
                 waits: true,
@@ -117,6 +154,83 @@ impl<B: Backend> Options<B> {
     /// What happens after a handler panicked; by default the backend stops.
     pub fn on_panic(mut self, then: OnPanic) -> Self {
         self.settings.on_panic = then;
+        self
+    }
+
+    /// What becomes of the commands that the process has not handled when it ends and is started
+    /// again; by default they fail.
+    ///
+    /// ```no_run
+    /// # use msgproc::prelude::*;
+    /// use msgproc::{Undelivered, manager::Policy};
+    /// # struct Worker;
+    /// # #[backend]
+    /// # impl Worker {
+    /// #     fn c__develop(&self, film: u64) -> u64 { film }
+    /// # }
+    /// # fn main() -> msgproc::Result<()> {
+    ///
+    /// let mut manager = Manager::new()?;
+    /// let worker = MessageProcess::options("worker")
+    ///     .undelivered(Undelivered::AtLeastOnce { attempts: 3 })
+    ///     .fork(|_: &Start| Worker)?;
+    /// let id = manager.add_with(worker, Policy::permanent())?;
+    /// let mut film = manager[id].develop(7).send()?;
+    /// // However often the worker dies meanwhile, up to three times at this very film:
+    /// while let Some(happening) = manager.next(None)? {
+    ///     if let Happening::Reply { .. } = happening
+    ///         && let Some(film) = film.try_take()?
+    ///     {
+    ///         println!("film {film} is developed");
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn undelivered(mut self, then: Undelivered) -> Self {
+        self.settings.undelivered = then;
+        self
+    }
+
+    /// How long a handler may run, of a command, a descriptor or a timer; without limit by
+    /// default. What happens then, [`Options::on_timeout`] says.
+    ///
+    /// A [`Manager`](crate::Manager) looks after it all the time; without one, whoever waits for
+    /// something from the process does. It costs nothing while handlers run.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use msgproc::prelude::*;
+    /// use msgproc::OnTimeout;
+    /// # struct Camera;
+    /// # #[backend]
+    /// # impl Camera {
+    /// #     fn c__focus(&self) {}
+    /// # }
+    /// # fn main() -> msgproc::Result<()> {
+    ///
+    /// let camera = MessageProcess::options("camera")
+    ///     .handler_timeout(Duration::from_secs(1))
+    ///     .command_timeout("focus", Duration::from_secs(10))
+    ///     .on_timeout(OnTimeout::Kill)
+    ///     .fork(|_: &Start| Camera)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn handler_timeout(mut self, limit: Duration) -> Self {
+        self.settings.handler_timeout = Some(limit);
+        self
+    }
+
+    /// How long the handler of this command may run, whatever [`Options::handler_timeout`] says.
+    /// A command that the backend does not have is an error of the start.
+    pub fn command_timeout(mut self, command: &str, limit: Duration) -> Self {
+        self.settings.command_timeouts.push((command.into(), limit));
+        self
+    }
+
+    /// What happens when a handler runs too long; by default that is reported.
+    pub fn on_timeout(mut self, then: OnTimeout) -> Self {
+        self.settings.on_timeout = then;
         self
     }
 

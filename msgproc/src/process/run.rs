@@ -14,7 +14,8 @@ use crate::{
     error::{Error, Result},
     message::{Down, Failure, FailureKind, Up, VERSION},
     start::{
-        Caught, Doing, PANICKED, Page, StopLevel, catch, give_back_blocks, remove_owned_names,
+        Caught, Doing, Lane, PANICKED, Page, StopLevel, catch, give_back_blocks, monotonic,
+        remove_owned_names,
     },
 };
 
@@ -191,25 +192,43 @@ fn handle<B: Backend>(
     mut message: Message,
 ) -> Handled {
     let parcel = std::mem::take(&mut message.parcel);
-    let (call, name, wants_reply) = match postcard::take_from_bytes::<Down<'_>>(message.header()) {
-        Ok((Down::Stop, [])) => return Handled::Stop,
-        Ok((Down::Command { call, name, wants_reply }, [])) => (call, name, wants_reply),
-        _ => {
-            let failure = Failure::new(FailureKind::BadArguments, "a header that is none");
-            report(&mut ctx.core, failure.at("a message"));
-            return Handled::Done;
-        }
+    let (call, name, wants_reply, urgent, attempt, until) =
+        match postcard::take_from_bytes::<Down<'_>>(message.header()) {
+            Ok((Down::Stop, [])) => return Handled::Stop,
+            Ok((Down::Probe { call }, [])) => {
+                let _ = ctx.core.send(&Up::Reply { call }, &[], &Parcel::default(), None);
+                return Handled::Done;
+            }
+            Ok((Down::Command { call, name, wants_reply, urgent, attempt, until }, [])) => {
+                (call, name, wants_reply, urgent, attempt, until)
+            }
+            _ => {
+                let failure = Failure::new(FailureKind::BadArguments, "a header that is none");
+                report(&mut ctx.core, failure.at("a message"));
+                return Handled::Done;
+            }
+        };
+    let lane = Lane::of(urgent);
+    let number = ctx.core.inbox.number(lane);
+    let refused = if page.is_cancelled(call) {
+        Some(FailureKind::Cancelled)
+    } else if until != 0 && monotonic() >= until {
+        Some(FailureKind::Late)
+    } else {
+        None
     };
-    if page.is_cancelled(call) {
-        let failure = Failure::new(FailureKind::Cancelled, "taken back before it ran");
+    if let Some(kind) = refused {
+        let failure = Failure::new(kind, "it did not begin");
         answer(&mut ctx.core, call, wants_reply, Err(failure.at(name)));
+        page.note_finished(lane, number);
         return Handled::Done;
     }
 
     let index = B::COMMANDS.iter().position(|command| *command == name);
     let doing = index.map_or(Doing::Other, |index| Doing::Command(index as u32));
+    page.note_begun(lane, number);
     page.begin(doing, call);
-    ctx.core.call = call;
+    (ctx.core.call, ctx.core.attempt, ctx.core.until) = (call, attempt, until);
     let frontend = ctx.core.frontend;
     let incoming = Incoming::new(message.body(), parcel);
     let mut panicked = false;
@@ -229,11 +248,12 @@ fn handle<B: Backend>(
         panicked = true;
         Err(failure_from(caught))
     });
-    ctx.core.call = 0;
+    (ctx.core.call, ctx.core.attempt, ctx.core.until) = (0, 1, 0);
     page.idle();
 
     let outcome = outcome.map_err(|failure| failure.at(name));
     answer(&mut ctx.core, call, wants_reply, outcome);
+    page.note_finished(lane, number);
     if panicked { Handled::Panicked } else { Handled::Done }
 }
 

@@ -18,6 +18,7 @@ use super::{
     context::Core,
     frontend::Start,
     hello::{Hello, streams},
+    inbox::Inbox,
     link::{Link, Parts},
     options::Settings,
     recipe::{Program, Recipe, Stated},
@@ -25,7 +26,7 @@ use super::{
     server::ForkServer,
 };
 use crate::{
-    channel::{self, Port, Queue},
+    channel::{self, Port},
     error::{Error, Result},
     message::{Down, MAX_HEADER, encode},
     start::{
@@ -277,7 +278,7 @@ fn backend_side<B: Backend>(
             return run::FAILED;
         }
     };
-    let inbox = Queue::new(settings.limits);
+    let inbox = Inbox::new(settings.limits);
     let core =
         Core::new(&settings.name, start.frontend, port, page, inbox, settings.send_timeout, texts);
     run::live(core, settings.on_panic, false, || {

@@ -39,6 +39,13 @@ impl Bell {
         self.control(libc::EPOLL_CTL_ADD, fd, &raw mut event)
     }
 
+    /// Whether it also rings while there is room to send by `fd`, which it watches.
+    pub(crate) fn watch_room(&self, fd: BorrowedFd<'_>, wanted: bool) {
+        let room = if wanted { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | room) as u32, u64: 0 };
+        let _ = self.control(libc::EPOLL_CTL_MOD, fd, &raw mut event);
+    }
+
     /// Rings for `fd` no more.
     pub(crate) fn unwatch(&self, fd: BorrowedFd<'_>) {
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut());

@@ -32,7 +32,7 @@ pub(crate) use kept::{Kept, KeptFd};
 pub(crate) use lifeline::{frontend_has_ended, to_hand_over as lifelines};
 pub(crate) use limits::{check as check_limits, is_shortage};
 pub(crate) use orphan::{give_back_blocks, remove_owned_names};
-pub(crate) use page::{Doing, Page, StopLevel};
+pub(crate) use page::{CALLS, Doing, LANES, Lane, Page, StopLevel};
 pub(crate) use panic::{Caught, catch};
 pub(crate) use signals::Signals;
 pub(crate) use spawn::{

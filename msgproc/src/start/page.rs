@@ -18,20 +18,48 @@ use super::monotonic;
 /// The longest panic text that is kept.
 const TEXT: usize = 2048;
 
-/// Cancelled calls are remembered by their number modulo this.
-const CANCELLED: usize = 128;
+/// How many calls may be on their way at once: a cancelled one is marked by the bit of its number
+/// modulo this, so their numbers lie less than this apart.
+pub(crate) const CALLS: u64 = 32 * 1024;
 
-/// Each field is written by one side: `stop` and `cancelled` by the frontend, the others by the
-/// backend.
+const WORDS: usize = CALLS as usize / 64;
+
+/// Each field is written by one side: `stop`, `urgent` and `cancelled` by the frontend, the others
+/// by the backend.
 #[repr(C)]
 struct Layout {
     stop: AtomicU32,
     doing: AtomicU32,
     call: AtomicU64,
     since: AtomicU64,
-    cancelled: [AtomicU64; CANCELLED],
+    /// How many messages the frontend has sent, or is about to send, for the urgent lane.
+    urgent: AtomicU64,
+    /// How many commands of each lane the backend has begun.
+    begun: [AtomicU64; LANES],
+    /// How many commands of each lane it has finished: they were answered, too.
+    finished: [AtomicU64; LANES],
     text_len: AtomicU32,
     text: [AtomicU8; TEXT],
+    cancelled: [AtomicU64; WORDS],
+}
+
+/// How many lanes commands go by.
+pub(crate) const LANES: usize = 2;
+
+/// The lane of a command: within each, commands are handled in the order in which they were sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    Ordinary,
+    /// It overtakes what waits in the ordinary one.
+    Urgent,
+}
+
+impl Lane {
+    pub(crate) const ALL: [Lane; LANES] = [Lane::Urgent, Lane::Ordinary];
+
+    pub(crate) fn of(urgent: bool) -> Lane {
+        if urgent { Lane::Urgent } else { Lane::Ordinary }
+    }
 }
 
 /// How urgently a backend should leave.
@@ -174,13 +202,64 @@ impl Page {
         (doing, layout.since.load(Relaxed), layout.call.load(Relaxed))
     }
 
-    /// Marks a call as no longer wanted. An older mark may be forgotten for it.
+    /// Notes that the backend begins the command of this number in its lane; 1 is the first.
+    pub(crate) fn note_begun(&self, lane: Lane, number: u64) {
+        self.layout().begun[lane as usize].store(number, Relaxed);
+    }
+
+    /// Notes that it has finished it, its answer included.
+    pub(crate) fn note_finished(&self, lane: Lane, number: u64) {
+        // SYNC finished: Release here, Acquire in `finished`.
+        self.layout().finished[lane as usize].store(number, Release);
+    }
+
+    /// How many commands of a lane have begun.
+    pub(crate) fn begun(&self, lane: Lane) -> u64 {
+        self.layout().begun[lane as usize].load(Relaxed)
+    }
+
+    /// How many commands of a lane are finished.
+    pub(crate) fn finished(&self, lane: Lane) -> u64 {
+        self.layout().finished[lane as usize].load(Acquire)
+    }
+
+    /// Lets the backend look for an urgent message between two handlers. Before it is sent.
+    pub(crate) fn announce_urgent(&self) {
+        self.layout().urgent.fetch_add(1, Relaxed);
+    }
+
+    /// Takes an announcement back: the message could not be sent.
+    pub(crate) fn denounce_urgent(&self) {
+        self.layout().urgent.fetch_sub(1, Relaxed);
+    }
+
+    /// How many urgent messages were announced.
+    pub(crate) fn urgent(&self) -> u64 {
+        self.layout().urgent.load(Relaxed)
+    }
+
+    /// Marks a call as no longer wanted.
     pub(crate) fn cancel(&self, call: u64) {
-        self.layout().cancelled[call as usize % CANCELLED].store(call, Relaxed);
+        let (word, bit) = self.mark_of(call);
+        word.fetch_or(bit, Relaxed);
+    }
+
+    /// Takes the mark off that an earlier call has left, before the number is used again.
+    pub(crate) fn unmark(&self, call: u64) {
+        let (word, bit) = self.mark_of(call);
+        if word.load(Relaxed) & bit != 0 {
+            word.fetch_and(!bit, Relaxed);
+        }
     }
 
     pub(crate) fn is_cancelled(&self, call: u64) -> bool {
-        call != 0 && self.layout().cancelled[call as usize % CANCELLED].load(Relaxed) == call
+        let (word, bit) = self.mark_of(call);
+        call != 0 && word.load(Relaxed) & bit != 0
+    }
+
+    fn mark_of(&self, call: u64) -> (&AtomicU64, u64) {
+        let place = (call % CALLS) as usize;
+        (&self.layout().cancelled[place / 64], 1 << (place % 64))
     }
 
     /// Keeps the text of a panic; the end of a long one is cut off.
@@ -241,13 +320,46 @@ mod tests {
         assert_eq!(page.stop_level(), StopLevel::Urgent);
     }
 
+    /// PROTOCOL.md says the same to other programs.
+    #[test]
+    fn lies_as_the_protocol_says() {
+        use std::mem::offset_of;
+        let offsets = [
+            offset_of!(Layout, since),
+            offset_of!(Layout, urgent),
+            offset_of!(Layout, begun),
+            offset_of!(Layout, finished),
+            offset_of!(Layout, text_len),
+            offset_of!(Layout, text),
+            offset_of!(Layout, cancelled),
+            size_of::<Layout>(),
+        ];
+        assert_eq!(offsets, [16, 24, 32, 48, 64, 68, 2120, 6216]);
+        assert_eq!([Lane::Ordinary as usize, Lane::Urgent as usize], [0, 1]);
+    }
+
     #[test]
     fn cancels_exactly_one_call() {
         let page = Page::new().unwrap();
         assert!(!page.is_cancelled(0) && !page.is_cancelled(5));
-        page.cancel(5);
-        assert!(page.is_cancelled(5));
-        assert!(!page.is_cancelled(5 + CANCELLED as u64));
+        let marked = [5, 6, 64, CALLS - 1, CALLS];
+        marked.iter().for_each(|call| page.cancel(*call));
+        for call in 1..=CALLS {
+            assert_eq!(page.is_cancelled(call), marked.contains(&call), "{call}");
+        }
+        page.unmark(5 + CALLS);
+        assert!(!page.is_cancelled(5) && page.is_cancelled(6));
+        assert!(!page.is_cancelled(0), "no call at all");
+    }
+
+    #[test]
+    fn each_lane_counts_for_itself() {
+        let page = Page::new().unwrap();
+        page.note_begun(Lane::Ordinary, 7);
+        page.note_finished(Lane::Ordinary, 6);
+        page.note_begun(Lane::Urgent, 2);
+        assert_eq!([page.begun(Lane::Ordinary), page.finished(Lane::Ordinary)], [7, 6]);
+        assert_eq!([page.begun(Lane::Urgent), page.finished(Lane::Urgent)], [2, 0]);
     }
 
     #[test]

@@ -93,6 +93,17 @@ pub(crate) fn next(manager: &mut Manager<Worker>) -> Told {
     manager.next(SOON).unwrap().expect("something happens")
 }
 
+/// The process has died in the handler of this command, that nobody waits for.
+#[track_caller]
+pub(crate) fn died_in(manager: &mut Manager<Worker>, expected: &str) {
+    match next(manager) {
+        Told::Failed { error: Error::Undelivered { command, begun: true, .. }, .. } => {
+            assert_eq!(command, expected);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Nothing more happens.
 #[track_caller]
 pub(crate) fn nothing(manager: &mut Manager<Worker>) {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use msgproc::{manager::Restart, prelude::*};
 use testkit::{Test, test};
 
-use crate::common::{QUIET, SOON, Told, Worker, WorkerCalls, manager, next, nothing, worker};
+use crate::common::{
+    QUIET, SOON, Told, Worker, WorkerCalls, died_in, manager, next, nothing, worker,
+};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -176,6 +178,7 @@ fn all_it_said_comes_before_its_end() -> Result<()> {
     for number in 0..300 {
         assert!(matches!(next(&mut manager), Told::Event { event, .. } if event == number));
     }
+    died_in(&mut manager, "exit_with");
     let told = next(&mut manager);
     assert!(matches!(&told, Told::Ended { exit, .. } if exit.how == How::Code(7)), "{told:?}");
     Ok(())

@@ -9,7 +9,9 @@ use msgproc::{
 };
 use testkit::{Test, test};
 
-use crate::common::{QUIET, SOON, Told, Worker, WorkerCalls, next, nothing, short_steps, worker};
+use crate::common::{
+    QUIET, SOON, Told, Worker, WorkerCalls, died_in, next, nothing, short_steps, worker,
+};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -145,6 +147,7 @@ fn a_member_that_does_not_leave_holds_up_nobody_else() -> Result<()> {
         assert!(matches!(next(&mut manager), Told::Event { event, .. } if event == number));
     }
     assert!(since.elapsed() < Duration::from_millis(200), "{:?}", since.elapsed());
+    died_in(&mut manager, "spin");
     match next(&mut manager) {
         Told::Ended { process, exit, restart } => {
             assert_eq!((process, exit.stopped_by), (stuck, Some(StopStep::Kill)));

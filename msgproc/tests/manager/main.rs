@@ -5,8 +5,11 @@ mod crowd;
 mod events;
 mod groups;
 mod polls;
+mod redelivery;
 mod sources;
+mod speed;
 mod stop;
+mod stuck;
 mod supervision;
 mod threads;
 
@@ -17,8 +20,11 @@ fn main() -> std::process::ExitCode {
         events::tests(),
         groups::tests(),
         polls::tests(),
+        redelivery::tests(),
         sources::tests(),
+        speed::tests(),
         stop::tests(),
+        stuck::tests(),
         supervision::tests(),
         threads::tests(),
     ];

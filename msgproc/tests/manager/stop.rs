@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use msgproc::{StopStep, manager::Restart, prelude::*};
 use testkit::{Test, test};
 
-use crate::common::{Told, Worker, WorkerCalls, manager, next, nothing, short_steps};
+use crate::common::{Told, Worker, WorkerCalls, died_in, manager, next, nothing, short_steps};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -117,6 +117,7 @@ fn what_they_say_meanwhile_is_told_afterwards() -> Result<()> {
 fn the_report_names_all() -> Result<()> {
     let (mut manager, ids) = manager(3);
     manager[ids[1]].exit_with(4).tell()?;
+    died_in(&mut manager, "exit_with");
     assert!(matches!(next(&mut manager), Told::Ended { .. }));
     for _ in 0..2 {
         let report = manager.stop();

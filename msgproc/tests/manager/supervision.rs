@@ -8,7 +8,7 @@ use msgproc::{
 };
 use testkit::{Test, test};
 
-use crate::common::{SOON, Told, Worker, WorkerCalls, next, nothing, worker};
+use crate::common::{SOON, Told, Worker, WorkerCalls, died_in, next, nothing, worker};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -87,10 +87,12 @@ fn too_often_is_given_up() -> Result<()> {
     let (mut manager, id) = one(Policy::transient().at_most(2, Duration::from_secs(60)));
     for _ in 0..2 {
         manager[id].exit_with(3).tell()?;
+        died_in(&mut manager, "exit_with");
         assert_eq!(ended(&mut manager), (How::Code(3), AT_ONCE));
         assert!(matches!(next(&mut manager), Told::Restarted { .. }));
     }
     manager[id].exit_with(3).tell()?;
+    died_in(&mut manager, "exit_with");
     assert_eq!(ended(&mut manager), (How::Code(3), Restart::GivenUp));
     assert!(manager.next(None)?.is_none());
     Ok(())

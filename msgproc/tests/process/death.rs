@@ -98,6 +98,10 @@ fn replies_sent_before_a_death_arrive() -> Result<()> {
     for n in 0..3 {
         assert_eq!(crate::common::next(&worker), crate::common::Said::Number(n));
     }
+    assert!(matches!(
+        worker.next_event(SOON)?,
+        Some(Event::Failed(Error::Undelivered { command, begun: true, .. })) if command == "exit_with"
+    ));
     assert!(
         matches!(worker.next_event(SOON)?, Some(Event::Ended(exit)) if exit.how == How::Code(3))
     );

@@ -166,6 +166,8 @@ fn an_edge_triggered_poll_misses_nothing() -> Result<()> {
         }
         assert_eq!(taken, 1);
     }
+    // It is done with all of them, not only with saying something.
+    worker.count().wait()?;
     testkit::kill9(worker.pid());
     assert_eq!(epoll.wait(&mut events, EpollTimeout::from(10_000u16)).unwrap(), 1);
     assert!(matches!(worker.next_event(SOON)?, Some(Event::Ended(_))));

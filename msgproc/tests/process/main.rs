@@ -7,10 +7,12 @@ mod common;
 mod death;
 mod events;
 mod hygiene;
+mod lanes;
 mod memory;
 mod restarts;
 mod start;
 mod stop;
+mod undelivered;
 mod ways;
 
 fn main() -> std::process::ExitCode {
@@ -26,10 +28,12 @@ fn main() -> std::process::ExitCode {
         death::tests(),
         events::tests(),
         hygiene::tests(),
+        lanes::tests(),
         memory::tests(),
         restarts::tests(),
         start::tests(),
         stop::tests(),
+        undelivered::tests(),
         ways::tests(),
     ];
     testkit::run(groups.into_iter().flatten())

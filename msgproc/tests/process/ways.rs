@@ -538,6 +538,8 @@ fn each_backend_of_a_server_has_its_own_exit() -> Result<()> {
         process.end(code as i32).tell()?;
     }
     for (code, process) in processes.iter().enumerate().rev() {
+        let lost = process.next_event(SOON)?;
+        assert!(matches!(lost, Some(Event::Failed(Error::Undelivered { begun: true, .. }))));
         let Some(Event::Ended(exit)) = process.next_event(SOON)? else { panic!("no end") };
         assert_eq!(exit.how, How::Code(code as i32));
     }
@@ -645,6 +647,15 @@ fn a_worker_in_another_language() -> Result<()> {
     let error = process.call::<_, u64>("add", (1u64, 2u64)).wait().unwrap_err();
     assert!(matches!(error, Error::BadArguments { .. }), "{error}");
     assert_eq!(process.who().wait()?, ("snake".into(), 0));
+    assert!(process.round_trip(SOON)? < SOON);
+    let before = process.add(0).urgent().wait()?;
+    let late = process.add(1).deadline(Duration::ZERO);
+    assert!(late.wait().is_err());
+    // What it counts on its page makes room for more than may be on their way at once.
+    for _ in 0..20_000 {
+        process.who().tell()?;
+    }
+    assert_eq!(process.add(0).wait()?, before, "what was late did not run");
     testkit::kill9(process.pid());
     process.restart()?;
     process.stop()

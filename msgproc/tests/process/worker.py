@@ -1,10 +1,20 @@
 """A worker in another language, from PROTOCOL.md alone. It counts, and squares lists of floats."""
 
 import array
+import mmap
 import os
 import socket
 import struct
 import sys
+import time
+
+
+class Late(Exception):
+    pass
+
+
+class Unknown(Exception):
+    pass
 
 
 class Reader:
@@ -105,16 +115,18 @@ def greet(channel):
     if not oldest <= 1 <= newest:
         channel.send(varint(1), failure(0, "its arrival", "only version 1 is spoken"))
         sys.exit(1)
+    page = mmap.mmap(fds[0], 6216)  # the first descriptor of the greeting
     header, body, _ = channel.receive()
     assert header.varint() == 3, "no state"
     first = body.varint()
     body.end()
-    return name, restarts, first
+    return name, restarts, first, page
 
 
 def main():
     channel = Channel()
-    name, restarts, total = greet(channel)
+    name, restarts, total, page = greet(channel)
+    finished = [0, 0]
     commands = ["add", "squares", "who"]
     channel.send(varint(0) + varint(1), varint(len(commands)) + b"".join(map(string, commands)))
     while True:
@@ -125,8 +137,16 @@ def main():
         kind = header.varint()
         if kind == 1:
             return
+        if kind == 4:
+            channel.send(varint(2) + varint(header.varint()))
+            continue
         call, command, wants_reply = header.varint(), header.string(), header.boolean()
+        lane = 1 if header.boolean() else 0
+        _attempt, until = header.varint(), header.varint()
+        header.end()
         try:
+            if until and time.monotonic_ns() >= until:
+                raise Late("it did not begin")
             if command == "add":
                 total += body.varint()
                 body.end()
@@ -139,13 +159,17 @@ def main():
             elif command == "who":
                 result = string(name) + varint(restarts)
             else:
-                channel.send(varint(3) + varint(call), failure(2, command, "no such command"))
-                continue
-        except ValueError as error:
-            channel.send(varint(3) + varint(call), failure(3, command, str(error)))
-            continue
-        if wants_reply:
-            channel.send(varint(2) + varint(call), result)
+                raise Unknown("no such command")
+            if wants_reply:
+                channel.send(varint(2) + varint(call), result)
+        except (ValueError, Late, Unknown) as error:
+            kind = {Late: 7, Unknown: 2}.get(type(error), 3)
+            if wants_reply:
+                channel.send(varint(3) + varint(call), failure(kind, command, str(error)))
+            else:
+                channel.send(varint(5), failure(kind, command, str(error)))
+        finished[lane] += 1
+        page[48 + 8 * lane : 56 + 8 * lane] = struct.pack("=Q", finished[lane])
 
 
 main()

@@ -4,13 +4,12 @@ use std::{io, time::Instant};
 
 use shmring::transfer::Parcel;
 
-use super::{CLOSED_BUT_ALIVE, Item, Link, State, Unmet, Wait};
+use super::{Item, Link, Place, State, Unmet, Wait};
 use crate::{
     channel::{Message, Outgoing},
     error::{Error, Result},
     exit::Exit,
     message::{Failure, decode},
-    process::context::is_closed,
 };
 
 impl Link {
@@ -28,19 +27,7 @@ impl Link {
         let sent = self.wait(until, Wait::Room, |state| try_send(state, &outgoing));
         match sent {
             Ok(Ok(())) => Ok(()),
-            // The channel is closed: the reason is about to be known.
-            Ok(Err(error)) if is_closed(&error) => {
-                let soon = Instant::now() + CLOSED_BUT_ALIVE;
-                match self.wait(Some(soon), Wait::End, |_| None::<()>) {
-                    Err(Unmet::Deadline) | Ok(()) => {
-                        Err(self.explain(Unmet::Disconnected, action, since))
-                    }
-                    Err(unmet) => Err(self.explain(unmet, action, since)),
-                }
-            }
-            Ok(Err(source)) => {
-                Err(Error::Io { action: format!("send to process {:?}", self.name()), source })
-            }
+            Ok(Err(error)) => Err(self.explain_send(error, action, since)),
             Err(unmet) => Err(self.explain(unmet, action, since)),
         }
     }
@@ -59,7 +46,7 @@ impl Link {
         state.last_call += 1;
         let call = state.last_call;
         if wants_reply {
-            state.calls.insert(call, None);
+            state.calls.insert(call, Place::Waiting);
         }
         call
     }
@@ -67,22 +54,29 @@ impl Link {
     // Taking.
 
     /// Takes the reply of a call, if it is there.
-    pub(in crate::process) fn take_reply(state: &mut State, call: u64) -> Option<Message> {
-        state.calls.get(&call)?.as_ref()?;
+    pub(in crate::process) fn take_reply(state: &mut State, call: u64) -> Option<Result<Message>> {
+        if !state.calls.get(&call)?.is_over() {
+            return None;
+        }
         state.replies -= 1;
-        state.calls.remove(&call)?
+        match state.calls.remove(&call)? {
+            Place::Come(message) => Some(Ok(message)),
+            Place::Failed(error) => Some(Err(error)),
+            Place::Waiting | Place::Leftover | Place::Forwarded(..) => None,
+        }
     }
 
     /// Whether the reply of a call is there. Receives what there is.
     pub(in crate::process) fn has_reply(&self, call: u64) -> bool {
         let now = Some(Instant::now());
         let found = self.wait(now, Wait::Message, |state| {
-            matches!(state.calls.get(&call), Some(Some(_))).then_some(())
+            state.calls.get(&call).is_some_and(Place::is_over).then_some(())
         });
         match found {
             Ok(()) => true,
-            // Otherwise a wait would end at once, with an error.
-            Err(unmet) => !matches!(unmet, Unmet::Deadline),
+            Err(Unmet::Deadline) => false,
+            // A wait would end at once, with an error.
+            Err(_) => !self.is_left_over(call),
         }
     }
 
@@ -103,20 +97,31 @@ impl Link {
     /// Forgets a call: its reply is dropped, now or when it comes.
     pub(in crate::process) fn forget(&self, call: u64) {
         let mut state = self.lock();
-        if let Some(Some(_)) = state.calls.remove(&call) {
-            state.replies -= 1;
-            self.settle(&mut state);
+        match state.calls.remove(&call) {
+            Some(place) if place.is_over() => {
+                state.replies -= 1;
+                self.settle(&mut state);
+            }
+            Some(Place::Forwarded(link, call)) => {
+                drop(state);
+                link.forget(call);
+            }
+            _ => {}
         }
     }
 
     /// Waits for something that nobody asked for.
     pub(in crate::process) fn next_item(&self, until: Option<Instant>) -> Result<Item, Unmet> {
+        self.prune();
         self.wait(until, Wait::Message, |state| {
             if let Some(reason) = state.malformed.pop_front() {
                 return Some(Item::Malformed(reason));
             }
             if let Some(message) = state.events.pop() {
                 return Some(Item::Message(message));
+            }
+            if let Some(failed) = state.outbox.pop_failed() {
+                return Some(failed);
             }
             let exit = state.end.as_ref()?;
             std::mem::take(&mut state.end_untold).then(|| Item::Ended(exit.clone()))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Link, Unmet};
 use crate::{
     error::{Busy, Error},
+    kernel::InKernel,
     start::{Doing, monotonic},
 };
 
@@ -17,7 +18,12 @@ impl Link {
                 process,
                 action: action.into(),
                 after: since.elapsed(),
-                busy: self.busy().map(Box::new),
+                // Whoever only asks whether something is there does not wait for /proc.
+                busy: match since.elapsed() < Duration::from_millis(1) {
+                    true => self.busy(),
+                    false => self.busy_where(),
+                }
+                .map(Box::new),
             },
             Unmet::Ended(exit) if exit.stopped_by.is_some() && exit.is_clean() => {
                 Error::Stopped { process }
@@ -51,7 +57,16 @@ impl Link {
             },
         };
         let since = Duration::from_nanos(monotonic().saturating_sub(since));
-        Some(Busy { with, since })
+        Some(Busy { with, since, kernel: None })
+    }
+
+    /// The same, with where in the kernel it is.
+    pub(in crate::process) fn busy_where(&self) -> Option<Busy> {
+        let mut busy = self.busy()?;
+        if !self.child.is_thread() {
+            busy.kernel = InKernel::of(self.child.pid());
+        }
+        Some(busy)
     }
 
     /// The name of a command, by its number in the backend.

@@ -5,7 +5,9 @@
 
 mod exchange;
 mod explain;
+mod outbox;
 mod starting;
+mod watch;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,13 +30,19 @@ use crate::{
     start::{Bell, Child, KeptFd, Page, TextFile},
 };
 
+use self::{outbox::Outbox, watch::Watch};
 use super::{
     hello::{Texts, lines_of},
     options::Settings,
 };
 
+pub(super) use self::outbox::{Command, Place};
+
 /// How long a process may live on after it closed its channel.
 const CLOSED_BUT_ALIVE: Duration = Duration::from_secs(1);
+
+/// How long a wait for what rings no bell looks away.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The frontend's end.
 #[derive(Debug)]
@@ -68,8 +76,10 @@ pub(super) struct Parts {
 pub(super) struct State {
     port: Port<Arc<KeptFd>>,
     texts: Texts,
-    /// Calls whose reply is wanted; with it, once it is there.
-    calls: HashMap<u64, Option<Message>>,
+    /// Calls whose reply is wanted.
+    calls: HashMap<u64, Place>,
+    outbox: Outbox,
+    watch: Watch,
     replies: usize,
     /// How many replies have come that somebody wanted, in all.
     replies_come: u64,
@@ -93,6 +103,7 @@ pub(super) struct State {
 pub(super) enum Item {
     Message(Message),
     Malformed(String),
+    Failed(Error),
     Ended(Exit),
 }
 
@@ -113,6 +124,8 @@ pub(super) enum Wait {
     Message,
     /// It waits for room to send.
     Room,
+    /// It waits until less is on its way, which rings no bell.
+    Books,
     /// It waits for the end, and lets events go where there are too many.
     End,
 }
@@ -145,6 +158,8 @@ impl Link {
                 port,
                 texts,
                 calls: HashMap::new(),
+                outbox: Outbox::default(),
+                watch: Watch::default(),
                 replies: 0,
                 replies_come: 0,
                 events,
@@ -199,6 +214,10 @@ impl Link {
         // Even a deadline in the past looks, and receives all that has come.
         let mut progress = true;
         loop {
+            if !state.outbox.backlog.is_empty() {
+                self.flush(&mut state);
+            }
+            let watch = self.watch(&mut state);
             let result = condition(&mut state);
             // What this wait did not take may be what somebody else polls for.
             self.settle(&mut state);
@@ -215,14 +234,15 @@ impl Link {
                         continue;
                     }
                     Wait::Message => return Err(Unmet::Full(state.events.len())),
-                    Wait::Room => {}
+                    Wait::Room | Wait::Books => {}
                 }
             }
             let now = Instant::now();
             if until.is_some_and(|until| now >= until) && !progress {
                 return Err(Unmet::Deadline);
             }
-            let left = until.map(|until| until.saturating_duration_since(now));
+            let look_at = until.into_iter().chain(watch).min();
+            let left = look_at.map(|at| at.saturating_duration_since(now));
             (state, progress) = if state.polling {
                 (self.wait_for_other(state, left, what), false)
             } else {
@@ -240,7 +260,7 @@ impl Link {
     ) -> MutexGuard<'a, State> {
         // The other does not look for room, so one who needs room looks by himself.
         let slice = match what {
-            Wait::Room => Duration::from_millis(5),
+            Wait::Room | Wait::Books => Duration::from_millis(5),
             _ => Duration::from_secs(3600),
         };
         let left = left.map_or(slice, |left| left.min(slice));
@@ -267,9 +287,12 @@ impl Link {
             }
             timeout = Some(timeout.map_or(limit, |timeout| timeout.min(limit)));
         }
+        if what == Wait::Books {
+            timeout = Some(timeout.map_or(LOOK_AGAIN, |timeout| timeout.min(LOOK_AGAIN)));
+        }
         let open = state.closed_at.is_none();
         let wants_message = open && !state.events.is_full();
-        let wants_room = open && what == Wait::Room;
+        let wants_room = open && (what == Wait::Room || !state.outbox.backlog.is_empty());
         state.polling = true;
         drop(state);
 
@@ -349,14 +372,17 @@ impl Link {
         let last_lines = |text: &Option<TextFile>, lines| {
             text.as_ref().map_or_else(Vec::new, |text| text.last_lines(lines))
         };
-        state.end = Some(Exit {
+        let exit = Exit {
             pid: self.child.pid(),
             how,
             panic: self.page.panic(),
             stopped_by: state.stopping,
+            overdue: state.watch.killed_for.take(),
             stdout: last_lines(&state.texts.out, out_lines),
             stderr: last_lines(&state.texts.err, err_lines),
-        });
+        };
+        self.settle_commands(state, &exit);
+        state.end = Some(exit);
         state.end_untold = true;
         self.raise(state);
     }
@@ -364,11 +390,10 @@ impl Link {
     fn route(&self, state: &mut State, message: Message) {
         match postcard::take_from_bytes::<Up>(message.header()) {
             Ok((Up::Reply { call } | Up::ReplyFailed { call }, [])) => {
+                state.outbox.note_answered(&self.page, call);
                 // One whose reply nobody wants any more is forgotten here.
-                if let Some(place) = state.calls.get_mut(&call)
-                    && place.is_none()
-                {
-                    *place = Some(message);
+                if let Some(place @ Place::Waiting) = state.calls.get_mut(&call) {
+                    *place = Place::Come(message);
                     state.replies += 1;
                     state.replies_come += 1;
                 }
@@ -415,6 +440,7 @@ impl Link {
             || !state.events.is_empty()
             || !state.malformed.is_empty()
             || state.start.is_some()
+            || state.outbox.has_failed()
             || state.end_untold
     }
 
