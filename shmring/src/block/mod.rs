@@ -22,6 +22,7 @@
 //! and none is lost.
 
 mod carrier;
+mod flight;
 mod geometry;
 mod held;
 mod journal;
@@ -29,6 +30,7 @@ mod loan;
 mod memory;
 mod pool;
 mod post;
+mod repair;
 mod travel;
 mod word;
 mod words;
@@ -40,6 +42,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::carrier::Ring;
 pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{

@@ -14,7 +14,7 @@ pub(super) const CAPACITY: usize = 0;
 pub(super) const ROLES: usize = 128;
 const TAIL: usize = 256;
 const SENT: usize = 264;
-const HEAD: usize = 384;
+pub(super) const HEAD: usize = 384;
 const TAKEN: usize = 392;
 pub(crate) const DATA: usize = 512;
 

@@ -24,7 +24,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use self::cursor::{CAPACITY, DATA, Geometry, LEAST_CAPACITY, MOST_CAPACITY, ROLES};
+use self::cursor::{CAPACITY, DATA, Geometry, HEAD, LEAST_CAPACITY, MOST_CAPACITY, ROLES};
 pub use self::{
     consumer::{Consumer, Record, Records as Run},
     cursor::Stats,
@@ -32,6 +32,7 @@ pub use self::{
 };
 use super::role::{Place, Role};
 use crate::{
+    block,
     error::{Error, Result},
     os,
     region::LINE,
@@ -247,6 +248,11 @@ impl Records {
     /// Its number among the objects of its segment.
     pub(crate) fn object(&self) -> u32 {
         self.object.index
+    }
+
+    /// The same, and where it says how far it is released: so pools know it.
+    pub(crate) fn as_carrier(&self) -> block::Ring {
+        block::Ring { object: self.object(), head: self.geometry.base + HEAD }
     }
 
     /// The segment it lies in.
