@@ -284,6 +284,18 @@ impl From<shmring::block::ViewError> for Error {
     }
 }
 
+impl From<shmring::block::FrameError> for Error {
+    fn from(error: shmring::block::FrameError) -> Error {
+        Error::Other(error.into())
+    }
+}
+
+impl From<shmring::block::Stale> for Error {
+    fn from(error: shmring::block::Stale) -> Error {
+        Error::Other(error.into())
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Other(error.into())

@@ -3,7 +3,9 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 /// Why something could not be set up. Says what was tried, on what, and what to do.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is the same sentence, for programs whose `main` returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A name that cannot be the name of a segment.
@@ -160,6 +162,12 @@ pub enum Error {
         /// The kernel's reason.
         source: io::Error,
     },
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl Error {

@@ -8,6 +8,8 @@
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
+//! | the same of several sizes | [`block::BlockPools`] | the same |
+//! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |
 //!
 //! ```
 //! use shmring::{block::{Block, BlockPool}, ring::{port, records::Records}};
@@ -47,6 +49,8 @@ pub mod block;
 pub mod cleanup;
 pub mod error;
 pub mod fault;
+#[cfg(any(feature = "stream", feature = "tokio"))]
+pub mod future;
 mod layout;
 mod liveness;
 #[doc(hidden)]
@@ -59,11 +63,14 @@ mod region;
 pub mod ring;
 pub mod segment;
 mod sync;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod transfer;
 mod wait;
 
 pub use array::SharedArray;
 pub use error::{Error, RecvError, Result, SendError};
 pub use received::received;
+pub use ring::Selector;
 pub use segment::Segment;
 pub use wait::WaitStrategy;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use crate::{
     block::Inbox,
-    ring::records::UnreadEnd,
+    ring::UnreadEnd,
     transfer::{self, NoteKind, Parcel},
 };
 
@@ -26,7 +26,7 @@ pub fn received(fds: Vec<OwnedFd>, notes: &[u8]) -> Parcel {
         while let Some((kind, note)) = notes.split_first() {
             let rest = match NoteKind::of(*kind) {
                 Some(NoteKind::Block) => inbox.read(note),
-                Some(kind) => UnreadEnd::read(kind, note).map(|(end, rest)| {
+                Some(NoteKind::End) => UnreadEnd::read(note).map(|(end, rest)| {
                     kept.push(Box::new(end) as _);
                     rest
                 }),

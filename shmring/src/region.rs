@@ -89,6 +89,15 @@ impl Region {
         }
     }
 
+    /// The same for the pages of a part of it.
+    pub(crate) fn prefault_range(&self, offset: usize, len: usize) -> std::io::Result<()> {
+        match &self.memory {
+            Memory::Mapped(mapping) => mapping.prefault_range(offset, len),
+            #[cfg(any(test, shmring_loom))]
+            Memory::Heap(_) => Ok(()),
+        }
+    }
+
     #[inline]
     fn check(&self, offset: usize, len: usize) {
         if offset > self.len || len > self.len - offset {

@@ -295,15 +295,13 @@ pub(crate) fn with_own_cargo<T: Any + Send + Default, R>(f: impl FnOnce(&mut T) 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NoteKind {
     Block = 0,
-    Producer = 1,
-    Consumer = 2,
+    /// An end of a ring, of whatever kind.
+    End = 1,
 }
 
 impl NoteKind {
     pub(crate) fn of(byte: u8) -> Option<NoteKind> {
-        [NoteKind::Block, NoteKind::Producer, NoteKind::Consumer]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [NoteKind::Block, NoteKind::End].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

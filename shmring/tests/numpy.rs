@@ -17,8 +17,9 @@ use half::f16;
 use ndarray::{Array2, ArrayD, Dimension};
 use num_complex::Complex;
 use shmring::{
-    Error, SharedArray,
+    Error, Segment, SharedArray,
     array::{Bool, Dtype, DynArray, Element, Order, SharedArray0, SharedArray1, SharedArray2},
+    block::BlockPool,
     cleanup, named,
 };
 
@@ -244,6 +245,90 @@ fn headers_are_the_same_bytes() {
     }
 }
 
+/// The program that the documentation gives reads what we write.
+fn frames_are_read_as_their_page_says() {
+    let page = include_str!("../src/block/FRAME.md");
+    let (_, rest) = page.split_once("```python\n").expect("it has a program");
+    let (program, _) = rest.split_once("```").expect("which ends");
+    let mut python = Python::start();
+    python.run(program);
+
+    let name = testkit::name("frames");
+    let segment = Segment::options().len(1 << 20).create(&name).unwrap();
+    let pool = BlockPool::options().blocks(2).block_len(4096).create_in(&segment).unwrap();
+    // Where blocks lie is written in the segment; here the letters will do.
+    python.run(&format!(
+        "import mmap\n\
+         file = open('/dev/shm/shmring.{name}.ring', 'rb')\n\
+         memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\n\
+         def read(): return frame(memory, memory.find(b'SHMFRAME'))"
+    ));
+    for order in [Order::C, Order::Fortran] {
+        let python = &mut python;
+        frame_to_numpy(python, &pool, order, |n| Bool::from(n % 3 == 0), "i % 3 == 0");
+        frame_to_numpy(python, &pool, order, |n| n as i8 - 9, "i - 9");
+        frame_to_numpy(python, &pool, order, |n| i16::from(n) - 9, "i - 9");
+        frame_to_numpy(python, &pool, order, |n| i32::from(n) - 9, "i - 9");
+        frame_to_numpy(python, &pool, order, |n| i64::from(n) - 9, "i - 9");
+        frame_to_numpy(python, &pool, order, |n| n, "i");
+        frame_to_numpy(python, &pool, order, |n| u16::from(n) * 999, "i * 999");
+        frame_to_numpy(python, &pool, order, |n| u32::from(n) * 99_999, "i * 99999");
+        frame_to_numpy(python, &pool, order, |n| u64::from(n) << 50, "i << 50");
+        frame_to_numpy(python, &pool, order, |n| f16::from_f32(f32::from(n) / 8.0), "i / 8");
+        frame_to_numpy(python, &pool, order, |n| f32::from(n) / 8.0, "i / 8");
+        frame_to_numpy(python, &pool, order, |n| f64::from(n) / 8.0, "i / 8");
+        frame_to_numpy(
+            python,
+            &pool,
+            order,
+            |n| Complex::new(f32::from(n), -1.5),
+            "complex(i, -1.5)",
+        );
+        frame_to_numpy(
+            python,
+            &pool,
+            order,
+            |n| Complex::new(f64::from(n), -1.5),
+            "complex(i, -1.5)",
+        );
+    }
+    for shape in [&[][..], &[7], &[5, 0, 2], &[2, 1, 2, 1, 2, 1, 2, 1]] {
+        let mut loan = pool.try_loan_frame::<i32, _>(shape).unwrap();
+        loan.array_mut().fill(6);
+        let frame = loan.freeze();
+        let tuple: String = shape.iter().map(|length| format!("{length},")).collect();
+        python.check(&format!("read()[0].shape == ({tuple}) and (read()[0] == 6).all()"));
+        drop(frame);
+    }
+}
+
+fn frame_to_numpy<T: Element>(
+    python: &mut Python,
+    pool: &BlockPool,
+    order: Order,
+    make: fn(u8) -> T,
+    expression: &str,
+) {
+    let dtype = T::DTYPE.name();
+    let mut loan = pool.try_loan_frame::<T, _>((3, 4)).unwrap().with_order(order);
+    loan.array_mut()
+        .assign(&Array2::from_shape_fn((3, 4), |(row, column)| make((row * 4 + column) as u8)));
+    loan.set_sequence(u64::MAX - 1);
+    loan.set_time_ns(1_700_000_000_123_456_789);
+    let frame = loan.freeze();
+    python.run("array, number, time = read()");
+    let letter = if order == Order::C { "C" } else { "F" };
+    python.check(&format!(
+        "array.dtype == np.dtype(np.{dtype}) and array.flags['{letter}_CONTIGUOUS']"
+    ));
+    python.check(&format!(
+        "(array == np.array([{expression} for i in range(12)], dtype=np.{dtype}).reshape(3, 4)).all()"
+    ));
+    python.check("number == 2**64 - 2 and time == np.datetime64('2023-11-14T22:13:20.123456789')");
+    python.run("del array");
+    drop(frame);
+}
+
 fn what_cannot_be_shared_is_refused() {
     let mut python = Python::start();
     python.run("_ = os.umask(0o077)");
@@ -340,6 +425,7 @@ fn main() -> ExitCode {
         test("every_type_and_order", every_type_and_order),
         test("shapes_of_every_rank", shapes_of_every_rank),
         test("headers_are_the_same_bytes", headers_are_the_same_bytes),
+        test("frames_are_read_as_their_page_says", frames_are_read_as_their_page_says),
         test("what_cannot_be_shared_is_refused", what_cannot_be_shared_is_refused),
         test("locks_of_python_exclude_our_guards", locks_of_python_exclude_our_guards),
         test("a_flock_of_python_says_in_use", a_flock_of_python_says_in_use),

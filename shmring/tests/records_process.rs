@@ -18,7 +18,10 @@ use nix::{
 };
 use shmring::{
     RecvError, SendError, WaitStrategy, fault,
-    ring::records::{Consumer, Producer, Records},
+    ring::{
+        Policy,
+        records::{Consumer, Producer, Records},
+    },
 };
 use testkit::forked as child;
 
@@ -96,7 +99,7 @@ fn an_end_that_a_child_uses_has_left_its_parent() {
 
 const PRODUCER_POINTS: [&str; 4] =
     ["records.claimed", "records.committed", "records.zeroed", "records.published"];
-const CONSUMER_POINTS: [&str; 2] = ["records.read", "records.released"];
+const CONSUMER_POINTS: [&str; 3] = ["records.read", "records.accounted", "records.released"];
 
 /// Numbers that the producer confirmed, by a pipe that outlives it.
 fn last_confirmed(mut confirmed: impl Read) -> u64 {
@@ -200,7 +203,10 @@ fn a_consumer_dies_at_every_point() {
             let seen = last_confirmed(seen);
             // The replacement gets all that was not released: at least once, in order.
             let mut rx = ring.consumer().unwrap();
-            let mut next = number(&rx.recv_timeout(LATE).unwrap());
+            let first = rx.recv_timeout(LATE).unwrap();
+            let mut next = number(&first);
+            assert_eq!(first.sequence() + 1, next, "{point} {pass}: it goes on counting");
+            drop(first);
             assert!(next == seen || next == seen + 1, "{point} {pass}: {next} after {seen}");
             while next < sent {
                 next += 1;
@@ -208,6 +214,33 @@ fn a_consumer_dies_at_every_point() {
             }
             assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
         }
+    }
+}
+
+/// A producer that drops what does not fit dies while it counts a loss. What was sent is what was
+/// received, and the gaps.
+fn losses_are_counted_across_a_death() {
+    for pass in [1, 7] {
+        let ring = Records::options().capacity(256).policy(Policy::DropNewest).anonymous().unwrap();
+        let mut rx = ring.consumer().unwrap();
+        let sender = child(|| {
+            let mut tx = ring.producer().unwrap();
+            fault::arm("records.lost", pass);
+            for item in 1.. {
+                tx.send(record(item)).unwrap();
+            }
+        });
+        assert!(died_by_kill(sender));
+        let stats = ring.stats();
+        assert_eq!(stats.lost, u64::from(pass));
+        let mut tx = ring.producer().unwrap();
+        let mut sequences = vec![];
+        while let Ok(found) = rx.try_recv() {
+            sequences.push(found.sequence());
+        }
+        assert_eq!(sequences, (0..stats.sent).collect::<Vec<_>>());
+        tx.send(record(1)).unwrap();
+        assert_eq!(rx.recv_timeout(LATE).unwrap().sequence(), stats.sent + stats.lost);
     }
 }
 
@@ -374,6 +407,23 @@ fn a_named_ring_joins_unrelated_processes() {
     join(receiver);
 }
 
+fn two_that_come_at_once_meet() {
+    for round in 0..50 {
+        let name = testkit::name(&format!("meet{round}"));
+        let options = || Records::options().capacity(1024);
+        let sender = child(|| {
+            let ring = options().create_or_open(&name).unwrap();
+            ring.producer().unwrap().send_timeout(record(round), LATE).unwrap();
+            // The name may be ours, and the other may not have found it yet.
+            assert!(testkit::wait_until(LATE, || ring.stats().taken == 1));
+        });
+        let ring = options().create_or_open(&name).unwrap();
+        let mut rx = ring.consumer().unwrap();
+        assert_eq!(number(&rx.recv_timeout(LATE).unwrap()), round);
+        join(sender);
+    }
+}
+
 fn a_segments_places_are_used_again() {
     let segment = shmring::Segment::options().participants(3).anonymous().unwrap();
     let ring = Records::options().create_in(&segment).unwrap();
@@ -401,7 +451,9 @@ fn main() -> ExitCode {
         testkit::test!(death_ends_a_spin),
         testkit::test!(a_stopped_peer_is_not_dead),
         testkit::test!(a_named_ring_joins_unrelated_processes),
+        testkit::test!(two_that_come_at_once_meet),
         testkit::test!(a_segments_places_are_used_again),
+        testkit::test!(losses_are_counted_across_a_death),
         testkit::test!(soak, timeout = 600),
     ])
 }

@@ -1,6 +1,7 @@
 //! One end of a channel: messages in, messages out.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, IoSlice, Read, Seek, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -20,7 +21,24 @@ use crate::error::{Error, Result};
 pub(crate) struct Port<S> {
     socket: S,
     longest: usize,
-    buffer: Vec<u8>,
+}
+
+thread_local! {
+    /// Where a thread receives, whatever the port: only what has come is copied out of it. A
+    /// child has it from its parent.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Vec<u8> {
+    // A thread that is ending has none any more.
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    buffer.reserve(MAX_DATAGRAM);
+    buffer
+}
+
+fn put_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    let _ = BUFFER.try_with(|place| place.set(buffer));
 }
 
 /// A message that is ready to go.
@@ -49,7 +67,8 @@ pub(crate) enum Received {
 impl<S: AsFd> Port<S> {
     pub(crate) fn new(socket: S) -> io::Result<Port<S>> {
         let longest = socket::longest_datagram(socket.as_fd())?;
-        Ok(Port { socket, longest, buffer: Vec::with_capacity(MAX_DATAGRAM) })
+        put_back(take_buffer());
+        Ok(Port { socket, longest })
     }
 
     /// Makes a message ready; a body that is longer than a datagram is put aside.
@@ -113,7 +132,14 @@ impl<S: AsFd> Port<S> {
     ///
     /// The kernel's.
     pub(crate) fn receive(&mut self, wait: bool) -> io::Result<Received> {
-        let datagram = socket::receive(self.socket.as_fd(), &mut self.buffer, wait)?;
+        let mut buffer = take_buffer();
+        let received = self.receive_into(&mut buffer, wait);
+        put_back(buffer);
+        received
+    }
+
+    fn receive_into(&self, buffer: &mut Vec<u8>, wait: bool) -> io::Result<Received> {
+        let datagram = socket::receive(self.socket.as_fd(), buffer, wait)?;
         let Datagram::Some { len, mut fds, cut } = datagram else {
             return Ok(match datagram {
                 Datagram::Closed => Received::Closed,
@@ -124,7 +150,7 @@ impl<S: AsFd> Port<S> {
             let reason = format!("a datagram of more than {len} bytes");
             return Ok(Received::Malformed(reason));
         }
-        let datagram = self.buffer[..len].to_vec();
+        let datagram = buffer[..len].to_vec();
         let layout = match Layout::of(&datagram) {
             Ok(layout) => layout,
             Err(reason) => return Ok(Received::Malformed(reason)),

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods)] // The room where processes are started.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io::{self, Write},
     mem::{self, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -53,9 +53,14 @@ pub(crate) fn fork(
         }
     };
     lifeline::prepare().map_err(failed("make the lifeline"))?;
+    // From here to the fork, what can be made ready is: of a new process the kernel maps code and
+    // copies memory at the first touch, some microseconds each time.
+    //
     // Who keeps a number of this sees that the child is another process.
     os::fork_generation();
+    super::panic::prepare();
     let names = Ledger::ours()?;
+    let short_name = short_name(name);
     flush();
 
     let blocked = SignalsBlocked::new().map_err(failed("block signals"))?;
@@ -63,7 +68,7 @@ pub(crate) fn fork(
     match unsafe { unistd::fork() }.map_err(|errno| failed("fork")(errno.into()))? {
         ForkResult::Child => {
             let run = || {
-                become_clean(name, hygiene, page, stderr)?;
+                become_clean(&short_name, hygiene, page, stderr)?;
                 orphan::inherit(names);
                 Ok(body())
             };
@@ -119,7 +124,7 @@ fn exit_now(code: i32) -> ! {
 }
 
 fn become_clean(
-    name: &str,
+    name: &CStr,
     hygiene: Hygiene,
     page: &Page,
     stderr: Option<&StderrFile>,
@@ -132,7 +137,7 @@ fn become_clean(
         set_disposition(libc::SIGINT, libc::SIG_IGN);
     }
     lifeline::adopt(hygiene.die_at_once)?;
-    set_name(name);
+    let _ = nix::sys::prctl::set_name(name);
     if let Some(file) = stderr {
         file.become_stderr()?;
     }
@@ -171,14 +176,12 @@ fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
 }
 
 /// The name that `ps`, `top` and `/proc/PID/comm` show: the first 15 bytes of it.
-fn set_name(name: &str) {
+fn short_name(name: &str) -> CString {
     let mut end = name.len().min(15);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    if let Ok(name) = CString::new(&name[..end]) {
-        let _ = nix::sys::prctl::set_name(&name);
-    }
+    CString::new(&name[..end]).unwrap_or_default()
 }
 
 /// All signals are blocked while this lives, in the thread that made it.

@@ -33,8 +33,9 @@ const F_SETSIG: libc::c_int = 10;
 const GENERATIONS: usize = 8;
 
 struct Lines {
-    /// The pipe of this process, once it is a frontend: reading and writing end.
-    own: Option<(OwnedFd, OwnedFd)>,
+    /// The pipe of this process, once it is a frontend: reading and writing end, and the path by
+    /// which a child opens the reading end anew.
+    own: Option<(OwnedFd, OwnedFd, CString)>,
     /// Reading ends of the frontends above, the nearest first.
     above: Vec<OwnedFd>,
 }
@@ -56,7 +57,9 @@ pub(super) fn prepare() -> io::Result<()> {
     let mut lines = lines();
     if lines.own.is_none() {
         let (reading, writing) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-        lines.own = Some((super::kept::above_stdio(reading)?, super::kept::above_stdio(writing)?));
+        let reading = super::kept::above_stdio(reading)?;
+        let path = path_of(&reading)?;
+        lines.own = Some((reading, super::kept::above_stdio(writing)?, path));
     }
     Ok(())
 }
@@ -66,7 +69,7 @@ pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
     let mut lines = lines();
     let inherited = std::mem::take(&mut lines.above);
     // The writing end is closed here: only the frontend itself may hold it.
-    let nearest = lines.own.take().map(|(reading, _writing)| reading);
+    let nearest = lines.own.take().map(|(reading, _writing, path)| (reading, path));
     if !die_at_once {
         handle_sigio()?;
     }
@@ -75,9 +78,11 @@ pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
     for place in &WATCHED {
         place.store(-1, Ordering::Relaxed);
     }
-    let all = nearest.iter().chain(&inherited).take(GENERATIONS);
+    let inherited = inherited.into_iter().map(|line| path_of(&line).map(|path| (line, path)));
+    let all = nearest.into_iter().map(Ok).chain(inherited).take(GENERATIONS);
     for (old, place) in all.zip(&WATCHED) {
-        let line = reopen(old)?;
+        let (_open, path) = old?;
+        let line = reopen(&path)?;
         place.store(line.as_raw_fd(), Ordering::Relaxed);
         signal_when_it_ends(&line, die_at_once)?;
         lines.above.push(line);
@@ -93,8 +98,11 @@ pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn reopen(old: &OwnedFd) -> io::Result<OwnedFd> {
-    let path = CString::new(format!("/proc/self/fd/{}", old.as_raw_fd()))?;
+fn path_of(line: &OwnedFd) -> io::Result<CString> {
+    Ok(CString::new(format!("/proc/self/fd/{}", line.as_raw_fd()))?)
+}
+
+fn reopen(path: &CString) -> io::Result<OwnedFd> {
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
     // SAFETY: `path` is a live C string.
     let raw = check(unsafe { libc::open(path.as_ptr(), flags) })?;
@@ -145,8 +153,12 @@ fn one_has_ended() -> bool {
 
 /// Runs in a signal handler.
 fn has_ended(place: &AtomicI32) -> bool {
-    let mut line = libc::pollfd { fd: place.load(Ordering::Relaxed), events: 0, revents: 0 };
-    // SAFETY: `line` lives through the call; a negative number is passed over.
+    let fd = place.load(Ordering::Relaxed);
+    if fd < 0 {
+        return false;
+    }
+    let mut line = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: `line` lives through the call.
     let ready = unsafe { libc::poll(&raw mut line, 1, 0) };
     ready > 0 && line.revents & libc::POLLHUP != 0
 }

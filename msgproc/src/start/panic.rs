@@ -90,6 +90,12 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
     }
 }
 
+/// Before a fork: what a thread sets up at the first use of its scopes need not be set up in each
+/// child, where every page touched is copied.
+pub(super) fn prepare() {
+    SCOPES.with_borrow(|_| ());
+}
+
 /// In a new child: the scopes of its parent hold a page that it does not have.
 pub(super) fn forget_scopes() {
     SCOPES.with_borrow_mut(|scopes| mem::take(scopes).into_iter().for_each(mem::forget));

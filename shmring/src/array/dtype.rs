@@ -33,7 +33,7 @@ macro_rules! elements {
             pub const ALL: &[Dtype] = &[$(Dtype::$variant),*];
 
             /// Its kind and size as they stand in a `.npy` file after the byte order: `f8`.
-            pub fn code(self) -> &'static str {
+            pub const fn code(self) -> &'static str {
                 match self { $(Dtype::$variant => $descr,)* }
             }
 
@@ -43,7 +43,7 @@ macro_rules! elements {
             }
 
             /// The size of an element in bytes.
-            pub fn size(self) -> usize {
+            pub const fn size(self) -> usize {
                 match self { $(Dtype::$variant => $size,)* }
             }
 
@@ -82,7 +82,7 @@ elements! {
 
 impl Dtype {
     /// The byte order of this machine as numpy writes it for this type.
-    pub(super) fn byte_order(self) -> char {
+    pub(super) const fn byte_order(self) -> char {
         if self.size() == 1 {
             '|'
         } else if cfg!(target_endian = "little") {
@@ -95,6 +95,27 @@ impl Dtype {
     /// How a `.npy` file names it on this machine: `<f8`.
     pub fn descr(self) -> String {
         format!("{}{}", self.byte_order(), self.code())
+    }
+
+    /// The same in four bytes, padded with zeros.
+    pub(crate) const fn tag(self) -> [u8; 4] {
+        let code = self.code().as_bytes();
+        let order = self.byte_order() as u8;
+        [order, code[0], code[1], if code.len() > 2 { code[2] } else { 0 }]
+    }
+
+    /// The type with that tag; `None` also when it is in another machine's byte order.
+    pub(crate) fn from_tag(tag: [u8; 4]) -> Option<Dtype> {
+        const TAGS: [[u8; 4]; Dtype::ALL.len()] = {
+            let mut tags = [[0; 4]; Dtype::ALL.len()];
+            let mut at = 0;
+            while at < tags.len() {
+                tags[at] = Dtype::ALL[at].tag();
+                at += 1;
+            }
+            tags
+        };
+        TAGS.iter().position(|known| *known == tag).map(|at| Dtype::ALL[at])
     }
 }
 
@@ -169,5 +190,23 @@ impl fmt::Debug for Bool {
 impl fmt::Display for Bool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.get(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_say_what_descriptions_do() {
+        for dtype in Dtype::ALL.iter().copied() {
+            let tag = dtype.tag();
+            let text = std::str::from_utf8(&tag).unwrap().trim_end_matches('\0');
+            assert_eq!(text, dtype.descr());
+            assert_eq!(Dtype::from_tag(tag), Some(dtype));
+        }
+        for tag in [*b">f8\0", *b"<f8 ", [0; 4], *b"<u1\0"] {
+            assert_eq!(Dtype::from_tag(tag), None);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, time::Duration};
 
 use half::f16;
-use ndarray::{ArrayD, Dimension, IxDyn};
+use ndarray::{ArrayD, Dimension, IxDyn, ShapeError};
 use num_complex::Complex;
 
 use super::{Dtype, Element, Order, SharedArray, file::ArrayFile, payload::layout};
@@ -142,11 +142,7 @@ impl DynArray {
     /// [`Error::Io`].
     pub fn values(&self) -> Result<ArrayD<Scalar>> {
         let bytes = self.read_bytes(None)?;
-        let values = bytes
-            .chunks_exact(self.dtype().size())
-            .map(|element| Scalar::read(self.dtype(), element))
-            .collect();
-        ArrayD::from_shape_vec(layout(&IxDyn(self.shape()), self.order()), values)
+        scalars(self.dtype(), self.shape(), self.order(), &bytes)
             .map_err(|error| Error::Corrupt { what: self.file.what(), reason: error.to_string() })
     }
 
@@ -158,6 +154,18 @@ impl DynArray {
     pub fn to_f64(&self) -> Result<ArrayD<f64>> {
         Ok(self.values()?.mapv(Scalar::to_f64))
     }
+}
+
+/// The elements of an array, of whose bytes there are exactly as many.
+pub(crate) fn scalars(
+    dtype: Dtype,
+    shape: &[usize],
+    order: Order,
+    bytes: &[u8],
+) -> Result<ArrayD<Scalar>, ShapeError> {
+    let elements = bytes.chunks_exact(dtype.size());
+    let values = elements.map(|element| Scalar::read(dtype, element)).collect();
+    ArrayD::from_shape_vec(layout(&IxDyn(shape), order), values)
 }
 
 /// One element of any type.

@@ -63,9 +63,11 @@ mod payload;
 mod shared;
 
 pub use dtype::{Bool, Dtype, Element};
+pub(crate) use dynamic::scalars;
 pub use dynamic::{DynArray, Scalar};
 pub use guard::{ReadGuard, WriteGuard};
 pub use lock::after_fork;
 pub use npy::Order;
 pub use options::ArrayOptions;
+pub(crate) use payload::{expected, fits, layout};
 pub use shared::{SharedArray, SharedArray0, SharedArray1, SharedArray2, SharedArray3};

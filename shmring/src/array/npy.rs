@@ -83,18 +83,7 @@ impl Header {
     /// [`NpyError::Size`] when the bytes are more than `isize::MAX`, also when a dimension of
     /// length 0 hides that, and [`NpyError::Rank`].
     pub fn elements(&self) -> Result<usize, NpyError> {
-        if self.shape.len() > MAX_RANK {
-            return Err(NpyError::Rank);
-        }
-        let bytes = self
-            .shape
-            .iter()
-            .filter(|&&length| length != 0)
-            .try_fold(self.dtype.size(), |product, &length| product.checked_mul(length))
-            // Whoever adds the header to it shall not overflow either.
-            .filter(|&bytes| bytes <= isize::MAX as usize - 2 * MAX_HEADER)
-            .ok_or(NpyError::Size)?;
-        Ok(if self.shape.contains(&0) { 0 } else { bytes / self.dtype.size() })
+        elements(self.dtype, &self.shape)
     }
 
     /// The length of the data in bytes.
@@ -173,6 +162,21 @@ impl Header {
     }
 }
 
+/// As [`Header::elements`], of a header that is none.
+pub(crate) fn elements(dtype: Dtype, shape: &[usize]) -> Result<usize, NpyError> {
+    if shape.len() > MAX_RANK {
+        return Err(NpyError::Rank);
+    }
+    let bytes = shape
+        .iter()
+        .filter(|&&length| length != 0)
+        .try_fold(dtype.size(), |product, &length| product.checked_mul(length))
+        // Whoever adds the header to it shall not overflow either.
+        .filter(|&bytes| bytes <= isize::MAX as usize - 2 * MAX_HEADER)
+        .ok_or(NpyError::Size)?;
+    Ok(if shape.contains(&0) { 0 } else { bytes / dtype.size() })
+}
+
 /// "float32 of shape (3, 4)".
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,7 +185,7 @@ impl fmt::Display for Header {
 }
 
 /// A shape as Python writes a tuple.
-pub(super) struct Shape<'a>(pub(super) &'a [usize]);
+pub(crate) struct Shape<'a>(pub(crate) &'a [usize]);
 
 impl fmt::Display for Shape<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

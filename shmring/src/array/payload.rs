@@ -6,7 +6,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, ptr::NonNull};
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension, ShapeBuilder, StrideShape};
 
-use super::{Element, Order, file::ArrayFile, npy::Header};
+use super::{Dtype, Element, Order, file::ArrayFile};
 use crate::os::{self, Mapping};
 
 /// Writes the header of a file that nobody else can see yet; gives where the data begin.
@@ -21,7 +21,7 @@ pub(super) fn write_header(map: &Mapping, text: &[u8]) -> NonNull<u8> {
 }
 
 /// A dimension and an order, in ndarray's terms.
-pub(super) fn layout<D: Dimension>(dim: &D, order: Order) -> StrideShape<D> {
+pub(crate) fn layout<D: Dimension>(dim: &D, order: Order) -> StrideShape<D> {
     dim.clone().set_f(order == Order::Fortran).into()
 }
 
@@ -94,10 +94,19 @@ impl ArrayFile {
     }
 }
 
-/// Whether views of this type and shape fit the header.
-pub(super) fn fits<T: Element, D: Dimension>(header: &Header) -> Option<D> {
-    if header.dtype != T::DTYPE {
+/// Whether views of this type and rank fit elements of that type and shape.
+pub(crate) fn fits<T: Element, D: Dimension>(dtype: Dtype, shape: &[usize]) -> Option<D> {
+    if dtype != T::DTYPE {
         return None;
     }
-    D::from_dimension(&ndarray::IxDyn(&header.shape))
+    D::from_dimension(&ndarray::IxDyn(shape))
+}
+
+/// What fits `T` and `D`, for messages.
+pub(crate) fn expected<T: Element, D: Dimension>() -> String {
+    match D::NDIM {
+        Some(1) => format!("{} of 1 dimension", T::DTYPE),
+        Some(rank) => format!("{} of {rank} dimensions", T::DTYPE),
+        None => T::DTYPE.to_string(),
+    }
 }

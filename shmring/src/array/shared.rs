@@ -14,7 +14,7 @@ use super::{
     guard::Lease,
     lock::lock_failed,
     npy::Shape,
-    payload::{fits, layout},
+    payload::{expected, fits, layout},
 };
 use crate::{
     error::{Error, Result},
@@ -139,14 +139,12 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
 
     /// Takes a file for what its header says.
     pub(super) fn typed(file: ArrayFile) -> Result<Self> {
-        let dim = fits::<T, D>(&file.header).ok_or_else(|| Error::WrongType {
-            what: file.what(),
-            found: file.header.to_string(),
-            expected: match D::NDIM {
-                Some(1) => format!("{} of 1 dimension", T::DTYPE),
-                Some(rank) => format!("{} of {rank} dimensions", T::DTYPE),
-                None => T::DTYPE.to_string(),
-            },
+        let dim = fits::<T, D>(file.header.dtype, &file.header.shape).ok_or_else(|| {
+            Error::WrongType {
+                what: file.what(),
+                found: file.header.to_string(),
+                expected: expected::<T, D>(),
+            }
         })?;
         Ok(SharedArray { file, dim, elements: PhantomData })
     }

@@ -5,7 +5,16 @@ use crate::region::LINE;
 /// How many blocks one message can carry.
 pub const MAX_BLOCKS: usize = 31;
 
-// In the object.
+/// How many blocks a pool can have.
+pub(super) const MAX_POOL: usize = 1 << 24;
+pub(super) const MAX_CARRIERS: usize = 1024;
+
+// Constants at the start of the object.
+pub(super) const BLOCKS: usize = 0;
+pub(super) const BLOCK_LEN: usize = 8;
+pub(super) const PARTICIPANTS: usize = 16;
+pub(super) const CARRIERS: usize = 24;
+// Behind them.
 pub(super) const LAST: usize = 64;
 pub(super) const LOANS: usize = 72;
 pub(super) const REPAIRED: usize = 80;

@@ -18,16 +18,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`Frame`] is a block that says itself what array is in it. [`BlockPools`] has blocks of several
+//! lengths, so that a few large ones do not cost as much as if all were large.
+//!
 //! README.md in this folder has the protocol and the argument why no block is freed under a holder
-//! and none is lost.
+//! and none is lost; FRAME.md has the layout of frames.
 
 mod carrier;
+mod classes;
 mod flight;
+mod frame;
 mod geometry;
 mod held;
 mod journal;
 mod loan;
+mod loaning;
 mod memory;
+mod options;
 mod pool;
 mod post;
 mod repair;
@@ -47,31 +54,74 @@ pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{
     carrier::drained,
+    classes::{BlockPools, ClassStats, MAX_CLASSES, PoolsOptions},
+    frame::{DynFrame, FRAME_HEADER, Frame, FrameError, FrameLoan, MAX_FRAME_RANK},
     geometry::MAX_BLOCKS as MAX_BLOCKS_PER_MESSAGE,
     held::Block,
     loan::Loan,
-    pool::{BlockPool, Options, Stats},
+    options::Options,
+    pool::{BlockPool, Stats},
 };
+
+use crate::error::Bytes;
 
 /// Why no block could be loaned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoanError {
     /// All blocks are in use now.
-    #[error("all {blocks} blocks of the pool are in use")]
+    #[error("all {blocks} blocks of {} are in use", Lengths(*.smallest, *.largest))]
     Exhausted {
-        /// How many there are.
+        /// How many there are, in all classes that were tried.
         blocks: usize,
+        /// Bytes of a block of the smallest class that was tried, or of the only one.
+        smallest: usize,
+        /// Bytes of a block of the largest class that was tried.
+        largest: usize,
     },
     /// None became free before the deadline.
-    #[error("no block became free before the deadline; all {blocks} are in use")]
+    #[error(
+        "no block became free before the deadline; all {blocks} of {} are in use",
+        Lengths(*.smallest, *.largest)
+    )]
     TimedOut {
-        /// How many there are.
+        /// How many there are, in all classes that were tried.
         blocks: usize,
+        /// Bytes of a block of the smallest class that was tried, or of the only one.
+        smallest: usize,
+        /// Bytes of a block of the largest class that was tried.
+        largest: usize,
+    },
+    /// No block is that large.
+    #[error("{needed} bytes are needed, the largest block has {limit}")]
+    TooLarge {
+        /// Bytes needed; the largest number when that does not fit into one.
+        needed: usize,
+        /// Bytes of the largest block.
+        limit: usize,
+    },
+    /// A frame cannot have that many dimensions.
+    #[error("{rank} dimensions: a frame can have at most {MAX_FRAME_RANK}")]
+    TooManyDimensions {
+        /// How many were wanted.
+        rank: usize,
     },
     /// This process could not attach to the segment: all its places for participants are taken.
     #[error("the segment of the pool has no place left for this process")]
     NoPlace,
+}
+
+/// "64 KiB", or "64 KiB to 1 MiB".
+struct Lengths(usize, usize);
+
+impl std::fmt::Display for Lengths {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Bytes(self.0 as u64))?;
+        match self.1 == self.0 {
+            true => Ok(()),
+            false => write!(f, " to {}", Bytes(self.1 as u64)),
+        }
+    }
 }
 
 /// Why the bytes of a block cannot be seen as an array.

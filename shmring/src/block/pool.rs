@@ -2,37 +2,27 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    LoanError, carrier,
-    geometry::{Geometry, REPAIRED, WAITING},
-    loan::Loan,
-    word::{Handle, State},
+    carrier,
+    geometry::{
+        BLOCK_LEN, BLOCKS, CARRIERS, Geometry, MAX_CARRIERS, MAX_POOL, PARTICIPANTS, REPAIRED,
+    },
+    options::Options,
+    word::State,
     words::Words,
 };
 use crate::{
     error::{Error, Result},
-    region::{LINE, Region},
+    region::Region,
     segment::{Kind, Object, Segment},
     sync::Ordering,
-    wait::{self, Ended, WaitStrategy, Waiter},
 };
-
-// Constants at the start of the object.
-const BLOCKS: usize = 0;
-const BLOCK_LEN: usize = 8;
-const PARTICIPANTS: usize = 16;
-const CARRIERS: usize = 24;
-
-const MAX_BLOCKS: usize = 1 << 24;
-const MAX_CARRIERS: usize = 1024;
-/// How often an exhausted pool looks for holders that died.
-const REPAIR_EVERY: Duration = Duration::from_millis(10);
 
 /// A pool of blocks of one size, in shared memory. Cloning gives another handle of the same pool.
 ///
@@ -48,137 +38,18 @@ struct Inner {
     repaired: Mutex<Option<Instant>>,
 }
 
-/// How a pool is made. From [`BlockPool::options`].
-#[derive(Clone, Debug)]
-#[must_use = "options do nothing until a pool is made with them"]
-pub struct Options {
-    blocks: usize,
-    block_len: usize,
-    carriers: usize,
-    participants: usize,
-    prefault: bool,
-}
-
-impl Options {
-    /// How many blocks there are. Default 16.
-    pub fn blocks(mut self, count: usize) -> Options {
-        self.blocks = count;
-        self
-    }
-
-    /// Bytes of a block. Each begins on a multiple of 64. Default 1 MiB.
-    #[inline]
-    pub fn block_len(mut self, bytes: usize) -> Options {
-        self.block_len = bytes;
-        self
-    }
-
-    /// Over how many rings and directions of control channels blocks of this pool can travel, 1
-    /// to 1024. Default 16.
-    pub fn carriers(mut self, count: usize) -> Options {
-        self.carriers = count;
-        self
-    }
-
-    /// How many processes can be attached at once, for [`Options::create`]. Default 16.
-    pub fn participants(mut self, count: usize) -> Options {
-        self.participants = count;
-        self
-    }
-
-    /// Touches every page now, for [`Options::create`]. Default yes: the first touch of a page
-    /// costs some microseconds.
-    pub fn prefault(mut self, yes: bool) -> Options {
-        self.prefault = yes;
-        self
-    }
-
-    /// Makes a pool in an anonymous segment of its own, with 1 MiB left for rings beside it
-    /// ([`BlockPool::segment`]).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`]; [`Error::Io`].
-    pub fn create(self) -> Result<BlockPool> {
-        let (_, size) = self.geometry(self.participants)?;
-        let segment = Segment::options()
-            .len(size.saturating_add(1 << 20))
-            .participants(self.participants)
-            .prefault(self.prefault)
-            .anonymous()?;
-        self.create_in(&segment)
-    }
-
-    /// Makes a pool in a segment that may hold others.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`] and [`Error::NoPlace`] when the segment
-    /// has no room for it.
-    pub fn create_in(self, segment: &Segment) -> Result<BlockPool> {
-        let (geometry, size) = self.geometry(segment.0.layout.participants)?;
-        let object = segment.add(Kind::Pool, size, |object| {
-            let Geometry { blocks, block_len, participants, carriers, .. } = geometry;
-            let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
-            let set = |at, value: usize| {
-                let word = segment.0.region.u64(object.offset + at);
-                word.store(value as u64, Ordering::Relaxed);
-            };
-            set(BLOCKS, geometry.blocks);
-            set(BLOCK_LEN, geometry.block_len);
-            set(PARTICIPANTS, geometry.participants);
-            set(CARRIERS, geometry.carriers);
-            Words::new(&segment.0.region, &geometry).fill();
-            Ok(())
-        })?;
-        BlockPool::attach(segment, object.index)
-    }
-
-    /// How many bytes it takes of a segment with that many participants, at most.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`].
-    pub fn len_in_segment(&self, participants: usize) -> Result<usize> {
-        let (_, size) = self.geometry(participants)?;
-        // It begins on a multiple of two lines.
-        Ok(size + 2 * LINE)
-    }
-
-    #[inline]
-    fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {
-        let bad =
-            |reason| Error::BadParameters { action: "create a pool of blocks".into(), reason };
-        let Options { blocks, block_len, carriers, .. } = *self;
-        if !(1..=MAX_BLOCKS).contains(&blocks) {
-            return Err(bad(format!("{blocks} blocks: 1 to {MAX_BLOCKS} are possible")));
-        }
-        if !(1..=MAX_CARRIERS).contains(&carriers) {
-            return Err(bad(format!("{carriers} carriers: 1 to {MAX_CARRIERS} are possible")));
-        }
-        if block_len == 0 {
-            return Err(bad("blocks of 0 bytes".into()));
-        }
-        let geometry = Geometry::new(0, blocks, block_len, participants, carriers);
-        let size = geometry.size().ok_or_else(|| {
-            bad(format!(
-                "{blocks} blocks of {block_len} bytes are more than an address space holds"
-            ))
-        })?;
-        Ok((geometry, size))
-    }
-}
-
 impl BlockPool {
     /// Begins to describe a pool.
     pub fn options() -> Options {
-        Options { blocks: 16, block_len: 1 << 20, carriers: 16, participants: 16, prefault: true }
+        Options::default()
     }
 
     /// Finds a pool of a segment by its number; its constants are copied once, then checked.
     pub(super) fn attach(segment: &Segment, index: u32) -> Result<BlockPool> {
         let object = segment.object(index, Kind::Pool)?;
         segment.register_repairer(Kind::Pool, carrier::repair);
+        // Nobody holds anything of a set. Whoever meets a pool of one shall be able to repair.
+        segment.register_repairer(Kind::Pools, |_, _, _| ());
         let corrupt = || Error::Corrupt {
             what: format!("pool {index} of a segment"),
             reason: "its numbers are impossible".into(),
@@ -192,7 +63,7 @@ impl BlockPool {
         };
         let (blocks, block_len) = (get(BLOCKS), get(BLOCK_LEN));
         let (participants, carriers) = (get(PARTICIPANTS), get(CARRIERS));
-        let possible = (1..=MAX_BLOCKS).contains(&blocks)
+        let possible = (1..=MAX_POOL).contains(&blocks)
             && (1..=MAX_CARRIERS).contains(&carriers)
             && block_len > 0
             && participants == segment.0.layout.participants;
@@ -205,131 +76,6 @@ impl BlockPool {
         }
         let segment = segment.clone();
         Ok(BlockPool(Arc::new(Inner { segment, object, geometry, repaired: Mutex::new(None) })))
-    }
-
-    /// Loans a block, if one is free now: the one that was freed last.
-    ///
-    /// When none is, holders that died are looked for, at most a hundred times a second.
-    ///
-    /// # Errors
-    ///
-    /// [`LoanError::Exhausted`]; [`LoanError::NoPlace`].
-    #[inline]
-    pub fn try_loan(&self) -> Result<Loan, LoanError> {
-        let me = self.me()?;
-        let found = self.words().loan(me).or_else(|| self.look_again(me));
-        found.map(|handle| Loan::new(self, me, handle)).ok_or_else(|| self.exhausted())
-    }
-
-    /// Loans a block, waiting for one as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// [`LoanError::NoPlace`].
-    pub fn loan(&self) -> Result<Loan, LoanError> {
-        self.loan_within(None)
-    }
-
-    /// The same with a bound.
-    ///
-    /// # Errors
-    ///
-    /// [`LoanError::TimedOut`]; [`LoanError::NoPlace`].
-    pub fn loan_timeout(&self, timeout: Duration) -> Result<Loan, LoanError> {
-        self.loan_within(Some(timeout))
-    }
-
-    fn loan_within(&self, timeout: Option<Duration>) -> Result<Loan, LoanError> {
-        let me = self.me()?;
-        let words = self.words();
-        let waiter = Waiter::new(WaitStrategy::Adaptive);
-        let mut found = None;
-        waiter.spin(|| {
-            found = words.loan(me);
-            found.is_some()
-        });
-        if let Some(found) = found {
-            return Ok(Loan::new(self, me, found));
-        }
-        let look = || {
-            let found = words.loan(me).or_else(|| {
-                // SYNC freed: our bit is set before we look again, the word is changed before
-                // `wake` looks for bits; all sequentially consistent, so one sees the other.
-                let (at, bit) = self.waiting(me);
-                let waiting = self.region().u64(at);
-                if waiting.load(Ordering::SeqCst) & bit == 0 {
-                    waiting.fetch_or(bit, Ordering::SeqCst);
-                }
-                words.loan(me).or_else(|| self.look_again(me))
-            })?;
-            Some(Loan::new(self, me, found))
-        };
-        // Whoever will free a block is nobody in particular.
-        match waiter.wait(self.segment(), timeout, look, || None) {
-            Ended::Done(loan) => Ok(loan),
-            Ended::TimedOut | Ended::PeerDied(_) => {
-                Err(LoanError::TimedOut { blocks: self.capacity() })
-            }
-        }
-    }
-
-    /// Looks for holders that died, now and then, and then for a free block.
-    #[cold]
-    fn look_again(&self, me: usize) -> Option<Handle> {
-        let mut repaired = self.0.repaired.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if repaired.is_some_and(|last| now.duration_since(last) < REPAIR_EVERY) {
-            return None;
-        }
-        *repaired = Some(now);
-        drop(repaired);
-        self.repair();
-        self.words().loan(me)
-    }
-
-    /// Gives back what processes that died had held. Done without being asked when the pool is
-    /// exhausted.
-    pub fn repair(&self) {
-        self.segment().repair();
-        let _ = self.segment().exclusively(|| carrier::repair_posts(self));
-    }
-
-    fn exhausted(&self) -> LoanError {
-        LoanError::Exhausted { blocks: self.capacity() }
-    }
-
-    #[inline]
-    fn me(&self) -> Result<usize, LoanError> {
-        self.segment().me().map(|id| id.index()).map_err(|_| LoanError::NoPlace)
-    }
-
-    fn waiting(&self, participant: usize) -> (usize, u64) {
-        (self.0.geometry.base + WAITING + participant / 64 * 8, 1 << (participant % 64))
-    }
-
-    /// Wakes who waits for a block, after one became free.
-    #[inline]
-    pub(super) fn wake(&self) {
-        for first in (0..self.0.geometry.participants).step_by(64) {
-            let (at, _) = self.waiting(first);
-            // SYNC freed: see `loan_within`.
-            if self.region().u64(at).load(Ordering::SeqCst) != 0 {
-                self.wake_some(first, at);
-            }
-        }
-    }
-
-    #[cold]
-    fn wake_some(&self, first: usize, at: usize) {
-        let bits = self.region().u64(at).swap(0, Ordering::SeqCst);
-        let waits = |index: usize| {
-            index.checked_sub(first).is_some_and(|at| at < 64 && bits & 1 << at != 0)
-        };
-        for (id, ..) in self.segment().0.participants().attached() {
-            if waits(id.index()) {
-                wait::ring(self.segment(), id, self.0.object.index);
-            }
-        }
     }
 
     /// How many blocks there are.
@@ -361,6 +107,17 @@ impl BlockPool {
         }
     }
 
+    /// Touches every page of the pool now, so that no first access of this process pays for it
+    /// later: for a process that did not make it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn prefault(&self) -> Result<()> {
+        let Object { offset, size, .. } = self.0.object;
+        self.region().prefault_range(offset, size).map_err(Error::io("touch the pages of a pool"))
+    }
+
     /// The segment it lies in: rings that shall carry its blocks are made there.
     #[inline]
     pub fn segment(&self) -> &Segment {
@@ -386,6 +143,10 @@ impl BlockPool {
     #[inline]
     pub(super) fn region(&self) -> &Region {
         &self.0.segment.0.region
+    }
+
+    pub(super) fn last_repair(&self) -> &Mutex<Option<Instant>> {
+        &self.0.repaired
     }
 
     #[inline]

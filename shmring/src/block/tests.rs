@@ -57,9 +57,9 @@ fn full() {
     let pool = pool(2);
     let one = pool.try_loan().unwrap();
     let two = pool.try_loan().unwrap();
-    assert!(matches!(pool.try_loan(), Err(LoanError::Exhausted { blocks: 2 })));
+    assert!(matches!(pool.try_loan(), Err(LoanError::Exhausted { blocks: 2, .. })));
     let late = pool.loan_timeout(Duration::from_millis(5));
-    assert!(matches!(late, Err(LoanError::TimedOut { blocks: 2 })));
+    assert!(matches!(late, Err(LoanError::TimedOut { blocks: 2, .. })));
     drop(one);
     pool.try_loan().unwrap();
     drop(two);
@@ -331,6 +331,23 @@ fn pools_and_segments_say_what_they_cannot_do() {
     let small = Segment::options().len(4096).anonymous().unwrap();
     let error = BlockPool::options().create_in(&small).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+}
+
+#[test]
+fn only_a_pool_that_shall_be_is_touched_in_advance() {
+    use std::os::fd::AsFd;
+    let segment = Segment::options().len(4 << 20).anonymous().unwrap();
+    let touched = || {
+        let file = std::fs::File::from(segment.as_fd().try_clone_to_owned().unwrap());
+        std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap()) * 512
+    };
+    let options = BlockPool::options().blocks(16).block_len(1 << 16);
+    let late = options.clone().create_in(&segment).unwrap();
+    assert!(touched() < 1 << 19, "{}", touched());
+    options.prefault(true).create_in(&segment).unwrap();
+    assert!((1 << 20..3 << 19).contains(&touched()), "{}", touched());
+    late.prefault().unwrap();
+    assert!((2 << 20..3 << 20).contains(&touched()), "{}", touched());
 }
 
 #[test]

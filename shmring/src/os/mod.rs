@@ -5,14 +5,18 @@
 
 #![allow(unsafe_code)] // Calls into the C library.
 
+mod clock;
+mod epoll;
 mod event;
 mod futex;
 mod lock;
 mod process;
 mod shm;
 
+pub use clock::monotonic;
+pub use epoll::{Epoll, Ticker};
 pub use event::{Event, Fifo, PollFd, poll};
-pub use futex::{futex_wait, futex_wake};
+pub use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake};
 pub use lock::{
     LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
 };
@@ -22,8 +26,8 @@ pub use process::{
 };
 pub use shm::{
     FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,
-    memfd, memory_available, open_read_write, punch_to_zero, remove, reopen, resize, same_file,
-    seal, sealed, tmpfile, user_id,
+    memfd, memory_available, open_read_write, punch_to_zero, read_at, remove, reopen, resize,
+    same_file, seal, sealed, tmpfile, user_id,
 };
 
 use std::io;

@@ -3,9 +3,9 @@
 use std::{
     ffi::CString,
     fs, io,
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::Path,
     ptr::NonNull,
 };
@@ -249,6 +249,14 @@ fn cgroup_room() -> Option<u64> {
     room
 }
 
+/// Reads exactly as many bytes as `into` has, from `offset` on. The kernel copies: whoever writes
+/// there meanwhile, it is no data race of this process, and a file that ends before is an error.
+pub fn read_at(fd: BorrowedFd<'_>, into: &mut [u8], offset: u64) -> io::Result<()> {
+    // SAFETY: it is open as long as `fd` is borrowed, and is never closed by this value.
+    let file = ManuallyDrop::new(unsafe { fs::File::from_raw_fd(fd.as_raw_fd()) });
+    file.read_exact_at(into, offset)
+}
+
 /// A shared mapping of a file, for reading and writing.
 #[derive(Debug)]
 pub struct Mapping {
@@ -291,10 +299,22 @@ impl Mapping {
 
     /// Touches every page now, so that no first access pays for it later.
     pub fn prefault(&self) -> io::Result<()> {
+        self.prefault_range(0, self.len())
+    }
+
+    /// The same for the pages of a part of it; what lies outside of the mapping is left out.
+    pub fn prefault_range(&self, offset: usize, len: usize) -> io::Result<()> {
         let Some(map) = &self.map else { return Ok(()) };
-        // SAFETY: the range is our own mapping; populating changes no content.
-        let result =
-            unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_POPULATE_WRITE) };
+        let end = offset.saturating_add(len).min(map.len());
+        let start = offset - offset % super::page_size();
+        if start >= end {
+            return Ok(());
+        }
+        // SAFETY: the range is within our own mapping; populating changes no content.
+        let result = unsafe {
+            let first = map.as_mut_ptr().add(start);
+            libc::madvise(first.cast(), end - start, libc::MADV_POPULATE_WRITE)
+        };
         match check(result) {
             Ok(_) => Ok(()),
             // Kernels before 5.14 do not know the advice; the pages then come at first touch.
@@ -323,6 +343,39 @@ mod tests {
             one.as_ptr().write(7);
             assert_eq!(two.as_ptr().read(), 7);
         }
+    }
+
+    #[test]
+    fn only_the_pages_of_a_part_are_touched() {
+        use std::os::unix::fs::MetadataExt;
+        let fd = memfd("shmring-test").unwrap();
+        resize(fd.as_fd(), 8 * page() as u64).unwrap();
+        let file = fs::File::from(fd.try_clone().unwrap());
+        let touched = || file.metadata().unwrap().blocks() as usize * 512 / page();
+        let map = Mapping::new(&fd, 8 * page()).unwrap();
+        map.prefault_range(8 * page(), page()).unwrap();
+        map.prefault_range(page() + 7, 0).unwrap();
+        assert!(touched() <= 1);
+        map.prefault_range(3 * page() - 1, 2).unwrap();
+        assert!((2..=3).contains(&touched()), "{}", touched());
+        map.prefault_range(7 * page(), usize::MAX).unwrap();
+        assert!((3..=4).contains(&touched()), "{}", touched());
+        map.prefault().unwrap();
+        assert_eq!(touched(), 8);
+    }
+
+    #[test]
+    fn reading_at_leaves_the_descriptor_and_its_place() {
+        use std::io::{Read, Seek, SeekFrom, Write};
+        let mut file = fs::File::from(memfd("shmring-test").unwrap());
+        file.write_all(b"0123456789").unwrap();
+        file.seek(SeekFrom::Start(1)).unwrap();
+        let mut bytes = [0; 4];
+        read_at(file.as_fd(), &mut bytes, 6).unwrap();
+        assert_eq!(&bytes, b"6789");
+        assert!(read_at(file.as_fd(), &mut bytes, 7).is_err(), "it ends before");
+        file.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"1234");
     }
 
     #[test]

@@ -18,12 +18,15 @@
 //! A block in a message travels by handle; the ring must lie in the segment of its pool. The order
 //! of steps, and what a death between any two of them leaves, is in `block/README.md`.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, os::fd::BorrowedFd, time::Duration};
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
-use super::records::{Claim, Consumer, Producer, Record, Records, cursor::Kind};
+use super::{
+    records::{Claim, Consumer, Producer, Record, Records, cursor::Kind},
+    select::{Selectable, Source},
+};
 use crate::{
     block::{Incoming, Outgoing, TABLE_ENTRY},
     error::{Error, RecvError, Result, SendError},
@@ -147,13 +150,23 @@ pub struct Sender<T> {
     bytes: Vec<u8>,
     /// The role's word when the journals were last known to be in order.
     recovered: u64,
+    /// The room that the last message needed.
+    needed: usize,
     message: PhantomData<fn(T)>,
 }
 
 impl<T> Sender<T> {
     /// Makes a port of a ring's end.
     pub fn new(producer: Producer) -> Sender<T> {
-        Sender { producer, desk: None, bytes: Vec::new(), recovered: 0, message: PhantomData }
+        let needed = producer.max_len();
+        Sender {
+            producer,
+            desk: None,
+            bytes: Vec::new(),
+            recovered: 0,
+            needed,
+            message: PhantomData,
+        }
     }
 
     /// The ring this is an end of.
@@ -164,6 +177,29 @@ impl<T> Sender<T> {
     /// The end, for bytes as they are.
     pub fn producer(&mut self) -> &mut Producer {
         &mut self.producer
+    }
+
+    /// A descriptor for a poll of your own; as [`Producer::bell`], after [`Sender::arm`].
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.producer.bell()
+    }
+
+    /// Which rings of the segment had news for this process; as [`Consumer::rung`].
+    pub fn rung(&self) -> u64 {
+        self.producer.rung()
+    }
+
+    /// Asks to be woken by [`Sender::bell`] when there may be room for a message as long as the
+    /// last one, which [`Sender::try_send`] handed back; before the first, for the longest. Tells
+    /// whether one may go to sleep, as [`Producer::arm`].
+    pub fn arm(&mut self) -> bool {
+        self.producer.arm(self.needed)
+    }
+
+    /// Bytes of room that the last message needed, sent or not; before the first, what the longest
+    /// can need. For [`crate::Selector::add_room`].
+    pub fn needed(&self) -> usize {
+        self.needed
     }
 
     /// Ends the ring when nobody reads it any more: lets go of all blocks that lie in it. Tells
@@ -285,13 +321,14 @@ impl<T: Serialize> Sender<T> {
         by_value: bool,
     ) -> Result<Prepared<'_>, PortError<()>> {
         let parcel = self.serialize(message)?;
-        let Sender { producer, desk, bytes, recovered, .. } = self;
+        let Sender { producer, desk, bytes, recovered, needed, .. } = self;
         let blocks = match &parcel {
             None => 0,
             Some(_) => outgoing(desk, producer).len(),
         };
         let table = blocks * TABLE_ENTRY;
         let len = HEAD + table + bytes.len();
+        *needed = len.min(producer.max_len());
         let claim = match patience {
             Patience::None => producer.try_claim(len),
             Patience::Bounded(timeout) => producer.claim_timeout(len, timeout),
@@ -445,6 +482,16 @@ impl Prepared<'_> {
     }
 }
 
+impl<T> Selectable for Sender<T> {
+    fn source(&self) -> Source {
+        self.producer.source()
+    }
+
+    fn ask_again(&mut self) {
+        self.producer.ask_again();
+    }
+}
+
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if self.producer.is_closed() && self.producer.role().is_held() {
@@ -482,7 +529,22 @@ impl<T> Receiver<T> {
         self.end().ring()
     }
 
-    /// The end, for its bell, and for bytes as they are.
+    /// A descriptor for a poll of your own; as [`Consumer::bell`], after [`Receiver::arm`].
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.end().bell()
+    }
+
+    /// Which rings of the segment had news for this process; as [`Consumer::rung`].
+    pub fn rung(&self) -> u64 {
+        self.end().rung()
+    }
+
+    /// Asks to be woken by [`Receiver::bell`] when there may be a message; as [`Consumer::arm`].
+    pub fn arm(&mut self) -> bool {
+        self.consumer().arm()
+    }
+
+    /// The end, for bytes as they are.
     pub fn consumer(&mut self) -> &mut Consumer {
         self.consumer.as_mut().expect("only drop takes it")
     }
@@ -611,6 +673,16 @@ fn open<'a>(record: &'a Record<'_>) -> Option<(&'a [u8], usize)> {
     let blocks = usize::try_from(u64::from_le_bytes(*head)).ok()?;
     let fits = blocks <= (bytes.len() - HEAD) / TABLE_ENTRY;
     (fits && blocks <= crate::block::MAX_BLOCKS_PER_MESSAGE).then_some((bytes, blocks))
+}
+
+impl<T> Selectable for Receiver<T> {
+    fn source(&self) -> Source {
+        self.end().source()
+    }
+
+    fn ask_again(&mut self) {
+        self.consumer().ask_again();
+    }
 }
 
 impl<T> Drop for Receiver<T> {

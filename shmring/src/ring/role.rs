@@ -220,12 +220,12 @@ impl Role {
     /// Who the other end's word names, and whether there is anybody.
     #[inline]
     pub(crate) fn state_at(&self, place: Place) -> State {
-        read(self.segment.0.region.u64(place.word).load(Ordering::Acquire))
+        state_of(&self.segment, place)
     }
 
     /// Whose life matters to whoever waits for the holder of `place`.
     pub(crate) fn peer_at(&self, place: Place) -> Option<Peer> {
-        peer(&self.segment, place, self.state_at(place))
+        peer_of(&self.segment, place)
     }
 
     fn peer_of(&self, state: State) -> Option<Peer> {
@@ -267,6 +267,16 @@ impl Role {
         self.forks == os::fork_generation() && self.load() == self.expected
     }
 
+    /// A way to ask from elsewhere whether this end still holds its role: false once it was given
+    /// up or sent away. In a forked child nobody knows, and it is always true.
+    pub(crate) fn holds(&self) -> impl Fn(&Segment) -> bool + Send + Sync + use<> {
+        let (word, expected, forks) = (self.place.word, self.expected, self.forks);
+        move |segment| {
+            forks != os::fork_generation()
+                || segment.0.region.u64(word).load(Ordering::Relaxed) == expected
+        }
+    }
+
     /// Ends the role, if it is still this process's. Tells whether it was.
     pub(crate) fn close(&mut self) -> bool {
         if self.forks != os::fork_generation() {
@@ -278,6 +288,16 @@ impl Role {
         // SYNC closed: Release here, Acquire in `state_at`; what was published before is seen.
         word.compare_exchange(self.expected, closed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
+}
+
+/// Who the word of a role names, for those who have no role of their own.
+pub(crate) fn state_of(segment: &Segment, place: Place) -> State {
+    read(segment.0.region.u64(place.word).load(Ordering::Acquire))
+}
+
+/// Whose life matters to whoever waits for the holder of a role.
+pub(crate) fn peer_of(segment: &Segment, place: Place) -> Option<Peer> {
+    peer(segment, place, state_of(segment, place))
 }
 
 fn peer(segment: &Segment, place: Place, state: State) -> Option<Peer> {

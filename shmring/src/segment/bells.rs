@@ -3,7 +3,7 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::OnceLock,
 };
 
@@ -112,16 +112,25 @@ impl OurPipe {
     fn make(name: &str, number: u32) -> Option<OurPipe> {
         let path = names::path(name, names::Kind::Bell(number)).ok()?;
         // One that exists and that nobody has locked was left by a participant that died.
-        let _ = Fifo::create(&path);
-        let fifo = Fifo::open(&path).ok()?;
+        let made = Fifo::create(&path).is_ok();
+        let pipe = OurPipe::open(&path);
+        if pipe.is_none() && made {
+            // No descriptor is left, for example. The number of this bell is ours.
+            let _ = os::remove(&path);
+        }
+        pipe
+    }
+
+    fn open(path: &Path) -> Option<OurPipe> {
+        let fifo = Fifo::open(path).ok()?;
         let info = os::file_info(fifo.as_fd()).ok()?;
         // Locked like any segment, so that cleaners see that it is in use.
         let usable = info.fifo
             && info.user == os::user_id()
             && os::flock_exclusive(fifo.as_fd()).ok()?
             && os::flock_shared(fifo.as_fd()).ok()?
-            && os::same_file(fifo.as_fd(), &path).ok()?;
-        usable.then(|| OurPipe { fifo, path, pid: os::pid() })
+            && os::same_file(fifo.as_fd(), path).ok()?;
+        usable.then(|| OurPipe { fifo, path: path.into(), pid: os::pid() })
     }
 }
 

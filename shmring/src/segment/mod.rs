@@ -33,10 +33,7 @@ use crate::{
     names,
     os::{self, FileId, Mapping},
     region::Region,
-    sync::{
-        Ordering, fence,
-        local::{AtomicBool, AtomicU64},
-    },
+    sync::{Ordering, fence, local::AtomicU64},
     transfer,
 };
 
@@ -61,8 +58,9 @@ pub(crate) struct Inner {
     name: Option<String>,
     /// Removes the name when the process that made it lets go.
     owner: Mutex<Option<Owner>>,
-    /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own.
-    pub(crate) bell_taken: AtomicBool,
+    /// Whether somebody of this process sleeps on its bell, or has it in a poll of their own:
+    /// 0 for nobody; `wait` has the others.
+    pub(crate) bell_taken: AtomicU64,
     /// `{fork generation: 32, participant id: 32}` of the process that last used this; 0 before.
     /// Every wait of every thread reads it: on a line that nothing else dirties.
     member: CachePadded<AtomicU64>,
@@ -183,6 +181,27 @@ impl Options {
         Ok((segment, filled))
     }
 
+    /// Opens a named segment, or makes it where there is none: whichever process comes first makes
+    /// it. `fill` is called by the one that does, and what it returned comes with the segment.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Segment::open`] and of [`Options::create_with`], but neither that it exists nor
+    /// that it does not: [`Error::TimedOut`] when others kept making and removing it.
+    pub fn create_or_open_with<R>(
+        self,
+        name: &str,
+        fill: impl Fn(&Segment) -> Result<R>,
+    ) -> Result<(Segment, Option<R>)> {
+        let path = names::path(name, names::Kind::Ring)?;
+        let open = |attached| Ok((Segment::from_file(name, &path, attached)?, None));
+        let create = || {
+            let (segment, filled) = self.clone().create_with(name, &fill)?;
+            Ok((segment, Some(filled)))
+        };
+        named::open_or_create(&path, named::PROBE_PATIENCE, open, create)
+    }
+
     /// Makes an empty named segment; see [`Options::create_with`].
     ///
     /// # Errors
@@ -230,7 +249,7 @@ impl Segment {
             bells,
             name,
             owner: Mutex::default(),
-            bell_taken: AtomicBool::new(false),
+            bell_taken: AtomicU64::new(0),
             member: CachePadded::new(AtomicU64::new(0)),
             watches: Mutex::default(),
             repairers: Mutex::default(),
@@ -364,6 +383,11 @@ impl Segment {
         let me = self.me().ok()?;
         let number = self.0.participants().bell(me.index())?;
         self.0.bells.fd(number)
+    }
+
+    /// How many participants can wait by a descriptor; as [`Options::bells`].
+    pub fn bells(&self) -> usize {
+        self.0.layout.bells
     }
 
     /// The processes attached now, by pid: this one, and others that live or have just died.
@@ -597,6 +621,18 @@ mod tests {
         assert!(matches!(Segment::open(&name), Err(Error::Absent { .. })));
         let error = Segment::open_or_wait(&name, Duration::from_millis(5)).unwrap_err();
         assert!(matches!(error, Error::NotReady { .. }));
+    }
+
+    #[test]
+    fn whoever_comes_first_makes_it() {
+        let name = testkit::name("first");
+        let make = || Segment::options().create_or_open_with(&name, |_| Ok(7)).unwrap();
+        let (first, made) = make();
+        let (second, found) = make();
+        assert_eq!((made, found), (Some(7), None));
+        assert!(second.is_same(&first));
+        drop((first, second));
+        assert_eq!(make().1, Some(7), "it is gone with its maker");
     }
 
     #[test]

@@ -22,12 +22,13 @@ pub(crate) enum Kind {
     Broadcast = 4,
     Queue = 5,
     Latest = 6,
+    Pools = 7,
 }
 
 impl Kind {
-    fn from_number(number: u32) -> Option<Kind> {
-        use Kind::{Broadcast, Cells, Latest, Pool, Queue, Records};
-        let all = [Records, Pool, Cells, Broadcast, Queue, Latest];
+    pub(crate) fn from_number(number: u32) -> Option<Kind> {
+        use Kind::{Broadcast, Cells, Latest, Pool, Pools, Queue, Records};
+        let all = [Records, Pool, Cells, Broadcast, Queue, Latest, Pools];
         all.into_iter().find(|kind| *kind as u32 == number)
     }
 
@@ -39,6 +40,7 @@ impl Kind {
             Some(Kind::Broadcast) => "a broadcast ring".into(),
             Some(Kind::Queue) => "a queue".into(),
             Some(Kind::Latest) => "a latest value".into(),
+            Some(Kind::Pools) => "a set of pools of blocks".into(),
             None => format!("an object of unknown kind {number}"),
         }
     }
@@ -148,6 +150,19 @@ impl Segment {
         Ok(Object { index, offset: offset as usize, size: size as usize })
     }
 
+    /// Bytes and places that are left for objects now.
+    pub(crate) fn room(&self) -> (u64, usize) {
+        let (region, layout) = (&self.0.region, &self.0.layout);
+        let start = region.u64(layout::NEXT_FREE).load(Ordering::Relaxed);
+        let start = start.max(layout.data_start() as u64);
+        let is_free = |index: &usize| {
+            let state = region.u64(layout.object(*index) + layout::OBJECT_STATE);
+            state.load(Ordering::Relaxed) == 0
+        };
+        let places = (0..layout.objects).filter(is_free).count();
+        ((layout.size as u64).saturating_sub(start), places)
+    }
+
     /// Numbers of the objects that are ready, with their kinds; `None` for a kind we do not know.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (u32, Option<Kind>)> + '_ {
         let (region, layout) = (&self.0.region, &self.0.layout);
@@ -175,6 +190,19 @@ mod tests {
         assert!(matches!(segment.object(7, Kind::Records), Err(Error::Corrupt { .. })));
         assert!(matches!(segment.add(Kind::Pool, 1, |_| Ok(())), Err(Error::NoPlace { .. })));
         assert_eq!(segment.objects().count(), 2);
+    }
+
+    #[test]
+    fn what_is_made_takes_room() {
+        let segment = Segment::options().len(4096).objects(3).anonymous().unwrap();
+        let (bytes, places) = segment.room();
+        assert!(bytes >= 4096 && places == 3);
+        segment.add(Kind::Records, 1000, |_| Ok(())).unwrap();
+        let (left, places) = segment.room();
+        assert!((bytes - 1000 - 2 * LINE as u64..=bytes - 1000).contains(&left));
+        assert_eq!(places, 2);
+        segment.0.region.u64(layout::NEXT_FREE).store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(segment.room(), (0, 2), "a lie is no room");
     }
 
     #[test]

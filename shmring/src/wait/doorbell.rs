@@ -57,6 +57,17 @@ impl<'a> Doorbell<'a> {
         epoch
     }
 
+    /// Whether nobody has rung since `arm(how)` gave this epoch. Another thread of this process can
+    /// make it seem so by arming again.
+    pub(crate) fn is_untouched(&self, how: u32, epoch: u32) -> bool {
+        self.is_armed_for(how) && self.epoch().load(Ordering::Relaxed) == epoch
+    }
+
+    /// Whether nobody has taken the flag off.
+    pub(crate) fn is_armed_for(&self, how: u32) -> bool {
+        self.armed().load(Ordering::Relaxed) & how == how
+    }
+
     /// Step R3, after R2.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use loom::{sync::Arc, thread};
 
-use super::doorbell::{Doorbell, FUTEX, published};
+use super::doorbell::{BELL, Doorbell, FUTEX, published};
 use crate::{
     fault::model::live,
     region::Region,
@@ -91,6 +91,67 @@ fn loom_doorbell_two_items_one_ringer() {
         assert!(wait(&region, 1, &never));
         assert!(wait(&region, 2, &never));
         ringer.join().unwrap();
+    });
+}
+
+/// One bell for the tasks of a process: whoever hears it clears it, arms again, looks for all that
+/// are registered, and wakes those. A task registers, arms and looks before it waits.
+#[test]
+fn loom_bell_serves_tasks() {
+    use loom::sync::{Mutex, Notify};
+    /// The task as the hub knows it.
+    #[derive(Default)]
+    struct Task {
+        waits: bool,
+        ended: bool,
+    }
+    let ready = |region: &Region| item(region, 1).load(Ordering::Acquire) == 1;
+
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(move || {
+        let region = Arc::new(Region::heap(256));
+        let (bell, waker) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let task = Arc::new(Mutex::new(Task::default()));
+        // The task waits for the second item; the first is for nobody here.
+        let ringers = [0, 1].map(|number| {
+            let (there, bell) = (region.clone(), bell.clone());
+            thread::spawn(move || {
+                item(&there, number).store(1, Ordering::Release);
+                if Doorbell::at(&there, 0).ring(number as u32) & BELL != 0 {
+                    bell.notify();
+                }
+            })
+        });
+        let (there, its) = (region.clone(), task.clone());
+        let (heard, wake) = (bell.clone(), waker.clone());
+        let hub = thread::spawn(move || {
+            loop {
+                heard.wait();
+                Doorbell::at(&there, 0).arm(BELL);
+                let mut task = its.lock().unwrap();
+                if task.ended {
+                    break;
+                }
+                if task.waits && ready(&there) {
+                    task.waits = false;
+                    wake.notify();
+                }
+            }
+        });
+        if !ready(&region) {
+            task.lock().unwrap().waits = true;
+            Doorbell::at(&region, 0).arm(BELL);
+            // A lost wake-up is a deadlock, which loom reports.
+            while !ready(&region) {
+                waker.wait();
+            }
+        }
+        task.lock().unwrap().ended = true;
+        bell.notify();
+        for thread in ringers.into_iter().chain([hub]) {
+            thread.join().unwrap();
+        }
     });
 }
 

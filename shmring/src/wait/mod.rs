@@ -51,6 +51,26 @@ pub enum WaitStrategy {
     Park,
 }
 
+impl WaitStrategy {
+    /// As it stands in messages.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            WaitStrategy::Adaptive => 0,
+            WaitStrategy::Spin => 1,
+            WaitStrategy::Park => 2,
+        }
+    }
+
+    /// What is none of ours counts as the default.
+    pub(crate) fn from_number(number: u8) -> WaitStrategy {
+        match number {
+            1 => WaitStrategy::Spin,
+            2 => WaitStrategy::Park,
+            _ => WaitStrategy::Adaptive,
+        }
+    }
+}
+
 /// How a wait ended.
 #[derive(Debug)]
 pub(crate) enum Ended<T> {
@@ -96,6 +116,11 @@ impl Waiter {
         due
     }
 
+    /// Lets the next question be asked at once, after a hint that somebody died.
+    pub(crate) fn ask_again(&self) {
+        self.asked.set(None);
+    }
+
     /// Waits for a short while without sleeping, as the strategy allows, until `ready` says that
     /// looking is worth it. `ready` should be a load or two: what counts is how soon it is seen.
     #[inline]
@@ -138,15 +163,37 @@ impl Waiter {
     ///
     /// `look` is asked again and again and must be cheap. `peer` says whose life matters now;
     /// `None` while nobody has come yet.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn wait<T>(
         &self,
         segment: &Segment,
         timeout: Option<Duration>,
-        mut look: impl FnMut() -> Option<T>,
-        mut peer: impl FnMut() -> Option<Peer>,
+        look: impl FnMut() -> Option<T>,
+        peer: impl FnMut() -> Option<Peer>,
     ) -> Ended<T> {
+        self.wait_armed(segment, timeout, look, peer, |_| ())
+    }
+
+    /// The same where the ringer has to be told who sleeps: `arm` is called each time between
+    /// arming the doorbell and the last look, and ends with a `fence(SeqCst)`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_armed<T>(
+        &self,
+        segment: &Segment,
+        timeout: Option<Duration>,
+        look: impl FnMut() -> Option<T>,
+        peer: impl FnMut() -> Option<Peer>,
+        arm: impl FnMut(Id),
+    ) -> Ended<T> {
+        self.run(timeout, &mut One { segment, look, peer, arm })
+    }
+
+    /// The one wait loop.
+    pub(crate) fn run<S: Sight>(
+        &self,
+        timeout: Option<Duration>,
+        sight: &mut S,
+    ) -> Ended<S::Found> {
         // The clock is asked only now: it costs as much as a short wait.
         let began = Instant::now();
         let deadline = timeout.and_then(|timeout| began.checked_add(timeout));
@@ -156,37 +203,88 @@ impl Waiter {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };
             if left.is_zero() {
-                return look().map_or(Ended::TimedOut, Ended::Done);
+                return sight.look().map_or(Ended::TimedOut, Ended::Done);
             }
             let found = match self.strategy {
-                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), &mut look),
-                _ => sleep(segment, left.min(LONGEST_SLEEP), peer(), &mut look),
+                WaitStrategy::Spin => spin_for(left.min(Duration::from_millis(1)), sight),
+                _ => sight.sleep(left.min(LONGEST_SLEEP)),
             };
-            if let Some(found) = found.or_else(&mut look) {
+            if let Some(found) = found.or_else(|| sight.glance()) {
                 if self.looks > 0 && began.elapsed() < SHORT_SLEEP {
                     self.rounds.set(SPIN_ROUNDS);
                 }
                 return Ended::Done(found);
             }
-            if let Some(other) = peer()
-                && !segment.lives(other)
-            {
-                // It may have published, closed or handed its end on just before it ended.
-                return match look() {
-                    Some(found) => Ended::Done(found),
-                    None if peer() == Some(other) => Ended::PeerDied(segment.pid_of_peer(other)),
-                    None => continue,
-                };
+            if let Some(ended) = sight.ended() {
+                return ended;
             }
         }
     }
 }
 
-fn spin_for<T>(time: Duration, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+/// What a wait looks at, and how it sleeps.
+pub(crate) trait Sight {
+    type Found;
+
+    /// A look that is cheap: it is asked again and again.
+    fn glance(&mut self) -> Option<Self::Found>;
+
+    /// A look that misses nothing.
+    fn look(&mut self) -> Option<Self::Found> {
+        self.glance()
+    }
+
+    /// Steps S2 to S6.
+    fn sleep(&mut self, time: Duration) -> Option<Self::Found>;
+
+    /// Whether nothing will come any more, because somebody died.
+    fn ended(&mut self) -> Option<Ended<Self::Found>>;
+}
+
+/// One ring, or whatever else lies in one segment and is waited for by itself.
+struct One<'a, L, P, A> {
+    segment: &'a Segment,
+    look: L,
+    peer: P,
+    arm: A,
+}
+
+impl<T, L, P, A> Sight for One<'_, L, P, A>
+where
+    L: FnMut() -> Option<T>,
+    P: FnMut() -> Option<Peer>,
+    A: FnMut(Id),
+{
+    type Found = T;
+
+    #[inline]
+    fn glance(&mut self) -> Option<T> {
+        (self.look)()
+    }
+
+    fn sleep(&mut self, time: Duration) -> Option<T> {
+        let peer = (self.peer)();
+        sleep(self.segment, time, peer, &mut self.look, &mut self.arm)
+    }
+
+    fn ended(&mut self) -> Option<Ended<T>> {
+        let other = (self.peer)().filter(|other| !self.segment.lives(*other))?;
+        // It may have published, closed or handed its end on just before it ended.
+        match (self.look)() {
+            Some(found) => Some(Ended::Done(found)),
+            None if (self.peer)() == Some(other) => {
+                Some(Ended::PeerDied(self.segment.pid_of_peer(other)))
+            }
+            None => None,
+        }
+    }
+}
+
+fn spin_for<S: Sight>(time: Duration, sight: &mut S) -> Option<S::Found> {
     let began = Instant::now();
     while began.elapsed() < time {
         for _ in 0..64 {
-            if let Some(found) = look() {
+            if let Some(found) = sight.glance() {
                 return Some(found);
             }
             if one_processor() {
@@ -205,10 +303,10 @@ fn sleep<T>(
     time: Duration,
     peer: Option<Peer>,
     look: &mut impl FnMut() -> Option<T>,
+    arm: &mut impl FnMut(Id),
 ) -> Option<T> {
-    // Joining can fail only in a forked child that finds no place; then we look now and then.
     let Ok(me) = segment.me() else {
-        thread::sleep(time.min(Duration::from_millis(1)));
+        nap(time);
         return look();
     };
     let inner = &*segment.0;
@@ -216,8 +314,9 @@ fn sleep<T>(
     let number = inner.participants().bell(me.index());
     let bell = number.and_then(|number| Some((number, inner.bells.fd(number)?)));
     let bell = bell.and_then(|bell| BellGuard::take(&inner.bell_taken).map(|guard| (bell, guard)));
-    if let Some(((number, bell), _guard)) = bell {
+    if let Some(((number, bell), guard)) = bell {
         doorbell.arm(BELL);
+        arm(me);
         if let Some(found) = look() {
             return Some(found);
         }
@@ -231,9 +330,12 @@ fn sleep<T>(
         let mut fds: Vec<_> = [PollFd::readable(bell)].into_iter().chain(ended).collect();
         // A poll that fails ends the sleep: the caller looks again.
         let _ = os::poll(&mut fds, Some(time));
-        inner.bells.clear(number);
+        if guard.holds() {
+            inner.bells.clear(number);
+        }
     } else {
         let epoch = doorbell.arm(FUTEX);
+        arm(me);
         if let Some(found) = look() {
             return Some(found);
         }
@@ -246,18 +348,39 @@ fn sleep<T>(
     None
 }
 
-/// The right of one thread to sleep on the bell.
-struct BellGuard<'a>(&'a local::AtomicBool);
+/// Nobody of this process sleeps on its bell.
+const BELL_FREE: u64 = 0;
+/// A thread sleeps on it.
+const BELL_SLEPT_ON: u64 = 1;
+/// It stands in somebody's poll, for good: everybody else sleeps on the futex.
+const BELL_GIVEN_OUT: u64 = 2;
+
+/// Sleeps where nobody can wake us, so we look now and then: joining a segment failed, which it can
+/// only in a forked child that finds no place; or the kernel cannot sleep on so many futexes.
+pub(crate) fn nap(time: Duration) {
+    thread::sleep(time.min(Duration::from_millis(1)));
+}
+
+/// The right of one thread to sleep on the bell: one reader's clearing would hide it from another.
+struct BellGuard<'a>(&'a local::AtomicU64);
 
 impl<'a> BellGuard<'a> {
-    fn take(taken: &'a local::AtomicBool) -> Option<BellGuard<'a>> {
-        (!taken.swap(true, local::Ordering::Acquire)).then_some(BellGuard(taken))
+    fn take(taken: &'a local::AtomicU64) -> Option<BellGuard<'a>> {
+        let (acquire, relaxed) = (local::Ordering::Acquire, local::Ordering::Relaxed);
+        let free = taken.compare_exchange(BELL_FREE, BELL_SLEPT_ON, acquire, relaxed);
+        free.is_ok().then_some(BellGuard(taken))
+    }
+
+    /// Whether the bell has not been given out meanwhile: then what it says is for others.
+    fn holds(&self) -> bool {
+        self.0.load(local::Ordering::Relaxed) == BELL_SLEPT_ON
     }
 }
 
 impl Drop for BellGuard<'_> {
     fn drop(&mut self) {
-        self.0.store(false, local::Ordering::Release);
+        let (release, relaxed) = (local::Ordering::Release, local::Ordering::Relaxed);
+        let _ = self.0.compare_exchange(BELL_SLEPT_ON, BELL_FREE, release, relaxed);
     }
 }
 
@@ -321,12 +444,10 @@ impl Segment {
     /// Before a poll: call it, look at all rings of this segment, and sleep only if it was quiet
     /// and there was nothing.
     pub fn arm(&self) -> bool {
-        // Steps S2 to S4 for a sleeper that polls the bell by itself. From now on nobody in this
-        // process sleeps on the bell inside of this library: one reader's clearing would hide it
-        // from the other.
+        // Steps S2 to S4 for a sleeper that polls the bell by itself.
         let Ok(me) = self.me() else { return false };
         let inner = &*self.0;
-        inner.bell_taken.store(true, local::Ordering::Release);
+        inner.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
         let number = inner.participants().bell(me.index());
         let rang = number.is_some_and(|number| inner.bells.clear(number));
         Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
@@ -336,6 +457,44 @@ impl Segment {
 
 /// Which objects have rung since the last call, by number modulo 64: a hint where to look first.
 pub(crate) fn take_rung(segment: &Segment) -> u64 {
-    let Ok(me) = segment.me() else { return u64::MAX };
-    Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())).take_pending()
+    own_doorbell(segment).map_or(u64::MAX, |doorbell| doorbell.take_pending())
+}
+
+/// The doorbell of this process; `None` as in [`nap`].
+pub(crate) fn own_doorbell(segment: &Segment) -> Option<Doorbell<'_>> {
+    let me = segment.me().ok()?;
+    Some(Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())))
+}
+
+/// Takes the bell of this process out of use by sleepers; gives its number, if there is one.
+#[cfg(any(feature = "stream", feature = "tokio"))]
+pub(crate) fn give_out_bell(segment: &Segment) -> Option<u32> {
+    let number = segment.0.participants().bell(segment.me().ok()?.index())?;
+    segment.0.bells.fd(number)?;
+    segment.0.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
+    Some(number)
+}
+
+/// Step S6 for a sleeper on the futexes of several segments, each with the epoch that arming its
+/// doorbell gave.
+pub(crate) fn sleep_on_any<'a>(
+    armed: impl ExactSizeIterator<Item = (&'a Segment, u32)>,
+    time: Duration,
+) {
+    fault!("wait.sleep.any");
+    #[cfg(not(shmring_loom))]
+    {
+        let count = armed.len();
+        let mut words =
+            armed.filter_map(|(segment, epoch)| Some((own_doorbell(segment)?.epoch(), epoch)));
+        let slept = match count {
+            1 => words.next().map(|(word, epoch)| os::futex_wait(word, epoch, time)).is_some(),
+            _ => count <= os::FUTEX_WAIT_ANY_MAX && os::futex_wait_any(words, time),
+        };
+        if !slept {
+            nap(time);
+        }
+    }
+    #[cfg(shmring_loom)]
+    let _ = (armed, time);
 }

@@ -193,8 +193,8 @@ impl Crew {
         }
         // One bell rings for all rings of a segment.
         self.manager.unwatch(BELL);
-        if let Some((_, answers)) = &mut self.members[0].ends
-            && let Some(bell) = answers.consumer().bell()
+        if let Some((_, answers)) = &self.members[0].ends
+            && let Some(bell) = answers.bell()
         {
             let watched = self.manager.watch(bell, Interest::Readable, BELL);
             watched.map_err(|error| Failure::other("wait for the workers", &error))?;
@@ -261,7 +261,7 @@ impl Crew {
     ) -> Result<bool, Failure> {
         // The bell is for all rings, so they are looked at when it is armed, not before.
         if let Some((_, answers)) = &mut self.members[0].ends {
-            answers.consumer().arm();
+            answers.arm();
         }
         if self.take_answers()? {
             return Ok(false);

@@ -4,13 +4,16 @@ use std::{fmt, ops::Deref, os::fd::BorrowedFd, time::Duration};
 
 use super::{
     Records as Ring,
-    cursor::{Corrupt, Found, Kind, Reader},
+    cursor::{self, Corrupt, Found, Kind, Reader},
     slots,
 };
 use crate::{
     error::{Error, RecvError, Result},
     region::Region,
-    ring::role::{Owned, Role, State},
+    ring::{
+        role::{Owned, Role, State},
+        select::{Selectable, Source},
+    },
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -271,6 +274,19 @@ impl Drop for Consumer {
     }
 }
 
+impl Selectable for Consumer {
+    fn source(&self) -> Source {
+        let Ring { segment, object, geometry, .. } = &self.ring;
+        let (other, geometry) = (self.ring.producer_place(), *geometry);
+        let there = move |region: &Region, _| cursor::has_record(region, geometry);
+        Source::of_role(segment, object.index, &self.role, other, there)
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
+    }
+}
+
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer").field("ring", &self.ring).finish_non_exhaustive()
@@ -288,6 +304,12 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// How many records were sent into this ring before it, those that were lost included: a step
+    /// of more than one is a loss ([`Policy::DropNewest`](crate::ring::Policy::DropNewest)).
+    pub fn sequence(&self) -> u64 {
+        self.found.sequence
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.found.kind
     }

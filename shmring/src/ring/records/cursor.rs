@@ -11,11 +11,14 @@ use crate::{
 
 // Offsets within the object.
 pub(super) const CAPACITY: usize = 0;
+pub(super) const POLICY: usize = 8;
 pub(super) const ROLES: usize = 128;
 const TAIL: usize = 256;
 const SENT: usize = 264;
+const LOST: usize = 272;
 pub(super) const HEAD: usize = 384;
-const TAKEN: usize = 392;
+/// Two accounts of what was taken, `{head, taken, missed}`. The one that names the head counts.
+const ACCOUNTS: [usize; 2] = [392, 416];
 pub(crate) const DATA: usize = 512;
 
 /// A header word, and what a record is rounded up to.
@@ -34,6 +37,8 @@ pub(crate) enum Kind {
     Message = 2,
     /// Nothing: the rest of the lap.
     Pad = 3,
+    /// Nothing: says how many records were lost so far, modulo 2^32.
+    Lost = 4,
 }
 
 /// Where a ring lies; constant and checked.
@@ -61,6 +66,11 @@ impl Geometry {
     }
 }
 
+/// Bytes that what a header stands for takes.
+fn size_of(kind: Kind, len: usize) -> u64 {
+    if kind == Kind::Lost { WORD } else { size(len) }
+}
+
 /// Bytes that a record of `len` takes.
 #[inline]
 fn size(len: usize) -> u64 {
@@ -84,6 +94,7 @@ fn read_header(geometry: Geometry, position: u64, word: u64) -> Result<(Kind, us
         1 => Kind::Bytes,
         2 => Kind::Message,
         3 => Kind::Pad,
+        4 => Kind::Lost,
         _ => return Err(Corrupt),
     };
     if word >> 32 & 0x00ff_ffff != tag(position) {
@@ -92,6 +103,7 @@ fn read_header(geometry: Geometry, position: u64, word: u64) -> Result<(Kind, us
     let rest = geometry.rest(position);
     let fits = match kind {
         Kind::Pad => len as u64 + WORD == rest,
+        Kind::Lost => true,
         _ => len <= geometry.max_len() && size(len) <= rest,
     };
     if fits { Ok((kind, len)) } else { Err(Corrupt) }
@@ -125,6 +137,8 @@ pub(crate) struct Found {
     pub(crate) len: usize,
     pub(crate) kind: Kind,
     pub(crate) end: u64,
+    /// How many were sent or lost before it.
+    pub(crate) sequence: u64,
 }
 
 /// The producer's side.
@@ -139,6 +153,12 @@ pub(crate) struct Writer {
     withheld: Option<u64>,
     committed: u64,
     sent: u64,
+    /// Records that were given up since the ring was made, and how many of them the records that
+    /// were committed tell of. A new producer does not know, and tells again.
+    lost: u64,
+    told: Option<u64>,
+    /// The same of those that were published.
+    told_published: Option<u64>,
     /// The consumer's position as last seen.
     head: u64,
 }
@@ -156,13 +176,17 @@ impl Writer {
             if word == 0 {
                 break;
             }
-            let (_, len) = read_header(geometry, tail, word)?;
-            tail = tail.checked_add(size(len)).ok_or(Corrupt)?;
+            let (kind, len) = read_header(geometry, tail, word)?;
+            tail = tail.checked_add(size_of(kind, len)).ok_or(Corrupt)?;
             if tail - head > geometry.capacity as u64 - WORD {
                 return Err(Corrupt);
             }
         }
         let sent = region.u64(geometry.base + SENT).load(Ordering::Relaxed);
+        let lost = region.u64(geometry.base + LOST).load(Ordering::Relaxed);
+        let told = (lost == 0).then_some(0);
+        // The dead one may not have come to it.
+        region.u64(geometry.base + TAIL).store(tail, Ordering::Relaxed);
         Ok(Writer {
             geometry,
             published: tail,
@@ -170,6 +194,9 @@ impl Writer {
             withheld: None,
             committed: 0,
             sent,
+            lost,
+            told,
+            told_published: told,
             head,
         })
     }
@@ -181,8 +208,9 @@ impl Writer {
             return Err(NoRoom::TooLarge);
         }
         let size = size(len);
-        let rest = self.geometry.rest(self.next);
-        let position = if size <= rest { self.next } else { self.next + rest };
+        let next = if self.told == Some(self.lost) { self.next } else { self.next + WORD };
+        let rest = self.geometry.rest(next);
+        let position = if size <= rest { next } else { next + rest };
         let needed = position + size + WORD;
         if needed - self.head > self.geometry.capacity as u64 {
             // SYNC released: Acquire here, Release in `Reader::release`.
@@ -205,6 +233,11 @@ impl Writer {
     #[inline]
     pub(crate) fn commit(&mut self, region: &Region, room: Room, kind: Kind, len: usize) {
         debug_assert!(len <= room.len);
+        if self.told != Some(self.lost) {
+            self.put(region, header(Kind::Lost, self.next, u64::from(self.lost as u32)));
+            self.next += WORD;
+            self.told = Some(self.lost);
+        }
         if room.position != self.next {
             let rest = self.geometry.rest(self.next);
             self.put(region, header(Kind::Pad, self.next, rest - WORD));
@@ -236,6 +269,7 @@ impl Writer {
         region.u64(self.geometry.place(self.published)).store(header, Ordering::Release);
         fault!("records.published");
         self.published = self.next;
+        self.told_published = self.told;
         self.sent += self.committed;
         self.committed = 0;
         region.u64(self.geometry.base + TAIL).store(self.next, Ordering::Relaxed);
@@ -248,8 +282,16 @@ impl Writer {
         self.published
     }
 
+    /// Gives a record up: it is counted, and the next one tells of it.
+    pub(crate) fn lose(&mut self, region: &Region) {
+        self.lost = self.lost.wrapping_add(1);
+        region.u64(self.geometry.base + LOST).store(self.lost, Ordering::Relaxed);
+        fault!("records.lost");
+    }
+
     /// Forgets what was committed and not published.
     pub(crate) fn abort(&mut self) {
+        self.told = self.told_published;
         self.next = self.published;
         self.withheld = None;
         self.committed = 0;
@@ -264,6 +306,10 @@ pub(crate) struct Reader {
     next: u64,
     released: u64,
     taken: u64,
+    /// Records that were lost before the next one.
+    missed: u64,
+    /// Which account is written next.
+    account: usize,
 }
 
 impl Reader {
@@ -273,8 +319,8 @@ impl Reader {
         if !head.is_multiple_of(WORD) {
             return Err(Corrupt);
         }
-        let taken = region.u64(geometry.base + TAKEN).load(Ordering::Relaxed);
-        Ok(Reader { geometry, next: head, released: head, taken })
+        let (account, taken, missed) = account(region, geometry, head);
+        Ok(Reader { geometry, next: head, released: head, taken, missed, account: 1 - account })
     }
 
     /// Up to where records were released.
@@ -315,30 +361,36 @@ impl Reader {
             return None;
         }
         let end = self.next.checked_add(size(len))?;
-        Some(Found { offset: offset + WORD as usize, len, kind, end })
+        let sequence = self.taken.wrapping_add(self.missed);
+        Some(Found { offset: offset + WORD as usize, len, kind, end, sequence })
     }
 
     #[inline(never)]
     fn peek_any(&mut self, region: &Region) -> Result<Option<Found>, Corrupt> {
-        let mut pads = 0;
-        loop {
+        // One that tells of losses, and one pad: a writer puts no more before a record.
+        for _ in 0..3 {
             // SYNC published: Acquire here, Release in `Writer::publish`.
             let word = region.u64(self.geometry.place(self.next)).load(Ordering::Acquire);
             if word == 0 {
                 return Ok(None);
             }
             let (kind, len) = read_header(self.geometry, self.next, word)?;
-            let end = self.next.checked_add(size(len)).ok_or(Corrupt)?;
-            if kind != Kind::Pad {
-                let offset = self.geometry.place(self.next) + WORD as usize;
-                return Ok(Some(Found { offset, len, kind, end }));
+            let end = self.next.checked_add(size_of(kind, len)).ok_or(Corrupt)?;
+            match kind {
+                Kind::Bytes | Kind::Message => {
+                    let offset = self.geometry.place(self.next) + WORD as usize;
+                    let sequence = self.taken.wrapping_add(self.missed);
+                    return Ok(Some(Found { offset, len, kind, end, sequence }));
+                }
+                Kind::Pad => {}
+                Kind::Lost => {
+                    let more = (len as u32).wrapping_sub(self.missed as u32);
+                    self.missed = self.missed.wrapping_add(u64::from(more));
+                }
             }
             self.next = end;
-            pads += 1;
-            if pads > 1 {
-                return Err(Corrupt);
-            }
         }
+        Err(Corrupt)
     }
 
     /// Goes past a record that was read.
@@ -357,12 +409,39 @@ impl Reader {
         }
         fault!("records.read");
         self.released = self.next;
-        region.u64(self.geometry.base + TAKEN).store(self.taken, Ordering::Relaxed);
+        let at = self.geometry.base + ACCOUNTS[self.account];
+        region.u64(at).store(self.next, Ordering::Relaxed);
+        region.u64(at + 8).store(self.taken, Ordering::Relaxed);
+        region.u64(at + 16).store(self.missed, Ordering::Relaxed);
+        self.account = 1 - self.account;
+        fault!("records.accounted");
         // SYNC released: Release here, Acquire in `Writer::claim`.
         region.u64(self.geometry.base + HEAD).store(self.next, Ordering::Release);
         fault!("records.released");
         true
     }
+}
+
+/// Whether a reader would find something, a lie included; for those who have no reader.
+pub(super) fn has_record(region: &Region, geometry: Geometry) -> bool {
+    let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
+    // SYNC published: Acquire here, Release in `Writer::publish`.
+    !head.is_multiple_of(WORD) || region.u64(geometry.place(head)).load(Ordering::Acquire) != 0
+}
+
+/// Whether a writer would find room for a record of `len`, or as much as it can be, or a lie; for
+/// those who have no writer.
+pub(super) fn has_room(region: &Region, geometry: Geometry, len: usize) -> bool {
+    let tail = region.u64(geometry.base + TAIL).load(Ordering::Relaxed);
+    // SYNC released: Acquire here, Release in `Reader::release`.
+    let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
+    let (capacity, size) = (geometry.capacity as u64, size(len.min(geometry.max_len())));
+    let rest = geometry.rest(tail);
+    // Perhaps the next record must tell of losses first.
+    let lost = region.u64(geometry.base + LOST).load(Ordering::Relaxed) != 0;
+    let needed = if size <= rest { size } else { rest + size } + WORD + u64::from(lost) * WORD;
+    let used = tail.wrapping_sub(head);
+    used > capacity || used + needed <= capacity
 }
 
 /// What an onlooker sees; each number is a moment's.
@@ -372,6 +451,8 @@ pub struct Stats {
     pub sent: u64,
     /// Records released.
     pub taken: u64,
+    /// Records given up because the ring was full.
+    pub lost: u64,
     /// Bytes in use, headers included.
     pub used: u64,
     /// Bytes there are.
@@ -381,10 +462,19 @@ pub struct Stats {
 pub(super) fn stats(region: &Region, geometry: Geometry) -> Stats {
     let get = |at| region.u64(geometry.base + at).load(Ordering::Relaxed);
     let capacity = geometry.capacity as u64;
-    let (head, sent, taken) = (get(HEAD), get(SENT), get(TAKEN));
+    let (head, sent, lost) = (get(HEAD), get(SENT), get(LOST));
+    let (_, taken, _) = account(region, geometry, head);
     fence(Ordering::Acquire);
     let used = get(TAIL).saturating_sub(head).min(capacity);
-    Stats { sent, taken, used, capacity }
+    Stats { sent, taken, lost, used, capacity }
+}
+
+/// Which account names the head, and what was taken and missed by it. The other one is of a
+/// consumer that died before it released, or older.
+fn account(region: &Region, geometry: Geometry, head: u64) -> (usize, u64, u64) {
+    let get = |at| region.u64(geometry.base + at).load(Ordering::Relaxed);
+    let which = usize::from(get(ACCOUNTS[0]) != head);
+    (which, get(ACCOUNTS[which] + 8), get(ACCOUNTS[which] + 16))
 }
 
 #[cfg(all(test, not(shmring_loom)))]

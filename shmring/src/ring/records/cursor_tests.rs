@@ -19,10 +19,14 @@ fn put(region: &Region, writer: &mut Writer, bytes: &[u8]) -> Result<(), NoRoom>
 }
 
 fn take(region: &Region, reader: &mut Reader) -> Option<Vec<u8>> {
+    take_numbered(region, reader).map(|(_, bytes)| bytes)
+}
+
+fn take_numbered(region: &Region, reader: &mut Reader) -> Option<(u64, Vec<u8>)> {
     let found = reader.peek(region).unwrap()?;
     let bytes = slots::record(region, &found).to_vec();
     reader.advance(found);
-    Some(bytes)
+    Some((found.sequence, bytes))
 }
 
 #[test]
@@ -37,7 +41,10 @@ fn smoke() {
     assert!(!writer.publish(&region));
     assert_eq!(take(&region, &mut reader).unwrap(), b"one");
     assert!(reader.release(&region));
-    assert_eq!(stats(&region, geometry), Stats { sent: 1, taken: 1, used: 0, capacity: 256 });
+    assert_eq!(
+        stats(&region, geometry),
+        Stats { sent: 1, taken: 1, lost: 0, used: 0, capacity: 256 }
+    );
 }
 
 #[test]
@@ -158,8 +165,69 @@ fn fill(region: &Region, writer: &mut Writer) -> NoRoom {
     }
 }
 
+/// Sequence numbers of all that can be taken now.
+fn sequences(region: &Region, reader: &mut Reader) -> Vec<u64> {
+    let mut all = vec![];
+    while let Some(found) = reader.peek(region).unwrap() {
+        all.push(found.sequence);
+        reader.advance(found);
+    }
+    all
+}
+
+#[test]
+fn what_was_lost_is_a_gap_in_the_sequence() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    let put = |writer: &mut Writer| {
+        put(&region, writer, &[1; 24]).unwrap();
+        writer.publish(&region);
+    };
+    put(&mut writer);
+    writer.lose(&region);
+    writer.lose(&region);
+    put(&mut writer);
+    put(&mut writer);
+    assert_eq!(sequences(&region, &mut reader), [0, 3, 4]);
+    reader.release(&region);
+    writer.lose(&region);
+    assert_eq!(stats(&region, geometry).lost, 3);
+    // A new producer tells again what it does not know to be told; a new consumer goes on counting.
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    put(&mut writer);
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    assert_eq!(sequences(&region, &mut reader), [6]);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    put(&mut writer);
+    assert_eq!(sequences(&region, &mut reader), [7]);
+    assert_eq!(stats(&region, geometry).taken, 3, "the others are not released");
+}
+
+#[test]
+fn a_consumer_that_dies_before_it_releases_has_taken_nothing() {
+    let (region, geometry) = ring(256);
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    for _ in 0..3 {
+        put(&region, &mut writer, &[1; 24]).unwrap();
+        writer.publish(&region);
+    }
+    let mut dead = Reader::attach(&region, geometry).unwrap();
+    take(&region, &mut dead).unwrap();
+    dead.release(&region);
+    take(&region, &mut dead).unwrap();
+    // It wrote its account, and died.
+    let at = ACCOUNTS[dead.account];
+    region.u64(at).store(dead.next, Ordering::Relaxed);
+    region.u64(at + 8).store(dead.taken, Ordering::Relaxed);
+    assert_eq!(stats(&region, geometry).taken, 1);
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    assert_eq!(sequences(&region, &mut reader), [1, 2]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
+    Lose,
     Put(usize),
     Publish,
     Abort,
@@ -174,6 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..130).prop_map(Step::Put),
         3 => Just(Step::Publish),
         1 => Just(Step::Abort),
+        1 => Just(Step::Lose),
         4 => Just(Step::Take),
         2 => Just(Step::Release),
         1 => Just(Step::NewProducer),
@@ -190,16 +259,25 @@ proptest! {
         let mut writer = Writer::attach(&region, geometry).unwrap();
         let mut reader = Reader::attach(&region, geometry).unwrap();
         let mut committed = VecDeque::new();
-        let mut published: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut published: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
         let mut unreleased = VecDeque::new();
         let mut byte = 0u8;
+        let (mut number, mut lost) = (0, 0);
         for step in steps {
             match step {
+                Step::Lose => {
+                    writer.lose(&region);
+                    lost += 1;
+                }
                 Step::Put(len) => {
                     byte = byte.wrapping_add(1);
                     let record = vec![byte; len];
                     match put(&region, &mut writer, &record) {
-                        Ok(()) => committed.push_back(record),
+                        Ok(()) => {
+                            // A loss in the middle of a batch stands before what comes after it.
+                            committed.push_back((number + lost, record));
+                            number += 1;
+                        }
                         Err(NoRoom::TooLarge) => prop_assert!(len > geometry.max_len()),
                         Err(NoRoom::Full) => {
                             let held = committed.len() + published.len() + unreleased.len();
@@ -214,10 +292,11 @@ proptest! {
                 }
                 Step::Abort => {
                     writer.abort();
+                    number -= committed.len() as u64;
                     committed.clear();
                 }
                 Step::Take => {
-                    let taken = take(&region, &mut reader);
+                    let taken = take_numbered(&region, &mut reader);
                     prop_assert_eq!(&taken, &published.pop_front());
                     unreleased.extend(taken);
                 }
@@ -227,6 +306,7 @@ proptest! {
                 }
                 Step::NewProducer => {
                     writer = Writer::attach(&region, geometry).unwrap();
+                    number -= committed.len() as u64;
                     committed.clear();
                 }
                 Step::NewConsumer => {

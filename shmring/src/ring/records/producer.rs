@@ -3,18 +3,24 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    os::fd::BorrowedFd,
     time::Duration,
 };
 
 use super::{
     Records,
-    cursor::{Corrupt, Kind, NoRoom, Room, Writer},
+    cursor::{self, Corrupt, Kind, NoRoom, Room, Writer},
     slots,
 };
 use crate::{
     error::{Error, Result, SendError},
-    ring::role::{Owned, Role, State},
-    wait::{Ended, WaitStrategy, Waiter},
+    region::Region,
+    ring::{
+        Policy,
+        role::{Owned, Role, State},
+        select::{Selectable, Source},
+    },
+    wait::{self, Ended, WaitStrategy, Waiter},
 };
 
 /// The end that puts records in. It can go to another process, and is held by one at a time.
@@ -54,14 +60,18 @@ impl Producer {
         Ok(Claim { producer: self, room, publish: true })
     }
 
-    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives.
+    /// Claims room for a record of `len` bytes, waiting for it as long as the consumer lives,
+    /// unless the ring's [`Policy`] is another.
     ///
     /// # Errors
     ///
-    /// As [`Producer::try_claim`], but never `Full`.
+    /// As [`Producer::try_claim`], but never `Full` with [`Policy::Wait`].
     #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        self.claim_within(len, None)
+        match self.ring.policy {
+            Policy::Wait => self.claim_within(len, None),
+            _ => self.try_claim(len),
+        }
     }
 
     /// The same with a bound: `TimedOut` when there is no room until then.
@@ -85,7 +95,8 @@ impl Producer {
         fill(claim, record)
     }
 
-    /// Sends a record, waiting for room as long as the consumer lives.
+    /// Sends a record, waiting for room as long as the consumer lives, unless the ring's
+    /// [`Policy`] is another.
     ///
     /// # Errors
     ///
@@ -93,7 +104,7 @@ impl Producer {
     #[inline]
     pub fn send<B: AsRef<[u8]>>(&mut self, record: B) -> Result<(), SendError<B>> {
         let claim = self.claim(record.as_ref().len());
-        fill(claim, record)
+        fill(claim, record).or_else(|error| self.lose(error))
     }
 
     /// The same with a bound.
@@ -140,6 +151,41 @@ impl Producer {
     /// The ring this is an end of.
     pub fn ring(&self) -> &Records {
         &self.ring
+    }
+
+    /// A descriptor for a poll of your own; as [`super::Consumer::bell`], after [`Producer::arm`].
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.segment.bell()
+    }
+
+    /// Which rings of the segment had news for this process; as [`super::Consumer::rung`].
+    pub fn rung(&self) -> u64 {
+        wait::take_rung(&self.ring.segment)
+    }
+
+    /// Asks to be woken by [`Producer::bell`] when there may be room for a record of `len` bytes.
+    /// Tells whether one may go to sleep: false means that there is room now, that the ring has
+    /// ended, or that the bell has rung, for this ring or another of the segment.
+    ///
+    /// As [`super::Consumer::arm`], call it after each wake-up, before the poll:
+    ///
+    /// ```
+    /// # use shmring::{SendError, ring::records::Records};
+    /// # let (mut tx, mut rx) = Records::options().capacity(256).anonymous()?.split()?;
+    /// # for _ in 0..5 { tx.try_send([0; 40])?; }
+    /// # while rx.try_recv().is_ok() {}
+    /// let mut record: &[u8] = &[1; 40];
+    /// while let Err(SendError::Full(back)) = tx.try_send(record) {
+    ///     record = back;
+    ///     if tx.arm(record.len()) {
+    ///         // Wait in a poll that has `tx.bell()` in it.
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn arm(&mut self, len: usize) -> bool {
+        let quiet = self.ring.segment.arm();
+        matches!(self.try_room(len), Err(SendError::Full(()))) && quiet
     }
 
     pub(crate) fn role(&self) -> &Role {
@@ -229,6 +275,18 @@ impl Producer {
         Ok(Claim { producer: self, room, publish: true })
     }
 
+    /// Gives up a record for which there is no room, where the ring is for that.
+    #[cold]
+    fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
+        match (error, self.ring.policy) {
+            (SendError::Full(_), Policy::DropNewest) => {
+                self.writer.lose(&self.ring.segment.0.region);
+                Ok(())
+            }
+            (error, _) => Err(error),
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, timeout: Option<Duration>) -> Result<Room, SendError> {
@@ -280,6 +338,19 @@ impl Drop for Producer {
         if self.role.close() {
             self.ring_consumer();
         }
+    }
+}
+
+impl Selectable for Producer {
+    fn source(&self) -> Source {
+        let Records { segment, object, geometry, .. } = &self.ring;
+        let (other, geometry) = (self.ring.consumer_place(), *geometry);
+        let room = move |region: &Region, len| cursor::has_room(region, geometry, len);
+        Source::of_role(segment, object.index, &self.role, other, room)
+    }
+
+    fn ask_again(&mut self) {
+        self.waiter.ask_again();
     }
 }
 

@@ -54,6 +54,39 @@ fn full() {
 }
 
 #[test]
+fn each_policy_when_full() {
+    let ends = |policy| {
+        let options = Records::options().capacity(256).policy(policy);
+        options.anonymous().unwrap().split().unwrap()
+    };
+    let (mut tx, _rx) = ends(Policy::Fail);
+    while tx.send([1u8; 40]).is_ok() {}
+    assert_eq!(tx.send([2u8; 40]).unwrap_err(), SendError::Full([2; 40]));
+    assert!(matches!(tx.claim(40), Err(SendError::Full(()))));
+    let error = tx.send_timeout([2u8; 40], Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error, SendError::TimedOut([2; 40]));
+
+    let (mut tx, mut rx) = ends(Policy::DropNewest);
+    for byte in 0..10 {
+        tx.send([byte; 40]).unwrap();
+    }
+    assert!(matches!(tx.try_send([0u8; 40]), Err(SendError::Full(_))), "try_ loses nothing");
+    assert!(matches!(tx.claim(40), Err(SendError::Full(()))));
+    assert!(matches!(tx.send([0u8; 1000]), Err(SendError::TooLarge { .. })));
+    let stats = tx.ring().stats();
+    assert_eq!((stats.sent, stats.lost), (5, 5));
+    for byte in 0..5 {
+        let record = rx.recv().unwrap();
+        assert_eq!((record.sequence(), record[0]), (u64::from(byte), byte));
+    }
+    tx.send([10; 40]).unwrap();
+    assert_eq!(rx.recv().unwrap().sequence(), 10);
+    drop(rx);
+    while tx.try_send([0u8; 40]).is_ok() {}
+    assert!(matches!(tx.send([0u8; 40]), Err(SendError::Closed(_))), "nobody loses it by policy");
+}
+
+#[test]
 fn closed() {
     let (mut tx, mut rx) = ends(256);
     tx.send(b"last").unwrap();
@@ -224,4 +257,90 @@ fn arming_one_ring_does_not_hide_the_news_of_another() {
     assert_eq!(&*one.try_recv().unwrap(), b"news");
     one.arm(); // The release has rung for the producer, which is this process too.
     assert!(one.arm() && two.arm());
+}
+
+#[test]
+fn a_bell_rings_for_an_armed_producer() {
+    use crate::os::{PollFd, poll};
+    let (mut tx, mut rx) = ends(256);
+    let bell = tx.bell().unwrap().try_clone_to_owned().unwrap();
+    let ready = || {
+        let mut fds = [PollFd::readable(std::os::fd::AsFd::as_fd(&bell))];
+        poll(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    };
+    assert!(!tx.arm(40), "there is room");
+    while tx.try_send([1u8; 40]).is_ok() {}
+    while !tx.arm(40) {} // Sending has rung for the consumer, which here is the same process.
+    assert!(!ready());
+    rx.recv().unwrap();
+    assert!(ready(), "room");
+    assert!(tx.rung() & 1 != 0);
+    rx.recv().unwrap();
+    assert!(!tx.arm(40), "there is room, and the bell has rung");
+    tx.try_send([1u8; 40]).unwrap();
+    while !tx.arm(100) {}
+    drop(rx);
+    assert!(ready(), "closing rings too");
+    assert!(!tx.arm(100));
+}
+
+#[test]
+fn nobody_sleeps_on_a_bell_that_was_given_out() {
+    use crate::os::{PollFd, poll};
+    let segment = Segment::options().anonymous().unwrap();
+    let parked = || Records::options().wait(WaitStrategy::Park).create_in(&segment).unwrap();
+    let ((mut tx, mut rx), (mut other, mut theirs)) =
+        (parked().split().unwrap(), parked().split().unwrap());
+    // It begins to sleep on the bell, before the bell is given out.
+    let sleeper = thread::spawn(move || while theirs.recv().is_ok() {});
+    thread::sleep(Duration::from_millis(20));
+    while !rx.arm() {}
+    other.send(b"news").unwrap();
+    thread::sleep(Duration::from_millis(20));
+    while !rx.arm() {}
+    tx.send(b"ours").unwrap();
+    // The sleeper wakes too, since it is the same process, and must leave the bell alone.
+    thread::sleep(Duration::from_millis(20));
+    let mut fds = [PollFd::readable(segment.bell().unwrap())];
+    assert_eq!(poll(&mut fds, Some(Duration::ZERO)).unwrap(), 1);
+    drop(other);
+    sleeper.join().unwrap();
+}
+
+#[test]
+fn whoever_comes_first_makes_it() {
+    let name = testkit::name("either");
+    let options = || Records::options().capacity(512).wait(WaitStrategy::Park);
+    let first = options().create_or_open(&name).unwrap();
+    let mut tx = first.producer().unwrap();
+    tx.send(b"before").unwrap();
+    let second = Records::options().capacity(4096).create_or_open(&name).unwrap();
+    assert_eq!(second.capacity(), 512, "that of the ring that is there");
+    assert_eq!(&*second.consumer().unwrap().recv().unwrap(), b"before");
+    drop((first, second, tx));
+    assert!(matches!(Records::open(&name), Err(Error::Absent { .. })));
+
+    let ring = options().create(&name).unwrap();
+    let same = options().open(&name).unwrap();
+    assert_eq!(Ring::strategy(&same), WaitStrategy::Park, "of the options");
+    assert_eq!(Ring::strategy(&Records::open(&name).unwrap()), WaitStrategy::Adaptive);
+    drop((ring, same));
+
+    let _other = Segment::options().create(&name).unwrap();
+    assert!(matches!(options().create_or_open(&name), Err(Error::NotASegment { .. })));
+}
+
+#[test]
+fn making_and_removing_one_name_at_once() {
+    let name = testkit::name("coming-and-going");
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    let ring = Records::options().capacity(256).create_or_open(&name).unwrap();
+                    assert_eq!(ring.capacity(), 256);
+                }
+            });
+        }
+    });
 }

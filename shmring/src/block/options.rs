@@ -1,0 +1,145 @@
+//! How a pool is made.
+
+use super::{
+    BlockPool,
+    geometry::{BLOCK_LEN, BLOCKS, CARRIERS, Geometry, MAX_CARRIERS, MAX_POOL, PARTICIPANTS},
+    words::Words,
+};
+use crate::{
+    error::{Error, Result},
+    region::LINE,
+    segment::{Kind, Segment},
+    sync::Ordering,
+};
+
+/// How a pool is made. From [`BlockPool::options`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until a pool is made with them"]
+pub struct Options {
+    blocks: usize,
+    block_len: usize,
+    carriers: usize,
+    participants: usize,
+    prefault: Option<bool>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { blocks: 16, block_len: 1 << 20, carriers: 16, participants: 16, prefault: None }
+    }
+}
+
+impl Options {
+    /// How many blocks there are. Default 16.
+    pub fn blocks(mut self, count: usize) -> Options {
+        self.blocks = count;
+        self
+    }
+
+    /// Bytes of a block. Each begins on a multiple of 64. Default 1 MiB.
+    #[inline]
+    pub fn block_len(mut self, bytes: usize) -> Options {
+        self.block_len = bytes;
+        self
+    }
+
+    /// Over how many rings and directions of control channels blocks of this pool can travel, 1
+    /// to 1024. Default 16.
+    pub fn carriers(mut self, count: usize) -> Options {
+        self.carriers = count;
+        self
+    }
+
+    /// How many processes can be attached at once, for [`Options::create`]. Default 16.
+    pub fn participants(mut self, count: usize) -> Options {
+        self.participants = count;
+        self
+    }
+
+    /// Touches every page of the pool now: the first touch of a page costs some microseconds.
+    /// Default yes for [`Options::create`], no for [`Options::create_in`].
+    pub fn prefault(mut self, yes: bool) -> Options {
+        self.prefault = Some(yes);
+        self
+    }
+
+    /// Makes a pool in an anonymous segment of its own, with 1 MiB left for rings beside it
+    /// ([`BlockPool::segment`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`]; [`Error::OutOfMemory`]; [`Error::Io`].
+    pub fn create(self) -> Result<BlockPool> {
+        let (_, size) = self.geometry(self.participants)?;
+        let segment = Segment::options()
+            .len(size.saturating_add(1 << 20))
+            .participants(self.participants)
+            .prefault(self.prefault.unwrap_or(true))
+            .anonymous()?;
+        // All of the segment is touched already, or nothing shall be.
+        self.prefault(false).create_in(&segment)
+    }
+
+    /// Makes a pool in a segment that may hold others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`]; [`Error::OutOfMemory`] and [`Error::NoPlace`] when the segment
+    /// has no room for it; [`Error::Io`].
+    pub fn create_in(self, segment: &Segment) -> Result<BlockPool> {
+        let (geometry, size) = self.geometry(segment.0.layout.participants)?;
+        let object = segment.add(Kind::Pool, size, |object| {
+            let Geometry { blocks, block_len, participants, carriers, .. } = geometry;
+            let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
+            let set = |at, value: usize| {
+                let word = segment.0.region.u64(object.offset + at);
+                word.store(value as u64, Ordering::Relaxed);
+            };
+            set(BLOCKS, geometry.blocks);
+            set(BLOCK_LEN, geometry.block_len);
+            set(PARTICIPANTS, geometry.participants);
+            set(CARRIERS, geometry.carriers);
+            Words::new(&segment.0.region, &geometry).fill();
+            Ok(())
+        })?;
+        let pool = BlockPool::attach(segment, object.index)?;
+        if self.prefault == Some(true) {
+            pool.prefault()?;
+        }
+        Ok(pool)
+    }
+
+    /// How many bytes it takes of a segment with that many participants, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`].
+    pub fn len_in_segment(&self, participants: usize) -> Result<usize> {
+        let (_, size) = self.geometry(participants)?;
+        // It begins on a multiple of two lines.
+        Ok(size + 2 * LINE)
+    }
+
+    #[inline]
+    fn geometry(&self, participants: usize) -> Result<(Geometry, usize)> {
+        let bad =
+            |reason| Error::BadParameters { action: "create a pool of blocks".into(), reason };
+        let Options { blocks, block_len, carriers, .. } = *self;
+        if !(1..=MAX_POOL).contains(&blocks) {
+            return Err(bad(format!("{blocks} blocks: 1 to {MAX_POOL} are possible")));
+        }
+        if !(1..=MAX_CARRIERS).contains(&carriers) {
+            return Err(bad(format!("{carriers} carriers: 1 to {MAX_CARRIERS} are possible")));
+        }
+        if block_len == 0 {
+            return Err(bad("blocks of 0 bytes".into()));
+        }
+        let geometry = Geometry::new(0, blocks, block_len, participants, carriers);
+        let size = geometry.size().ok_or_else(|| {
+            bad(format!(
+                "{blocks} blocks of {block_len} bytes are more than an address space holds"
+            ))
+        })?;
+        Ok((geometry, size))
+    }
+}

@@ -1,0 +1,383 @@
+//! What this library says, and leaves behind, where the system has no more to give or a file is
+//! not what it should be.
+
+#![allow(clippy::disallowed_methods)] // These tests are about processes.
+
+use std::{
+    ffi::CString,
+    fs::{self, File, Permissions},
+    io::{self, Read, Write},
+    os::fd::AsRawFd,
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    path::PathBuf,
+    process::ExitCode,
+    ptr,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{Pid, Uid, geteuid, setuid},
+};
+use shmring::{Error, Segment, array::SharedArray1, block::BlockPool, ring::records::Records};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn ring_path(name: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/shmring.{name}.ring"))
+}
+
+fn array_path(name: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/shmring.{name}.npy"))
+}
+
+fn ring(name: &str) -> shmring::Result<Records> {
+    Records::options().capacity(1 << 16).create(name)
+}
+
+/// Whether the message of an error names all of these.
+fn says(error: &Error, words: &[&str]) {
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{text:?} does not say {word:?}");
+    }
+}
+
+type Way = Box<dyn Fn() -> shmring::Result<()>>;
+
+/// Everything that makes or opens something, each under a name of its own.
+fn each_way(name: &str) -> Vec<(&'static str, Way)> {
+    let there = format!("{name}.there");
+    let new = format!("{name}.new");
+    let array_there = there.clone();
+    let array_new = new.clone();
+    vec![
+        ("open a ring", Box::new(move || Records::open(&there).map(drop))),
+        ("make a named ring", Box::new(move || ring(&new).map(drop))),
+        ("make a ring", Box::new(|| Records::options().capacity(4096).anonymous().map(drop))),
+        (
+            "make a pool",
+            Box::new(|| BlockPool::options().blocks(2).block_len(64).create().map(drop)),
+        ),
+        (
+            "take both ends",
+            Box::new(|| Records::options().capacity(4096).anonymous()?.split().map(drop)),
+        ),
+        ("open an array", Box::new(move || SharedArray1::<u8>::open(&array_there).map(drop))),
+        ("make an array", Box::new(move || SharedArray1::<u8>::create(&array_new, 10).map(drop))),
+    ]
+}
+
+/// Nothing is there but what `each_way` opens.
+fn nothing_left(name: &str) {
+    for path in [ring_path(&format!("{name}.new")), array_path(&format!("{name}.new"))] {
+        assert!(fs::symlink_metadata(&path).is_err(), "{path:?} is left");
+    }
+}
+
+/// What `each_way` opens, made and held by another process until this is dropped.
+struct Elsewhere {
+    stop: Option<io::PipeWriter>,
+    pid: Pid,
+}
+
+impl Elsewhere {
+    fn new(name: &str) -> Result<Elsewhere, Failure> {
+        let there = format!("{name}.there");
+        let (mut until, stop) = io::pipe()?;
+        let (mut ready, done) = io::pipe()?;
+        let pid = testkit::forked(|| {
+            // Only the parent keeps this end open.
+            // SAFETY: the child's copy, which it does not use again.
+            drop(unsafe { ptr::read(&raw const stop) });
+            let _ring = ring(&there).unwrap();
+            let _array = SharedArray1::<u8>::create(&there, 10).unwrap();
+            (&done).write_all(&[1]).unwrap();
+            let _ = until.read(&mut [0]);
+        });
+        drop((until, done));
+        ready.read_exact(&mut [0])?;
+        Ok(Elsewhere { stop: Some(stop), pid })
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        assert!(matches!(waitpid(self.pid, None), Ok(WaitStatus::Exited(_, 0))));
+    }
+}
+
+fn no_descriptors() -> Result<(), Failure> {
+    let name = testkit::name("fds");
+    let _elsewhere = Elsewhere::new(&name)?;
+    let ways = each_way(&name);
+    for (what, way) in &ways {
+        way().map_err(|error| format!("{what}: {error}"))?;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let before = testkit::fd_count();
+    // The limit is one of numbers: below the first free one, none may be missing.
+    let mut plugs = Vec::new();
+    let open = loop {
+        let plug = File::open("/dev/null")?;
+        let highest = fs::read_dir("/proc/self/fd")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+            .max();
+        // The list itself has the next one.
+        if highest == Some(plug.as_raw_fd() + 1) {
+            break plug.as_raw_fd();
+        }
+        plugs.push(plug);
+    };
+    let before = before + plugs.len();
+    for (what, way) in &ways {
+        let mut refused = 0;
+        // One descriptor more each time, so that each step meets the limit once.
+        for more in 0..16 {
+            setrlimit(Resource::RLIMIT_NOFILE, (open + more) as u64, hard)?;
+            let result = way();
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            nothing_left(&name);
+            assert_eq!(testkit::fd_count(), before, "{what}, with {more} left: {result:?}");
+            match result {
+                Ok(()) => break,
+                Err(error) => says(&error, &["Too many open files", "cannot "]),
+            }
+            refused += 1;
+        }
+        assert!(refused > 0, "{what} takes no descriptor at all");
+        assert!(refused < 16, "{what} never worked");
+        way().map_err(|error| format!("afterwards {what}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Maps single pages until the kernel allows no more; neighbours differ, so that they stay apart.
+fn exhaust_maps() -> Vec<*mut libc::c_void> {
+    let mut maps = Vec::with_capacity(1 << 20);
+    loop {
+        let protection = if maps.len() % 2 == 0 { libc::PROT_READ } else { libc::PROT_NONE };
+        // SAFETY: a new mapping, wherever the kernel likes.
+        let map = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                4096,
+                protection,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if map == libc::MAP_FAILED {
+            assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOMEM));
+            return maps;
+        }
+        maps.push(map);
+    }
+}
+
+fn no_maps() -> Result<(), Failure> {
+    let limit: usize = fs::read_to_string("/proc/sys/vm/max_map_count")?.trim().parse()?;
+    if limit > 1 << 20 {
+        testkit::ignore(format!("this system allows {limit} mappings, too many to use up"));
+    }
+    let name = testkit::name("maps");
+    let _elsewhere = Elsewhere::new(&name)?;
+    let ways = each_way(&name);
+    for (what, way) in &ways {
+        way().map_err(|error| format!("{what}: {error}"))?;
+    }
+    let before = testkit::fd_count();
+    let maps = exhaust_maps();
+    let results: Vec<_> = ways.iter().map(|(_, way)| way()).collect();
+    for map in maps {
+        // SAFETY: one of the pages made above, which nobody uses.
+        unsafe { libc::munmap(map, 4096) };
+    }
+    nothing_left(&name);
+    for ((what, way), result) in ways.iter().zip(results) {
+        let error = result.expect_err(what);
+        says(&error, &["cannot ", "memory"]);
+        way().map_err(|error| format!("afterwards {what}: {error}"))?;
+    }
+    assert_eq!(testkit::fd_count(), before);
+    Ok(())
+}
+
+/// Puts a small file system of its own in the place of `/dev/shm`, for this process alone.
+fn small_shm(bytes: u64) -> Result<(), String> {
+    let check = |result: libc::c_int, what: &str| match result {
+        -1 => Err(format!("{what}: {}", io::Error::last_os_error())),
+        _ => Ok(()),
+    };
+    let root = geteuid().is_root();
+    let spaces = libc::CLONE_NEWNS | if root { 0 } else { libc::CLONE_NEWUSER };
+    let options = CString::new(format!("size={bytes},mode=1777")).expect("no zero in it");
+    // SAFETY: each call takes numbers and C strings that live through it.
+    unsafe {
+        check(libc::unshare(spaces), "unshare")?;
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        check(libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()), "mount")?;
+        check(
+            libc::mount(
+                c"tmpfs".as_ptr(),
+                c"/dev/shm".as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            ),
+            "mount",
+        )
+    }
+}
+
+fn no_room() -> Result<(), Failure> {
+    if let Err(reason) = small_shm(1 << 20) {
+        testkit::ignore(format!("no /dev/shm of its own: {reason}"));
+    }
+    let name = testkit::name("room");
+    let full = |error: Error, needed: u64| {
+        says(&error, &["needed", "free in /dev/shm"]);
+        match error {
+            Error::OutOfShm { needed: said, free, .. } => {
+                assert!(said >= needed && free < said, "{said} needed, {free} free");
+            }
+            other => panic!("{other}"),
+        }
+        assert_eq!(fs::read_dir("/dev/shm").unwrap().count(), 0, "something is left");
+    };
+    full(Records::options().capacity(2 << 20).create(&name).unwrap_err(), 2 << 20);
+    full(SharedArray1::<u8>::create(&name, 2 << 20).unwrap_err(), 2 << 20);
+    // Just too much: what is filled is filled by others, not by the size asked for.
+    let file = File::create("/dev/shm/other")?;
+    file.set_len(0)?;
+    drop(file);
+    fs::write("/dev/shm/other", vec![1; 700 << 10])?;
+    let error = ring_of(&name, 512 << 10).unwrap_err();
+    says(&error, &["free in /dev/shm"]);
+    assert_eq!(fs::read_dir("/dev/shm")?.count(), 1);
+    fs::remove_file("/dev/shm/other")?;
+    // With room again, all works; and what a ring was given, it has.
+    let ring = ring_of(&name, 512 << 10)?;
+    assert!(fs::write("/dev/shm/other", vec![1; 700 << 10]).is_err(), "there is too much room");
+    let (mut tx, mut rx) = ring.split()?;
+    for _ in 0..64 {
+        let filled = [7; 16 << 10];
+        tx.send(&filled[..]).map_err(|error| error.map(drop))?;
+        assert!(*rx.recv()? == filled);
+    }
+    Ok(())
+}
+
+fn ring_of(name: &str, capacity: usize) -> shmring::Result<Records> {
+    Records::options().capacity(capacity).create(name)
+}
+
+/// Files of all kinds in the place of a segment.
+fn not_a_segment() -> Result<(), Failure> {
+    let name = testkit::name("other");
+    let (ring_path, array_path) = (ring_path(&name), array_path(&name));
+    for path in [&ring_path, &array_path] {
+        let open = || match path.extension().and_then(|extension| extension.to_str()) {
+            Some("ring") => Records::open(&name).map(drop).unwrap_err(),
+            _ => SharedArray1::<u8>::open(&name).map(drop).unwrap_err(),
+        };
+        let create = || match path.extension().and_then(|extension| extension.to_str()) {
+            Some("ring") => ring(&name).map(drop).unwrap_err(),
+            _ => SharedArray1::<u8>::create(&name, 3).map(drop).unwrap_err(),
+        };
+        let shown = path.to_str().expect("a plain path");
+
+        let target = testkit::name("target");
+        let target = PathBuf::from(format!("/dev/shm/{target}"));
+        symlink(&target, path)?;
+        says(&open(), &[shown, "symbolic link"]);
+        says(&create(), &[shown, "exists"]);
+        assert!(!target.exists(), "the link was followed");
+        fs::remove_file(path)?;
+
+        fs::create_dir(path)?;
+        says(&open(), &[shown, "directory"]);
+        says(&create(), &[shown, "exists"]);
+        fs::remove_dir(path)?;
+
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU)?;
+        let since = Instant::now();
+        says(&open(), &[shown, "not a regular file"]);
+        says(&create(), &[shown, "exists"]);
+        assert!(since.elapsed() < Duration::from_secs(5));
+        fs::remove_file(path)?;
+
+        fs::write(path, "")?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        says(&open(), &[shown]);
+        says(&create(), &[shown, "exists"]);
+        fs::write(path, vec![0xa5; 9000])?;
+        says(&open(), &[shown]);
+        assert_eq!(fs::read(path)?, vec![0xa5; 9000], "a file of somebody else was changed");
+
+        fs::set_permissions(path, Permissions::from_mode(0o644))?;
+        says(&open(), &[shown, "0644", "0600"]);
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn needs_root() -> Option<&'static str> {
+    (!geteuid().is_root()).then_some("only root can make files of other users")
+}
+
+const NOBODY: u32 = 65534;
+
+fn of_another_user() -> Result<(), Failure> {
+    let name = testkit::name("user");
+    let foreign = ring(&name)?;
+    chown(ring_path(&name), Some(NOBODY), None)?;
+    says(&Records::open(&name).unwrap_err(), &["belongs to user 65534", "we are user 0"]);
+    drop(foreign);
+    assert!(!ring_path(&name).exists());
+
+    // And seen from the other side: it may not even be opened.
+    let _ring = ring(&format!("{name}.root"))?;
+    let child = testkit::forked(|| {
+        setuid(Uid::from_raw(NOBODY)).expect("root may become anybody");
+        let error = Records::open(&format!("{name}.root")).unwrap_err();
+        assert!(matches!(error, Error::NotOurs { .. }), "{error}");
+        says(&error, &["cannot be trusted", "may not be opened"]);
+    });
+    assert!(matches!(waitpid(child, None)?, WaitStatus::Exited(_, 0)));
+    Ok(())
+}
+
+/// A directory that takes no new files.
+fn no_permission() -> Result<(), Failure> {
+    if small_shm(1 << 20).is_err() {
+        testkit::ignore("no /dev/shm of its own");
+    }
+    if !geteuid().is_root() {
+        testkit::ignore("only root can give the directory to somebody else");
+    }
+    fs::set_permissions("/dev/shm", Permissions::from_mode(0o755))?;
+    setuid(Uid::from_raw(NOBODY))?;
+    let name = testkit::name("closed");
+    says(&ring(&name).unwrap_err(), &["cannot ", "ermission denied"]);
+    says(&SharedArray1::<u8>::create(&name, 3).unwrap_err(), &["cannot ", "ermission denied"]);
+    // What needs no name still works.
+    Segment::options().len(4096).anonymous()?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    testkit::run([
+        testkit::test!(no_descriptors),
+        testkit::test!(no_maps),
+        testkit::test!(no_room),
+        testkit::test!(not_a_segment),
+        testkit::test!(of_another_user, ignore_if = needs_root),
+        testkit::test!(no_permission),
+    ])
+}
