@@ -47,9 +47,8 @@ impl<M: Memory> Words<'_, M> {
                 return;
             }
             let came = Flight::Moved(Handle { block, generation: word.generation() });
-            let carrier = (0..self.geometry.carriers).find(|carrier| {
-                self.unreleased(*carrier, || released(*carrier)).contains(&came)
-            });
+            let carrier = (0..self.geometry.carriers)
+                .find(|carrier| self.unreleased(*carrier, || released(*carrier)).contains(&came));
             let left = match carrier {
                 Some(carrier) => word.next(State::Moving, carrier, word.generation()),
                 None => word.next(State::Shared, NOBODY, word.generation()),

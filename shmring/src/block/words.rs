@@ -212,7 +212,9 @@ impl<'a, M: Memory> Words<'a, M> {
     #[inline]
     pub(super) fn release(&self, me: usize, block: u32) -> bool {
         for _ in 0..TRIES {
-            if self.has_row(me, block) && let Some(freed) = self.release_in_row(me, block) {
+            if self.has_row(me, block)
+                && let Some(freed) = self.release_in_row(me, block)
+            {
                 return freed;
             }
             let word = self.word(block);
