@@ -314,6 +314,10 @@ pub enum RecvError {
     /// What the producer wrote into the ring contradicts itself.
     #[error("the ring is corrupt")]
     Corrupt,
+    /// The value was replaced again and again while it was copied: look again, or give it more
+    /// slots.
+    #[error("the value was replaced faster than it could be copied")]
+    Outrun,
 }
 
 #[cfg(test)]

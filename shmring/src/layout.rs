@@ -32,7 +32,7 @@ const UID_AT: usize = 32;
 // Second line: changes.
 /// Next free byte of the data part.
 pub(crate) const NEXT_FREE: usize = 64;
-/// Who repairs: 0, or a participant's id.
+/// Who repairs: 0, or the word of a process.
 pub(crate) const REPAIR_LOCK: usize = 72;
 
 const HEADER_LEN: usize = 128;
@@ -135,7 +135,7 @@ impl Layout {
             let (found, needed) = (region.len() as u64, HEADER_LEN as u64);
             return Err(Error::TooShort { what: what(), found, needed });
         }
-        if region.u64(MAGIC_AT).load(Ordering::Acquire) != MAGIC {
+        if region.acquire(MAGIC_AT) != MAGIC {
             return Err(Error::NotASegment {
                 what: what(),
                 reason: "it does not begin with the magic number".into(),
@@ -173,11 +173,63 @@ impl Layout {
     }
 }
 
+/// What LAYOUT.md says, for the tests that hold the constants of this crate against it.
+#[cfg(all(test, not(shmring_loom)))]
+pub(crate) mod page {
+    /// Checks the offsets of fields in a section of the page.
+    #[track_caller]
+    pub(crate) fn says(section: &str, fields: &[(&str, usize)]) {
+        let page = include_str!("../LAYOUT.md");
+        let mut lines = page.lines();
+        assert!(lines.any(|line| line.trim_start_matches('#').trim() == section), "{section}");
+        let section: Vec<_> = lines.take_while(|line| !line.starts_with('#')).collect();
+        for (field, offset) in fields {
+            let rows = section.iter().map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+            let row = rows.into_iter().find(|cells| cells.get(3) == Some(field));
+            let row = row.unwrap_or_else(|| panic!("no field {field}"));
+            assert_eq!(row[1], offset.to_string(), "{field}");
+        }
+    }
+}
+
 #[cfg(all(test, not(shmring_loom)))]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_page_says_the_same() {
+        let header = [
+            ("magic", MAGIC_AT),
+            ("version", VERSION_AT),
+            ("bells", BELLS_AT),
+            ("size", SIZE_AT),
+            ("participants", PARTICIPANTS_AT),
+            ("objects", OBJECTS_AT),
+            ("uid", UID_AT),
+            ("next_free", NEXT_FREE),
+            ("repair_lock", REPAIR_LOCK),
+        ];
+        page::says("Segment header", &header);
+        let participant = [
+            ("state", STATE),
+            ("start_time", START_TIME),
+            ("namespace", NAMESPACE),
+            ("bell", BELL),
+            ("armed", ARMED),
+            ("epoch", EPOCH),
+            ("pending", PENDING),
+        ];
+        page::says("Participant", &participant);
+        let object = [
+            ("state", OBJECT_STATE),
+            ("kind", OBJECT_KIND),
+            ("offset", OBJECT_OFFSET),
+            ("size", OBJECT_SIZE),
+        ];
+        page::says("Object", &object);
+    }
 
     #[test]
     fn written_headers_read_back() {

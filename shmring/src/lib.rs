@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | an array that others read and write in place, also numpy | [`SharedArray`] | by its name, by fork, or in a message |
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
+//! | the newest value of something, for any number of readers | [`ring::latest`] | by fork, by name, or in a message; the writer never waits |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
 //! | the same of several sizes | [`block::BlockPools`] | the same |
@@ -56,6 +57,7 @@ mod liveness;
 #[doc(hidden)]
 pub mod named;
 pub mod names;
+pub mod observe;
 #[doc(hidden)]
 pub mod os;
 mod received;

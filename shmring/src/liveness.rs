@@ -108,7 +108,8 @@ impl<'a> Participants<'a> {
     }
 
     pub(crate) fn state(&self, index: usize) -> State {
-        State(self.region.u64(self.word(index, layout::STATE)).load(Ordering::Acquire))
+        // SYNC joined: Acquire here, Release in `join`.
+        State(self.region.acquire(self.word(index, layout::STATE)))
     }
 
     fn swap(&self, index: usize, from: State, to: State) -> bool {

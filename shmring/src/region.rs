@@ -13,7 +13,7 @@ use std::{fmt, ptr::NonNull};
 
 use crate::{
     os::Mapping,
-    sync::{AtomicU32, AtomicU64},
+    sync::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 /// What lines are apart: two cache lines, since the processor fetches them in pairs.
@@ -147,6 +147,39 @@ impl Region {
         }
     }
 
+    /// Reads a 64-bit control word as `Acquire` does, also where the mapping may only be read:
+    /// there a relaxed load is all that is sure not to fault.
+    ///
+    /// # Panics
+    ///
+    /// As [`Region::u32`].
+    #[inline]
+    pub(crate) fn acquire(&self, offset: usize) -> u64 {
+        let value = self.u64(offset).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// The `count` 64-bit words from a byte offset on.
+    ///
+    /// # Panics
+    ///
+    /// As [`Region::u32`].
+    #[inline]
+    pub(crate) fn u64s(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        self.check(offset, count.saturating_mul(8));
+        if !offset.is_multiple_of(8) {
+            outside(offset, 8);
+        }
+        #[cfg(shmring_loom)]
+        return self.model.u64s(offset, count);
+        // SAFETY: inside of the region, aligned, and these words are only ever atomics.
+        #[cfg(not(shmring_loom))]
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast(), count)
+        }
+    }
+
     /// Asks the processor for a line, to write to it soon. Does nothing where it cannot.
     #[inline]
     pub(crate) fn prefetch_for_writing(&self, offset: usize) {
@@ -261,6 +294,10 @@ mod model {
             &self.longs[offset / 8]
         }
 
+        pub(super) fn u64s(&self, offset: usize, count: usize) -> &[AtomicU64] {
+            &self.longs[offset / 8..][..count]
+        }
+
         pub(super) fn read(&self, offset: usize, len: usize) {
             for cell in &self.payload[offset / 8..(offset + len).div_ceil(8)] {
                 cell.with(|_| ());
@@ -278,7 +315,6 @@ mod model {
 #[cfg(all(test, not(shmring_loom)))]
 mod tests {
     use super::*;
-    use crate::sync::Ordering;
 
     #[test]
     fn words_and_payload_are_the_same_memory() {
@@ -297,6 +333,27 @@ mod tests {
     #[should_panic(expected = "outside of a region")]
     fn nothing_beyond_the_end() {
         Region::heap(64).u32(64);
+    }
+
+    #[test]
+    fn words_one_by_one_and_together_are_the_same() {
+        let region = Region::heap(128);
+        region.u64(72).store(7, Ordering::Relaxed);
+        let words = region.u64s(64, 8);
+        assert_eq!(words[1].load(Ordering::Relaxed), 7);
+        assert_eq!((words.len(), region.acquire(72)), (8, 7));
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn no_words_beyond_the_end() {
+        Region::heap(64).u64s(8, 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a region")]
+    fn no_words_that_lie_across() {
+        Region::heap(64).u64s(4, 1);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use shmring::{
     fault,
     future::Async,
     ring::{
+        cells::Cells,
         port::{self, MessageError, PortError},
         records::{Consumer, Producer, Records},
     },
@@ -755,6 +756,46 @@ fn a_runtime_of_our_own_between_processes() {
 }
 
 /// A sink hands back what finds nobody.
+fn cells_are_awaited_and_streamed() {
+    one_thread().block_on(async {
+        let ring = Cells::<u64>::options().capacity(8).anonymous().unwrap();
+        let (tx, rx) = ring.split().unwrap();
+        let mut tx = shmring::tokio::Async::new(tx).unwrap();
+        let mut rx = shmring::tokio::Async::new(rx).unwrap();
+        let sender = tokio::spawn(async move {
+            let mut next = 0;
+            while next < 10_000 {
+                if next % 3 == 0 {
+                    tx.send(next).await.unwrap();
+                    next += 1;
+                    continue;
+                }
+                let mut cells = tx.claim_many(5).await.unwrap();
+                for cell in cells.iter_mut() {
+                    (*cell, next) = (next, next + 1);
+                }
+                cells.commit();
+            }
+        });
+        let mut next = 0;
+        while next < 5_000 {
+            if next % 2 == 0 {
+                assert_eq!(*soon(rx.recv()).await.unwrap(), next);
+                next += 1;
+            } else {
+                for item in soon(rx.run()).await.unwrap().iter() {
+                    assert_eq!(*item, next);
+                    next += 1;
+                }
+            }
+        }
+        let rest: Vec<u64> = soon(rx.map(Result::unwrap).collect()).await;
+        assert!(rest.iter().copied().eq(next..rest.last().unwrap() + 1));
+        assert!(*rest.last().unwrap() >= 9_999);
+        sender.await.unwrap();
+    });
+}
+
 fn a_sink_whose_reader_is_gone() {
     one_thread().block_on(async {
         let (tx, rx) = port::ends::<Message>(&ring(&segment(1))).unwrap();
@@ -799,6 +840,7 @@ fn main() -> ExitCode {
         testkit::test!(streams_and_sinks_in_tokio),
         testkit::test!(streams_and_sinks_in_a_runtime_of_our_own),
         testkit::test!(a_runtime_of_our_own_between_processes),
+        testkit::test!(cells_are_awaited_and_streamed),
         testkit::test!(a_sink_whose_reader_is_gone),
     ])
 }

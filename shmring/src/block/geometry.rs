@@ -135,3 +135,32 @@ impl Geometry {
 fn first_carrier_entry(base: usize, blocks: usize) -> usize {
     base + BITMAP + (blocks.div_ceil(64) * 8).next_multiple_of(LINE)
 }
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::page;
+
+    #[test]
+    fn the_page_says_the_same() {
+        let pool = [
+            ("last_freed", LAST),
+            ("loans", LOANS),
+            ("repaired", REPAIRED),
+            ("waiting", WAITING),
+            ("bitmap", BITMAP),
+        ];
+        page::says("Pool of blocks", &pool);
+        let carrier = [
+            ("who", WHO),
+            ("peer", PEER),
+            ("put_journal", PUT_JOURNAL),
+            ("get_journal", GET_JOURNAL),
+        ];
+        page::says("Carrier", &carrier);
+        let end = CARRIER_LEN.to_string();
+        assert!(include_str!("../../LAYOUT.md").contains(&format!("the carriers, {end} bytes")));
+        let control = [("word", WORD), ("length", LENGTH), ("holds", HOLDS)];
+        page::says("Control entry of a block", &control);
+    }
+}

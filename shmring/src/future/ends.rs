@@ -6,12 +6,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytemuck::Pod;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
+        cells,
         port::{MessageError, PortError, Receiver, Sender},
         records::{Claim, Consumer, Producer, Record},
     },
@@ -73,6 +75,92 @@ impl<R: AsyncReady> Async<Producer, R> {
 /// Whether there is room, which stays.
 fn room(producer: &mut Producer, len: usize) -> Option<Result<(), SendError>> {
     match producer.try_claim(len) {
+        Ok(_claim) => Some(Ok(())),
+        Err(SendError::Full(())) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+impl<T: Pod, R: AsyncReady> Async<cells::Consumer<T>, R> {
+    /// Takes the next item; as [`cells::Consumer::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`cells::Consumer::recv`].
+    pub async fn recv(&mut self) -> Result<cells::Item<'_, T>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, item_there)).await?;
+        self.end.try_recv()
+    }
+
+    /// Takes all items that are there and follow each other; as [`cells::Consumer::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`cells::Consumer::run`].
+    pub async fn run(&mut self) -> Result<cells::Run<'_, T>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, item_there)).await?;
+        self.end.try_run()
+    }
+}
+
+/// Whether there is an item, which stays.
+fn item_there<T: Pod>(consumer: &mut cells::Consumer<T>) -> Option<Result<(), RecvError>> {
+    match consumer.try_recv() {
+        // An item whose guard is forgotten comes again.
+        Ok(item) => {
+            mem::forget(item);
+            Some(Ok(()))
+        }
+        Err(RecvError::Empty) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+impl<T: Pod, R: AsyncReady> Async<cells::Producer<T>, R> {
+    /// Claims the next cell; as [`cells::Producer::claim`].
+    ///
+    /// # Errors
+    ///
+    /// As [`cells::Producer::claim`].
+    pub async fn claim(&mut self) -> Result<cells::Claim<'_, T>, SendError> {
+        poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        self.end.try_claim()
+    }
+
+    /// Claims up to `count` cells that follow each other; as [`cells::Producer::claim_many`].
+    ///
+    /// # Errors
+    ///
+    /// As [`cells::Producer::claim`].
+    ///
+    /// # Panics
+    ///
+    /// When `count` is 0.
+    pub async fn claim_many(&mut self, count: usize) -> Result<cells::ClaimMany<'_, T>, SendError> {
+        poll_fn(|cx| self.poll_fairly(cx, 1, cell_free)).await?;
+        self.end.try_claim_many(count)
+    }
+
+    /// Sends an item; as [`cells::Producer::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`cells::Producer::send`].
+    pub async fn send(&mut self, item: T) -> Result<(), SendError<T>> {
+        match self.claim().await {
+            Ok(mut claim) => {
+                *claim = item;
+                claim.commit();
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| item)),
+        }
+    }
+}
+
+/// Whether a cell is free, which stays so.
+fn cell_free<T: Pod>(producer: &mut cells::Producer<T>) -> Option<Result<(), SendError>> {
+    match producer.try_claim() {
         Ok(_claim) => Some(Ok(())),
         Err(SendError::Full(())) => None,
         Err(error) => Some(Err(error)),

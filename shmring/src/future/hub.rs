@@ -26,9 +26,9 @@ const TICKED: u64 = 1;
 const DIED: u64 = 2;
 
 /// How often those who wait look without having been woken.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 /// How many ticks that find nothing go by before all rings are looked at.
-const TICKS: u32 = 10;
+const TICKS: u32 = 4;
 /// How often a turn is begun anew before it is left to those who wait.
 const ROUNDS: u32 = 4;
 

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytemuck::Pod;
 use futures_core::Stream;
 use futures_sink::Sink;
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +15,7 @@ use super::{Async, AsyncReady};
 use crate::{
     error::{RecvError, SendError},
     ring::{
+        cells,
         port::{MessageError, PortError, Receiver, Sender},
         records::Consumer,
     },
@@ -31,6 +33,28 @@ impl<R: AsyncReady> Stream for Async<Consumer, R> {
         }
         let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
             Ok(record) => Some(Ok(record.to_vec())),
+            Err(RecvError::Empty) => None,
+            Err(error) => Some(Err(error)),
+        }));
+        this.over = received.is_err();
+        Poll::Ready(match received {
+            Err(RecvError::Closed) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl<T: Pod, R: AsyncReady> Stream for Async<cells::Consumer<T>, R> {
+    type Item = Result<T, RecvError>;
+
+    /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.over) {
+            return Poll::Ready(None);
+        }
+        let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
+            Ok(item) => Some(Ok(*item)),
             Err(RecvError::Empty) => None,
             Err(error) => Some(Err(error)),
         }));

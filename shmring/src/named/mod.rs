@@ -233,6 +233,23 @@ fn exists(path: &Path) -> Error {
 /// [`Error::NotOurs`] when the owner is not our effective user or the mode is not 0600;
 /// [`Error::TimedOut`]; [`Error::Io`].
 pub fn attach(path: &Path, patience: Option<Duration>) -> Result<Attached> {
+    attach_by(open, path, patience)
+}
+
+/// The same for those who only look: they cannot write by this descriptor.
+///
+/// # Errors
+///
+/// As [`attach`].
+pub fn attach_read_only(path: &Path) -> Result<Attached> {
+    attach_by(open_read_only, path, None)
+}
+
+fn attach_by(
+    open: fn(&Path) -> Result<OwnedFd>,
+    path: &Path,
+    patience: Option<Duration>,
+) -> Result<Attached> {
     let mut patience = Patience::new(Some(patience.unwrap_or(PROBE_PATIENCE)), FILE_PAUSE);
     loop {
         let fd = open(path)?;
@@ -364,14 +381,24 @@ fn remove_same(path: &Path, id: FileId) -> Result<bool> {
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
-    os::open_read_write(path).map_err(|error| match error.kind() {
+    os::open_read_write(path).map_err(why_not_open(path, "writing"))
+}
+
+fn open_read_only(path: &Path) -> Result<OwnedFd> {
+    os::open_read_only(path).map_err(why_not_open(path, "reading"))
+}
+
+fn why_not_open(path: &Path, purpose: &str) -> impl FnOnce(io::Error) -> Error {
+    move |error| match error.kind() {
         ErrorKind::NotFound => Error::Absent { path: path.into() },
-        ErrorKind::PermissionDenied => not_ours(path, "it may not be opened for writing".into()),
+        ErrorKind::PermissionDenied => {
+            not_ours(path, format!("it may not be opened for {purpose}"))
+        }
         ErrorKind::IsADirectory => not_a_segment(path, "it is a directory"),
         // The kind of ELOOP has no stable name.
         _ if path.is_symlink() => not_a_segment(path, "it is a symbolic link"),
         _ => Error::io(format!("open {path:?}"))(error),
-    })
+    }
 }
 
 fn checked(path: &Path, fd: BorrowedFd<'_>) -> Result<FileInfo> {

@@ -114,15 +114,17 @@ fn a_cleaners_probe_delays_an_attacher_and_no_more() {
     thread::scope(|scope| {
         let attacher = scope.spawn(|| attach(&path, Some(Duration::from_secs(20))));
         thread::sleep(Duration::from_millis(30));
-        // The cleaner removes it while it holds the lock, and another file takes the name.
-        fs::remove_file(&path).unwrap();
-        let (fd, _map, owner) = make(&path);
+        // While it holds the lock, another file takes the name; in one step, or the attacher might
+        // find none in between and say so.
+        let other = self::path("probe.other");
+        let (fd, _map, owner) = make(&other);
+        fs::rename(&other, &path).unwrap();
         drop(cleaner);
         let (_fd, info) = attacher.join().unwrap().unwrap();
         assert_eq!(info.id, os::file_info(fd.as_fd()).unwrap().id);
         drop(owner);
     });
-    assert!(!path.exists());
+    fs::remove_file(&path).unwrap();
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub use process::{
 };
 pub use shm::{
     FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,
-    memfd, memory_available, open_read_write, punch_to_zero, read_at, remove, reopen, resize,
-    same_file, seal, sealed, tmpfile, user_id,
+    memfd, memory_available, open_read_only, open_read_write, punch_to_zero, read_at, remove,
+    reopen, resize, same_file, seal, sealed, tmpfile, user_id,
 };
 
 use std::io;

@@ -105,8 +105,17 @@ pub fn link(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 ///
 /// Never blocks on a named pipe.
 pub fn open_read_write(path: &Path) -> io::Result<OwnedFd> {
+    open(path, libc::O_RDWR)
+}
+
+/// The same for reading only.
+pub fn open_read_only(path: &Path) -> io::Result<OwnedFd> {
+    open(path, libc::O_RDONLY)
+}
+
+fn open(path: &Path, access: libc::c_int) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
     // SAFETY: `path` is a live C string.
     let fd = retry(|| check(unsafe { libc::open(path.as_ptr(), flags) }))?;
     Ok(owned(fd))
@@ -257,14 +266,15 @@ pub fn read_at(fd: BorrowedFd<'_>, into: &mut [u8], offset: u64) -> io::Result<(
     file.read_exact_at(into, offset)
 }
 
-/// A shared mapping of a file, for reading and writing.
+/// A shared mapping of a file.
 #[derive(Debug)]
 pub struct Mapping {
     map: Option<memmap2::MmapRaw>,
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes of a file. A mapping of length 0 maps nothing.
+    /// Maps the first `len` bytes of a file, for reading and writing. A mapping of length 0 maps
+    /// nothing.
     ///
     /// The file should not be shorter: access beyond its end raises SIGBUS.
     pub fn new(fd: impl AsFd, len: usize) -> io::Result<Mapping> {
@@ -273,6 +283,16 @@ impl Mapping {
         }
         let fd = fd.as_fd();
         let map = memmap2::MmapOptions::new().len(len).map_raw(&fd)?;
+        Ok(Mapping { map: Some(map) })
+    }
+
+    /// The same for reading only: a write raises SIGSEGV.
+    pub fn read_only(fd: impl AsFd, len: usize) -> io::Result<Mapping> {
+        if len == 0 {
+            return Ok(Mapping { map: None });
+        }
+        let fd = fd.as_fd();
+        let map = memmap2::MmapOptions::new().len(len).map_raw_read_only(&fd)?;
         Ok(Mapping { map: Some(map) })
     }
 

@@ -1,6 +1,6 @@
 //! Ends of rings that came in a message which nobody has read.
 
-use super::{face::Unread, records};
+use super::{cells, face::Unread, latest, records};
 use crate::{os, segment::Kind};
 
 /// An end that came in a message. If nobody has taken it out of the message when this is dropped,
@@ -26,15 +26,9 @@ impl Drop for UnreadEnd {
         // Each kind says here what its ends are.
         match self.end.kind {
             Some(Kind::Records) => self.end.close::<records::Producer, records::Consumer>(),
-            Some(
-                Kind::Pool
-                | Kind::Pools
-                | Kind::Cells
-                | Kind::Broadcast
-                | Kind::Queue
-                | Kind::Latest,
-            )
-            | None => {}
+            Some(Kind::Latest) => self.end.close::<latest::UnreadWriter, latest::UnreadWriter>(),
+            Some(Kind::Cells) => self.end.close::<cells::UnreadProducer, cells::UnreadConsumer>(),
+            Some(Kind::Pool | Kind::Pools | Kind::Broadcast | Kind::Queue) | None => {}
         }
     }
 }

@@ -24,7 +24,8 @@ use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use self::bells::Bells;
-pub(crate) use self::objects::{Kind, Object};
+pub use self::objects::Kind;
+pub(crate) use self::objects::{Object, object, ready};
 use crate::{
     error::{Error, Result},
     layout::{self, Layout},

@@ -1,5 +1,6 @@
 //! What a segment holds: rings and pools, each an object with a kind and a place.
 
+use std::fmt;
 #[cfg(test)]
 use std::ops::Range;
 
@@ -7,21 +8,29 @@ use super::Segment;
 use crate::{
     error::{Error, Result},
     fault::fault,
-    layout,
-    region::LINE,
+    layout::{self, Layout},
+    region::{LINE, Region},
     sync::Ordering,
 };
 
-/// What an object is. The numbers stand in segments.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What an object of a segment is. The numbers stand in segments.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
-pub(crate) enum Kind {
+#[non_exhaustive]
+pub enum Kind {
+    /// A ring of records.
     Records = 1,
+    /// A pool of blocks.
     Pool = 2,
+    /// A ring of cells.
     Cells = 3,
+    /// A broadcast ring.
     Broadcast = 4,
+    /// A queue.
     Queue = 5,
+    /// A latest value.
     Latest = 6,
+    /// Pools of several block lengths as one.
     Pools = 7,
 }
 
@@ -32,17 +41,25 @@ impl Kind {
         all.into_iter().find(|kind| *kind as u32 == number)
     }
 
-    fn name(number: u32) -> String {
+    pub(crate) fn name(number: u32) -> String {
         match Kind::from_number(number) {
-            Some(Kind::Records) => "a ring of records".into(),
-            Some(Kind::Pool) => "a pool of blocks".into(),
-            Some(Kind::Cells) => "a ring of cells".into(),
-            Some(Kind::Broadcast) => "a broadcast ring".into(),
-            Some(Kind::Queue) => "a queue".into(),
-            Some(Kind::Latest) => "a latest value".into(),
-            Some(Kind::Pools) => "a set of pools of blocks".into(),
+            Some(kind) => kind.to_string(),
             None => format!("an object of unknown kind {number}"),
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Records => "a ring of records",
+            Kind::Pool => "a pool of blocks",
+            Kind::Cells => "a ring of cells",
+            Kind::Broadcast => "a broadcast ring",
+            Kind::Queue => "a queue",
+            Kind::Latest => "a latest value",
+            Kind::Pools => "a set of pools of blocks",
+        })
     }
 }
 
@@ -113,41 +130,14 @@ impl Segment {
         let object = Object { index: index as u32, offset, size };
         fill(object)?;
         fault!("segment.add.filled");
-        // SYNC object: Release here, Acquire in `object`.
+        // SYNC object: Release here, Acquire in `object` and `ready`.
         region.u64(entry + layout::OBJECT_STATE).store(owner | READY, Ordering::Release);
         Ok(object)
     }
 
     /// Finds an object by its number; what its entry says is copied once, then checked.
     pub(crate) fn object(&self, index: u32, expected: Kind) -> Result<Object> {
-        let (region, layout) = (&self.0.region, &self.0.layout);
-        let what = || format!("object {index} of a segment");
-        let entry = (index as usize) < layout.objects;
-        let entry = entry.then(|| layout.object(index as usize)).ok_or_else(|| Error::Corrupt {
-            what: what(),
-            reason: format!("the segment has {} places", layout.objects),
-        })?;
-        let state = region.u64(entry + layout::OBJECT_STATE).load(Ordering::Acquire);
-        if state & 0xff != READY {
-            return Err(Error::NotASegment { what: what(), reason: "it is not ready".into() });
-        }
-        let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
-        if kind != expected as u32 {
-            let (found, expected) = (Kind::name(kind), Kind::name(expected as u32));
-            return Err(Error::WrongType { what: what(), found, expected });
-        }
-        let offset = region.u64(entry + layout::OBJECT_OFFSET).load(Ordering::Relaxed);
-        let size = region.u64(entry + layout::OBJECT_SIZE).load(Ordering::Relaxed);
-        let inside = offset >= layout.data_start() as u64
-            && offset.is_multiple_of(LINE as u64)
-            && offset.checked_add(size).is_some_and(|end| end <= layout.size as u64);
-        if !inside {
-            return Err(Error::Corrupt {
-                what: what(),
-                reason: "it does not lie in the segment".into(),
-            });
-        }
-        Ok(Object { index, offset: offset as usize, size: size as usize })
+        object(&self.0.region, &self.0.layout, index, expected)
     }
 
     /// Bytes and places that are left for objects now.
@@ -165,14 +155,59 @@ impl Segment {
 
     /// Numbers of the objects that are ready, with their kinds; `None` for a kind we do not know.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (u32, Option<Kind>)> + '_ {
-        let (region, layout) = (&self.0.region, &self.0.layout);
-        (0..layout.objects).filter_map(move |index| {
-            let entry = layout.object(index);
-            let state = region.u64(entry + layout::OBJECT_STATE).load(Ordering::Acquire);
-            let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
-            (state & 0xff == READY).then(|| (index as u32, Kind::from_number(kind)))
-        })
+        ready(&self.0.region, &self.0.layout).map(|(index, kind)| (index, Kind::from_number(kind)))
     }
+}
+
+/// Finds an object by its number. Also where memory may only be read.
+pub(crate) fn object(
+    region: &Region,
+    layout: &Layout,
+    index: u32,
+    expected: Kind,
+) -> Result<Object> {
+    let what = || format!("object {index} of a segment");
+    let entry = (index as usize) < layout.objects;
+    let entry = entry.then(|| layout.object(index as usize)).ok_or_else(|| Error::Corrupt {
+        what: what(),
+        reason: format!("the segment has {} places", layout.objects),
+    })?;
+    // SYNC object: Acquire here, Release in `add`.
+    let state = region.acquire(entry + layout::OBJECT_STATE);
+    if state & 0xff != READY {
+        return Err(Error::NotASegment { what: what(), reason: "it is not ready".into() });
+    }
+    let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
+    if kind != expected as u32 {
+        let (found, expected) = (Kind::name(kind), Kind::name(expected as u32));
+        return Err(Error::WrongType { what: what(), found, expected });
+    }
+    let offset = region.u64(entry + layout::OBJECT_OFFSET).load(Ordering::Relaxed);
+    let size = region.u64(entry + layout::OBJECT_SIZE).load(Ordering::Relaxed);
+    let inside = offset >= layout.data_start() as u64
+        && offset.is_multiple_of(LINE as u64)
+        && offset.checked_add(size).is_some_and(|end| end <= layout.size as u64);
+    if !inside {
+        return Err(Error::Corrupt {
+            what: what(),
+            reason: "it does not lie in the segment".into(),
+        });
+    }
+    Ok(Object { index, offset: offset as usize, size: size as usize })
+}
+
+/// Numbers of the objects that are ready, with the numbers of their kinds. Also where memory may
+/// only be read.
+pub(crate) fn ready<'a>(
+    region: &'a Region,
+    layout: &'a Layout,
+) -> impl Iterator<Item = (u32, u32)> + 'a {
+    (0..layout.objects).filter_map(move |index| {
+        let entry = layout.object(index);
+        let state = region.acquire(entry + layout::OBJECT_STATE);
+        let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
+        (state & 0xff == READY).then_some((index as u32, kind))
+    })
 }
 
 #[cfg(all(test, not(shmring_loom)))]

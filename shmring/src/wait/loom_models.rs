@@ -16,14 +16,12 @@ fn item(region: &Region, number: usize) -> &AtomicU32 {
     region.u32(ITEM + 4 * number)
 }
 
-/// Publishes an item and rings.
-fn send(region: &Region, number: usize) {
+/// Publishes an item and rings; gives who must be woken.
+fn send(region: &Region, number: usize) -> u32 {
     item(region, number).store(1, Ordering::Release);
     published();
     let doorbell = Doorbell::at(region, 0);
-    if doorbell.is_armed() {
-        doorbell.take_armed(number as u32);
-    }
+    if doorbell.is_armed() { doorbell.take_armed(number as u32) } else { 0 }
 }
 
 /// Sleeps until all items are there. A lost wake-up is a loop without end, which loom reports.
@@ -117,8 +115,7 @@ fn loom_bell_serves_tasks() {
         let ringers = [0, 1].map(|number| {
             let (there, bell) = (region.clone(), bell.clone());
             thread::spawn(move || {
-                item(&there, number).store(1, Ordering::Release);
-                if Doorbell::at(&there, 0).ring(number as u32) & BELL != 0 {
+                if send(&there, number) & BELL != 0 {
                     bell.notify();
                 }
             })
@@ -164,7 +161,9 @@ fn loom_doorbell_ringer_dies_at_each_step() {
             let ended = Arc::new(AtomicU32::new(0));
             let (there, end) = (region.clone(), ended.clone());
             let ringer = thread::spawn(move || {
-                live(step, || send(&there, 0));
+                live(step, || {
+                    send(&there, 0);
+                });
                 end.store(1, Ordering::Release);
             });
             assert!(wait(&region, 1, &ended), "what was published is found");

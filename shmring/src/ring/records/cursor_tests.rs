@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ring::records::slots;
+use crate::{layout::page, ring::records::slots};
 
 fn ring(capacity: usize) -> (Region, Geometry) {
     (Region::heap(capacity + DATA), Geometry { base: 0, capacity })
@@ -45,6 +45,27 @@ fn smoke() {
         stats(&region, geometry),
         Stats { sent: 1, taken: 1, lost: 0, used: 0, capacity: 256 }
     );
+}
+
+#[test]
+fn the_page_says_the_same() {
+    let ring = [
+        ("capacity", CAPACITY),
+        ("policy", POLICY),
+        ("producer", ROLES),
+        ("consumer", ROLES + 8),
+        ("producer_destination", ROLES + 16),
+        ("consumer_destination", ROLES + 24),
+        ("tail", TAIL),
+        ("sent", SENT),
+        ("lost", LOST),
+        ("head", HEAD),
+        ("accounts", ACCOUNTS[0]),
+        ("data", DATA),
+    ];
+    page::says("Ring of records", &ring);
+    let account = ACCOUNTS[1] - ACCOUNTS[0];
+    page::says("Account", &[("head", 0), ("taken", 8), ("missed", 16), ("end", account)]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     block,
     error::{Error, Result},
-    region::LINE,
+    region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::Ordering,
     wait::WaitStrategy,
@@ -185,6 +185,32 @@ impl Records {
     }
 }
 
+/// The constants of a ring, copied once and checked.
+fn read_geometry(region: &Region, object: Object) -> Result<(Geometry, Policy)> {
+    let corrupt = |reason: &str| Error::Corrupt {
+        what: format!("ring {} of a segment", object.index),
+        reason: reason.into(),
+    };
+    if object.size < DATA {
+        return Err(corrupt("it is shorter than its header"));
+    }
+    let capacity = region.u64(object.offset + CAPACITY).load(Ordering::Relaxed);
+    let capacity = usize::try_from(capacity)
+        .ok()
+        .filter(|capacity| capacity.is_power_of_two())
+        .filter(|capacity| (LEAST_CAPACITY..=MOST_CAPACITY).contains(capacity))
+        .filter(|capacity| capacity + DATA <= object.size)
+        .ok_or_else(|| corrupt("its capacity is impossible"))?;
+    let policy = region.u32(object.offset + POLICY).load(Ordering::Relaxed);
+    let policy = Policy::from_number(policy).ok_or_else(|| corrupt("it has no policy"))?;
+    Ok((Geometry { base: object.offset, capacity }, policy))
+}
+
+/// What an onlooker sees of a ring, also where memory may only be read.
+pub(crate) fn observe(region: &Region, object: Object) -> Result<Stats> {
+    Ok(cursor::stats(region, read_geometry(region, object)?.0))
+}
+
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records")
@@ -226,23 +252,7 @@ impl Ring for Records {
         let object = segment.object(index, Kind::Records)?;
         // Roles are taken over by whoever comes next, and nothing else is held: see ring/README.md.
         segment.register_repairer(Kind::Records, |_, _, _| ());
-        let corrupt = |reason: &str| Error::Corrupt {
-            what: format!("ring {index} of a segment"),
-            reason: reason.into(),
-        };
-        if object.size < DATA {
-            return Err(corrupt("it is shorter than its header"));
-        }
-        let capacity = segment.0.region.u64(object.offset + CAPACITY).load(Ordering::Relaxed);
-        let capacity = usize::try_from(capacity)
-            .ok()
-            .filter(|capacity| capacity.is_power_of_two())
-            .filter(|capacity| (LEAST_CAPACITY..=MOST_CAPACITY).contains(capacity))
-            .filter(|capacity| capacity + DATA <= object.size)
-            .ok_or_else(|| corrupt("its capacity is impossible"))?;
-        let policy = segment.0.region.u32(object.offset + POLICY).load(Ordering::Relaxed);
-        let policy = Policy::from_number(policy).ok_or_else(|| corrupt("it has no policy"))?;
-        let geometry = Geometry { base: object.offset, capacity };
+        let (geometry, policy) = read_geometry(&segment.0.region, object)?;
         Ok(Records { segment: segment.clone(), object, geometry, policy, strategy })
     }
 

@@ -12,7 +12,7 @@ use crate::{
 /// An end of a ring that one can wait for together with others: by a [`super::Selector`], or in
 /// async code.
 ///
-/// All ends implement it. What holds an end can, by asking that end.
+/// All ends that can wait implement it. What holds an end can, by asking that end.
 pub trait Selectable {
     /// How to look at the ring without the end.
     fn source(&self) -> Source;
