@@ -279,7 +279,7 @@ def block(segment, number, which):
     payloads = controls + pool.blocks * control
     entry = Part(segment, "Control entry of a block", controls + which * control)
     word = entry.word
-    state = ["free", "loaned", "shared"][word >> 8 & 3]
+    state = ["free", "loaned", "shared", "moving"][word >> 8 & 3]
     print("block", state, word & 0xFF, word >> 10 & 0x3FFFFF, pool.block_len, end=" ")
     payload = payloads + which * rounded(pool.block_len, 64)
     print(segment.bytes(payload, entry.length).hex())

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     os,
     sync::{
-        Ordering,
+        Ordering, fence,
         local::{self, AtomicU64},
     },
 };
@@ -42,7 +42,7 @@ struct Held {
 }
 
 fn holder(participant: usize) -> u64 {
-    u64::from(os::fork_generation()) << 32 | (participant as u64 + 1)
+    u64::from(os::forks()) << 32 | (participant as u64 + 1)
 }
 
 impl Held {
@@ -58,7 +58,7 @@ impl Held {
 
     #[inline]
     fn row_of(&self, holder: u64) -> Option<usize> {
-        let here = holder >> 32 == u64::from(os::fork_generation());
+        let here = holder >> 32 == u64::from(os::forks());
         (here && holder as u32 != 0).then(|| holder as u32 as usize - 1)
     }
 
@@ -86,6 +86,7 @@ impl Held {
 }
 
 impl Drop for Held {
+    #[inline]
     fn drop(&mut self) {
         let holder = self.holder.load(local::Ordering::Acquire);
         if let Some(row) = self.row_of(holder)
@@ -107,10 +108,52 @@ impl Block {
     pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, NotHeld> {
         let me = pool.segment().me().map_err(|_| NotHeld::Stale)?.index();
         pool.words().hold(me, handle)?;
+        Ok(Block::found(pool, handle, me))
+    }
+
+    /// Takes a block over that moved to a carrier. `None` when it is not there.
+    #[inline]
+    pub(super) fn move_in(pool: &BlockPool, carrier: usize, handle: Handle) -> Option<Block> {
+        let me = pool.segment().me().ok()?.index();
+        let moved = pool.words().move_in(carrier, me, handle);
+        moved.then(|| Block::found(pool, handle, me))
+    }
+
+    /// One that `me` holds by now.
+    #[inline]
+    fn found(pool: &BlockPool, handle: Handle, me: usize) -> Block {
         let at = pool.geometry().control(handle.block as usize) + LENGTH;
         let len = pool.region().u64(at).load(Ordering::Relaxed);
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
-        Ok(Block::new(pool.clone(), handle, len, Some(me)))
+        Block::new(pool.clone(), handle, len, Some(me))
+    }
+
+    /// Whether the hold could move to a carrier, were the copy in a message dropped: that and this
+    /// are all there are.
+    #[inline]
+    pub(super) fn can_move(&self, carrier: usize) -> bool {
+        let Held { pool, handle, .. } = &*self.held;
+        let row = || self.held.row().ok();
+        Arc::strong_count(&self.held) == 2
+            && row().is_some_and(|me| pool.words().can_move(carrier, me, *handle))
+    }
+
+    /// Moves the hold to a carrier, if this is all there is of it. False when that cannot be; then
+    /// nothing has happened.
+    #[inline]
+    pub(super) fn move_out(&self, carrier: usize) -> bool {
+        // Nobody can clone what nobody else has.
+        if Arc::strong_count(&self.held) != 1 {
+            return false;
+        }
+        // SYNC let go: those who dropped the other clones have done with the bytes.
+        fence(Ordering::Acquire);
+        let Held { pool, handle, .. } = &*self.held;
+        let moved = self.held.row().is_ok_and(|me| pool.words().move_out(carrier, me, *handle));
+        if moved {
+            self.held.holder.store(0, local::Ordering::Relaxed);
+        }
+        moved
     }
 
     /// Makes sure that this process holds the block: always so, but for a forked child's copy.

@@ -26,6 +26,7 @@
 
 mod carrier;
 mod classes;
+mod flight;
 mod frame;
 mod geometry;
 mod held;
@@ -36,6 +37,7 @@ mod memory;
 mod options;
 mod pool;
 mod post;
+mod repair;
 mod travel;
 mod word;
 mod words;
@@ -47,6 +49,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::carrier::Ring;
 pub(crate) use self::memory::Memory;
 pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
