@@ -142,7 +142,7 @@ impl Desk {
         Desk { side, cargo, touched: false }
     }
 
-    /// Whether the last message had anything beside its bytes.
+    /// Whether the values of the last message asked for anything.
     #[inline]
     pub(crate) fn was_touched(&self) -> bool {
         self.touched
@@ -160,6 +160,12 @@ impl Desk {
             Side::Collect(parcel, _) => std::mem::take(parcel),
             Side::Supply(_) => Parcel::default(),
         }
+    }
+
+    /// Whether there is anything in that: most messages that have blocks have nothing else.
+    #[inline]
+    pub(crate) fn has_parcel(&self) -> bool {
+        matches!(&self.side, Side::Collect(Parcel { contents: Some(_) }, _))
     }
 }
 
@@ -269,7 +275,8 @@ fn with_desk<R>(f: impl FnOnce(&mut Desk) -> R) -> Option<R> {
     let mut desk = OPEN.take()?;
     desk.touched = true;
     let result = f(&mut desk);
-    OPEN.set(Some(desk));
+    // What was open in there is closed again: nothing is in the place.
+    std::mem::forget(OPEN.replace(Some(desk)));
     Some(result)
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // Payload memory.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension, IntoDimension};
@@ -10,12 +10,13 @@ use ndarray::{ArrayView, Dimension, IntoDimension};
 use super::{
     BlockPool, Stale, ViewError,
     geometry::LENGTH,
+    shared::Shared,
     word::{Handle, NotHeld},
 };
 use crate::{
     os,
     sync::{
-        Ordering, fence,
+        Ordering,
         local::{self, AtomicU64},
     },
 };
@@ -29,11 +30,11 @@ use crate::{
 /// the block then; otherwise it is [`Stale`].
 #[derive(Clone)]
 pub struct Block {
-    held: Arc<Held>,
+    held: Shared,
 }
 
 /// What one process holds, once.
-struct Held {
+pub(super) struct Held {
     pool: BlockPool,
     handle: Handle,
     len: usize,
@@ -46,6 +47,15 @@ fn holder(participant: usize) -> u64 {
 }
 
 impl Held {
+    /// A block that `me` holds by now.
+    #[inline]
+    fn found(pool: &BlockPool, handle: Handle, me: usize) -> Held {
+        let at = pool.geometry().control(handle.block as usize) + LENGTH;
+        let len = pool.region().u64(at).load(Ordering::Relaxed);
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
+        Held { pool: pool.clone(), handle, len, holder: AtomicU64::new(holder(me)) }
+    }
+
     /// In which row this process holds the block; a forked child takes hold of it here.
     #[inline]
     fn row(&self) -> Result<usize, Stale> {
@@ -101,31 +111,35 @@ impl Block {
     /// A block that participant `me` of this process holds; `None` when it does not, after all.
     pub(super) fn new(pool: BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
         let holder = AtomicU64::new(me.map_or(0, holder));
-        Block { held: Arc::new(Held { pool, handle, len, holder }) }
+        Block { held: Shared::new(Held { pool, handle, len, holder }) }
     }
 
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
     pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, NotHeld> {
         let me = pool.segment().me().map_err(|_| NotHeld::Stale)?.index();
         pool.words().hold(me, handle)?;
-        Ok(Block::found(pool, handle, me))
+        Ok(Block { held: Shared::new(Held::found(pool, handle, me)) })
     }
 
-    /// Takes a block over that moved to a carrier. `None` when it is not there.
+    /// Takes a block over that moved to a carrier: two clones of it. `None` when it is not there.
     #[inline]
-    pub(super) fn move_in(pool: &BlockPool, carrier: usize, handle: Handle) -> Option<Block> {
+    pub(super) fn move_in(
+        pool: &BlockPool,
+        carrier: usize,
+        handle: Handle,
+    ) -> Option<(Block, Block)> {
         let me = pool.segment().me().ok()?.index();
-        let moved = pool.words().move_in(carrier, me, handle);
-        moved.then(|| Block::found(pool, handle, me))
+        if !pool.words().move_in(carrier, me, handle) {
+            return None;
+        }
+        let (one, other) = Shared::pair(Held::found(pool, handle, me));
+        Some((Block { held: one }, Block { held: other }))
     }
 
-    /// One that `me` holds by now.
+    /// Whether this process holds the block by now, as far as one knows without [`Block::adopt`].
     #[inline]
-    fn found(pool: &BlockPool, handle: Handle, me: usize) -> Block {
-        let at = pool.geometry().control(handle.block as usize) + LENGTH;
-        let len = pool.region().u64(at).load(Ordering::Relaxed);
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
-        Block::new(pool.clone(), handle, len, Some(me))
+    pub(super) fn is_held(&self) -> bool {
+        self.held.row_of(self.held.holder.load(local::Ordering::Acquire)).is_some()
     }
 
     /// Whether the hold could move to a carrier, were the copy in a message dropped: that and this
@@ -134,7 +148,7 @@ impl Block {
     pub(super) fn can_move(&self, carrier: usize) -> bool {
         let Held { pool, handle, .. } = &*self.held;
         let row = || self.held.row().ok();
-        Arc::strong_count(&self.held) == 2
+        self.held.count() == 2
             && row().is_some_and(|me| pool.words().can_move(carrier, me, *handle))
     }
 
@@ -143,11 +157,9 @@ impl Block {
     #[inline]
     pub(super) fn move_out(&self, carrier: usize) -> bool {
         // Nobody can clone what nobody else has.
-        if Arc::strong_count(&self.held) != 1 {
+        if self.held.count() != 1 {
             return false;
         }
-        // SYNC let go: those who dropped the other clones have done with the bytes.
-        fence(Ordering::Acquire);
         let Held { pool, handle, .. } = &*self.held;
         let moved = self.held.row().is_ok_and(|me| pool.words().move_out(carrier, me, *handle));
         if moved {

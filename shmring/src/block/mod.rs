@@ -38,6 +38,7 @@ mod options;
 mod pool;
 mod post;
 mod repair;
+mod shared;
 mod travel;
 mod word;
 mod words;

@@ -4,6 +4,8 @@
 //! that is: the port takes the ring's holds when it publishes, and what the reader left in the
 //! table is let go of with the record. Over a control channel it is in flight on a post: `post.rs`.
 
+use std::iter;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{
@@ -90,27 +92,27 @@ struct Entry {
 }
 
 impl Entry {
+    // As one number, so that it goes through registers.
     #[inline]
     fn write(&self, bytes: &mut [u8]) {
-        let mut entry = [0; TABLE_ENTRY];
-        entry[0..4].copy_from_slice(&self.pool.to_le_bytes());
-        entry[4..8].copy_from_slice(&self.handle.block.to_le_bytes());
-        entry[8..12].copy_from_slice(&self.handle.generation.to_le_bytes());
-        entry[12..14].copy_from_slice(&self.carrier.to_le_bytes());
-        entry[14] = self.seq.unwrap_or(0);
-        entry[15] = u8::from(self.seq.is_none());
-        bytes.copy_from_slice(&entry);
+        let Handle { block, generation } = self.handle;
+        let entry = u128::from(self.pool)
+            | u128::from(block) << 32
+            | u128::from(generation) << 64
+            | u128::from(self.carrier) << 96
+            | u128::from(self.seq.unwrap_or(0)) << 112
+            | u128::from(self.seq.is_none()) << 120;
+        bytes.copy_from_slice(&entry.to_le_bytes());
     }
 
     #[inline]
     fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
-        let word =
-            |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let entry = u128::from_le_bytes(*bytes);
         Entry {
-            pool: word(0),
-            handle: Handle { block: word(4), generation: word(8) },
-            carrier: u16::from_le_bytes([bytes[12], bytes[13]]),
-            seq: (bytes[15] == 0).then_some(bytes[14]),
+            pool: entry as u32,
+            handle: Handle { block: (entry >> 32) as u32, generation: (entry >> 64) as u32 },
+            carrier: (entry >> 96) as u16,
+            seq: (entry >> 120 == 0).then_some((entry >> 112) as u8),
         }
     }
 
@@ -142,9 +144,23 @@ impl Outgoing {
     }
 
     /// Adds a block to the message; gives its number there. The message holds it from now on, for
-    /// this process.
+    /// this process. `None` for one that needs a closer look.
     #[inline]
-    fn add(&mut self, block: &Block) -> Result<u32> {
+    fn add(&mut self, block: &Block) -> Option<u32> {
+        let Outgoing { routes: Routes { segment, routes, .. }, blocks } = self;
+        let (number, pool) = (blocks.len(), block.pool());
+        let known = |(known, _): &(BlockPool, usize)| known.object() == pool.object();
+        let route = routes.iter().position(known)?;
+        if number == MAX_BLOCKS || !pool.segment().is_same(segment) || !block.is_held() {
+            return None;
+        }
+        blocks.push(Going { block: block.clone(), route, moves: false });
+        Some(number as u32)
+    }
+
+    /// The same for the first block of a pool, or one that cannot be sent.
+    #[cold]
+    fn add_anew(&mut self, block: &Block) -> Result<u32> {
         let pool = block.pool();
         if !pool.segment().is_same(&self.routes.segment) {
             return Err(refused(
@@ -184,6 +200,23 @@ impl Outgoing {
     #[inline]
     pub(crate) fn put(&mut self, position: u64, table: &mut [u8], by_value: bool) -> Result<()> {
         let Outgoing { routes: Routes { routes, .. }, blocks } = self;
+        // Most messages have one.
+        if let [going] = &mut blocks[..] {
+            let (pool, carrier) = &routes[going.route];
+            if by_value && going.block.can_move(*carrier) {
+                going.moves = true;
+                let flight = Flight::Moved(going.block.handle());
+                pool.words().write_journal(*carrier, End::Put, position, iter::once(flight));
+                fault!("port.send.journal");
+                return Ok(());
+            }
+        }
+        self.put_all(position, table, by_value)
+    }
+
+    #[inline(never)]
+    fn put_all(&mut self, position: u64, table: &mut [u8], by_value: bool) -> Result<()> {
+        let Outgoing { routes: Routes { routes, .. }, blocks } = self;
         for going in blocks.iter_mut() {
             going.moves = by_value && going.block.can_move(routes[going.route].1);
         }
@@ -211,6 +244,19 @@ impl Outgoing {
     /// After that the record must be published.
     #[inline]
     pub(crate) fn depart(&mut self, table: &mut [u8]) {
+        if let [going] = &self.blocks[..] {
+            let (pool, carrier) = &self.routes.routes[going.route];
+            if going.moves && going.block.move_out(*carrier) {
+                going.entry(pool, *carrier, None).write(&mut table[..TABLE_ENTRY]);
+                self.clear();
+                return;
+            }
+        }
+        self.depart_all(table);
+    }
+
+    #[inline(never)]
+    fn depart_all(&mut self, table: &mut [u8]) {
         for (at, bytes) in table.chunks_exact_mut(TABLE_ENTRY).enumerate() {
             let Some(going) = self.blocks.get(at).filter(|going| going.moves) else { continue };
             let (pool, carrier) = &self.routes.routes[going.route];
@@ -275,6 +321,15 @@ struct Came {
     /// If it moved. Kept until the record is released, since only what is held goes back when we
     /// die before.
     block: Option<Block>,
+    /// A clone of it, for the message.
+    other: Option<Block>,
+}
+
+impl Came {
+    #[inline]
+    fn arrived(&mut self, moved: Option<(Block, Block)>) {
+        (self.block, self.other) = moved.unzip();
+    }
 }
 
 impl Incoming {
@@ -287,13 +342,13 @@ impl Incoming {
     pub(crate) fn read(&mut self, table: &[u8]) -> bool {
         self.entries.clear();
         let (chunks, _) = table.as_chunks::<TABLE_ENTRY>();
-        for bytes in chunks.iter().take(MAX_BLOCKS) {
+        for bytes in &chunks[..chunks.len().min(MAX_BLOCKS)] {
             let entry = Entry::read(bytes);
             let Some(route) = self.route(&entry) else {
                 self.entries.clear();
                 return false;
             };
-            self.entries.push(Came { entry, route, block: None });
+            self.entries.push(Came { entry, route, block: None, other: None });
         }
         true
     }
@@ -329,17 +384,22 @@ impl Incoming {
         Some(routes.len() - 1)
     }
 
+    /// One that moved here.
     #[inline]
+    fn moved(&mut self, number: u32) -> Option<Block> {
+        let came = self.entries.get_mut(number as usize)?;
+        came.other.take().or_else(|| came.block.clone())
+    }
+
+    /// Any other.
+    #[cold]
     fn take(&mut self, number: u32) -> Result<Block> {
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
-        let Came { entry, route, block } = self
+        let Came { entry, route, .. } = self
             .entries
             .get(number as usize)
             .ok_or_else(|| corrupt("a block of it did not come with it"))?;
-        if let Some(block) = block {
-            return Ok(block.clone());
-        }
         let (pool, _) = &self.routes.routes[*route];
         Block::take(pool, entry.handle).map_err(|_| corrupt("a block of it is not held any more"))
     }
@@ -349,6 +409,23 @@ impl Incoming {
     #[inline]
     pub(crate) fn arrive(&mut self, end: u64) {
         let Incoming { routes: Routes { routes, .. }, entries } = self;
+        // Most messages have one.
+        if let [came] = &mut entries[..]
+            && came.entry.seq.is_none()
+        {
+            let ((pool, carrier), handle) = (&routes[came.route], came.entry.handle);
+            let flight = iter::once(Flight::Moved(handle));
+            pool.words().write_journal(*carrier, End::Got, end, flight);
+            fault!("port.recv.journal");
+            came.arrived(Block::move_in(pool, *carrier, handle));
+            return;
+        }
+        self.arrive_all(end);
+    }
+
+    #[inline(never)]
+    fn arrive_all(&mut self, end: u64) {
+        let Incoming { routes: Routes { routes, .. }, entries } = self;
         for (number, (pool, carrier)) in routes.iter().enumerate() {
             let here = entries.iter().filter(|came| came.route == number);
             let flights = here.map(|came| came.entry.flight());
@@ -357,7 +434,7 @@ impl Incoming {
         fault!("port.recv.journal");
         for came in entries.iter_mut().filter(|came| came.entry.seq.is_none()) {
             let (pool, carrier) = &routes[came.route];
-            came.block = Block::move_in(pool, *carrier, came.entry.handle);
+            came.arrived(Block::move_in(pool, *carrier, came.entry.handle));
         }
     }
 
@@ -392,27 +469,40 @@ impl Incoming {
     }
 }
 
+/// Puts a block into the message that is being serialized, whatever port sends that; gives its
+/// number there.
+#[cold]
+fn add_anew(block: &Block) -> Result<u32> {
+    transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add_anew(block))
+        .unwrap_or_else(|| post::send(block))
+}
+
+/// Takes a block out of the message that is being read, whatever port received that.
+#[inline(never)]
+fn take(number: u32) -> Result<Block> {
+    transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
+        .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
+        .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
+}
+
 impl Serialize for Block {
     /// Travels only inside a message that a port sends. Over a ring, the ring must lie in the
     /// segment of the block's pool.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self)) {
-            Some(number) => number
-                .map_err(|error| ser::Error::custom(transfer::explain(error)))?
-                .serialize(serializer),
-            None => post::send(self)
-                .map_err(|error| ser::Error::custom(transfer::explain(error)))?
-                .serialize(serializer),
-        }
+        let number = match transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self)) {
+            Some(Some(number)) => number,
+            _ => add_anew(self).map_err(|error| ser::Error::custom(transfer::explain(error)))?,
+        };
+        number.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Block {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
-            .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
-            .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
-            .map_err(|error| de::Error::custom(transfer::explain(error)))
+        match transfer::with_cargo(|incoming: &mut Incoming| incoming.moved(number)) {
+            Some(Some(block)) => Ok(block),
+            _ => take(number).map_err(|error| de::Error::custom(transfer::explain(error))),
+        }
     }
 }

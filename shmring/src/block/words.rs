@@ -311,9 +311,20 @@ impl<'a, M: Memory> Words<'a, M> {
     fn is_held(&self, block: u32) -> bool {
         let holds = self.geometry.holds(block);
         let (carriers, end) = (self.geometry.first_carrier(), self.geometry.holds_len());
-        let load = |word| self.memory.load(holds + 8 * word);
         let differ = |word: u64| (word ^ word >> 8) & 0x00ff_00ff_00ff_00ff;
-        (0..carriers / 8).any(|word| load(word) != 0)
-            || (carriers / 8..end / 8).any(|word| differ(load(word)) != 0)
+        let mut at = holds;
+        while at < holds + carriers {
+            if self.memory.load(at) != 0 {
+                return true;
+            }
+            at += 8;
+        }
+        while at < holds + end {
+            if differ(self.memory.load(at)) != 0 {
+                return true;
+            }
+            at += 8;
+        }
+        false
     }
 }

@@ -214,7 +214,7 @@ impl<T> Sender<T> {
         let ring = self.ring();
         let consumer = ring.consumer()?;
         incoming_of(ring).recover(consumer.released());
-        let freed = outgoing(&mut self.desk, &self.producer).empty();
+        let freed = outgoing(&mut self.desk, self.producer.ring()).empty();
         drop(consumer);
         Ok(freed)
     }
@@ -225,9 +225,8 @@ fn incoming_of(ring: &Records) -> Incoming {
 }
 
 /// The blocks of a message that is sent.
-fn outgoing<'a>(desk: &'a mut Option<Box<Desk>>, producer: &Producer) -> &'a mut Outgoing {
-    let new = || sending_desk(producer.ring());
-    desk.get_or_insert_with(new).cargo().expect("it was made with that")
+fn outgoing<'a>(desk: &'a mut Option<Box<Desk>>, ring: &Records) -> &'a mut Outgoing {
+    desk.get_or_insert_with(|| sending_desk(ring)).cargo().expect("it was made with that")
 }
 
 #[cold]
@@ -341,9 +340,11 @@ impl<T: Serialize> Sender<T> {
     ) -> Result<Prepared<'_>, PortError<()>> {
         let parcel = self.serialize(message)?;
         let Sender { producer, desk, bytes, recovered, needed, .. } = self;
-        let blocks = match &parcel {
-            None => 0,
-            Some(_) => outgoing(desk, producer).len(),
+        let blocks = match desk {
+            Some(desk) if desk.was_touched() => {
+                desk.cargo().map_or(0, |out: &mut Outgoing| out.len())
+            }
+            _ => 0,
         };
         let table = blocks * TABLE_ENTRY;
         let len = HEAD + table + bytes.len();
@@ -361,23 +362,26 @@ impl<T: Serialize> Sender<T> {
             }
         };
         if *recovered != claim.producer().role().word() {
-            recover(&claim, desk, recovered);
-        }
-        if blocks > 0 {
-            // Until it is published, whoever sends next finds the journal.
-            *recovered = 0;
-            let position = claim.position();
-            let outgoing = outgoing(desk, claim.producer());
-            if let Err(error) = outgoing.put(position, &mut claim[HEAD..HEAD + table], by_value) {
-                recover(&claim, desk, recovered);
-                give_up(desk);
-                return Err(unsendable(error.to_string()));
-            }
+            recover(&claim, outgoing(desk, claim.producer().ring()), recovered);
         }
         let record = &mut *claim;
         record[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
         record[HEAD + table..].copy_from_slice(bytes);
-        Ok(Prepared { claim, desk, recovered, blocks, parcel })
+        let mut outgoing = match desk {
+            Some(desk) if blocks > 0 => desk.cargo::<Outgoing>(),
+            _ => None,
+        };
+        if let Some(outgoing) = &mut outgoing {
+            // Until it is published, whoever sends next finds the journal.
+            *recovered = 0;
+            let position = claim.position();
+            if let Err(error) = outgoing.put(position, &mut claim[HEAD..HEAD + table], by_value) {
+                recover(&claim, outgoing, recovered);
+                outgoing.clear();
+                return Err(unsendable(error.to_string()));
+            }
+        }
+        Ok(Prepared { claim, outgoing, recovered, parcel })
     }
 
     /// What the message's values put beside the bytes, if they did.
@@ -405,24 +409,23 @@ impl<T: Serialize> Sender<T> {
                 return Err(unsendable(transfer::take_reason().unwrap_or(error.to_string())));
             }
         }
-        match &mut self.desk {
-            Some(desk) if desk.was_touched() => self.take_parcel().map(Some),
+        match &self.desk {
+            Some(desk) if desk.has_parcel() => take_parcel(&mut self.desk).map(Some),
             _ => Ok(None),
         }
     }
+}
 
-    #[inline(never)]
-    fn take_parcel(&mut self) -> Result<Parcel, PortError<()>> {
-        let parcel = self.desk.as_mut().map(|desk| desk.take_parcel()).unwrap_or_default();
-        if !parcel.fds().is_empty() {
-            give_up(&mut self.desk);
-            return Err(unsendable(
-                "descriptors, rings and arrays travel over a control channel, not over a ring"
-                    .into(),
-            ));
-        }
-        Ok(parcel)
+#[cold]
+fn take_parcel(desk: &mut Option<Box<Desk>>) -> Result<Parcel, PortError<()>> {
+    let parcel = desk.as_mut().map(|desk| desk.take_parcel()).unwrap_or_default();
+    if !parcel.fds().is_empty() {
+        give_up(desk);
+        return Err(unsendable(
+            "descriptors, rings and arrays travel over a control channel, not over a ring".into(),
+        ));
     }
+    Ok(parcel)
 }
 
 #[cold]
@@ -434,11 +437,12 @@ fn unsendable(reason: String) -> PortError<()> {
 #[cold]
 fn give_up(desk: &mut Option<Box<Desk>>) {
     if let Some(desk) = desk {
-        desk.take_parcel();
+        drop(desk.take_parcel());
         clear(desk);
     }
 }
 
+#[inline]
 fn clear(desk: &mut Desk) {
     if let Some(outgoing) = desk.cargo::<Outgoing>() {
         outgoing.clear();
@@ -447,17 +451,17 @@ fn clear(desk: &mut Desk) {
 
 /// Takes over from a predecessor, or from a send of ours that was broken off.
 #[cold]
-fn recover(claim: &Claim<'_>, desk: &mut Option<Box<Desk>>, recovered: &mut u64) {
-    outgoing(desk, claim.producer()).recover(claim.producer().published());
+fn recover(claim: &Claim<'_>, outgoing: &mut Outgoing, recovered: &mut u64) {
+    outgoing.recover(claim.producer().published());
     *recovered = claim.producer().role().word();
 }
 
 /// A message that stands in its record, not yet visible. From here on nothing fails.
 struct Prepared<'a> {
     claim: Claim<'a>,
-    desk: &'a mut Option<Box<Desk>>,
+    /// If it has blocks.
+    outgoing: Option<&'a mut Outgoing>,
     recovered: &'a mut u64,
-    blocks: usize,
     parcel: Option<Parcel>,
 }
 
@@ -467,33 +471,27 @@ impl Prepared<'_> {
     #[inline]
     fn send(self, last: impl FnOnce()) {
         last();
-        if self.blocks > 0 {
-            return self.send_blocks();
-        }
-        fault!("port.send.dropped");
-        let len = self.claim.len();
-        self.claim.commit_as(Kind::Message, len);
-        fault!("port.send.published");
-        if let Some(parcel) = self.parcel {
-            parcel.sent();
-        }
-    }
-
-    #[inline]
-    fn send_blocks(self) {
-        let Prepared { mut claim, desk, recovered, blocks, parcel } = self;
-        let word = claim.producer().role().word();
+        let Prepared { mut claim, outgoing, recovered, parcel } = self;
         let len = claim.len();
-        let outgoing = outgoing(desk, claim.producer());
-        outgoing.depart(&mut claim[HEAD..HEAD + blocks * TABLE_ENTRY]);
-        fault!("port.send.dropped");
-        let producer = claim.commit_as(Kind::Message, len);
-        fault!("port.send.published");
-        outgoing.published();
-        *recovered = word;
-        if producer.is_closed() {
-            // Nobody will read it.
-            outgoing.empty();
+        match outgoing {
+            None => {
+                fault!("port.send.dropped");
+                claim.commit_as(Kind::Message, len);
+                fault!("port.send.published");
+            }
+            Some(outgoing) => {
+                let word = claim.producer().role().word();
+                outgoing.depart(&mut claim[HEAD..]);
+                fault!("port.send.dropped");
+                let producer = claim.commit_as(Kind::Message, len);
+                fault!("port.send.published");
+                outgoing.published();
+                *recovered = word;
+                if producer.is_closed() {
+                    // Nobody will read it.
+                    outgoing.empty();
+                }
+            }
         }
         if let Some(parcel) = parcel {
             parcel.sent();
@@ -514,7 +512,7 @@ impl<T> Selectable for Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if self.producer.is_closed() && self.producer.role().is_held() {
-            outgoing(&mut self.desk, &self.producer).empty();
+            outgoing(&mut self.desk, self.producer.ring()).empty();
         }
     }
 }
