@@ -27,13 +27,54 @@ pub enum Error {
     /// A fork was refused, since the program has threads: any lock that one of them holds would
     /// be held in the child for ever.
     #[error(
-        "cannot fork process {process:?}: the program has {threads} threads, and a lock that one of them holds would be held in the child for ever. Start processes before the first thread, or use another way to start"
+        "cannot fork process {process:?}: the program has {threads} threads, and a lock that one of them holds would be held in the child for ever. Start processes before the first thread, or use a fork server or `spawn`"
     )]
     MultiThreaded {
         /// The name of the process.
         process: String,
         /// How many threads there are, the main thread included.
         threads: usize,
+    },
+    /// The program does not look first whether it was started to be a backend: a process that
+    /// executes it anew would begin all over.
+    #[error(
+        "cannot start process {process:?} from this program: call `msgproc::init()` first in `main` (in tests, put `msgproc::test_support!();` into the file of the test)"
+    )]
+    NotInitialized {
+        /// The name of the process.
+        process: String,
+    },
+    /// The code that starts the process is part of a shared library, so that executing the program
+    /// anew would not bring it back.
+    #[error(
+        "cannot start process {process:?} from a shared library: its code is not part of the program that would be executed. Use `fork`, or `exec` with a program of its own"
+    )]
+    NotMainProgram {
+        /// The name of the process.
+        process: String,
+    },
+    /// This process was not started to be a worker.
+    #[error(
+        "this program is a worker: another program starts it with `MessageProcess::exec` and talks to it over a control channel that is not there"
+    )]
+    NotAWorker,
+    /// The processes would exceed a limit of the system. None of them is left.
+    #[error(
+        "cannot start {processes} processes: {what}, {needed} are needed and {free} of {limit} are free. {advice}"
+    )]
+    Limit {
+        /// How many were to be started.
+        processes: usize,
+        /// What would not suffice, as a sentence begins: `each takes 4 descriptors`.
+        what: String,
+        /// How many of it the processes need in all.
+        needed: u64,
+        /// How many there are left.
+        free: u64,
+        /// The limit.
+        limit: u64,
+        /// How to raise it.
+        advice: String,
     },
     /// The constructor, or `pre_run`, gave an error or panicked.
     #[error("process {process:?} failed before its loop, in {stage}: {message}")]

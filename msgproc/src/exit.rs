@@ -3,9 +3,10 @@
 use std::fmt;
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 /// How a process ended, and what is known about why.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Exit {
     /// Its process id; that of the whole program where the backend ran on a thread.
@@ -16,7 +17,9 @@ pub struct Exit {
     pub panic: Option<String>,
     /// Which step of a stop it took, where it was stopped by its frontend.
     pub stopped_by: Option<StopStep>,
-    /// The last lines it wrote to stderr, where the process was started with `capture_stderr`.
+    /// The last lines it wrote to stdout, where that was captured.
+    pub stdout: Vec<String>,
+    /// The last lines it wrote to stderr, where that was captured.
     pub stderr: Vec<String>,
 }
 
@@ -44,7 +47,7 @@ impl fmt::Display for Exit {
 }
 
 /// What the kernel says about the end of a process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum How {
     /// It ended by itself, with this exit code. A panic that nobody caught gives 101.
@@ -90,7 +93,7 @@ impl fmt::Display for How {
 }
 
 /// The four steps of a stop, in their order. Each is tried when the one before did not do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum StopStep {
     /// The backend finishes what is queued, then leaves.
     Graceful,
@@ -124,6 +127,7 @@ mod tests {
             how: How::Signal { number: 9, core: false },
             panic: Some("no film (src/camera.rs:3)".into()),
             stopped_by: Some(StopStep::Kill),
+            stdout: Vec::new(),
             stderr: Vec::new(),
         };
         assert_eq!(

@@ -34,22 +34,27 @@ pub mod manager;
 mod message;
 mod process;
 mod start;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Busy, Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
 pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{
-    Backend, Call, Context, Event, Incoming, Interest, IntoBackend, MessageProcess, NoEvents,
-    OnPanic, Options, Outcome, Reply, Start, StopOptions, Token,
+    Backend, Call, Context, Event, ForkServer, ForkServerOptions, Incoming, Interest, IntoBackend,
+    MessageProcess, NoEvents, OnPanic, Options, Outcome, Program, Reply, RestartBy, RestartCause,
+    Start, Starting, StopOptions, Token, init, worker,
 };
 pub use shmring::transfer::Descriptor;
+pub use start::{Resource, Stdio};
 
 /// What a program that starts processes needs.
 pub mod prelude {
     pub use crate::{
-        Backend, Call, Context, Descriptor, Error, Event, Exit, Happening, How, Interest, Manager,
-        MessageProcess, NoEvents, Reply, Result, Start, StopOptions, Token, backend,
+        Backend, Call, Context, Descriptor, Error, Event, Exit, ForkServer, Happening, How,
+        Interest, Manager, MessageProcess, NoEvents, Program, Reply, Result, Start, Stdio,
+        StopOptions, Token, backend,
     };
 }
 
@@ -57,4 +62,6 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
+    // For fuzzing.
+    pub use crate::channel::take_apart;
 }

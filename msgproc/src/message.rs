@@ -10,7 +10,8 @@ use shmring::transfer::{self, Parcel};
 
 use crate::error::{Error, Result, Trace};
 
-/// Changes whenever the meaning of a message changes.
+/// Changes whenever the meaning of a message changes: PROTOCOL.md says it for other programs, and
+/// so the variants here and their fields keep their order.
 pub(crate) const VERSION: u32 = 1;
 
 /// The longest header, in bytes: an enum, some numbers, and the name of a command.
@@ -23,12 +24,17 @@ pub(crate) enum Down<'a> {
     Command { call: u64, name: &'a str, wants_reply: bool },
     /// Leave when all before this is done.
     Stop,
+    /// The first message to a process that is no fork of its frontend; the body says who it is.
+    Hello,
+    /// The second message to such a process; the body is the state for its constructor.
+    Start,
 }
 
 /// From the backend to the frontend.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
 pub(crate) enum Up {
-    /// `pre_run` is done.
+    /// `pre_run` is done. The body is a list of the commands, or nothing where the frontend knows
+    /// them: it is the same program.
     Ready { version: u32 },
     /// There will be no loop; the body is a [`Failure`].
     StartFailed,
@@ -40,6 +46,8 @@ pub(crate) enum Up {
     Event,
     /// Something failed that nobody waits for; the body is a [`Failure`].
     Failed,
+    /// It has written to a stream that is captured.
+    Wrote,
 }
 
 /// Why there is no result.
@@ -141,6 +149,14 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], parcel: Parcel) -> Resul
     }
 }
 
+/// Reads bytes as all that stands in a message.
+pub(crate) fn take_apart(bytes: &[u8]) {
+    let _ = postcard::take_from_bytes::<Down<'_>>(bytes);
+    let _ = postcard::take_from_bytes::<Up>(bytes);
+    let _ = decode::<Failure>(bytes, Parcel::default());
+    let _ = decode::<(String, Vec<u64>, Option<f64>)>(bytes, Parcel::default());
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -173,10 +189,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = postcard::take_from_bytes::<Down<'_>>(&bytes);
-            let _ = postcard::take_from_bytes::<Up>(&bytes);
-            let _ = decode::<Failure>(&bytes, Parcel::default());
-            let _ = decode::<(String, Vec<u64>, Option<f64>)>(&bytes, Parcel::default());
+            take_apart(&bytes);
         }
     }
 }

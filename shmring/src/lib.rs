@@ -6,11 +6,14 @@
 //! |---|---|---|
 //! | an array that others read and write in place, also numpy | [`SharedArray`] | by its name, by fork, or in a message |
 //! | a stream of records, from one process to another | [`ring::records`] | both ends by fork or in a message, or by name |
-//! | a stream of items of one size, many at once as a slice | [`ring::cells`] | the same |
+//! | a stream of items of one size, many at once as a slice | [`ring::cells`] | the same; plain data, never blocks |
 //! | work for whoever is free: items from many processes, each to one of many | [`ring::queue`] | ends by fork or in a message, or by name |
 //! | the same stream to many processes, each of which sees every item | [`ring::broadcast`] | ends by fork or in a message, or by name; consumers join and leave |
 //! | the newest value of something, for any number of readers | [`ring::latest`] | by fork, by name, or in a message; the writer never waits |
 //! | typed messages, with blocks in them | [`ring::port`] | over a ring of records |
+//! | typed jobs, with blocks in them, for whoever is free; again when a worker dies | [`ring::queue::port`] | over a queue |
+//! | typed messages, with blocks in them, that every process reads in place | [`ring::broadcast::port`] | over a broadcast ring |
+//! | the newest picture, read in place, and the like | [`ring::latest::port`] | a latest value whose blocks the readers hold |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
 //! | the same of several sizes | [`block::BlockPools`] | the same |
 //! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |

@@ -239,6 +239,24 @@ fn collect_to<R>(destination: u64, serialize: impl FnOnce() -> R) -> (R, Parcel)
     (result, desk.map(|mut desk| desk.take_parcel()).unwrap_or_default())
 }
 
+/// The same with a cargo, which comes back.
+pub(crate) fn collect_with<R>(
+    cargo: Cargo,
+    serialize: impl FnOnce() -> R,
+) -> (R, Parcel, Option<Cargo>) {
+    let (result, desk) = at_desk(Desk::to_collect(cargo), serialize);
+    match desk {
+        Some(mut desk) => (result, desk.take_parcel(), desk.cargo.take()),
+        None => (result, Parcel::default(), None),
+    }
+}
+
+/// Runs a deserializer with a cargo, which comes back, and without descriptors.
+pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (R, Option<Cargo>) {
+    let (result, desk) = at_desk(Desk::to_supply(cargo), deserialize);
+    (result, desk.and_then(|mut desk| desk.cargo.take()))
+}
+
 /// Runs a serializer or a deserializer at a desk, which comes back.
 #[inline]
 pub(crate) fn at_desk<R>(desk: Box<Desk>, work: impl FnOnce() -> R) -> (R, Option<Box<Desk>>) {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::disallowed_methods)] // These tests are about forks.
 
+mod async_deaths;
 mod async_kinds;
+mod async_ports;
 mod async_rules;
 mod own_reactor;
 
@@ -860,9 +862,14 @@ fn main() -> ExitCode {
         testkit::test!(async_kinds::a_broadcast_is_awaited_and_streamed),
         testkit::test!(async_kinds::a_queue_between_tasks_and_processes),
         testkit::test!(async_kinds::what_a_dead_consumer_had_is_awaited),
+        testkit::test!(async_deaths::death_of_the_last_of_many_ends_an_await),
+        testkit::test!(async_deaths::what_one_of_many_had_comes_back_soon),
+        testkit::test!(async_deaths::death_of_who_became_the_slowest_makes_room),
         testkit::test!(async_kinds::policies_are_kept),
         testkit::test!(async_kinds::newer_values_are_awaited),
         testkit::test!(async_kinds::death_ends_an_await),
         testkit::test!(async_kinds::dropped_futures_lose_nothing),
+        testkit::test!(async_ports::jobs_are_awaited),
+        testkit::test!(async_ports::newer_blocks_are_awaited),
     ])
 }

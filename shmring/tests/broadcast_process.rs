@@ -227,7 +227,7 @@ const PRODUCER_POINTS: [&str; 6] = [
     "broadcast.published",
     "broadcast.told",
 ];
-const CONSUMER_POINTS: [&str; 2] = ["broadcast.read", "broadcast.released"];
+const CONSUMER_POINTS: [&str; 3] = ["broadcast.read", "broadcast.counted", "broadcast.released"];
 const JOINER_POINTS: [&str; 4] =
     ["broadcast.join.taken", "broadcast.join.placed", "broadcast.join.raised", "broadcast.joined"];
 

@@ -18,7 +18,10 @@ use shmring::{
     Segment, WaitStrategy,
     block::{Block, BlockPool},
     named, os,
-    ring::{Policy, latest::Latest, port, queue::Queue, records::Records},
+    ring::{
+        Policy, broadcast::Broadcast, cells::Cells, latest::Latest, port, queue::Queue,
+        records::Records,
+    },
 };
 
 const LATE: Duration = Duration::from_secs(20);
@@ -213,6 +216,122 @@ fn messages_and_blocks() {
     assert_eq!(read(&name, &format!("block 1 {other}"))[0], "block free 0 0 200 ");
 }
 
+fn items_of_a_ring_of_cells() {
+    let name = testkit::name("cells");
+    let options = Cells::<[u32; 3]>::options().capacity(8).policy(Policy::DropNewest);
+    let ring = options.label("points").create(&name).unwrap();
+    let (mut tx, mut rx) = ring.split().unwrap();
+    // Two that there is no room for.
+    for number in 0..10 {
+        tx.send([number; 3]).unwrap();
+    }
+    for number in 0..5 {
+        assert_eq!(*rx.try_recv().unwrap(), [number; 3]);
+    }
+    for number in 10..14 {
+        tx.send([number; 3]).unwrap();
+    }
+    let cell = |number: u32| format!("cell {number} {}", hex(&number.to_le_bytes().repeat(3)));
+    let expected: Vec<String> = [
+        "cells 8 12 4 2 points".into(),
+        "counters 12 2 5".into(),
+        "producer held 1 0 0".into(),
+        "consumer held 1 0 0".into(),
+    ]
+    .into_iter()
+    .chain([5, 6, 7, 10, 11, 12, 13].map(cell))
+    .collect();
+    assert_eq!(read(&name, "cells 0 7"), expected);
+    // Looking took nothing.
+    assert_eq!(rx.try_recv().unwrap().sequence(), 5);
+}
+
+fn cells_of_a_ring_that_is_written() {
+    const ITEMS: u16 = 400;
+    let name = testkit::name("written");
+    let ring = Cells::<[u16; 5]>::options().capacity(512).create(&name).unwrap();
+    let mut tx = ring.producer().unwrap();
+    let mut python = reader(&name, &format!("cells 0 {ITEMS}"));
+    let mut python = python.stdout(Stdio::piped()).spawn().unwrap();
+    for number in 0..ITEMS {
+        tx.send([number; 5]).unwrap();
+        if number % 20 == 0 {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let lines = BufReader::new(python.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let got: Vec<String> = lines.filter(|line| line.starts_with("cell ")).collect();
+    assert!(python.wait().unwrap().success());
+    let cell = |number: u16| format!("cell {number} {}", hex(&number.to_le_bytes().repeat(5)));
+    assert!(got == (0..ITEMS).map(cell).collect::<Vec<_>>(), "the same items, in order");
+}
+
+fn items_of_a_broadcast_ring() {
+    let name = testkit::name("all");
+    let options = Broadcast::options().capacity(256).consumers(3).policy(Policy::DropNewest);
+    let ring = options.create(&name).unwrap();
+    let mut tx = ring.producer().unwrap();
+    for number in 0..20u8 {
+        tx.send([number; 30]).unwrap();
+    }
+    let mut lossless = ring.consumer().unwrap();
+    let _lossy = ring.join().lossy().consumer().unwrap();
+    // Four fit: the lossless one holds the producer back, and three are given up.
+    for number in 20..27u8 {
+        tx.send([number; 30]).unwrap();
+    }
+    assert_eq!(lossless.recv().unwrap().sequence(), 20);
+    tx.send([27; 1]).unwrap();
+    let stats = ring.stats();
+    let kept = stats.sent - 20;
+    assert_eq!((stats.sent + stats.dropped, kept), (28, 5));
+    drop(tx);
+    let got = read(&name, "broadcast 0");
+    assert_eq!(got[0], "broadcast 256 3 2");
+    assert_eq!(got[1], format!("counters {} {} 0 24", stats.sent, stats.dropped));
+    assert!(got[2].starts_with("place 0 held 1 0 lossless 21 "), "{got:?}");
+    assert!(got[3].starts_with("place 1 held 1 0 lossy 20 "), "{got:?}");
+    let items = &got[got.len() - 4..];
+    for (line, number) in items.iter().zip(21..24u8) {
+        assert_eq!(*line, format!("item {number} 0 {}", hex(&[number; 30])));
+    }
+    assert_eq!(items[3], "item 27 3 1b");
+    for number in [21, 22, 23, 27] {
+        assert_eq!(lossless.try_recv().unwrap().sequence(), number);
+    }
+}
+
+fn a_broadcast_ring_that_overtakes_its_reader() {
+    const ITEMS: usize = 20_000;
+    let name = testkit::name("overtakes");
+    let ring = Broadcast::options().capacity(4096).create(&name).unwrap();
+    let mut tx = ring.producer().unwrap();
+    let mut python = reader(&name, "broadcast 0").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(python.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // It is there, and now falls behind.
+    assert!(lines.nth(1).unwrap().starts_with("counters"));
+    for number in 0..ITEMS {
+        tx.send(record(number)).unwrap();
+        if number % 100 == 0 {
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+    drop(tx);
+    let (mut seen, mut missed, mut next) = (0, 0, None);
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (sequence, gap): (usize, usize) =
+            (words[1].parse().unwrap(), words[2].parse().unwrap());
+        assert_eq!(words[3], hex(&record(sequence)), "item {sequence}");
+        assert_eq!(next.unwrap_or(sequence) + gap, sequence);
+        next = Some(sequence + 1);
+        (seen, missed) = (seen + 1, missed + gap);
+    }
+    assert!(python.wait().unwrap().success());
+    assert_eq!(next, Some(ITEMS), "the last is still there");
+    assert!(seen > 50 && missed > 0, "{seen} seen, {missed} missed");
+}
+
 fn newest_values_of_a_board_that_is_written() {
     let name = testkit::name("latest");
     // Many slots, for a slow reader.
@@ -328,6 +447,13 @@ fn main() -> ExitCode {
         test("records_of_a_ring_that_is_written", records_of_a_ring_that_is_written),
         test("losses_of_records", losses_of_records),
         test("messages_and_blocks", messages_and_blocks),
+        test("items_of_a_ring_of_cells", items_of_a_ring_of_cells),
+        test("cells_of_a_ring_that_is_written", cells_of_a_ring_that_is_written),
+        test("items_of_a_broadcast_ring", items_of_a_broadcast_ring),
+        test(
+            "a_broadcast_ring_that_overtakes_its_reader",
+            a_broadcast_ring_that_overtakes_its_reader,
+        ),
         test("newest_values_of_a_board_that_is_written", newest_values_of_a_board_that_is_written),
         test("items_of_a_queue", items_of_a_queue),
         test("doorbells_of_those_who_sleep", doorbells_of_those_who_sleep),

@@ -7,6 +7,8 @@ LAYOUT.md, so a page that has become wrong makes its readers fail. It answers in
 
     describe                  the header, participants and objects
     records OBJECT COUNT      so many records with their sequence numbers, following the ring
+    cells OBJECT COUNT        a ring of cells, and so many items with their sequence numbers
+    broadcast OBJECT          a broadcast ring, and all items until the producer's end is closed
     latest OBJECT COUNT       so many newer versions of a value
     queue OBJECT              seats and what waits in a queue
     sleepers OBJECT           the indexes of those who sleep on a latest value
@@ -129,7 +131,7 @@ def describe(segment):
     for index, entry in segment.participants():
         state = entry.state
         print("participant", index, state >> 32, state >> 8 & 0xFFFFFF, state & 0xFF, end=" ")
-        print(entry.start_time, entry.namespace, entry.bell, entry.armed)
+        print(entry.start_time, entry.namespace, entry.bell, entry.armed & 3)
     for number, entry in segment.objects():
         print("object", number, entry.kind, entry.size, entry.state >> 32 & 0xFF)
         if entry.kind == 1:
@@ -203,6 +205,79 @@ def message(segment, payload):
     for number in range(blocks):
         handle = ("pool", "block", "generation", "carrier", "put")
         print("handle", *(entry(number, field) for field in handle))
+
+
+def cells(segment, number, count):
+    ring = segment.object(number, 3, "Ring of cells")
+    capacity, item_len = ring.capacity, ring.item_len
+    label = segment.bytes(ring.at("label"), ring.label_len).decode()
+    print("cells", capacity, item_len, ring.item_align, ring.policy, label)
+    print("counters", ring.tail, ring.lost, ring.head)
+    print("producer", role(ring.producer), ring.producer_destination)
+    print("consumer", role(ring.consumer), ring.consumer_destination)
+    marks = data = ring.at("data")
+    if ring.policy == 2:
+        data += rounded(8 * capacity, 128)
+    position = ring.head
+    while count:
+        tail = ring.tail
+        assert 0 <= tail - ring.head <= capacity
+        if position == tail:
+            time.sleep(0.0005)
+            continue
+        cell = position % capacity
+        sequence = position
+        if ring.policy == 2:
+            sequence += segment.load(marks + 8 * cell, "u64")
+        item = segment.bytes(data + cell * item_len, item_len)
+        assert ring.head <= position, "it was released, and may have been overwritten"
+        print("cell", sequence, item.hex())
+        position, count = position + 1, count - 1
+
+
+def broadcast(segment, number):
+    ring = segment.object(number, 4, "Broadcast ring")
+    capacity, data = ring.capacity, ring.at("end") + ring.places * segment.end("Place of a broadcast ring")
+    print("broadcast", capacity, ring.places, ring.policy)
+    print("counters", ring.sent, ring.dropped, ring.lost, ring.tail - ring.last, flush=True)
+    for index in range(ring.places):
+        base = ring.at("end") + index * segment.end("Place of a broadcast ring")
+        place = Part(segment, "Place of a broadcast ring", base)
+        if place.kind:
+            kind = ["", "lossless", "lossy"][place.kind]
+            print("place", index, role(place.role), kind, place.expected, ring.tail - place.cursor)
+    fields = segment.sections["Record of a broadcast ring"]
+    sequence_at, value_at = fields["sequence"][0], fields["value"][0]
+    position, expected = ring.oldest, None
+    while True:
+        closed = PHASES[ring.producer >> 56] == "closed"
+        place = position % capacity
+        header = segment.load(data + place, "u64")
+        kind, tag, length = header >> 56, header >> 32 & 0xFFFFFF, header & 0xFFFFFFFF
+        sequence = value = None
+        if kind == 1 and place + value_at + rounded(length, 8) <= capacity:
+            sequence = segment.load(data + place + sequence_at, "u64")
+            value = segment.bytes(data + place + value_at, length)
+        oldest = ring.oldest
+        if oldest > position:
+            position = oldest
+            continue
+        if header == 0:
+            if closed:
+                return
+            time.sleep(0.0005)
+            continue
+        assert kind in (1, 2) and tag == position // 8 % 2**24
+        if kind == 2:
+            assert place + 8 + length == capacity
+            position += 8 + length
+            continue
+        assert value is not None and length <= capacity // 2 - 16
+        missed = 0 if expected is None else sequence - expected
+        assert missed >= 0
+        print("item", sequence, missed, value.hex())
+        expected = sequence + 1
+        position += value_at + rounded(length, 8)
 
 
 def latest(segment, number, count):
@@ -295,7 +370,7 @@ def main(page, name, command, *arguments):
         print("held", flush=True)
         sys.stdin.read()
     else:
-        commands = (describe, records, latest, queue, sleepers, block)
+        commands = (describe, records, cells, broadcast, latest, queue, sleepers, block)
         {run.__name__: run for run in commands}[command](segment, *arguments)
 
 

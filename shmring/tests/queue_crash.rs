@@ -65,7 +65,11 @@ fn every_point_is_in_a_table() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         for part in text.split("fault!(\"").skip(1) {
-            points.insert(part.split('"').next().unwrap().to_owned());
+            let point = part.split('"').next().unwrap();
+            // `queue_port.rs` walks those.
+            if !point.starts_with("queue.port.") {
+                points.insert(point.to_owned());
+            }
         }
     }
     let tables = PRODUCER_POINTS.iter().chain(&CONSUMER_POINTS).map(|(point, _)| *point);

@@ -12,6 +12,8 @@ mod port;
 mod queue;
 mod socket;
 
+pub use frame::take_apart;
+
 pub(crate) use frame::Message;
 pub(crate) use port::{Outgoing, Port, Received};
 pub(crate) use queue::{Limits, Queue};

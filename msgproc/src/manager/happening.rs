@@ -1,6 +1,6 @@
 //! What a manager tells.
 
-use super::{ProcessId, Restart};
+use super::{GroupId, ProcessId, Restart};
 use crate::{
     error::Error,
     exit::Exit,
@@ -46,7 +46,7 @@ pub enum Happening<E = NoEvents> {
         /// Which process.
         process: ProcessId,
     },
-    /// A process could not be started again.
+    /// A process could not be started again, or ended before it was ready.
     RestartFailed {
         /// Which process.
         process: ProcessId,
@@ -54,6 +54,12 @@ pub enum Happening<E = NoEvents> {
         error: Error,
         /// What follows.
         restart: Restart,
+    },
+    /// A group has been given up, and all its members have ended.
+    /// [`Manager::restart_group`](super::Manager::restart_group) starts it anew.
+    GaveUp {
+        /// Which group.
+        group: GroupId,
     },
     /// A watched descriptor is ready. Told again as long as it is ready.
     Ready(Token),

@@ -21,7 +21,7 @@
 //!     let mut manager = Manager::new()?;
 //!     for number in 0..5 {
 //!         let counter = MessageProcess::fork(&format!("counter-{number}"), |_| Counter)?;
-//!         manager.add_with(counter, Policy::on_failure())?;
+//!         manager.add_with(counter, Policy::transient())?;
 //!     }
 //!     manager.handle_signals()?;
 //!     for (_, counter) in manager.iter() {
@@ -59,11 +59,18 @@
 //! something to take. A poll that is edge-triggered, as mio's is, has to take until there is
 //! nothing left. One descriptor can also be [watched](Manager::watch) by another manager.
 //!
-//! A restart runs inside [`Manager::next`] and waits until the new backend is ready.
+//! A process that ends is started again as its [`Policy`] says, and others with it as their
+//! [`Group`] says. Restarts begin inside [`Manager::next`], which does not wait for them: that the
+//! new backend is ready is told as [`Happening::Restarted`]. Commands that are sent to it before
+//! are run once it is ready.
 
+mod backoff;
+mod crowd;
+mod group;
 mod happening;
 mod poller;
 mod queue;
+mod restart;
 mod slots;
 mod stop;
 mod supervision;
@@ -81,21 +88,23 @@ use std::{
 use shmring::os;
 
 use self::{
+    group::Unit,
     poller::Poller,
     queue::{Queue, Source},
+    restart::{Member, Phase},
     slots::Slots,
-    supervision::{End, History, on_exit},
     thread::Wake,
     timers::Timers,
 };
 use crate::{
     error::{Error, Result},
-    exit::Exit,
-    process::{Backend, Event, Interest, MessageProcess, Token},
+    process::{Backend, Interest, MessageProcess, Token},
     start::Signals,
 };
 
 pub use self::{
+    backoff::Backoff,
+    group::{Group, GroupId},
     happening::{Happening, Signal},
     slots::ProcessId,
     supervision::{Policy, Restart},
@@ -108,6 +117,8 @@ pub use self::{
 /// Dropping it stops all its processes, as [`Manager::stop`] does.
 pub struct Manager<B: Backend> {
     processes: Slots<Member<B>>,
+    /// Those that are restarted together; a process without a group is a unit of its own.
+    units: Slots<Unit>,
     /// How many of them have not been told to have ended.
     living: usize,
     queue: Queue,
@@ -121,23 +132,16 @@ pub struct Manager<B: Backend> {
     generation: u32,
 }
 
-struct Member<B: Backend> {
-    process: MessageProcess<B>,
-    policy: Policy,
-    history: History,
-    /// Whether its end has been told.
-    ended: bool,
-    /// Whether the manager has stopped it: it is not started again.
-    stopped: bool,
-    /// How many replies had come when one was told.
-    replies_told: u64,
-}
-
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 enum Due {
     User(Token),
-    Restart(ProcessId),
+    /// A pause of its restarts is over.
+    Unit(GroupId),
+    /// A start has had its time.
+    Start(ProcessId),
+    /// A step of its stop has had its time.
+    Stop(ProcessId),
 }
 
 impl<B: Backend> Manager<B> {
@@ -156,6 +160,7 @@ impl<B: Backend> Manager<B> {
         let (poller, wake) = make().map_err(Error::io::<std::io::Error>("make a manager"))?;
         Ok(Manager {
             processes: Slots::new(),
+            units: Slots::new(),
             living: 0,
             queue: Queue::default(),
             turns: 0,
@@ -183,7 +188,7 @@ impl<B: Backend> Manager<B> {
     ///
     /// [`Error::Io`] when the kernel has no more room; the process is then stopped.
     pub fn add(&mut self, process: MessageProcess<B>) -> Result<ProcessId> {
-        self.add_with(process, Policy::never())
+        self.add_with(process, Policy::temporary())
     }
 
     /// Takes over a process, and says whether it is started again when it ends.
@@ -193,15 +198,10 @@ impl<B: Backend> Manager<B> {
     /// As [`Manager::add`].
     pub fn add_with(&mut self, process: MessageProcess<B>, policy: Policy) -> Result<ProcessId> {
         self.check_ours()?;
-        let history = History::default();
-        let member =
-            Member { process, policy, history, ended: false, stopped: false, replies_told: 0 };
-        let id = self.processes.insert(member);
-        if let Err(error) = self.register(id) {
-            self.processes.remove(id);
-            return Err(error);
-        }
-        Ok(id)
+        let unit = GroupId(self.units.insert(Unit::alone()));
+        self.insert(process, policy, unit).inspect_err(|_| {
+            self.units.remove(unit.0);
+        })
     }
 
     fn register(&mut self, id: ProcessId) -> Result<()> {
@@ -220,20 +220,35 @@ impl<B: Backend> Manager<B> {
     pub fn remove(&mut self, id: ProcessId) -> Option<MessageProcess<B>> {
         self.forget(id);
         self.queue.remove(Source::Process(id.index()));
-        Some(self.processes.remove(id)?.process)
+        let Member { process, unit, .. } = self.processes.remove(id)?;
+        process.leave_start();
+        match self.units.get_mut(unit.0) {
+            Some(members) if members.is_group() => {
+                members.remove(id);
+                // The others may have waited for it.
+                self.wake_unit(unit);
+            }
+            _ => {
+                self.units.remove(unit.0);
+                self.queue.remove(Source::Unit(unit.0.index()));
+                self.timers.cancel(|due| matches!(due, Due::Unit(other) if *other == unit));
+            }
+        }
+        Some(process)
     }
 
-    /// Takes a process out of the poll, and takes back a restart that is planned for it.
+    /// Takes a process out of the poll, and takes back what is planned for it alone.
     fn forget(&mut self, id: ProcessId) {
         let Some(member) = self.processes.get_mut(id) else {
             return;
         };
         self.poller.remove(member.process.as_fd());
-        if !std::mem::replace(&mut member.ended, true) {
+        member.leaving = None;
+        if !matches!(std::mem::replace(&mut member.phase, Phase::Ended), Phase::Ended) {
             self.living -= 1;
         }
-        self.queue.remove(Source::Restart(id.index()));
-        self.timers.cancel(|due| matches!(due, Due::Restart(other) if *other == id));
+        self.timers
+            .cancel(|due| matches!(due, Due::Start(other) | Due::Stop(other) if *other == id));
     }
 
     /// A process, unless it was removed. `manager[id]` does the same and panics instead.
@@ -261,8 +276,8 @@ impl<B: Backend> Manager<B> {
         self.living
     }
 
-    /// Stops what is left of a process, and starts it anew. What it has sent and was not taken
-    /// yet is lost, and its old end is not told.
+    /// Stops what is left of a process, and starts it anew; waits until it is ready. What it has
+    /// sent and was not taken yet is lost, and its old end is not told. Others of its group go on.
     ///
     /// # Errors
     ///
@@ -273,15 +288,23 @@ impl<B: Backend> Manager<B> {
         let Some(member) = self.processes.get_mut(id) else {
             return Err(format!("{id:?} was removed from its manager").into());
         };
-        member.process.restart()?;
-        member.ended = false;
-        member.stopped = false;
+        let unit = member.unit;
+        let restarted = member.process.restart();
         member.replies_told = 0;
-        self.register(id).inspect_err(|_| {
-            if let Some(member) = self.processes.get_mut(id) {
-                member.ended = true;
+        let result = restarted.and_then(|()| self.register(id));
+        if let Some(unit) = self.units.get_mut(unit.0) {
+            match result {
+                Ok(()) => unit.started_by_hand(id),
+                Err(_) => unit.put_off(id),
             }
-        })
+        }
+        if result.is_ok()
+            && let Some(member) = self.processes.get_mut(id)
+        {
+            member.phase = Phase::Ready;
+        }
+        self.wake_unit(unit);
+        result
     }
 
     // Descriptors, timers, signals.
@@ -385,7 +408,8 @@ impl<B: Backend> Manager<B> {
     /// signals or [`Waker`]. So `while let Some(happening) = manager.next(None)?` ends with the
     /// last process.
     ///
-    /// A planned restart runs here, and takes what it takes.
+    /// A planned restart begins here, and is told when it has come to its end: meanwhile, other
+    /// things happen.
     ///
     /// # Errors
     ///
@@ -428,7 +452,7 @@ impl<B: Backend> Manager<B> {
         self.queue.pop()
     }
 
-    fn may_happen(&self) -> bool {
+    pub(crate) fn may_happen(&self) -> bool {
         self.living > 0
             || !self.timers.is_empty()
             || self.signals.is_some()
@@ -439,7 +463,7 @@ impl<B: Backend> Manager<B> {
     fn look_at(&mut self, source: Source) -> Result<Option<Happening<B::Event>>> {
         Ok(match source {
             Source::Process(index) => self.processes.at(index).and_then(|id| self.ask(id)),
-            Source::Restart(index) => self.processes.at(index).map(|id| self.start_again(id)),
+            Source::Unit(index) => self.units.at(index).and_then(|id| self.step(GroupId(id))),
             Source::Watch(index) => self.poller.tell(index).map(Happening::Ready),
             Source::Timers => self.take_timer()?,
             Source::Signals => self.take_signal(),
@@ -460,7 +484,9 @@ impl<B: Backend> Manager<B> {
         self.queue.push(Source::Timers);
         Ok(match due {
             Due::User(token) => Some(Happening::Timer(token)),
-            Due::Restart(id) => self.processes.get(id).is_some().then(|| self.start_again(id)),
+            Due::Unit(group) => self.step(group),
+            Due::Start(id) => self.start_is_due(id),
+            Due::Stop(id) => self.leave(id),
         })
     }
 
@@ -468,82 +494,6 @@ impl<B: Backend> Manager<B> {
         let number = self.signals.as_ref()?.take()?;
         self.queue.push(Source::Signals);
         Signal::from_number(number).map(Happening::Signal)
-    }
-
-    /// Asks a process what it has to tell. One that has something is asked again, after the
-    /// others.
-    fn ask(&mut self, process: ProcessId) -> Option<Happening<B::Event>> {
-        let member = self.processes.get_mut(process)?;
-        if member.ended {
-            return member.reply_to_tell(process);
-        }
-        let taken = member.process.try_event();
-        if let Ok(Some(_)) = taken {
-            self.queue.push(Source::Process(process.index()));
-        }
-        match taken {
-            Ok(Some(Event::Emitted(event))) => Some(Happening::Event { process, event }),
-            Ok(Some(Event::Failed(error))) => Some(Happening::Failed { process, error }),
-            Ok(Some(Event::Ended(exit))) => Some(self.ended(process, exit)),
-            Ok(None) => member.reply_to_tell(process),
-            Err(error) => Some(match member.process.exit() {
-                // Its end was taken by somebody else, by a stop for example.
-                Some(exit) => self.ended(process, exit),
-                None => Happening::Failed { process, error },
-            }),
-        }
-    }
-
-    fn ended(&mut self, process: ProcessId, exit: Exit) -> Happening<B::Event> {
-        self.living -= 1;
-        let end = End::of(&exit);
-        let restart = self.decide(process, end);
-        Happening::Ended { process, exit, restart }
-    }
-
-    /// Decides what follows from an end, and plans it.
-    fn decide(&mut self, id: ProcessId, end: End) -> Restart {
-        let Some(member) = self.processes.get_mut(id) else {
-            return Restart::No;
-        };
-        member.ended = true;
-        if member.stopped {
-            return Restart::No;
-        }
-        member.history.note(Instant::now(), end, &member.policy);
-        let restart = on_exit(&member.history, &member.policy);
-        if let Restart::After(pause) = restart {
-            let planned = !pause.is_zero() && self.set_timer(pause, None, Due::Restart(id)).is_ok();
-            if !planned {
-                self.queue.push(Source::Restart(id.index()));
-            }
-        }
-        restart
-    }
-
-    fn start_again(&mut self, process: ProcessId) -> Happening<B::Event> {
-        match self.restart(process) {
-            Ok(()) => Happening::Restarted { process },
-            Err(error) => {
-                let end = match error {
-                    Error::MultiThreaded { .. } => End::Hopeless,
-                    _ => End::Failed,
-                };
-                let restart = self.decide(process, end);
-                Happening::RestartFailed { process, error, restart }
-            }
-        }
-    }
-}
-
-impl<B: Backend> Member<B> {
-    fn reply_to_tell<E>(&mut self, process: ProcessId) -> Option<Happening<E>> {
-        let (waits, come) = self.process.replies();
-        if !waits || come == self.replies_told {
-            return None;
-        }
-        self.replies_told = come;
-        Some(Happening::Reply { process })
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 pub(super) enum Source {
     /// The process in this place.
     Process(usize),
-    /// It is to be started again.
-    Restart(usize),
+    /// The unit of supervision in this place has something to do.
+    Unit(usize),
     /// The watched descriptor in this place.
     Watch(usize),
     /// The timers.
@@ -27,7 +27,7 @@ impl Source {
     pub(super) fn number(self) -> usize {
         match self {
             Source::Process(index) => index * KINDS,
-            Source::Restart(index) => index * KINDS + 1,
+            Source::Unit(index) => index * KINDS + 1,
             Source::Watch(index) => index * KINDS + 2,
             Source::Timers => 3,
             Source::Signals => 4,
@@ -40,7 +40,7 @@ impl Source {
         let index = number / KINDS;
         Some(match number % KINDS {
             0 => Source::Process(index),
-            1 => Source::Restart(index),
+            1 => Source::Unit(index),
             2 => Source::Watch(index),
             3 => Source::Timers,
             4 => Source::Signals,
@@ -100,7 +100,7 @@ mod tests {
         let all = [
             Source::Process(0),
             Source::Process(1000),
-            Source::Restart(3),
+            Source::Unit(3),
             Source::Watch(7),
             Source::Timers,
             Source::Signals,

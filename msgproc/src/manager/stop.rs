@@ -9,16 +9,18 @@ use super::{Due, Manager, ProcessId, queue::Source};
 use crate::{
     error::Result,
     exit::{Exit, StopStep},
-    process::{Backend, STEPS, StopOptions},
+    process::{Backend, MessageProcess, STEPS, StopOptions},
 };
 
 /// How long a message that found no room waits until it is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// A process on its way out.
-struct Leaving {
+#[derive(Debug)]
+pub(super) struct Leaving {
     id: ProcessId,
     options: StopOptions,
+    pub(super) since: Instant,
     /// Steps that have not begun.
     rest: &'static [StopStep],
     step: Option<StopStep>,
@@ -43,7 +45,11 @@ impl<B: Backend> Manager<B> {
             return Vec::new();
         }
         let since = Instant::now();
-        self.timers.cancel(|due| matches!(due, Due::Restart(_)));
+        self.timers.cancel(|due| !matches!(due, Due::User(_)));
+        for (id, unit) in self.units.iter_mut() {
+            self.queue.remove(Source::Unit(id.index()));
+            unit.halt();
+        }
         // A signal of before is told as usual; only one that comes from now on means haste.
         let queue = &mut self.queue;
         let _ = self.poller.wait(Some(Duration::ZERO), |source| queue.push(source));
@@ -51,16 +57,8 @@ impl<B: Backend> Manager<B> {
         let mut report = Vec::new();
         let mut leaving = Vec::new();
         for (id, member) in self.processes.iter_mut() {
-            self.queue.remove(Source::Restart(id.index()));
-            member.stopped = true;
-            leaving.push(Leaving {
-                id,
-                options: member.process.stop_options(),
-                rest: &STEPS,
-                step: None,
-                begun: false,
-                until: since,
-            });
+            member.leaving = None;
+            leaving.push(Leaving::new(id, member.process.stop_options(), since));
         }
         self.collect(&mut leaving, &mut report, |_| true);
         while !leaving.is_empty() {
@@ -69,17 +67,11 @@ impl<B: Backend> Manager<B> {
                 let Some(member) = self.processes.get(one.id) else {
                     return false;
                 };
-                let process = &member.process;
-                if now >= one.until && !one.next_step(now) {
-                    report.push((one.id, Err(process.did_not_stop(since))));
-                    return false;
+                let goes_on = one.go_on(now, &member.process);
+                if !goes_on {
+                    report.push((one.id, Err(member.process.did_not_stop(since))));
                 }
-                if let Some(step) = one.step
-                    && !one.begun
-                {
-                    one.begun = process.begin_stop(step);
-                }
-                true
+                goes_on
             });
             let Some(next) = leaving.iter().map(Leaving::look_again).min() else {
                 break;
@@ -141,6 +133,23 @@ impl<B: Backend> Manager<B> {
 }
 
 impl Leaving {
+    pub(super) fn new(id: ProcessId, options: StopOptions, now: Instant) -> Leaving {
+        Leaving { id, options, since: now, rest: &STEPS, step: None, begun: false, until: now }
+    }
+
+    /// Does what is to be done now; `false` when nothing has helped.
+    pub(super) fn go_on<B: Backend>(&mut self, now: Instant, process: &MessageProcess<B>) -> bool {
+        if now >= self.until && !self.next_step(now) {
+            return false;
+        }
+        if let Some(step) = self.step
+            && !self.begun
+        {
+            self.begun = process.begin_stop(step);
+        }
+        true
+    }
+
     /// Goes on to the next step that has any time; `false` when there is none.
     fn next_step(&mut self, now: Instant) -> bool {
         while let [step, rest @ ..] = self.rest {
@@ -156,7 +165,8 @@ impl Leaving {
         false
     }
 
-    fn look_again(&self) -> Instant {
+    /// When there may be something to do again.
+    pub(super) fn look_again(&self) -> Instant {
         if self.begun { self.until } else { self.until.min(Instant::now() + AGAIN) }
     }
 }

@@ -1,5 +1,9 @@
 //! A command on its way, and what comes back.
 
+#[cfg(feature = "tokio")]
+use super::link::Unmet;
+#[cfg(feature = "tokio")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     fmt,
     marker::PhantomData,
@@ -136,6 +140,43 @@ impl<T: DeserializeOwned> Call<T> {
     /// As [`Call::tell`].
     pub fn send(self) -> Result<Reply<T>> {
         self.start(None)
+    }
+}
+
+/// What awaiting needs: the parts of a wait, without the waiting.
+#[cfg(feature = "tokio")]
+impl<T: DeserializeOwned> Call<T> {
+    /// Sends the command if there is room now.
+    pub(crate) fn try_send(&self) -> Result<Option<Reply<T>>> {
+        match self.transmit(true, Some(Instant::now())) {
+            Ok(call) => Ok(Some(Reply {
+                link: self.link.clone(),
+                command: self.command,
+                call,
+                taken: false,
+                result: PhantomData,
+            })),
+            Err(Error::TimedOut { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How long it may wait for room.
+    pub(crate) fn send_timeout(&self) -> Duration {
+        self.link.settings.send_timeout
+    }
+
+    /// Says in an error that there was no room for so long.
+    pub(crate) fn no_room(&self, since: Instant) -> Error {
+        self.link.explain(Unmet::Deadline, &format!("take {}", self.command), since)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T> AsFd for Reply<T> {
+    /// What becomes readable when something has come, for whomever.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.bell().as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use crate::{
     channel::{Message, Outgoing, Port, Queue, Received},
     error::{Error, Result},
     message::{self, Up},
-    start::{KeptFd, Page, StderrFile, StopLevel, frontend_has_ended},
+    start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended},
 };
 
 /// Tells a backend's descriptors apart, and its timers. The backend chooses the numbers.
@@ -42,7 +42,7 @@ pub enum Interest {
 #[derive(Debug)]
 struct Watch {
     token: Token,
-    fd: OwnedFd,
+    fd: KeptFd,
     interest: Interest,
 }
 
@@ -70,7 +70,8 @@ pub(super) struct Core {
     pub(super) frontend: u32,
     pub(super) page: Arc<Page>,
     pub(super) inbox: Queue,
-    pub(super) stderr: Option<StderrFile>,
+    /// What it writes that is captured.
+    pub(super) texts: Vec<TextFile>,
     /// Whether the backend itself wishes to leave.
     pub(super) leaving: bool,
     /// Whether the frontend has closed the channel.
@@ -128,7 +129,7 @@ impl<E> Context<E> {
     /// [`Error::Io`] when no descriptor is left.
     pub fn watch(&mut self, fd: impl AsFd, interest: Interest, token: Token) -> Result<()> {
         let fd = os::duplicate(fd.as_fd()).map_err(Error::io("duplicate a descriptor"))?;
-        self.core.watches.push(Watch { token, fd, interest });
+        self.core.watches.push(Watch { token, fd: KeptFd::new(fd), interest });
         Ok(())
     }
 
@@ -182,27 +183,27 @@ impl Core {
     pub(super) fn new(
         name: &str,
         frontend: u32,
-        socket: OwnedFd,
+        port: Port<KeptFd>,
         page: Arc<Page>,
         inbox: Queue,
         send_timeout: Duration,
-        stderr: Option<StderrFile>,
-    ) -> io::Result<Core> {
-        Ok(Core {
+        texts: Vec<TextFile>,
+    ) -> Core {
+        Core {
             name: name.into(),
             frontend,
             page,
             inbox,
-            stderr,
+            texts,
             leaving: false,
             gone: false,
             call: 0,
             malformed: Vec::new(),
-            port: Port::new(KeptFd::new(socket))?,
+            port,
             send_timeout,
             watches: Vec::new(),
             timers: Vec::new(),
-        })
+        }
     }
 
     fn set_timer(&mut self, time: Duration, every: Option<Duration>, token: Token) {

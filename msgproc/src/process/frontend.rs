@@ -1,33 +1,32 @@
 //! The side of a process that gives the work.
 
 use std::{
-    error::Error as StdError,
-    fmt, io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    fmt,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-use shmring::os;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    again::{RestartBy, RestartCause},
     backend::{Backend, IntoBackend},
     call::Call,
-    context::Core,
     event::Event,
-    link::{Item, Link, Parts, Unmet},
+    link::{Item, Link, Unmet},
     options::{Options, Settings},
-    run,
+    recipe::Program,
+    server::ForkServer,
     stop::StopOptions,
+    way::Way,
 };
 use crate::{
-    channel::{self, Message, Port, Queue},
+    channel::Message,
     error::{Busy, Error, Result},
     exit::{Exit, StopStep},
     message::{Up, decode},
-    start::{self, Bell, Child, KeptFd, Page, StderrFile},
+    start,
 };
 
 /// What a constructor learns about the process that it is in.
@@ -40,15 +39,27 @@ pub struct Start {
     pub restarts: u32,
     /// The process id of the frontend.
     pub frontend: u32,
+    pub(super) cause: Option<Box<RestartCause>>,
 }
 
-type Construct<B> =
-    Box<dyn FnMut(&Start) -> Result<B, Box<dyn StdError + Send + Sync>> + Send + 'static>;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Fork,
-    Thread,
+impl Start {
+    /// Why the constructor runs again; `None` at the first start.
+    ///
+    /// ```
+    /// # use msgproc::Start;
+    /// # struct Camera;
+    /// # impl Camera { fn open() -> Camera { Camera } fn reset() {} }
+    /// fn make(start: &Start) -> Camera {
+    ///     if let Some(cause) = start.restart() {
+    ///         eprintln!("{}, restart {}: {}", start.name, cause.number, cause.exit);
+    ///         Camera::reset();
+    ///     }
+    ///     Camera::open()
+    /// }
+    /// ```
+    pub fn restart(&self) -> Option<&RestartCause> {
+        self.cause.as_deref()
+    }
 }
 
 /// A backend of type `B` in a process of its own, seen from the process that started it.
@@ -60,8 +71,7 @@ enum Kind {
 /// or the end of the process to take.
 pub struct MessageProcess<B: Backend> {
     link: Arc<Link>,
-    construct: Arc<Mutex<Construct<B>>>,
-    kind: Kind,
+    way: Mutex<Way<B>>,
     restarts: u32,
 }
 
@@ -105,31 +115,92 @@ impl<B: Backend> MessageProcess<B> {
         Options::new(name)
     }
 
-    pub(super) fn start_forked<C, R>(settings: Settings, constructor: C) -> Result<Self>
+    /// Starts a backend in a process that executes this program anew, and waits until it is ready.
+    /// This is for programs that have threads.
+    ///
+    /// `constructor` captures nothing (a function, or a closure that does not): what it needs
+    /// travels as `state`, which may contain ends of rings, arrays, blocks and descriptors. The
+    /// program calls [`init`](crate::init) first in its `main`.
+    ///
+    /// ```no_run
+    /// use msgproc::prelude::*;
+    ///
+    /// struct Counter(u64);
+    ///
+    /// #[backend]
+    /// impl Counter {
+    ///     fn c__add(&mut self, number: u64) -> u64 {
+    ///         self.0 += number;
+    ///         self.0
+    ///     }
+    /// }
+    ///
+    /// fn main() -> msgproc::Result<()> {
+    ///     msgproc::init();
+    ///     let mut counter = MessageProcess::spawn("counter", 100, |first, _| Counter(first))?;
+    ///     assert_eq!(counter.add(7).wait()?, 107);
+    ///     counter.stop()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInitialized`]; [`Error::NotMainProgram`] in a shared library; else as
+    /// [`MessageProcess::fork`].
+    pub fn spawn<S, C, R>(name: &str, state: S, constructor: C) -> Result<MessageProcess<B>>
     where
-        C: FnMut(&Start) -> R + Send + 'static,
+        S: Serialize + DeserializeOwned + Send + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
         R: IntoBackend<Backend = B>,
     {
-        Self::start(settings, Kind::Fork, constructor)
+        Options::new(name).spawn(state, constructor)
     }
 
-    pub(super) fn start_on_thread<C, R>(settings: Settings, constructor: C) -> Result<Self>
+    /// Starts a backend in a fork of a [`ForkServer`], and waits until it is ready. This is for
+    /// programs that have threads, or much memory, and start many processes.
+    ///
+    /// `constructor` and `state` are as for [`MessageProcess::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// What the server meets; else as [`MessageProcess::spawn`].
+    pub fn fork_from<S, C, R>(
+        server: &ForkServer,
+        name: &str,
+        state: S,
+        constructor: C,
+    ) -> Result<MessageProcess<B>>
     where
-        C: FnMut(&Start) -> R + Send + 'static,
+        S: Serialize + DeserializeOwned + Send + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
         R: IntoBackend<Backend = B>,
     {
-        Self::start(settings, Kind::Thread, constructor)
+        Options::new(name).fork_from(server, state, constructor)
     }
 
-    fn start<C, R>(settings: Settings, kind: Kind, mut constructor: C) -> Result<Self>
+    /// Starts another program as a backend, and waits until it is ready. Its Rust side is
+    /// [`worker::run`](crate::worker::run); `PROTOCOL.md` says how any language can do the same.
+    ///
+    /// `B` only gives the calls their types: its code runs in the other program.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] when it cannot be executed; [`Error::PeerDied`] when it ends before it is
+    /// ready, as a program does that is no worker; else as [`MessageProcess::fork`].
+    pub fn exec<S>(name: &str, program: Program, state: S) -> Result<MessageProcess<B>>
     where
-        C: FnMut(&Start) -> R + Send + 'static,
-        R: IntoBackend<Backend = B>,
+        S: Serialize + Send + 'static,
     {
-        let construct: Construct<B> = Box::new(move |start| constructor(start).into_backend());
-        let construct = Arc::new(Mutex::new(construct));
-        let link = launch(settings, kind, 0, &construct)?;
-        Ok(MessageProcess { link, construct, kind, restarts: 0 })
+        Options::new(name).exec(program, state)
+    }
+
+    pub(super) fn start(settings: Settings, mut way: Way<B>) -> Result<MessageProcess<B>> {
+        let waits = settings.waits;
+        let link = way.launch(settings, None)?;
+        if waits {
+            link.finish_start()?;
+        }
+        Ok(MessageProcess { link, way: Mutex::new(way), restarts: 0 })
     }
 
     /// Stops what is left of the backend, and starts it anew with the same constructor.
@@ -141,10 +212,18 @@ impl<B: Backend> MessageProcess<B> {
     ///
     /// As [`MessageProcess::fork`].
     pub fn restart(&mut self) -> Result<()> {
-        self.stop_with(&self.link.settings.stop)?;
+        let exit = self.stop_with(&self.link.settings.stop)?;
+        self.begin_restart(exit, RestartBy::Caller)?;
+        self.link.finish_start()
+    }
+
+    /// Starts a backend that has ended anew, and does not wait until it is ready.
+    pub(crate) fn begin_restart(&mut self, exit: Exit, by: RestartBy) -> Result<()> {
         self.restarts += 1;
+        let cause = RestartCause { number: self.restarts, exit, by };
         let settings = self.link.settings.clone();
-        self.link = launch(settings, self.kind, self.restarts, &self.construct)?;
+        let way = self.way.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.link = way.launch(settings, Some(cause))?;
         Ok(())
     }
 
@@ -206,7 +285,7 @@ impl<B: Backend> MessageProcess<B> {
 
     fn read_event(&self, mut message: Message) -> Event<B::Event> {
         let link = &*self.link;
-        if let Ok(Up::Failed) = postcard::from_bytes(message.header()) {
+        if let Ok(Up::Failed | Up::StartFailed) = postcard::from_bytes(message.header()) {
             return Event::Failed(match link.read_failure(message) {
                 Ok(failure) => failure.into_error(link.name()),
                 Err(error) => error,
@@ -311,105 +390,45 @@ impl<B: Backend> MessageProcess<B> {
         self.link.begin(step)
     }
 
+    /// Waits for the end of a start that has begun.
+    pub(crate) fn finish_start(&self) -> Result<()> {
+        self.link.finish_start()
+    }
+
+    /// Whether the start that has begun has come to its end, well or not; waits for nothing.
+    pub(crate) fn try_ready(&self) -> Option<Result<()>> {
+        self.link.try_start()
+    }
+
+    /// When a start that has begun is too late.
+    pub(crate) fn start_deadline(&self) -> Instant {
+        self.link.started + self.link.settings.start_timeout
+    }
+
+    /// Nobody asks any more whether it has become ready.
+    pub(crate) fn leave_start(&self) {
+        self.link.leave_start();
+    }
+
+    /// Kills it; `false` where that is not possible.
+    pub(crate) fn kill(&self) -> bool {
+        self.link.child.signal(start::KILL)
+    }
+
     pub(crate) fn stop_options(&self) -> StopOptions {
         self.link.settings.stop
+    }
+
+    /// How one is stopped that did not become ready.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn options_after_failed_start(&self, error: &Error) -> StopOptions {
+        self.link.options_after_failed_start(error)
     }
 
     /// Says in an error that it did not stop.
     pub(crate) fn did_not_stop(&self, since: Instant) -> Error {
         self.link.explain(Unmet::Deadline, "stop", since)
     }
-}
-
-/// Starts a backend and waits until it is ready.
-fn launch<B: Backend>(
-    settings: Settings,
-    kind: Kind,
-    restarts: u32,
-    construct: &Arc<Mutex<Construct<B>>>,
-) -> Result<Arc<Link>> {
-    let failed = |error: io::Error| Error::Start {
-        process: settings.name.clone(),
-        reason: error.to_string(),
-    };
-    let (ours, theirs) = channel::pair().map_err(failed)?;
-    let parts = prepare(&settings, ours).map_err(failed)?;
-    let start = Start { name: settings.name.clone(), restarts, frontend: os::pid() };
-    let stderr = match &parts.stderr {
-        Some(stderr) => Some(stderr.try_clone().map_err(failed)?),
-        None => None,
-    };
-    let body = {
-        let settings = settings.clone();
-        let page = parts.page.clone();
-        let construct = construct.clone();
-        move || backend_side(&settings, theirs, page, stderr, &start, &construct)
-    };
-    let child = match kind {
-        Kind::Fork => {
-            let page = parts.page.clone();
-            let stderr = parts.stderr.as_ref();
-            start::fork(&settings.name, settings.hygiene, &page, stderr, body)?
-        }
-        Kind::Thread => {
-            let builder = thread::Builder::new().name(settings.name.clone());
-            Child::thread(builder.spawn(body).map_err(failed)?)
-        }
-    };
-    let link = Link::new(settings.clone(), B::COMMANDS, child, parts).map_err(failed)?;
-    match link.wait_for_start() {
-        Ok(()) => Ok(Arc::new(link)),
-        Err(error) => {
-            link.after_failed_start(&error);
-            Err(error)
-        }
-    }
-}
-
-fn prepare(settings: &Settings, ours: OwnedFd) -> io::Result<Parts> {
-    let socket = Arc::new(KeptFd::new(ours));
-    let stderr = match settings.stderr_lines {
-        0 => None,
-        _ => Some(StderrFile::new()?),
-    };
-    Ok(Parts {
-        port: Port::new(socket.clone())?,
-        socket,
-        page: Arc::new(Page::new()?),
-        bell: Bell::new()?,
-        stderr,
-    })
-}
-
-/// All that runs on the other side.
-fn backend_side<B: Backend>(
-    settings: &Settings,
-    socket: OwnedFd,
-    page: Arc<Page>,
-    stderr: Option<StderrFile>,
-    start: &Start,
-    construct: &Mutex<Construct<B>>,
-) -> i32 {
-    let inbox = Queue::new(settings.limits);
-    let core = match Core::new(
-        &settings.name,
-        start.frontend,
-        socket,
-        page,
-        inbox,
-        settings.send_timeout,
-        stderr,
-    ) {
-        Ok(core) => core,
-        Err(error) => {
-            eprintln!("process {:?} could not be set up: {error}", settings.name);
-            return 1;
-        }
-    };
-    run::live(core, settings.on_panic, || {
-        let mut construct = construct.lock().unwrap_or_else(PoisonError::into_inner);
-        construct(start)
-    })
 }
 
 impl<B: Backend> AsFd for MessageProcess<B> {
@@ -437,7 +456,7 @@ impl<B: Backend> fmt::Debug for MessageProcess<B> {
         f.debug_struct("MessageProcess")
             .field("name", &self.link.name())
             .field("pid", &self.link.child.pid())
-            .field("kind", &self.kind)
+            .field("restarts", &self.restarts)
             .finish_non_exhaustive()
     }
 }

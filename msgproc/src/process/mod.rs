@@ -1,21 +1,35 @@
 //! `MessageProcess`: a frontend, its backend, and what they say to each other.
 
+mod again;
+mod arrive;
 mod backend;
 mod call;
 mod context;
 mod event;
 mod frontend;
+mod hello;
 mod link;
 mod options;
+mod recipe;
 mod run;
+mod server;
+mod starting;
 mod stop;
+mod test_support;
+mod way;
+pub mod worker;
 
+pub use again::{RestartBy, RestartCause};
+pub use arrive::init;
 pub use backend::{Backend, Incoming, IntoBackend, NoEvents, Outcome};
 pub use call::{Call, Reply};
 pub use context::{Context, Interest, Token};
 pub use event::Event;
 pub use frontend::{MessageProcess, Start};
 pub use options::{OnPanic, Options};
+pub use recipe::Program;
+pub use server::{ForkServer, ForkServerOptions};
+pub use starting::Starting;
 pub use stop::StopOptions;
 
 pub(crate) use context::next_tick;

@@ -1,13 +1,23 @@
 //! How a process is started, and how it behaves.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{ffi::OsStr, marker::PhantomData, path::PathBuf, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     backend::{Backend, IntoBackend},
     frontend::{MessageProcess, Start},
+    recipe::{Program, Recipe, Stated},
+    server::ForkServer,
+    starting::Starting,
     stop::StopOptions,
+    way::{Way, construct},
 };
-use crate::{channel::Limits, error::Result, start::Hygiene};
+use crate::{
+    channel::Limits,
+    error::Result,
+    start::{Hygiene, Resource, Stdio, Surroundings},
+};
 
 /// What a backend does after one of its handlers panicked and the caller has been told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,12 +40,15 @@ pub(super) struct Settings {
     pub(super) stop: StopOptions,
     pub(super) limits: Limits,
     pub(super) on_panic: OnPanic,
-    pub(super) stderr_lines: usize,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) surroundings: Surroundings,
+    /// Whether a start waits until the process is ready.
+    pub(super) waits: bool,
 }
 
 /// How a process is started; made by [`MessageProcess::options`].
 #[derive(Debug)]
-#[must_use = "options start nothing: `fork` or `thread` does"]
+#[must_use = "options start nothing: `fork`, `spawn`, `fork_from` or `exec` does"]
 pub struct Options<B> {
     settings: Settings,
     backend: PhantomData<fn() -> B>,
@@ -52,7 +65,9 @@ impl<B: Backend> Options<B> {
                 stop: StopOptions::default(),
                 limits: Limits::default(),
                 on_panic: OnPanic::default(),
-                stderr_lines: 0,
+                stdio: Default::default(),
+                surroundings: Surroundings::default(),
+                waits: true,
             },
             backend: PhantomData,
         }
@@ -105,11 +120,120 @@ impl<B: Backend> Options<B> {
         self
     }
 
-    /// Keeps what the backend writes to stderr in memory instead of showing it, and gives the
-    /// last `lines` of it in its [`Exit`](crate::Exit).
-    pub fn capture_stderr(mut self, lines: usize) -> Self {
-        self.settings.stderr_lines = lines;
+    /// Keeps what the backend writes to stderr in memory, and gives the last `lines` of it in its
+    /// [`Exit`](crate::Exit): the same as `stderr(Stdio::capture(lines))`.
+    pub fn capture_stderr(self, lines: usize) -> Self {
+        self.stderr(Stdio::capture(lines))
+    }
+
+    /// Where the backend's standard input comes from; what is captured would be empty, so that is
+    /// the same as nowhere. A backend on a thread has the streams of its program.
+    pub fn stdin(self, from: impl Into<Stdio>) -> Self {
+        self.stream(0, from.into())
+    }
+
+    /// Where the backend's standard output goes.
+    pub fn stdout(self, to: impl Into<Stdio>) -> Self {
+        self.stream(1, to.into())
+    }
+
+    /// Where the backend's standard error goes.
+    pub fn stderr(self, to: impl Into<Stdio>) -> Self {
+        self.stream(2, to.into())
+    }
+
+    fn stream(mut self, number: usize, stdio: Stdio) -> Self {
+        self.settings.stdio[number] = stdio;
         self
+    }
+
+    /// Sets a variable of its environment.
+    ///
+    /// What is said about surroundings, from here to [`Options::oom_score`], holds for a process;
+    /// a backend on a thread has those of its program, and is refused when they are set.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.settings.surroundings.variable(name.as_ref(), Some(value.as_ref()));
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.settings.surroundings.variable(name.as_ref(), None);
+        self
+    }
+
+    /// Takes all variables out of its environment that were not set since.
+    pub fn env_clear(mut self) -> Self {
+        self.settings.surroundings.clear_variables();
+        self
+    }
+
+    /// Its working directory.
+    pub fn current_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.surroundings.directory(path.into());
+        self
+    }
+
+    /// Its nice value, from -20 (served first, for which the kernel wants a privilege) to 19.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.settings.surroundings.nice(nice);
+        self
+    }
+
+    /// The processors it may run on, by their numbers.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.settings.surroundings.cpus(cpus.into_iter().collect());
+        self
+    }
+
+    /// A limit on what it may use; the soft and the hard limit are the same.
+    pub fn rlimit(self, resource: Resource, limit: u64) -> Self {
+        self.rlimits(resource, limit, limit)
+    }
+
+    /// A limit on what it may use, soft and hard.
+    pub fn rlimits(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
+        self.settings.surroundings.limit(resource, soft, hard);
+        self
+    }
+
+    /// How likely the kernel kills it where memory is short: from -1000 (never, which wants a
+    /// privilege) to 1000 (first).
+    pub fn oom_score(mut self, score: i32) -> Self {
+        self.settings.surroundings.oom_score(score);
+        self
+    }
+
+    /// Begins a start without waiting until the backend is ready: `start` starts it in any way.
+    ///
+    /// ```no_run
+    /// # use msgproc::prelude::*;
+    /// # struct Worker;
+    /// # #[backend]
+    /// # impl Worker {}
+    /// # fn main() -> msgproc::Result<()> {
+    /// # msgproc::init();
+    /// let starting: Vec<_> = (0..8)
+    ///     .map(|_| {
+    ///         MessageProcess::options("worker").begin(|options| options.spawn((), |(), _| Worker))
+    ///     })
+    ///     .collect::<msgproc::Result<_>>()?;
+    /// // All of them load their models meanwhile.
+    /// for worker in starting {
+    ///     let worker = worker.wait()?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the way that are met before there is a process.
+    pub fn begin<F>(mut self, start: F) -> Result<Starting<B>>
+    where
+        F: FnOnce(Options<B>) -> Result<MessageProcess<B>>,
+    {
+        self.settings.waits = false;
+        start(self).map(Starting::new)
     }
 
     /// Starts the backend in a fork of this process: see [`MessageProcess::fork`].
@@ -122,7 +246,7 @@ impl<B: Backend> Options<B> {
         C: FnMut(&Start) -> R + Send + 'static,
         R: IntoBackend<Backend = B>,
     {
-        MessageProcess::start_forked(self.settings, constructor)
+        MessageProcess::start(self.settings, Way::Fork(construct(constructor)))
     }
 
     /// Starts the backend on a thread of this process: see [`MessageProcess::thread`].
@@ -135,6 +259,109 @@ impl<B: Backend> Options<B> {
         C: FnMut(&Start) -> R + Send + 'static,
         R: IntoBackend<Backend = B>,
     {
-        MessageProcess::start_on_thread(self.settings, constructor)
+        MessageProcess::start(self.settings, Way::Thread(construct(constructor)))
+    }
+
+    /// Starts the backend in a process that executes this program anew: see
+    /// [`MessageProcess::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn spawn<S, C, R>(self, state: S, constructor: C) -> Result<MessageProcess<B>>
+    where
+        S: Serialize + DeserializeOwned + Send + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
+        R: IntoBackend<Backend = B>,
+    {
+        let recipe = Recipe::new(&self.settings.name, Stated::kept(state), constructor)?;
+        MessageProcess::start(self.settings, Way::Spawn(recipe))
+    }
+
+    /// As [`Options::spawn`], with a state that is made anew at each start, here in the frontend.
+    ///
+    /// This is the one to take where the state has ends of rings in it: an end travels once, and
+    /// a process that is started again needs another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`MessageProcess::spawn`].
+    pub fn spawn_with<M, S, C, R>(self, state: M, constructor: C) -> Result<MessageProcess<B>>
+    where
+        M: FnMut(&Start) -> S + Send + 'static,
+        S: Serialize + DeserializeOwned + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
+        R: IntoBackend<Backend = B>,
+    {
+        let recipe = Recipe::new(&self.settings.name, Stated::made(state), constructor)?;
+        MessageProcess::start(self.settings, Way::Spawn(recipe))
+    }
+
+    /// Starts the backend in a fork of a [`ForkServer`]: see [`MessageProcess::fork_from`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fork_from<S, C, R>(
+        self,
+        server: &ForkServer,
+        state: S,
+        constructor: C,
+    ) -> Result<MessageProcess<B>>
+    where
+        S: Serialize + DeserializeOwned + Send + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
+        R: IntoBackend<Backend = B>,
+    {
+        let recipe = Recipe::new(&self.settings.name, Stated::kept(state), constructor)?;
+        MessageProcess::start(self.settings, Way::Served(server.clone(), recipe))
+    }
+
+    /// As [`Options::fork_from`], with a state that is made anew at each start, as
+    /// [`Options::spawn_with`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`MessageProcess::fork_from`].
+    pub fn fork_from_with<M, S, C, R>(
+        self,
+        server: &ForkServer,
+        state: M,
+        constructor: C,
+    ) -> Result<MessageProcess<B>>
+    where
+        M: FnMut(&Start) -> S + Send + 'static,
+        S: Serialize + DeserializeOwned + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
+        R: IntoBackend<Backend = B>,
+    {
+        let recipe = Recipe::new(&self.settings.name, Stated::made(state), constructor)?;
+        MessageProcess::start(self.settings, Way::Served(server.clone(), recipe))
+    }
+
+    /// Starts the backend in another program: see [`MessageProcess::exec`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn exec<S>(self, program: Program, state: S) -> Result<MessageProcess<B>>
+    where
+        S: Serialize + Send + 'static,
+    {
+        MessageProcess::start(self.settings, Way::Exec(program, Stated::kept(state)))
+    }
+
+    /// As [`Options::exec`], with a state that is made anew at each start, as
+    /// [`Options::spawn_with`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`MessageProcess::exec`].
+    pub fn exec_with<M, S>(self, program: Program, state: M) -> Result<MessageProcess<B>>
+    where
+        M: FnMut(&Start) -> S + Send + 'static,
+        S: Serialize + 'static,
+    {
+        MessageProcess::start(self.settings, Way::Exec(program, Stated::made(state)))
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Exit code of a backend whose start failed.
-const FAILED: i32 = 1;
+pub(super) const FAILED: i32 = 1;
 
 /// Why the loop was left.
 enum Left {
@@ -31,10 +31,12 @@ enum Left {
     Panicked,
 }
 
-/// Lives the life of a backend; gives its exit code.
+/// Lives the life of a backend; gives its exit code. It tells its commands where the frontend may
+/// be another program.
 pub(super) fn live<B: Backend>(
     core: Core,
     on_panic: OnPanic,
+    tell_commands: bool,
     construct: impl FnOnce() -> Result<B, Box<dyn StdError + Send + Sync>>,
 ) -> i32 {
     let page = core.page.clone();
@@ -54,8 +56,14 @@ pub(super) fn live<B: Backend>(
     let code = match before {
         Ok(()) => {
             page.idle();
+            let commands = if tell_commands {
+                postcard::to_stdvec(B::COMMANDS).unwrap_or_default()
+            } else {
+                Vec::new()
+            };
+            let ready = Up::Ready { version: VERSION };
             // A frontend that is gone by now is seen by the loop.
-            let _ = ctx.core.send(&Up::Ready { version: VERSION }, &[], &Parcel::default(), None);
+            let _ = ctx.core.send(&ready, &commands, &Parcel::default(), None);
             match work(&mut backend, &mut ctx, on_panic) {
                 Left::InOrder => 0,
                 Left::FrontendGone => {
@@ -117,6 +125,17 @@ fn fail_start(core: &mut Core, failure: Box<Failure>) -> i32 {
     code
 }
 
+/// Tells the frontend that there is captured text for it, so that it need not look now and then.
+fn tell_of_text(core: &mut Core) {
+    let mut grown = false;
+    for text in &mut core.texts {
+        grown |= text.has_grown();
+    }
+    if grown {
+        let _ = core.send(&Up::Wrote, &[], &Parcel::default(), None);
+    }
+}
+
 /// Tells the frontend of a failure that nobody waits for.
 fn report(core: &mut Core, failure: Box<Failure>) {
     if let Ok(body) = postcard::to_stdvec(&failure) {
@@ -155,9 +174,7 @@ fn work<B: Backend>(backend: &mut B, ctx: &mut Context<B::Event>, on_panic: OnPa
         if panicked && on_panic == OnPanic::Stop {
             return Left::Panicked;
         }
-        if let Some(stderr) = &ctx.core.stderr {
-            stderr.trim();
-        }
+        tell_of_text(&mut ctx.core);
     }
 }
 

@@ -156,18 +156,17 @@ impl Link {
 
     /// Leaves nothing of a backend whose start failed. One that said why is leaving by itself.
     pub(super) fn after_failed_start(&self, error: &Error) {
+        let _ = self.stop(&self.options_after_failed_start(error));
+    }
+
+    pub(super) fn options_after_failed_start(&self, error: &Error) -> StopOptions {
         let time_to_leave = match error {
             Error::PreRun { .. } => self.settings.stop.graceful,
             _ if self.child.is_thread() => Duration::from_millis(100),
             _ => Duration::ZERO,
         };
-        let options = self
-            .settings
-            .stop
-            .graceful(Duration::ZERO)
-            .urgent(time_to_leave)
-            .terminate(Duration::ZERO);
-        let _ = self.stop(&options);
+        let options = self.settings.stop.graceful(Duration::ZERO).urgent(time_to_leave);
+        options.terminate(Duration::ZERO)
     }
 
     /// What a stop in order comes to.

@@ -3,11 +3,11 @@
 #![allow(unsafe_code)] // waitid, for all signals; pidfd_send_signal.
 
 use std::{
-    io,
+    fmt, io,
     mem::zeroed,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -18,12 +18,24 @@ use shmring::os::{self, PidFd};
 use super::{KeptFd, fork::PANICKED};
 use crate::exit::How;
 
+/// Knows how a process ended that is no child of this one.
+pub(crate) trait Reaper: fmt::Debug + Send + Sync {
+    /// How it ended, once it has. Waits a moment for the one who knows.
+    fn reap(&self, pid: u32) -> How;
+}
+
 /// The backend, seen from its frontend.
 #[derive(Debug)]
 pub(crate) enum Child {
     Process {
         pid: u32,
         pidfd: KeptFd,
+    },
+    /// A child of a fork server of ours, which tells how it ended.
+    Served {
+        pid: u32,
+        pidfd: KeptFd,
+        server: Arc<dyn Reaper>,
     },
     /// Its end is seen by its closing the channel.
     Thread(Mutex<Option<JoinHandle<i32>>>),
@@ -36,13 +48,18 @@ impl Child {
         Ok(Child::Process { pid, pidfd })
     }
 
+    /// Takes a child of a fork server.
+    pub(crate) fn served(pid: u32, pidfd: OwnedFd, server: Arc<dyn Reaper>) -> Child {
+        Child::Served { pid, pidfd: KeptFd::new(pidfd), server }
+    }
+
     pub(crate) fn thread(handle: JoinHandle<i32>) -> Child {
         Child::Thread(Mutex::new(Some(handle)))
     }
 
     pub(crate) fn pid(&self) -> u32 {
         match self {
-            Child::Process { pid, .. } => *pid,
+            Child::Process { pid, .. } | Child::Served { pid, .. } => *pid,
             Child::Thread(_) => os::pid(),
         }
     }
@@ -50,7 +67,7 @@ impl Child {
     /// What becomes readable when it ends.
     pub(crate) fn death(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Child::Process { pidfd, .. } => Some(pidfd.as_fd()),
+            Child::Process { pidfd, .. } | Child::Served { pidfd, .. } => Some(pidfd.as_fd()),
             Child::Thread(_) => None,
         }
     }
@@ -64,6 +81,7 @@ impl Child {
                 // Somebody has waited for it.
                 Err(_) => self.has_ended().then_some(How::Unknown),
             },
+            Child::Served { pid, server, .. } => self.has_ended().then(|| server.reap(*pid)),
             Child::Thread(handle) => {
                 let handle = handle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
                 Some(How::Code(handle.join().unwrap_or(PANICKED)))
@@ -81,7 +99,9 @@ impl Child {
     /// Sends a signal to exactly this process; `false` when it cannot be sent one.
     pub(crate) fn signal(&self, signal: i32) -> bool {
         match self {
-            Child::Process { pidfd, .. } => send(pidfd.as_fd(), signal).is_ok(),
+            Child::Process { pidfd, .. } | Child::Served { pidfd, .. } => {
+                send(pidfd.as_fd(), signal).is_ok()
+            }
             Child::Thread(_) => false,
         }
     }
@@ -92,7 +112,11 @@ impl Child {
 }
 
 /// The exit status of a child; `None` while it lives.
-fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<How>> {
+///
+/// # Errors
+///
+/// The kernel's: it is no child of ours, or somebody has waited for it.
+pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<How>> {
     // SAFETY: all zeros is a valid siginfo; the kernel fills it as far as the call says.
     let info = unsafe {
         let mut info: libc::siginfo_t = zeroed();

@@ -4,11 +4,13 @@
 #![allow(clippy::disallowed_methods)] // The room where processes are started.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     io::{self, Write},
     mem::{self, MaybeUninit},
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
+    sync::Arc,
     thread::sleep,
     time::Duration,
 };
@@ -19,7 +21,7 @@ use nix::{
 };
 use shmring::{named::Ledger, os};
 
-use super::{Child, Page, StderrFile, kept, lifeline, orphan};
+use super::{Child, Page, Streams, check_limits, is_shortage, kept, lifeline, orphan};
 use crate::error::{Error, Result};
 
 /// What a new child looks like.
@@ -33,7 +35,7 @@ pub(crate) struct Hygiene {
 /// The exit code of a process that panicked, as Rust's own.
 pub(crate) const PANICKED: i32 = 101;
 
-/// Forks a child that runs `body` and ends with the exit code it gives.
+/// Forks a backend that runs `body` and ends with the exit code it gives.
 ///
 /// # Errors
 ///
@@ -42,40 +44,87 @@ pub(crate) fn fork(
     name: &str,
     hygiene: Hygiene,
     page: &Page,
-    stderr: Option<&StderrFile>,
+    streams: &Streams,
     body: impl FnOnce() -> i32,
 ) -> Result<Child> {
     refuse_threads(name)?;
-    let failed = |what: &'static str| {
-        move |error: io::Error| Error::Start {
-            process: name.into(),
-            reason: format!("cannot {what}: {error}"),
-        }
-    };
-    lifeline::prepare().map_err(failed("make the lifeline"))?;
+    lifeline::prepare().map_err(failed(name, "make the lifeline"))?;
     // From here to the fork, what can be made ready is: of a new process the kernel maps code and
     // copies memory at the first touch, some microseconds each time.
-    //
+    let names = Ledger::ours()?;
+    let short_name = short_name(name);
+    let pid = fork_clean(name, || {
+        page.keep_from_forks()?;
+        ignore_sigint(hygiene);
+        lifeline::adopt(hygiene.die_at_once)?;
+        let _ = nix::sys::prctl::set_name(&short_name);
+        streams.take_on()?;
+        orphan::inherit(names);
+        allow_signals()?;
+        Ok(body())
+    })?;
+    page.keep_from_forks().map_err(failed(name, "keep the control page to itself"))?;
+    Child::process(pid).map_err(failed(name, "watch the new process"))
+}
+
+/// Forks a process that will belong to another frontend than this process; gives its pid. It has
+/// no lifeline, until it [settles in](settle_in).
+///
+/// # Errors
+///
+/// As [`fork`].
+pub(crate) fn fork_stranger(name: &str, body: impl FnOnce() -> i32) -> Result<u32> {
+    refuse_threads(name)?;
+    fork_clean(name, || {
+        allow_signals()?;
+        Ok(body())
+    })
+}
+
+/// In a new process that is no fork of its frontend: takes over what that has handed to it.
+pub(crate) fn settle_in(
+    name: &str,
+    hygiene: Hygiene,
+    page: &Page,
+    lifelines: Vec<OwnedFd>,
+    names: Ledger,
+    streams: &Streams,
+) -> io::Result<()> {
+    page.keep_from_forks()?;
+    ignore_sigint(hygiene);
+    lifeline::adopt_these(lifelines, hygiene.die_at_once)?;
+    let _ = nix::sys::prctl::set_name(&short_name(name));
+    streams.take_on()?;
+    orphan::inherit(Arc::new(names));
+    Ok(())
+}
+
+fn failed<'a>(name: &'a str, what: &'static str) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |error| match check_limits(1) {
+        Err(limit) if is_shortage(&error) => limit,
+        _ => Error::Start { process: name.into(), reason: format!("cannot {what}: {error}") },
+    }
+}
+
+/// Forks a child that is clean of its parent, runs `body` with all signals blocked, and ends.
+fn fork_clean(name: &str, body: impl FnOnce() -> io::Result<i32>) -> Result<u32> {
     // Who keeps a number of this sees that the child is another process.
     os::fork_generation();
     super::panic::prepare();
-    let names = Ledger::ours()?;
-    let short_name = short_name(name);
     flush();
-
-    let blocked = SignalsBlocked::new().map_err(failed("block signals"))?;
+    let blocked = SignalsBlocked::new().map_err(failed(name, "block signals"))?;
     // SAFETY: the process has one thread, so the child may do whatever the parent may.
-    match unsafe { unistd::fork() }.map_err(|errno| failed("fork")(errno.into()))? {
+    match unsafe { unistd::fork() }.map_err(|errno| failed(name, "fork")(errno.into()))? {
         ForkResult::Child => {
             let run = || {
-                become_clean(&short_name, hygiene, page, stderr)?;
-                orphan::inherit(names);
-                Ok(body())
+                kept::give_up_all();
+                super::panic::forget_scopes();
+                reset_handlers();
+                body()
             };
             let code = match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(Ok(code)) => code,
                 Ok(Err(error)) => {
-                    let error: io::Error = error;
                     eprintln!("process {name:?} could not be set up: {error}");
                     1
                 }
@@ -89,15 +138,13 @@ pub(crate) fn fork(
         }
         ForkResult::Parent { child } => {
             drop(blocked);
-            let pid = child.as_raw() as u32;
-            page.keep_from_forks().map_err(failed("keep the control page to itself"))?;
-            Child::process(pid).map_err(failed("watch the new process"))
+            Ok(child.as_raw() as u32)
         }
     }
 }
 
 /// A joined thread may be listed for a moment longer: the list is read again for that long.
-fn refuse_threads(name: &str) -> Result<()> {
+pub(crate) fn refuse_threads(name: &str) -> Result<()> {
     let mut threads = 0;
     for pause in [0, 100, 1_000, 10_000, 20_000] {
         sleep(Duration::from_micros(pause));
@@ -123,24 +170,13 @@ fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn become_clean(
-    name: &CStr,
-    hygiene: Hygiene,
-    page: &Page,
-    stderr: Option<&StderrFile>,
-) -> io::Result<()> {
-    kept::give_up_all();
-    page.keep_from_forks()?;
-    super::panic::forget_scopes();
-    reset_handlers();
+fn ignore_sigint(hygiene: Hygiene) {
     if hygiene.ignore_sigint {
         set_disposition(libc::SIGINT, libc::SIG_IGN);
     }
-    lifeline::adopt(hygiene.die_at_once)?;
-    let _ = nix::sys::prctl::set_name(name);
-    if let Some(file) = stderr {
-        file.become_stderr()?;
-    }
+}
+
+fn allow_signals() -> io::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }

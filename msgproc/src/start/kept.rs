@@ -1,40 +1,86 @@
 //! Descriptors of a frontend: every process forked later gives them up.
+//!
+//! A program may keep thousands, and each of its forks closes them all. So the fork only reads
+//! the list of their numbers, and closes neighbours by one call; a value that owns such a
+//! descriptor notices by the generation of forks that it was made in another process.
 
 #![allow(unsafe_code)] // A forked child closes descriptors that are owned in its parent's values.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     mem,
     ops::{Deref, DerefMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicI32, Ordering},
-    },
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-/// What stands for the number once a child has closed it.
-const GIVEN_UP: RawFd = -1;
+use shmring::os;
 
-type Place = Arc<AtomicI32>;
+/// The numbers of all that live, and that this process has opened.
+static KEPT: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 
-static KEPT: Mutex<Vec<Weak<AtomicI32>>> = Mutex::new(Vec::new());
+/// A number in the list, and the process that has it there.
+#[derive(Debug)]
+struct Place {
+    raw: RawFd,
+    generation: u32,
+}
+
+impl Place {
+    fn new(raw: RawFd) -> Place {
+        registry().insert(raw);
+        Place { raw, generation: os::fork_generation() }
+    }
+
+    /// Whether this is the process that has it open, not a fork, which has closed it.
+    fn is_ours(&self) -> bool {
+        self.generation == os::forks()
+    }
+
+    fn borrow(&self) -> BorrowedFd<'_> {
+        if !self.is_ours() {
+            return nothing();
+        }
+        // SAFETY: in this process the number is ours and open until it is dropped, which nothing
+        // borrowed outlives.
+        unsafe { BorrowedFd::borrow_raw(self.raw) }
+    }
+
+    /// Takes it out of the list, before it is closed; `false` in a fork.
+    fn leave(&self) -> bool {
+        self.is_ours() && registry().remove(&self.raw)
+    }
+}
 
 /// A descriptor that belongs to one process and none of its forks.
 #[derive(Debug)]
-pub(crate) struct KeptFd {
-    place: Place,
-}
+pub(crate) struct KeptFd(Place);
 
 impl KeptFd {
     pub(crate) fn new(fd: OwnedFd) -> KeptFd {
-        KeptFd { place: register(fd.into_raw_fd()) }
+        KeptFd(Place::new(fd.into_raw_fd()))
     }
 }
 
 impl From<OwnedFd> for KeptFd {
     fn from(fd: OwnedFd) -> KeptFd {
         KeptFd::new(fd)
+    }
+}
+
+impl AsFd for KeptFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.borrow()
+    }
+}
+
+impl Drop for KeptFd {
+    fn drop(&mut self) {
+        if self.0.leave() {
+            // SAFETY: the number came from an owned descriptor, and nobody uses it any more.
+            drop(unsafe { OwnedFd::from_raw_fd(self.0.raw) });
+        }
     }
 }
 
@@ -49,7 +95,7 @@ pub(crate) struct Kept<T: AsRawFd> {
 
 impl<T: AsRawFd> Kept<T> {
     pub(crate) fn new(value: T) -> Kept<T> {
-        let place = register(value.as_raw_fd());
+        let place = Place::new(value.as_raw_fd());
         Kept { value: Some(value), place }
     }
 }
@@ -70,58 +116,21 @@ impl<T: AsRawFd> DerefMut for Kept<T> {
 
 impl<T: AsRawFd> AsFd for Kept<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        borrow(&self.place)
+        self.place.borrow()
     }
 }
 
 impl<T: AsRawFd> Drop for Kept<T> {
     fn drop(&mut self) {
-        if self.place.swap(GIVEN_UP, Ordering::Relaxed) == GIVEN_UP {
+        if !self.place.leave() {
             // The number is closed, and may mean something else by now.
             mem::forget(self.value.take());
         }
     }
 }
 
-impl AsFd for KeptFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        borrow(&self.place)
-    }
-}
-
-impl Drop for KeptFd {
-    fn drop(&mut self) {
-        close(&self.place);
-    }
-}
-
-fn registry() -> MutexGuard<'static, Vec<Weak<AtomicI32>>> {
+fn registry() -> MutexGuard<'static, BTreeSet<RawFd>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn register(raw: RawFd) -> Place {
-    let place = Arc::new(AtomicI32::new(raw));
-    let mut kept = registry();
-    kept.retain(|place| place.strong_count() > 0);
-    kept.push(Arc::downgrade(&place));
-    place
-}
-
-fn borrow(place: &Place) -> BorrowedFd<'_> {
-    match place.load(Ordering::Relaxed) {
-        GIVEN_UP => nothing(),
-        // SAFETY: the number is ours and open until it is swapped out: in drop, which nothing
-        // borrowed outlives, or in a forked child before it runs anything else.
-        raw => unsafe { BorrowedFd::borrow_raw(raw) },
-    }
-}
-
-fn close(place: &Place) {
-    let raw = place.swap(GIVEN_UP, Ordering::Relaxed);
-    if raw != GIVEN_UP {
-        // SAFETY: the swap has made this the only user of the number.
-        drop(unsafe { OwnedFd::from_raw_fd(raw) });
-    }
 }
 
 /// An empty descriptor: what a value of the parent means in its fork.
@@ -132,11 +141,31 @@ fn nothing() -> BorrowedFd<'static> {
 
 /// Closes all of them. For a forked child, before it runs anything of its own.
 pub(super) fn give_up_all() {
-    for place in registry().drain(..) {
-        if let Some(place) = place.upgrade() {
-            close(&place);
+    let numbers = mem::take(&mut *registry());
+    for (first, last) in runs(&numbers) {
+        // SAFETY: in this process nobody owns these numbers: their values see that they were made
+        // in another.
+        unsafe {
+            if libc::syscall(libc::SYS_close_range, first, last, 0) == -1 {
+                // The kernel is older than this call.
+                (first..=last).for_each(|number| drop(OwnedFd::from_raw_fd(number)));
+            }
         }
     }
+    // To free it would touch, and so copy, all of its memory.
+    mem::forget(numbers);
+}
+
+/// Neighbouring numbers, the first and the last of each run.
+fn runs(numbers: &BTreeSet<RawFd>) -> Vec<(RawFd, RawFd)> {
+    let mut runs: Vec<(RawFd, RawFd)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    runs
 }
 
 /// Moves a descriptor out of the way of 0, 1 and 2, which a child may replace.
@@ -150,8 +179,6 @@ pub(super) fn above_stdio(fd: OwnedFd) -> std::io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use shmring::os;
-
     use super::*;
 
     /// An owner that says when it is dropped.
@@ -170,28 +197,40 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_given_up_descriptor_is_not_dropped() {
-        for given_up in [false, true] {
+    fn the_owner_of_a_descriptor_of_another_process_is_not_dropped() {
+        for of_parent in [false, true] {
             let dropped = std::rc::Rc::default();
             let fd = OwnedFd::from(os::Event::new().unwrap());
-            let kept = Kept::new(Owner(fd, std::rc::Rc::clone(&dropped)));
-            if given_up {
-                close(&kept.place);
+            let raw = fd.as_raw_fd();
+            let mut kept = Kept::new(Owner(fd, std::rc::Rc::clone(&dropped)));
+            if of_parent {
+                kept.place.generation = kept.place.generation.wrapping_sub(1);
             }
             drop(kept);
-            assert_eq!(dropped.get(), !given_up);
+            assert_eq!(dropped.get(), !of_parent);
+            assert_eq!(registry().remove(&raw), of_parent);
         }
     }
 
     #[test]
-    fn a_given_up_descriptor_is_nothing_and_is_not_closed_twice() {
+    fn a_descriptor_of_another_process_is_nothing_and_is_not_closed() {
         let event = os::Event::new().unwrap();
-        let kept = KeptFd::new(event.try_clone().unwrap().into());
+        let mut kept = KeptFd::new(event.try_clone().unwrap().into());
+        let raw = kept.as_fd().as_raw_fd();
         let id = os::file_info(kept.as_fd()).unwrap().id;
-        close(&kept.place);
+        kept.0.generation = kept.0.generation.wrapping_sub(1);
         assert_ne!(os::file_info(kept.as_fd()).unwrap().id, id);
         drop(kept);
-        event.set();
-        assert!(event.clear());
+        // SAFETY: it is still open, and from now on nobody else's.
+        let again = unsafe { OwnedFd::from_raw_fd(raw) };
+        assert_eq!(os::file_info(again.as_fd()).unwrap().id, id);
+        assert!(registry().remove(&raw));
+    }
+
+    #[test]
+    fn neighbours_are_closed_together() {
+        let numbers = [3, 4, 5, 9, 11, 12].into_iter().collect();
+        assert_eq!(runs(&numbers), [(3, 5), (9, 9), (11, 12)]);
+        assert!(runs(&BTreeSet::new()).is_empty());
     }
 }

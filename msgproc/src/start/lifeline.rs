@@ -10,7 +10,7 @@
 
 use std::{
     ffi::CString,
-    io,
+    io, mem,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr,
     sync::{
@@ -64,12 +64,40 @@ pub(super) fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// In a new child: ties it to its parent's lifeline, and to those its parent was tied to.
+/// In a forked child: ties it to its parent's lifeline, and to those its parent was tied to.
 pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
     let mut lines = lines();
-    let inherited = std::mem::take(&mut lines.above);
+    let inherited = mem::take(&mut lines.above);
     // The writing end is closed here: only the frontend itself may hold it.
     let nearest = lines.own.take().map(|(reading, _writing, path)| (reading, path));
+    drop(lines);
+    let inherited = inherited.into_iter().map(|line| path_of(&line).map(|path| (line, path)));
+    tie(nearest.into_iter().map(Ok).chain(inherited), die_at_once)
+}
+
+/// The lifelines for a backend that is no fork of this process: its own, and those above.
+pub(crate) fn to_hand_over() -> io::Result<Vec<OwnedFd>> {
+    prepare()?;
+    let lines = lines();
+    let own = lines.own.iter().map(|(reading, ..)| reading);
+    own.chain(&lines.above).map(OwnedFd::try_clone).collect()
+}
+
+/// In a new process: ties it to the lifelines that its frontend handed over, and to no other.
+pub(crate) fn adopt_these(handed: Vec<OwnedFd>, die_at_once: bool) -> io::Result<()> {
+    {
+        let mut lines = lines();
+        lines.own = None;
+        lines.above.clear();
+    }
+    tie(handed.into_iter().map(|line| path_of(&line).map(|path| (line, path))), die_at_once)
+}
+
+/// Opens each line anew, so that the kernel signals this process when it ends.
+fn tie(
+    all: impl Iterator<Item = io::Result<(OwnedFd, CString)>>,
+    die_at_once: bool,
+) -> io::Result<()> {
     if !die_at_once {
         handle_sigio()?;
     }
@@ -78,9 +106,8 @@ pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
     for place in &WATCHED {
         place.store(-1, Ordering::Relaxed);
     }
-    let inherited = inherited.into_iter().map(|line| path_of(&line).map(|path| (line, path)));
-    let all = nearest.into_iter().map(Ok).chain(inherited).take(GENERATIONS);
-    for (old, place) in all.zip(&WATCHED) {
+    let mut lines = lines();
+    for (old, place) in all.take(GENERATIONS).zip(&WATCHED) {
         let (_open, path) = old?;
         let line = reopen(&path)?;
         place.store(line.as_raw_fd(), Ordering::Relaxed);
@@ -126,7 +153,7 @@ fn signal_when_it_ends(line: &OwnedFd, die_at_once: bool) -> io::Result<()> {
 fn handle_sigio() -> io::Result<()> {
     // SAFETY: all zeros is a valid sigaction; the handler does only what a handler may.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
+        let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = on_sigio as *const () as libc::sighandler_t;
         action.sa_flags = libc::SA_RESTART;
         check(libc::sigaction(libc::SIGIO, &raw const action, ptr::null_mut()))?;

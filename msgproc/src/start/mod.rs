@@ -9,22 +9,37 @@ mod bell;
 mod child;
 mod event;
 mod fork;
+mod image;
 mod kept;
 mod lifeline;
+mod limits;
 mod orphan;
 mod page;
 mod panic;
 mod signals;
-mod stderr;
+mod spawn;
+mod surroundings;
+mod text;
 
 pub(crate) use bell::Bell;
-pub(crate) use child::{Child, monotonic};
+pub(crate) use child::{Child, Reaper, monotonic, wait as exit_of};
 pub(crate) use event::KeptEvent;
-pub(crate) use fork::{Hygiene, KILL, PANICKED, TERMINATE, fork};
+pub(crate) use fork::{
+    Hygiene, KILL, PANICKED, TERMINATE, flush, fork, fork_stranger, refuse_threads, settle_in,
+};
+pub(crate) use image::{NotMainProgram, Place, conjure};
 pub(crate) use kept::{Kept, KeptFd};
-pub(crate) use lifeline::frontend_has_ended;
+pub(crate) use lifeline::{frontend_has_ended, to_hand_over as lifelines};
+pub(crate) use limits::{check as check_limits, is_shortage};
 pub(crate) use orphan::{give_back_blocks, remove_owned_names};
 pub(crate) use page::{Doing, Page, StopLevel};
 pub(crate) use panic::{Caught, catch};
 pub(crate) use signals::Signals;
-pub(crate) use stderr::StderrFile;
+pub(crate) use spawn::{
+    EXECUTED, THIS_PROGRAM, Target, arguments_of_spawned, executed, is_executed, is_initialized,
+    note_initialized, nowhere, spawned,
+};
+pub(crate) use surroundings::{Stream, Streams, Surroundings};
+pub(crate) use text::TextFile;
+
+pub use surroundings::{Resource, Stdio};

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::atomic::{
         AtomicU8, AtomicU32, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -97,13 +97,29 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Makes a new one, all zeros: idle, not told to stop, no panic.
+    #[cfg(test)]
     pub(crate) fn new() -> io::Result<Page> {
+        Ok(Page::with_fd()?.0)
+    }
+
+    /// Makes a new one, all zeros: idle, not told to stop, no panic; and the descriptor by which
+    /// another process finds it.
+    pub(crate) fn with_fd() -> io::Result<(Page, OwnedFd)> {
         let memory = os::memfd("msgproc-control")?;
         os::allocate(memory.as_fd(), size_of::<Layout>() as u64)?;
         os::seal(memory.as_fd())?;
         let map = os::Mapping::new(&memory, size_of::<Layout>())?;
-        Ok(Page { map })
+        Ok((Page { map }, memory))
+    }
+
+    /// The page that another process made. Its size cannot change, so it is checked once.
+    pub(crate) fn from_fd(memory: &OwnedFd) -> io::Result<Page> {
+        let info = os::file_info(memory.as_fd())?;
+        if info.len != size_of::<Layout>() as u64 || !os::sealed(memory.as_fd()) {
+            let reason = "it is not a sealed file of the right length";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        Ok(Page { map: os::Mapping::new(memory, size_of::<Layout>())? })
     }
 
     fn layout(&self) -> &Layout {
@@ -204,6 +220,16 @@ mod tests {
         assert!(since > 0 && since <= monotonic());
         page.idle();
         assert_eq!(page.doing().0, Doing::Waiting);
+    }
+
+    #[test]
+    fn is_found_by_its_descriptor_and_by_no_other() {
+        let (page, fd) = Page::with_fd().unwrap();
+        let other = Page::from_fd(&fd).unwrap();
+        page.cancel(3);
+        assert!(other.is_cancelled(3));
+        let short = os::memfd("msgproc-test").unwrap();
+        assert!(Page::from_fd(&short).is_err());
     }
 
     #[test]

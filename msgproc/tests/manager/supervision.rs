@@ -44,7 +44,7 @@ const AT_ONCE: Restart = Restart::After(Duration::ZERO);
 const KILLED: How = How::Signal { number: 9, core: false };
 
 fn a_killed_one_comes_back() -> Result<()> {
-    let (mut manager, id) = one(Policy::on_failure());
+    let (mut manager, id) = one(Policy::transient());
     let first = manager[id].pid();
     testkit::kill9(first);
     assert_eq!(ended(&mut manager), (KILLED, AT_ONCE));
@@ -67,7 +67,7 @@ fn a_killed_one_comes_back() -> Result<()> {
 }
 
 fn one_that_left_in_order_stays_away() -> Result<()> {
-    let (mut manager, id) = one(Policy::on_failure());
+    let (mut manager, id) = one(Policy::transient());
     manager[id].leave().tell()?;
     assert_eq!(ended(&mut manager), (How::Code(0), Restart::No));
     assert!(manager.next(None)?.is_none());
@@ -75,7 +75,7 @@ fn one_that_left_in_order_stays_away() -> Result<()> {
 }
 
 fn always_means_always() -> Result<()> {
-    let (mut manager, id) = one(Policy::always());
+    let (mut manager, id) = one(Policy::permanent());
     manager[id].leave().tell()?;
     assert_eq!(ended(&mut manager), (How::Code(0), AT_ONCE));
     assert!(matches!(next(&mut manager), Told::Restarted { .. }));
@@ -84,7 +84,7 @@ fn always_means_always() -> Result<()> {
 }
 
 fn too_often_is_given_up() -> Result<()> {
-    let (mut manager, id) = one(Policy::on_failure().at_most(2, Duration::from_secs(60)));
+    let (mut manager, id) = one(Policy::transient().at_most(2, Duration::from_secs(60)));
     for _ in 0..2 {
         manager[id].exit_with(3).tell()?;
         assert_eq!(ended(&mut manager), (How::Code(3), AT_ONCE));
@@ -98,7 +98,7 @@ fn too_often_is_given_up() -> Result<()> {
 
 fn a_pause_before_it_comes_back() -> Result<()> {
     let pause = Duration::from_millis(150);
-    let (mut manager, id) = one(Policy::on_failure().backoff(pause));
+    let (mut manager, id) = one(Policy::transient().backoff(pause));
     testkit::kill9(manager[id].pid());
     assert_eq!(ended(&mut manager), (KILLED, Restart::After(pause)));
     let since = Instant::now();
@@ -114,7 +114,7 @@ fn a_restart_that_fails() -> Result<()> {
         0 => Ok(Worker),
         number => Err(format!("no camera at restart {number}")),
     })?;
-    let policy = Policy::on_failure().at_most(2, Duration::from_secs(60));
+    let policy = Policy::transient().at_most(2, Duration::from_secs(60));
     let id = manager.add_with(process, policy)?;
     testkit::kill9(manager[id].pid());
     assert_eq!(ended(&mut manager), (KILLED, AT_ONCE));
@@ -133,12 +133,12 @@ fn a_restart_that_fails() -> Result<()> {
 }
 
 fn one_that_was_told_to_stop_stays_away() -> Result<()> {
-    let (mut manager, id) = one(Policy::always());
+    let (mut manager, id) = one(Policy::permanent());
     manager[id].request_stop()?;
     assert_eq!(ended(&mut manager), (How::Code(0), Restart::No));
 
     // Also one that had died before the stop, when nobody knew.
-    let (mut manager, id) = one(Policy::always());
+    let (mut manager, id) = one(Policy::permanent());
     let pid = manager[id].pid();
     testkit::kill9(pid);
     assert!(testkit::wait_until(SOON, || testkit::state_of(pid) == Some('Z')));
@@ -151,7 +151,7 @@ fn one_that_was_told_to_stop_stays_away() -> Result<()> {
 }
 
 fn restarted_by_hand() -> Result<()> {
-    let (mut manager, id) = one(Policy::never());
+    let (mut manager, id) = one(Policy::temporary());
     let first = manager[id].pid();
     manager[id].say(3).wait()?;
     manager.restart(id)?;
@@ -170,7 +170,7 @@ fn restarted_by_hand() -> Result<()> {
 
 fn removed_while_a_restart_is_planned() -> Result<()> {
     for pause in [0, 20] {
-        let (mut manager, id) = one(Policy::always().backoff(Duration::from_millis(pause)));
+        let (mut manager, id) = one(Policy::permanent().backoff(Duration::from_millis(pause)));
         testkit::kill9(manager[id].pid());
         ended(&mut manager);
         assert!(manager.remove(id).is_some());
@@ -187,7 +187,7 @@ fn removed_while_a_restart_is_planned() -> Result<()> {
 
 fn restarted_by_hand_while_a_restart_is_planned() -> Result<()> {
     for pause in [0, 20] {
-        let (mut manager, id) = one(Policy::always().backoff(Duration::from_millis(pause)));
+        let (mut manager, id) = one(Policy::permanent().backoff(Duration::from_millis(pause)));
         testkit::kill9(manager[id].pid());
         ended(&mut manager);
         manager.restart(id)?;
@@ -198,7 +198,7 @@ fn restarted_by_hand_while_a_restart_is_planned() -> Result<()> {
 }
 
 fn restarts_leave_nothing() -> Result<()> {
-    let (mut manager, id) = one(Policy::always().at_most(100, Duration::from_secs(60)));
+    let (mut manager, id) = one(Policy::permanent().at_most(100, Duration::from_secs(60)));
     nothing(&mut manager);
     let before = testkit::fd_count();
     for _ in 0..10 {

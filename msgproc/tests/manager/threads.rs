@@ -93,7 +93,7 @@ fn dropping_stops() -> Result<()> {
 
 fn a_restart_fails_and_says_why() -> Result<()> {
     let mut manager = Manager::new()?;
-    let id = manager.add_with(worker("lost"), Policy::always())?;
+    let id = manager.add_with(worker("lost"), Policy::permanent())?;
     let pid = manager[id].pid();
     let thread = manager.run_on_thread(move |manager| {
         testkit::kill9(pid);
@@ -108,7 +108,7 @@ fn a_restart_fails_and_says_why() -> Result<()> {
         matches!(
             &told[..],
             [Told::Ended { .. }, Told::RestartFailed { error: Error::MultiThreaded { threads: 2, .. }, restart, .. }]
-                if *restart == msgproc::manager::Restart::No
+                if *restart == msgproc::manager::Restart::GivenUp
         ),
         "{told:?}"
     );

@@ -8,10 +8,17 @@ mod death;
 mod events;
 mod hygiene;
 mod memory;
+mod restarts;
 mod start;
 mod stop;
+mod ways;
 
 fn main() -> std::process::ExitCode {
+    msgproc::init();
+    // This program is also the other program that some tests start.
+    if msgproc::worker::is_worker() {
+        return msgproc::worker::run(ways::Moody::new).unwrap();
+    }
     let groups = [
         blocks::tests(),
         calls::tests(),
@@ -20,8 +27,10 @@ fn main() -> std::process::ExitCode {
         events::tests(),
         hygiene::tests(),
         memory::tests(),
+        restarts::tests(),
         start::tests(),
         stop::tests(),
+        ways::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

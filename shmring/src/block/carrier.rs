@@ -2,7 +2,9 @@
 //!
 //! A carrier's first word says who it is: 0 nobody, a small number (no pid in its upper half) the
 //! ring with that object number plus one, else the sender of a post as a process word. A post's
-//! second word is its receiver; a ring's third is where in the segment its head is.
+//! second word is its receiver; a ring's third is where in the segment its head is. A ring whose
+//! blocks lie in places has a carrier for each eight of them, which also says which eight:
+//! `places.rs`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -99,6 +101,58 @@ pub(super) fn is_dead(segment: &Segment, index: usize) -> bool {
     let participants = segment.0.participants();
     let found = participants.attached().find(|(id, ..)| id.index() == index);
     found.is_some_and(|(id, ..)| !segment.lives(Peer::Participant(id)))
+}
+
+/// What stands in a carrier for eight places of a ring.
+fn places_tag(ring: u32, eight: usize) -> u64 {
+    (eight as u64 + 1) << 16 | ring_tag(ring)
+}
+
+/// Whether a carrier stands for these eight places of a ring; its number may come from a liar.
+pub(super) fn is_of_places(pool: &BlockPool, carrier: usize, ring: u32, eight: usize) -> bool {
+    carrier < pool.geometry().carriers && who(pool, carrier) == places_tag(ring, eight)
+}
+
+/// The carriers of a pool that stand for eight places of a ring. There are two when two processes
+/// made one at the same moment; both count.
+pub(super) fn of_places(
+    pool: &BlockPool,
+    ring: u32,
+    eight: usize,
+) -> impl Iterator<Item = usize> + '_ {
+    carriers(pool).filter(move |carrier| is_of_places(pool, *carrier, ring, eight))
+}
+
+/// The carriers of a pool that stand for places of a ring, each with the number of its eight.
+pub(super) fn of_all_places(
+    pool: &BlockPool,
+    ring: u32,
+) -> impl Iterator<Item = (usize, usize)> + '_ {
+    carriers(pool).filter_map(move |carrier| {
+        let who = who(pool, carrier);
+        let eight = (who >> 16).checked_sub(1).filter(|_| who & 0xffff == ring_tag(ring))?;
+        (!is_post(who)).then_some((carrier, eight as usize))
+    })
+}
+
+/// The carriers for all places of a ring, made where there are none. They stay for good.
+pub(super) fn for_places(pool: &BlockPool, ring: u32, eights: usize) -> Result<Vec<usize>> {
+    let no_room = || Error::NoPlace {
+        action: format!(
+            "send a block: the ring takes {eights} carriers of its pool, one for each 8 places (Options::carriers)"
+        ),
+        limit: pool.geometry().carriers,
+    };
+    let known = |eight| of_places(pool, ring, eight).next();
+    let missing = (0..eights).filter(|eight| known(*eight).is_none()).count();
+    if missing > carriers(pool).filter(|carrier| who(pool, *carrier) == 0).count() {
+        return Err(no_room());
+    }
+    let make = |eight| {
+        let tag = places_tag(ring, eight);
+        known(eight).or_else(|| carriers(pool).find(|carrier| change(pool, *carrier, 0, tag)))
+    };
+    (0..eights).map(|eight| make(eight).ok_or_else(no_room)).collect()
 }
 
 /// Whether a carrier stands for a ring; its number may come from a liar.

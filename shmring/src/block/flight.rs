@@ -16,7 +16,7 @@ pub(super) enum End {
 
 impl<M: Memory> Words<'_, M> {
     #[inline]
-    fn end_at(&self, carrier: usize, block: u32, end: End) -> (usize, usize) {
+    pub(super) fn end_at(&self, carrier: usize, block: u32, end: End) -> (usize, usize) {
         let byte = self.geometry.first_carrier()
             + 2 * carrier
             + match end {

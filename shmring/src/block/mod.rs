@@ -35,6 +35,7 @@ mod loan;
 mod loaning;
 mod memory;
 mod options;
+mod places;
 mod pool;
 mod post;
 mod repair;
@@ -52,6 +53,7 @@ mod tests;
 
 pub(crate) use self::carrier::Ring;
 pub(crate) use self::memory::Memory;
+pub(crate) use self::places::{Laid, Packing, Unpacking, empty_place, empty_ring};
 pub(crate) use self::post::Inbox;
 pub(crate) use self::travel::{Incoming, Outgoing, TABLE_ENTRY};
 pub use self::{

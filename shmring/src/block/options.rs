@@ -44,7 +44,8 @@ impl Options {
     }
 
     /// Over how many rings and directions of control channels blocks of this pool can travel, 1
-    /// to 1024. Default 16.
+    /// to 1024. A queue takes one for each 8 items of its capacity, a
+    /// broadcast ring one for each 8 messages that it keeps, a latest value one. Default 16.
     pub fn carriers(mut self, count: usize) -> Options {
         self.carriers = count;
         self

@@ -13,6 +13,7 @@ use super::{
     carrier::{self, Ring},
     flight::End,
     geometry::MAX_BLOCKS,
+    places::{Packing, Unpacking},
     post,
     word::{Flight, Handle, NotHeld, Put},
 };
@@ -83,18 +84,18 @@ impl Routes {
 /// whether it moved (8).
 pub(crate) const TABLE_ENTRY: usize = 16;
 
-struct Entry {
-    pool: u32,
-    carrier: u16,
-    handle: Handle,
+pub(super) struct Entry {
+    pub(super) pool: u32,
+    pub(super) carrier: u16,
+    pub(super) handle: Handle,
     /// `None` for a block that moved.
-    seq: Option<u8>,
+    pub(super) seq: Option<u8>,
 }
 
 impl Entry {
     // As one number, so that it goes through registers.
     #[inline]
-    fn write(&self, bytes: &mut [u8]) {
+    pub(super) fn write(&self, bytes: &mut [u8]) {
         let Handle { block, generation } = self.handle;
         let entry = u128::from(self.pool)
             | u128::from(block) << 32
@@ -106,7 +107,7 @@ impl Entry {
     }
 
     #[inline]
-    fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
+    pub(super) fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
         let entry = u128::from_le_bytes(*bytes);
         Entry {
             pool: entry as u32,
@@ -474,6 +475,7 @@ impl Incoming {
 #[cold]
 fn add_anew(block: &Block) -> Result<u32> {
     transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add_anew(block))
+        .or_else(|| transfer::with_cargo(|packing: &mut Packing| packing.add(block)))
         .unwrap_or_else(|| post::send(block))
 }
 
@@ -481,6 +483,7 @@ fn add_anew(block: &Block) -> Result<u32> {
 #[inline(never)]
 fn take(number: u32) -> Result<Block> {
     transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
+        .or_else(|| transfer::with_cargo(|unpacking: &mut Unpacking| unpacking.take(number)))
         .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
         .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
 }

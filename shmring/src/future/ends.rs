@@ -301,6 +301,52 @@ impl<R: AsyncReady> Async<queue::Producer, R> {
     }
 }
 
+impl<T: DeserializeOwned, R: AsyncReady> Async<queue::port::Receiver<T>, R> {
+    /// Receives a message; as [`queue::port::Receiver::recv`]. A future that is dropped has taken
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::port::Receiver::recv`].
+    pub async fn recv(&mut self) -> Result<queue::port::Message<'_, T>, MessageError> {
+        let take = |end: &mut queue::port::Receiver<T>| unless_empty(end.try_take());
+        let taken = poll_fn(|cx| self.poll_fairly(cx, 0, take)).await?;
+        self.end.open(taken)
+    }
+}
+
+impl<T: Serialize, R: AsyncReady> Async<queue::port::Sender<T>, R> {
+    /// Sends a message; as [`queue::port::Sender::send`]. If the future is dropped before it is
+    /// done, the message was not sent, and goes with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::port::Sender::send`].
+    pub async fn send(&mut self, message: T) -> Result<(), PortError<T>> {
+        match self.send_ref(&message).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.map(|()| message)),
+        }
+    }
+
+    /// Sends a message and keeps it; as [`queue::port::Sender::send_ref`].
+    ///
+    /// # Errors
+    ///
+    /// As [`queue::port::Sender::send`].
+    pub async fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send_ref(message);
+        }
+        let put = |end: &mut queue::port::Sender<T>| match end.try_send_ref(message) {
+            Err(PortError::Ring(SendError::Full(()))) => None,
+            sent => Some(sent),
+        };
+        poll_fn(|cx| self.poll_fairly(cx, 0, put)).await
+    }
+}
+
 impl<V: latest::Value + ?Sized, R: AsyncReady> Async<latest::Reader<V>, R> {
     /// Copies the newest value, once there is one; as [`latest::Reader::get`].
     ///
@@ -321,6 +367,46 @@ impl<V: latest::Value + ?Sized, R: AsyncReady> Async<latest::Reader<V>, R> {
     pub async fn recv(&mut self) -> Result<V::Read<'_>, RecvError> {
         poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_outrun(end.find_newer()))).await?;
         Ok(self.end.value())
+    }
+}
+
+impl<T: DeserializeOwned, R: AsyncReady> Async<latest::port::Reader<T>, R> {
+    /// Takes the newest message, once there is one; as [`latest::port::Reader::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`latest::port::Reader::get`].
+    pub async fn get(&mut self) -> Result<T, MessageError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_none(end.try_get()))).await
+    }
+
+    /// Takes the newest message, once it is newer than the last that this reader got; as
+    /// [`latest::port::Reader::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`latest::port::Reader::recv`].
+    pub async fn recv(&mut self) -> Result<T, MessageError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_none(end.try_recv()))).await
+    }
+}
+
+impl<T: DeserializeOwned, R: AsyncReady> Async<broadcast::port::Receiver<T>, R> {
+    /// Receives a message; as [`broadcast::port::Receiver::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::port::Receiver::recv`].
+    pub async fn recv(&mut self) -> Result<T, MessageError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_none(end.try_recv()))).await
+    }
+}
+
+/// The same of messages.
+fn unless_none<T>(received: Result<T, MessageError>) -> Option<Result<T, MessageError>> {
+    match received {
+        Err(MessageError::Ring(RecvError::Empty | RecvError::Outrun)) => None,
+        received => Some(received),
     }
 }
 

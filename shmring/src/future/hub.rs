@@ -125,10 +125,7 @@ impl Place {
                 before = waits.waker.replace(waker.clone());
             }
         }
-        self.source.has_ended(&mut |peer| {
-            hub.watch(watched, peer);
-            true
-        });
+        self.source.peers(&mut |peer| hub.watch(watched, peer));
         if !*ticking {
             *ticking = hub.ticker.set(Some(TICK)).is_ok();
         }
@@ -296,6 +293,9 @@ impl Hub {
         if rang || all {
             self.look();
         }
+        if died {
+            self.bring_back();
+        }
         if died || all {
             self.look_for_deaths();
         }
@@ -330,7 +330,23 @@ impl Hub {
         self.wake(|waits| waits.source.is_ready(waits.want));
     }
 
+    /// Has what the dead held given to those who wait for it: their rings ring us.
+    fn bring_back(&self) {
+        let waiting = lock(&self.waiting);
+        let those = waiting.places.iter().flatten().filter(|waits| waits.waker.is_some());
+        let sources: Vec<_> = those.map(|waits| waits.source.clone()).collect();
+        drop(waiting);
+        sources.iter().for_each(|source| source.somebody_died());
+    }
+
     fn look_for_deaths(&self) {
+        let mut waiting = lock(&self.waiting);
+        let Waiting { places, watched, .. } = &mut *waiting;
+        // Peers that have come since.
+        for waits in places.iter().flatten().filter(|waits| waits.waker.is_some()) {
+            waits.source.peers(&mut |peer| self.watch(watched, peer));
+        }
+        drop(waiting);
         let mut asked: Vec<(Peer, bool)> = vec![];
         self.wake(|waits| {
             waits.source.has_ended(&mut |peer| {

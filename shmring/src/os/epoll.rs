@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
     time::Duration,
 };
@@ -59,6 +59,12 @@ impl Epoll {
     /// Another descriptor of the same set.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
+    }
+}
+
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

@@ -7,11 +7,17 @@
 //! | [`broadcast`] | one producer, many consumers, each sees every item | bytes of varying length, in order |
 //! | [`queue`] | many producers, many consumers, who come and go | bytes up to a length; each goes to one consumer, again if that one dies before it says that it is done |
 //! | [`latest`] | one writer, any number of readers | the newest value |
+//!
+//! Typed values, with blocks in them, go over records by [`port`], over queues by [`queue::port`],
+//! over broadcast rings by [`broadcast::port`], and as a latest value by [`latest::port`]. Cells carry
+//! none: an item of them is plain data, and nobody could say who holds a block while it is on its way.
 
 pub mod broadcast;
 pub mod cells;
 pub(crate) mod face;
 pub mod latest;
+mod message;
+mod part;
 pub mod port;
 pub mod queue;
 pub mod records;
@@ -20,4 +26,4 @@ pub mod select;
 mod unread;
 
 pub(crate) use self::unread::UnreadEnd;
-pub use self::{face::Policy, select::Selector};
+pub use self::{face::Policy, part::Part, select::Selector};

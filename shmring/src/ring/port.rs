@@ -47,7 +47,7 @@ pub fn ends<T>(ring: &Records) -> Result<(Sender<T>, Receiver<T>)> {
 const HEAD: usize = 8;
 
 /// Where a message is serialized to: a buffer that is used again and again.
-struct Buffer(Vec<u8>);
+pub(super) struct Buffer(pub(super) Vec<u8>);
 
 impl Flavor for Buffer {
     type Output = Vec<u8>;

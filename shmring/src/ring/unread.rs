@@ -64,6 +64,32 @@ mod tests {
         assert!(tx.is_closed());
     }
 
+    #[test]
+    fn ends_of_a_broadcast_that_nobody_reads_are_closed() {
+        let ring = broadcast::Broadcast::options().anonymous().unwrap();
+        let (tx, mut stays) = (ring.producer().unwrap(), ring.consumer().unwrap());
+        let (leaves, lossy) = (ring.consumer().unwrap(), ring.join().lossy().consumer().unwrap());
+        let ends = (tx, leaves, lossy);
+        let (_bytes, parcel) = transfer::collect(|| postcard::to_stdvec(&ends).unwrap());
+        let (notes, fds) = (parcel.notes().to_vec(), copies(&parcel));
+        parcel.sent();
+        let message = received(fds, &notes);
+        assert_eq!(stays.try_recv().unwrap_err(), RecvError::Empty);
+        assert!(matches!(ring.producer(), Err(crate::Error::Busy { .. })));
+        drop(message);
+        assert_eq!(stays.try_recv().unwrap_err(), RecvError::Closed);
+        // A new producer waits only for the one that is left.
+        let mut tx = ring.producer().unwrap();
+        for byte in 0..100u8 {
+            while let Err(error) = tx.try_send([byte; 4000]) {
+                assert!(matches!(error, crate::SendError::Full(_)), "{error}");
+                assert_eq!(stays.try_recv().unwrap().len(), 4000);
+            }
+        }
+        drop(stays);
+        assert!(tx.is_alone());
+    }
+
     fn copies(parcel: &transfer::Parcel) -> Vec<std::os::fd::OwnedFd> {
         parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect()
     }

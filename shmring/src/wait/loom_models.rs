@@ -171,3 +171,36 @@ fn loom_doorbell_ringer_dies_at_each_step() {
         });
     }
 }
+
+/// The same of one of two: the other may have relied on its ring.
+#[test]
+fn loom_doorbell_one_of_two_ringers_dies_at_each_step() {
+    for step in 1..=2 {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let region = Arc::new(Region::heap(256));
+            let ended = Arc::new(AtomicU32::new(0));
+            let (there, end) = (region.clone(), ended.clone());
+            let dies = thread::spawn(move || {
+                live(step, || {
+                    send(&there, 0);
+                });
+                end.store(1, Ordering::Release);
+            });
+            let there = region.clone();
+            let lives = thread::spawn(move || {
+                send(&there, 1);
+            });
+            let mut found = false;
+            // Who has seen a death looks anew, and sleeps again.
+            while !found {
+                found = wait(&region, 2, &ended);
+                thread::yield_now();
+            }
+            for thread in [dies, lives] {
+                thread.join().unwrap();
+            }
+        });
+    }
+}

@@ -1,8 +1,10 @@
 //! The one wait loop, and the doorbell that ends it. README.md has the protocol.
 
+mod bell;
 pub(crate) mod doorbell;
 #[cfg(all(test, shmring_loom))]
 mod loom_models;
+mod ringer;
 
 use std::{
     cell::Cell,
@@ -12,15 +14,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::doorbell::published;
-use self::doorbell::{BELL, Doorbell, FUTEX};
+#[cfg(any(feature = "stream", feature = "tokio"))]
+pub(crate) use self::bell::give_out_bell;
+use self::{
+    bell::BellGuard,
+    doorbell::{BELL, Doorbell, FUTEX},
+};
+pub(crate) use self::{
+    doorbell::{is_quiet, published},
+    ringer::{armed_word, doubt, relax, ring, ring_unfenced},
+};
 use crate::{
     fault::fault,
-    layout,
     liveness::{Id, Peer},
     os::{self, PollFd},
     segment::Segment,
-    sync::{local, spin_loop},
+    sync::spin_loop,
 };
 
 /// Nobody sleeps longer than this without looking again.
@@ -348,111 +357,10 @@ fn sleep<T>(
     None
 }
 
-/// Nobody of this process sleeps on its bell.
-const BELL_FREE: u64 = 0;
-/// A thread sleeps on it.
-const BELL_SLEPT_ON: u64 = 1;
-/// It stands in somebody's poll, for good: everybody else sleeps on the futex.
-const BELL_GIVEN_OUT: u64 = 2;
-
 /// Sleeps where nobody can wake us, so we look now and then: joining a segment failed, which it can
 /// only in a forked child that finds no place; or the kernel cannot sleep on so many futexes.
 pub(crate) fn nap(time: Duration) {
     thread::sleep(time.min(Duration::from_millis(1)));
-}
-
-/// The right of one thread to sleep on the bell: one reader's clearing would hide it from another.
-struct BellGuard<'a>(&'a local::AtomicU64);
-
-impl<'a> BellGuard<'a> {
-    fn take(taken: &'a local::AtomicU64) -> Option<BellGuard<'a>> {
-        let (acquire, relaxed) = (local::Ordering::Acquire, local::Ordering::Relaxed);
-        let free = taken.compare_exchange(BELL_FREE, BELL_SLEPT_ON, acquire, relaxed);
-        // A guard is made only for the one who has it: dropping it lets go.
-        free.is_ok().then(|| BellGuard(taken))
-    }
-
-    /// Whether the bell has not been given out meanwhile: then what it says is for others.
-    fn holds(&self) -> bool {
-        self.0.load(local::Ordering::Relaxed) == BELL_SLEPT_ON
-    }
-}
-
-impl Drop for BellGuard<'_> {
-    fn drop(&mut self) {
-        let (release, relaxed) = (local::Ordering::Release, local::Ordering::Relaxed);
-        let _ = self.0.compare_exchange(BELL_SLEPT_ON, BELL_FREE, release, relaxed);
-    }
-}
-
-/// Steps R2 to R7: wakes a participant if it sleeps. `object` is what has news for it.
-#[inline]
-pub(crate) fn ring(segment: &Segment, id: Id, object: u32) {
-    published();
-    ring_unfenced(segment, id, object);
-}
-
-/// Where the word that step R3 reads is; `None` for an id that only a liar writes.
-pub(crate) fn armed_word(segment: &Segment, id: Id) -> Option<usize> {
-    let inner = &*segment.0;
-    let known = inner.participants().knows(id);
-    known.then(|| inner.layout.participant(id.index()) + layout::ARMED)
-}
-
-/// Steps R3 to R7, for those who have done R2. Tells whether it found somebody armed.
-#[inline]
-pub(crate) fn ring_unfenced(segment: &Segment, id: Id, object: u32) -> bool {
-    let inner = &*segment.0;
-    if !inner.participants().knows(id) {
-        return false;
-    }
-    let doorbell = Doorbell::at(&inner.region, inner.layout.participant(id.index()));
-    doorbell.is_armed() && ring_armed(segment, id, doorbell, object)
-}
-
-/// Steps R4 to R7.
-#[cold]
-#[inline(never)]
-fn ring_armed(segment: &Segment, id: Id, doorbell: Doorbell<'_>, object: u32) -> bool {
-    let how = doorbell.take_armed(object);
-    if how != 0 {
-        wake(segment, id, doorbell, how);
-    }
-    how != 0
-}
-
-fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
-    #[cfg(not(shmring_loom))]
-    if how & FUTEX != 0 {
-        // Fails only for an address that is not mapped, and this one is.
-        let _ = os::futex_wake(doorbell.epoch());
-    }
-    #[cfg(shmring_loom)]
-    let _ = doorbell;
-    fault!("doorbell.futex.woken");
-    if how & BELL != 0
-        && let Some(number) = segment.0.participants().bell(id.index())
-    {
-        segment.0.bells.set(number);
-    }
-}
-
-impl Segment {
-    /// Asks to be woken by [`Segment::bell`], once. Tells whether the bell was quiet: false means
-    /// that something has rung since the last call, so that one should look at all rings first.
-    ///
-    /// Before a poll: call it, look at all rings of this segment, and sleep only if it was quiet
-    /// and there was nothing.
-    pub fn arm(&self) -> bool {
-        // Steps S2 to S4 for a sleeper that polls the bell by itself.
-        let Ok(me) = self.me() else { return false };
-        let inner = &*self.0;
-        inner.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
-        let number = inner.participants().bell(me.index());
-        let rang = number.is_some_and(|number| inner.bells.clear(number));
-        Doorbell::at(&inner.region, inner.layout.participant(me.index())).arm(BELL);
-        !rang
-    }
 }
 
 /// Which objects have rung since the last call, by number modulo 64: a hint where to look first.
@@ -464,15 +372,6 @@ pub(crate) fn take_rung(segment: &Segment) -> u64 {
 pub(crate) fn own_doorbell(segment: &Segment) -> Option<Doorbell<'_>> {
     let me = segment.me().ok()?;
     Some(Doorbell::at(&segment.0.region, segment.0.layout.participant(me.index())))
-}
-
-/// Takes the bell of this process out of use by sleepers; gives its number, if there is one.
-#[cfg(any(feature = "stream", feature = "tokio"))]
-pub(crate) fn give_out_bell(segment: &Segment) -> Option<u32> {
-    let number = segment.0.participants().bell(segment.me().ok()?.index())?;
-    segment.0.bells.fd(number)?;
-    segment.0.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
-    Some(number)
 }
 
 /// Step S6 for a sleeper on the futexes of several segments, each with the epoch that arming its
@@ -497,21 +396,4 @@ pub(crate) fn sleep_on_any<'a>(
     }
     #[cfg(shmring_loom)]
     let _ = (armed, time);
-}
-
-#[cfg(all(test, not(shmring_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_thread_at_a_time_sleeps_on_the_bell() {
-        let taken = local::AtomicU64::new(BELL_FREE);
-        let first = BellGuard::take(&taken).unwrap();
-        for _ in 0..2 {
-            assert!(BellGuard::take(&taken).is_none());
-        }
-        assert!(first.holds());
-        drop(first);
-        assert!(BellGuard::take(&taken).is_some());
-    }
 }

@@ -9,7 +9,7 @@ use crate::{
     channel::{Message, Outgoing},
     error::{Error, Result},
     exit::Exit,
-    message::{Failure, Up, VERSION, decode},
+    message::{Failure, decode},
     process::context::is_closed,
 };
 
@@ -123,21 +123,15 @@ impl Link {
         })
     }
 
-    /// Waits until the backend is ready for commands.
-    pub(in crate::process) fn wait_for_start(&self) -> Result<()> {
-        let since = Instant::now();
-        let until = since + self.settings.start_timeout;
-        let message = self
-            .wait(Some(until), Wait::Message, |state| state.start.take())
-            .map_err(|unmet| self.explain(unmet, "become ready", since))?;
-        match postcard::from_bytes::<Up>(message.header()) {
-            Ok(Up::Ready { version: VERSION }) => Ok(()),
-            Ok(Up::Ready { version }) => Err(Error::Start {
-                process: self.name().into(),
-                reason: format!("it speaks version {version}, this program version {VERSION}"),
-            }),
-            _ => Err(self.read_failure(message)?.into_start_error(self.name())),
+    /// Another program numbers its commands in its own order.
+    pub(super) fn note_commands(&self, mut message: Message) -> Result<()> {
+        let parcel = std::mem::take(&mut message.parcel);
+        let malformed = |reason| Error::Malformed { reason };
+        let body = message.body().map_err(malformed)?;
+        if !body.is_empty() {
+            let _ = self.told_commands.set(decode(body, parcel).map_err(malformed)?);
         }
+        Ok(())
     }
 
     pub(in crate::process) fn read_failure(&self, mut message: Message) -> Result<Failure> {

@@ -45,12 +45,20 @@ impl Link {
             Doing::Descriptor => "on_ready".into(),
             Doing::Timer => "on_timer".into(),
             Doing::Other => "something else".into(),
-            Doing::Command(index) => match self.commands.get(index as usize) {
+            Doing::Command(index) => match self.command(index as usize) {
                 Some(name) => format!("c__{name}"),
                 None => "something else".into(),
             },
         };
         let since = Duration::from_nanos(monotonic().saturating_sub(since));
         Some(Busy { with, since })
+    }
+
+    /// The name of a command, by its number in the backend.
+    fn command(&self, index: usize) -> Option<&str> {
+        match self.told_commands.get() {
+            Some(commands) => commands.get(index).map(String::as_str),
+            None => self.commands.get(index).copied(),
+        }
     }
 }

@@ -5,12 +5,13 @@
 
 mod exchange;
 mod explain;
+mod starting;
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
     os::fd::AsFd,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,10 +25,13 @@ use crate::{
     error::{Error, Result},
     exit::{Exit, How, StopStep},
     message::Up,
-    start::{Bell, Child, KeptFd, Page, StderrFile},
+    start::{Bell, Child, KeptFd, Page, TextFile},
 };
 
-use super::options::Settings;
+use super::{
+    hello::{Texts, lines_of},
+    options::Settings,
+};
 
 /// How long a process may live on after it closed its channel.
 const CLOSED_BUT_ALIVE: Duration = Duration::from_secs(1);
@@ -41,7 +45,10 @@ pub(super) struct Link {
     commands: &'static [&'static str],
     socket: Arc<KeptFd>,
     bell: Bell,
-    stderr: Option<StderrFile>,
+    /// The commands of a backend that may be another program, as it told them.
+    told_commands: OnceLock<Vec<String>>,
+    /// When it was started.
+    pub(super) started: Instant,
     maker: u32,
     generation: u32,
     state: Mutex<State>,
@@ -54,12 +61,13 @@ pub(super) struct Parts {
     pub(super) port: Port<Arc<KeptFd>>,
     pub(super) page: Arc<Page>,
     pub(super) bell: Bell,
-    pub(super) stderr: Option<StderrFile>,
+    pub(super) texts: Texts,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     port: Port<Arc<KeptFd>>,
+    texts: Texts,
     /// Calls whose reply is wanted; with it, once it is there.
     calls: HashMap<u64, Option<Message>>,
     replies: usize,
@@ -68,6 +76,8 @@ pub(super) struct State {
     events: Queue,
     malformed: VecDeque<String>,
     start: Option<Message>,
+    /// Whether somebody wants to know how the start comes out.
+    start_awaited: bool,
     last_call: u64,
     polling: bool,
     waiting: usize,
@@ -114,7 +124,7 @@ impl Link {
         child: Child,
         parts: Parts,
     ) -> io::Result<Link> {
-        let Parts { socket, port, page, bell, stderr } = parts;
+        let Parts { socket, port, page, bell, texts } = parts;
         bell.watch(socket.as_fd())?;
         if let Some(death) = child.death() {
             bell.watch(death)?;
@@ -127,17 +137,20 @@ impl Link {
             commands,
             socket,
             bell,
-            stderr,
+            told_commands: OnceLock::new(),
+            started: Instant::now(),
             maker: os::pid(),
             generation: os::fork_generation(),
             state: Mutex::new(State {
                 port,
+                texts,
                 calls: HashMap::new(),
                 replies: 0,
                 replies_come: 0,
                 events,
                 malformed: VecDeque::new(),
                 start: None,
+                start_awaited: true,
                 last_call: 0,
                 polling: false,
                 waiting: 0,
@@ -331,13 +344,18 @@ impl Link {
             // What has come is held by its message now; what has not come never will.
             block::drained(self.child.pid());
         }
-        let lines = self.settings.stderr_lines;
+        self.forward_text(state, true);
+        let [_, out_lines, err_lines] = self.settings.stdio.each_ref().map(lines_of);
+        let last_lines = |text: &Option<TextFile>, lines| {
+            text.as_ref().map_or_else(Vec::new, |text| text.last_lines(lines))
+        };
         state.end = Some(Exit {
             pid: self.child.pid(),
             how,
             panic: self.page.panic(),
             stopped_by: state.stopping,
-            stderr: self.stderr.as_ref().map_or_else(Vec::new, |stderr| stderr.last_lines(lines)),
+            stdout: last_lines(&state.texts.out, out_lines),
+            stderr: last_lines(&state.texts.err, err_lines),
         });
         state.end_untold = true;
         self.raise(state);
@@ -356,8 +374,38 @@ impl Link {
                 }
             }
             Ok((Up::Event | Up::Failed, [])) => state.events.push(message),
-            Ok((Up::Ready { .. } | Up::StartFailed, [])) => state.start = Some(message),
+            Ok((Up::Ready { .. } | Up::StartFailed, [])) if state.start_awaited => {
+                self.forward_text(state, false);
+                state.start = Some(message);
+            }
+            Ok((Up::StartFailed, [])) => state.events.push(message),
+            Ok((Up::Ready { .. }, [])) => {}
+            Ok((Up::Wrote, [])) => self.forward_text(state, false),
             _ => note_malformed(state, "a header that is none".into()),
+        }
+    }
+
+    /// Gives captured text to `tracing`, line by line.
+    fn forward_text(&self, state: &mut State, last: bool) {
+        let process = self.name();
+        let Texts { out, err } = &mut state.texts;
+        if let Some(out) = out
+            && tracing::enabled!(target: "msgproc::stdout", tracing::Level::INFO)
+        {
+            let (lines, lost) = out.new_lines(last);
+            note_lost(process, "stdout", lost);
+            for line in lines {
+                tracing::info!(target: "msgproc::stdout", process, "{line}");
+            }
+        }
+        if let Some(err) = err
+            && tracing::enabled!(target: "msgproc::stderr", tracing::Level::WARN)
+        {
+            let (lines, lost) = err.new_lines(last);
+            note_lost(process, "stderr", lost);
+            for line in lines {
+                tracing::warn!(target: "msgproc::stderr", process, "{line}");
+            }
         }
     }
 
@@ -366,6 +414,7 @@ impl Link {
         state.replies > 0
             || !state.events.is_empty()
             || !state.malformed.is_empty()
+            || state.start.is_some()
             || state.end_untold
     }
 
@@ -384,6 +433,12 @@ impl Link {
             }
             _ => {}
         }
+    }
+}
+
+fn note_lost(process: &str, stream: &str, bytes: u64) {
+    if bytes > 0 {
+        tracing::warn!(process, stream, bytes, "older text was not read in time");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     liveness::{Id, Peer},
     region::Region,
     ring::{
+        part::Part,
         role::{self, Owned, Role, State},
         select::{Selectable, Source, source::Look},
     },
@@ -477,22 +478,24 @@ pub struct Items<'a> {
 }
 
 impl Items<'_> {
-    /// The next item; `None` when there is none now.
+    /// The next item, with its number; `None` when there is none now.
     ///
     /// # Errors
     ///
     /// `Lapped`; `Moved`; `Corrupt`. That the ring is closed is said by [`Consumer::try_recv`].
     #[allow(clippy::should_implement_trait)] // Items borrow from this value.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, RecvError> {
+    pub fn next(&mut self) -> Result<Option<Part<'_>>, RecvError> {
         self.consumer.own()?;
         let Consumer { copying, ring, .. } = &mut *self.consumer;
         let region = &ring.segment.0.region;
         let Some(found) = copying.look(region)? else { return Ok(None) };
         copying.reader.advance(found);
-        Ok(Some(match copying.reader.kind() {
+        let sequence = found.sequence;
+        let bytes = match copying.reader.kind() {
             Reads::Lossless => slots::item_of(region, found),
             Reads::Lossy => &copying.copy,
-        }))
+        };
+        Ok(Some(Part::new(bytes, sequence)))
     }
 }
 

@@ -158,7 +158,7 @@ fn loom_broadcast_joins_while_it_runs() {
 /// A lossless consumer is held for dead, its place is taken over, and the next holder joins.
 #[test]
 fn loom_broadcast_joiner_dies_at_each_step() {
-    for step in 0..=4 {
+    for step in 0..=6 {
         model(2, move || {
             let region = region();
             let mut writer = Writer::attach(&region, GEOMETRY).unwrap();
@@ -179,6 +179,37 @@ fn loom_broadcast_joiner_dies_at_each_step() {
             joiner.join().unwrap();
             let mut next = join(&region, 1, Kind::Lossless, 1);
             take_until(&region, &mut next, Some(4), 4);
+        });
+    }
+}
+
+/// A lossless consumer dies at each step of giving its room back. Its place is taken over, or a
+/// forked child goes on there.
+#[test]
+fn loom_broadcast_reader_dies_while_it_releases() {
+    for (step, adopted) in [1, 2, 3].into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        model(2, move || {
+            let region = region();
+            let mut reader = join(&region, 1, Kind::Lossless, 0);
+            let there = region.clone();
+            let consumer = thread::spawn(move || {
+                let died = live(step, || take_until(&there, &mut reader, Some(0), 0));
+                assert!(died, "{step} is a step");
+                if adopted {
+                    let mut next = Reader::resume(&there, GEOMETRY, 1).unwrap();
+                    let first = if step == 3 { 1 } else { 0 };
+                    take_until(&there, &mut next, Some(first), 2);
+                }
+                // Its death is seen, by whoever waits for it.
+                role_ends(&there, 1);
+            });
+            let mut writer = Writer::attach(&region, GEOMETRY).unwrap();
+            for number in 0..4 {
+                send(&region, &mut writer, number, Kind::Lossless);
+            }
+            consumer.join().unwrap();
+            let mut next = join(&region, 1, Kind::Lossless, 1);
+            take_until(&region, &mut next, Some(3), 3);
         });
     }
 }

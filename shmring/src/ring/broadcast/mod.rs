@@ -36,6 +36,9 @@ mod consumer;
 #[cfg(all(test, shmring_loom))]
 mod loom_models;
 pub(crate) mod memory;
+pub mod port;
+#[cfg(all(test, not(shmring_loom)))]
+mod port_tests;
 mod producer;
 mod reader;
 mod slots;

@@ -30,7 +30,7 @@ use crate::{
 ///
 /// Dropping it closes the ring: the consumers get what was sent, and then `Closed`.
 pub struct Producer {
-    writer: Writer,
+    pub(super) writer: Writer,
     waiter: Waiter,
     ring: Broadcast,
     role: Role,
@@ -180,7 +180,7 @@ impl Producer {
     }
 
     #[inline]
-    fn own(&mut self) -> Result<(), SendError> {
+    pub(super) fn own(&mut self) -> Result<(), SendError> {
         match self.role.own() {
             Owned::Still => Ok(()),
             Owned::Not => Err(SendError::Moved(())),
@@ -260,7 +260,7 @@ impl Producer {
 
     /// Gives up an item for which there is no room, where the ring is for that.
     #[cold]
-    fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
+    pub(super) fn lose<B>(&mut self, error: SendError<B>) -> Result<(), SendError<B>> {
         match (error, self.ring.policy) {
             (SendError::Full(_), Policy::DropNewest) => {
                 self.writer.drop_one(&self.ring.segment.0.region);
@@ -338,7 +338,7 @@ impl Producer {
     fn ring_each(&self, sleepers: u64) {
         let geometry = self.ring.geometry;
         for index in table::places_in(sleepers, geometry) {
-            self.role.ring(geometry.consumer(index), self.ring.object.index);
+            self.role.ring_fenced(geometry.consumer(index), self.ring.object.index);
         }
     }
 }
@@ -387,6 +387,12 @@ impl<H: Fn(&Segment) -> bool + Send + Sync> Look for Sending<H> {
         let (_, view) = writer::look_for_room(&segment.0.region, self.geometry, usize::MAX);
         let slowest = role::peer_of(segment, self.geometry.consumer(view.slowest));
         view.from != u64::MAX && slowest.is_some_and(|peer| !lives(peer)) && (self.holds)(segment)
+    }
+
+    /// Each of them may come to be the slowest.
+    fn peers(&self, segment: &Segment, each: &mut dyn FnMut(Peer)) {
+        let places = (0..self.geometry.places).map(|index| self.geometry.consumer(index));
+        places.filter_map(|place| role::peer_of(segment, place)).for_each(each);
     }
 }
 

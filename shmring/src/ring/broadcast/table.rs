@@ -51,6 +51,7 @@ impl<'a> Entry<'a> {
     #[inline]
     pub(super) fn set_cursor(self, cursor: u64, expected: u64) {
         self.region.u64(self.at + EXPECTED).store(expected, Ordering::Relaxed);
+        fault!("broadcast.counted");
         // SYNC released: Release here, Acquire in `cursor` and `holds`.
         self.region.u64(self.at + CURSOR).store(cursor, Ordering::Release);
     }

@@ -195,9 +195,9 @@ fn batches_on_both_sides() {
         let mut run = rx.items();
         let mut got = Vec::new();
         while let Some(item) = run.next().unwrap() {
-            got.push(item[0]);
+            got.push((item.sequence(), item[0]));
         }
-        assert_eq!(got, (0..10).collect::<Vec<_>>());
+        assert_eq!(got, (0..10).map(|byte| (byte.into(), byte)).collect::<Vec<(u64, u8)>>());
     }
     tx.batch().try_push(b"forgotten").unwrap();
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
@@ -208,6 +208,30 @@ fn batches_on_both_sides() {
     assert!(matches!(tx.try_send([1; 100]), Err(SendError::Full(_))));
     drop(run);
     tx.try_send([1; 100]).unwrap();
+}
+
+#[test]
+fn losses_are_gaps_in_a_run() {
+    let options = Broadcast::options().capacity(256).policy(Policy::DropNewest);
+    let ring = options.anonymous().unwrap();
+    let (mut tx, mut rx) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut lossy = ring.join().lossy().consumer().unwrap();
+    for byte in 0..10 {
+        tx.send([byte; 40]).unwrap();
+    }
+    for rx in [&mut rx, &mut lossy] {
+        drop(rx.recv().unwrap());
+        drop(rx.recv().unwrap());
+    }
+    tx.send([10; 40]).unwrap();
+    for rx in [&mut rx, &mut lossy] {
+        let mut run = rx.items();
+        for number in [2, 3, 10] {
+            let item = run.next().unwrap().unwrap();
+            assert_eq!((item.sequence(), item.bytes()), (number, &[number as u8; 40][..]));
+        }
+        assert!(run.next().unwrap().is_none());
+    }
 }
 
 fn receive_all(mut rx: Consumer, items: u64) -> (u64, u64) {

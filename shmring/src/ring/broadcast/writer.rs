@@ -63,6 +63,10 @@ pub(super) struct Writer {
     /// What `oldest` says.
     oldest: u64,
     view: Option<View>,
+    /// No cursor may be before this when something is claimed, for the sake of what is not in the
+    /// ring; and up to where that is known.
+    floor: u64,
+    passed: u64,
 }
 
 impl Writer {
@@ -103,6 +107,8 @@ impl Writer {
             limit: tail,
             oldest,
             view: None,
+            floor: 0,
+            passed: 0,
         };
         if tail != told {
             writer.tell(region);
@@ -118,7 +124,7 @@ impl Writer {
         }
         let (position, end) = place(self.geometry, self.next, len);
         let needed = end + WORD;
-        if needed > self.limit {
+        if needed > self.limit || self.floor > self.passed {
             self.extend(region, needed)?;
         }
         fault!("broadcast.claimed");
@@ -134,6 +140,7 @@ impl Writer {
         if must > self.published {
             return Err(NoRoom::Full); // A batch as long as the ring.
         }
+        let must = must.max(self.floor);
         let mut view = self.view_up_to(region, must);
         if must > view.from {
             return Err(NoRoom::Full);
@@ -157,7 +164,11 @@ impl Writer {
             view = self.look(region);
         }
         self.limit = self.limit.max(oldest.min(view.from) + capacity);
-        if needed > self.limit { Err(NoRoom::Full) } else { Ok(()) }
+        if needed > self.limit || self.floor > view.from {
+            return Err(NoRoom::Full);
+        }
+        self.passed = self.floor;
+        Ok(())
     }
 
     /// What is known of the table, anew if that does not do. The slowest is asked first: while it
@@ -190,6 +201,38 @@ impl Writer {
             position = read_header(self.geometry, position, word)?.1;
         }
         if position <= self.published { Ok(position) } else { Err(Corrupt) }
+    }
+
+    /// Nothing can be claimed from now on before all that counts has gone past this position, which
+    /// is not after what is published.
+    pub(super) fn wait_until_passed(&mut self, position: u64) {
+        self.floor = position;
+    }
+
+    /// Where the next publication begins.
+    pub(super) fn published(&self) -> u64 {
+        self.published
+    }
+
+    pub(super) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// The records from the oldest to the newest: the number of each, where it ends, and its first
+    /// word.
+    pub(super) fn records(&self, region: &Region) -> Result<Vec<(u64, u64, u64)>, Corrupt> {
+        let (mut position, mut records) = (self.oldest, Vec::new());
+        while position < self.published {
+            let at = |word: usize| self.geometry.at(position) + word * WORD as usize;
+            let get = |word| region.u64(at(word)).load(Ordering::Relaxed);
+            let (header, end) = read_header(self.geometry, position, get(0))?;
+            if let Header::Bytes(len) = header {
+                let first = if len >= WORD as usize { get(2) } else { 0 };
+                records.push((number(get(1))?, end, first));
+            }
+            position = end;
+        }
+        Ok(records)
     }
 
     /// Whose cursor was the smallest when it was last looked at.
@@ -264,7 +307,7 @@ impl Writer {
     }
 
     /// The number of the next item that is published or dropped.
-    fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> u64 {
         self.sent + self.dropped
     }
 

@@ -210,6 +210,8 @@ impl From<Miss> for RecvError {
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     geometry: Geometry,
+    /// A value has at least so many bytes; the most is the limit.
+    least: usize,
     words: Box<[u64]>,
     len: usize,
     /// The version that was last read; 0 before the first.
@@ -221,7 +223,12 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(geometry: Geometry, seen: u64) -> Reader {
         let words = vec![0; geometry.limit.div_ceil(WORD)].into_boxed_slice();
-        Reader { geometry, words, len: 0, seen, missed: 0 }
+        Reader { geometry, least: 0, words, len: 0, seen, missed: 0 }
+    }
+
+    /// Reads only values of this size, where there is one.
+    pub(super) fn of_size(self, size: Option<usize>) -> Reader {
+        Reader { least: size.unwrap_or(0), ..self }
     }
 
     pub(super) fn seen(&self) -> u64 {
@@ -263,7 +270,7 @@ impl Reader {
     fn copy(&mut self, region: &Region, version: u64) -> Result<bool, Miss> {
         let slot = self.geometry.slot(version);
         let len = region.u64(slot + LENGTH).load(Ordering::Relaxed);
-        let fits = len <= self.geometry.limit as u64;
+        let fits = (self.least as u64..=self.geometry.limit as u64).contains(&len);
         let len = if fits { len as usize } else { 0 };
         let words = len.div_ceil(WORD);
         copy_out(region.u64s(slot + VALUE, words), &mut self.words[..words]);

@@ -112,6 +112,10 @@ fn lies_are_told_apart() {
     let mut reader = Reader::new(geometry, 0);
     region.u64(geometry.slot(1) + LENGTH).store(17, Ordering::Relaxed);
     assert_eq!(reader.read(&region, 0, 9), Err(Miss::Corrupt), "longer than the limit");
+    region.u64(geometry.slot(1) + LENGTH).store(15, Ordering::Relaxed);
+    assert_eq!(reader.read(&region, 0, 9), Ok(()));
+    let mut reader = reader.of_size(Some(16));
+    assert_eq!(reader.read(&region, 0, 9), Err(Miss::Corrupt), "shorter than its type");
     region.u64(geometry.base + NEWEST).store(2, Ordering::Relaxed);
     assert_eq!(reader.read(&region, 0, 9), Err(Miss::Corrupt), "a version nobody wrote");
     region.u64(geometry.base + NEWEST).store(u64::MAX, Ordering::Relaxed);

@@ -24,14 +24,17 @@
 //!
 //! The writer never waits, and does not know its readers: they may be many, slow, stopped or
 //! killed. So each reader copies the value out. Give big values, whose copy takes long compared
-//! with the time between two of them, more slots. What is to be read in place goes through a
-//! [port](crate::ring::port), as a block of a [pool](crate::block).
+//! with the time between two of them, more slots. What is to be read in place is a block of a
+//! [pool](crate::block), and goes through a [`port`].
 //!
 //! `Latest<[u8]>` holds bytes of a length that changes.
 
 mod cursor;
 #[cfg(all(test, shmring_loom))]
 mod loom_models;
+pub mod port;
+#[cfg(all(test, not(shmring_loom)))]
+mod port_tests;
 mod reader;
 mod sleepers;
 mod source;
@@ -295,7 +298,8 @@ impl<V: Value + ?Sized> Snapshot<V> {
     pub(crate) fn new(region: &Region, object: Object) -> Result<Snapshot<V>> {
         let (geometry, form) = read_geometry(region, object)?;
         check_form::<V>(object.index, geometry, form)?;
-        Ok(Snapshot { reader: cursor::Reader::new(geometry, 0), value: PhantomData })
+        let reader = cursor::Reader::new(geometry, 0).of_size(V::SIZE);
+        Ok(Snapshot { reader, value: PhantomData })
     }
 
     /// Takes the newest value, or one that is newer than the last.

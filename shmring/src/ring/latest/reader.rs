@@ -39,7 +39,7 @@ pub struct Reader<V: Value + ?Sized> {
 
 impl<V: Value + ?Sized> Reader<V> {
     pub(super) fn new(latest: Latest<V>, seen: u64) -> Reader<V> {
-        let reader = cursor::Reader::new(latest.board.geometry, seen);
+        let reader = cursor::Reader::new(latest.board.geometry, seen).of_size(V::SIZE);
         let waiter = Waiter::new(latest.board.strategy);
         Reader { reader, seen: Arc::new(Seen::new(seen)), waiter, latest }
     }

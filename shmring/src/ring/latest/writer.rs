@@ -21,7 +21,7 @@ use crate::{
 pub struct Writer<V: Value + ?Sized> {
     writer: cursor::Writer,
     latest: Latest<V>,
-    role: Role,
+    pub(super) role: Role,
 }
 
 impl<V: Value + ?Sized> Writer<V> {
@@ -68,7 +68,7 @@ impl<V: Value + ?Sized> Writer<V> {
     }
 
     #[inline]
-    fn own(&mut self) -> Result<(), SendError> {
+    pub(super) fn own(&mut self) -> Result<(), SendError> {
         match self.role.own() {
             Owned::Still => Ok(()),
             Owned::Not => Err(SendError::Moved(())),

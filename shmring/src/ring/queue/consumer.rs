@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, os::fd::BorrowedFd, time::Duration};
 
 use super::{
     Queue,
-    geometry::{LEN, PRODUCER, SEQUENCE},
+    geometry::{LEN, MESSAGE, PRODUCER, SEQUENCE},
     lists::{Corrupt, Held},
     run::Run,
     seats::{End, Others, Seat},
@@ -12,6 +12,7 @@ use super::{
     source::source,
 };
 use crate::{
+    block,
     error::{RecvError, Result},
     ring::{
         face::{self, Side, Which, end_travels},
@@ -40,6 +41,8 @@ pub(crate) struct Taken {
     pub(super) len: usize,
     pub(super) producer: u32,
     pub(super) sequence: u64,
+    /// Whether a port sent it: blocks may lie in its slot.
+    pub(super) message: bool,
 }
 
 impl Taken {
@@ -212,11 +215,13 @@ impl Consumer {
     fn open(&self, held: Held) -> Result<Taken, RecvError> {
         let (region, at) = (self.seat.region(), self.seat.queue.geometry.slot(held.slot));
         let len = region.u32(at + LEN).load(Ordering::Relaxed) as usize;
+        let sequence = region.u64(at + SEQUENCE).load(Ordering::Relaxed);
         let taken = Taken {
             held,
             len,
             producer: region.u32(at + PRODUCER).load(Ordering::Relaxed),
-            sequence: region.u64(at + SEQUENCE).load(Ordering::Relaxed),
+            sequence: sequence & !MESSAGE,
+            message: sequence & MESSAGE != 0,
         };
         if len <= self.seat.queue.geometry.item_len {
             return Ok(taken);
@@ -255,7 +260,7 @@ impl Consumer {
     }
 
     #[inline]
-    fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Taken, RecvError> {
+    pub(super) fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Taken, RecvError> {
         self.own()?;
         let found = match self.look() {
             Ok(Some(taken)) => Ok(taken),
@@ -288,6 +293,13 @@ impl Consumer {
         }
     }
 
+    /// The bytes of an item in hand.
+    #[inline]
+    pub(super) fn bytes<'a>(&'a self, taken: &'a Taken) -> &'a [u8] {
+        let len = if self.seat.is_ours() { taken.len } else { 0 };
+        slots::bytes(self.seat.region(), &self.seat.queue.geometry, &taken.held, len)
+    }
+
     /// Shows the item that was taken last.
     #[inline]
     pub(crate) fn item(&mut self, taken: Taken) -> Item<'_> {
@@ -308,8 +320,31 @@ impl Consumer {
     /// Ends an item.
     #[inline]
     pub(super) fn ack(&self, taken: &Taken) -> Result<(), RecvError> {
+        if !taken.message {
+            return self.let_go(taken.held);
+        }
+        // Who took it as bytes knows nothing of the blocks in it.
+        self.finish(taken, |queue, slot| {
+            block::empty_place(&queue.segment, queue.object.index, slot);
+        })
+    }
+
+    /// Ends an item in whose slot blocks lie, which `empty` lets go of.
+    pub(super) fn finish(
+        &self,
+        taken: &Taken,
+        empty: impl FnOnce(&Queue, usize),
+    ) -> Result<(), RecvError> {
+        let done = self.seat.lists().finish(taken.held).map_err(|Corrupt| RecvError::Corrupt)?;
+        empty(&self.seat.queue, done.slot as usize);
+        self.let_go(done)
+    }
+
+    /// Makes the slot of an item that is over free.
+    #[inline]
+    pub(super) fn let_go(&self, held: Held) -> Result<(), RecvError> {
         let seat = &self.seat;
-        seat.lists().ack(taken.held).map_err(|Corrupt| RecvError::Corrupt)?;
+        seat.lists().ack(held).map_err(|Corrupt| RecvError::Corrupt)?;
         seat.queue.wake(Side::Producer);
         if seat.others() == Others::Closed && seat.is_over() {
             // It was the last one, and the others wait to hear that.
@@ -457,9 +492,7 @@ impl Deref for Item<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let seat = &self.consumer.seat;
-        let len = if seat.is_ours() { self.taken.len } else { 0 };
-        slots::bytes(seat.region(), &seat.queue.geometry, &self.taken.held, len)
+        self.consumer.bytes(&self.taken)
     }
 }
 

@@ -6,24 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use liar::Random;
+
 use super::*;
 use crate::{liveness::Id, region::Region, ring::select::Selectable, sync::local};
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        // xorshift64*, Vigna 2016.
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
 
 /// All words that steer anything.
 fn control_words(geometry: &Geometry) -> Vec<usize> {
@@ -34,7 +20,7 @@ fn control_words(geometry: &Geometry) -> Vec<usize> {
 
 fn overwrite(region: &Region, words: &[usize], random: &mut Random) {
     let word = region.u64(words[random.below(words.len())]);
-    let (old, any) = (word.load(Ordering::Relaxed), random.next());
+    let (old, any) = (word.load(Ordering::Relaxed), random.any());
     let new = match random.below(8) {
         0 => 0,
         1 => u64::MAX,
@@ -121,7 +107,7 @@ fn queue(random: &mut Random) -> Queue {
 fn words_are_overwritten_between_operations() {
     let variants =
         std::env::var("SHMRING_CORRUPT_VARIANTS").ok().and_then(|text| text.parse().ok());
-    let mut random = Random(0x5eed_0001);
+    let mut random = Random::new(0x5eed_0001);
     let mut ends = None;
     for variant in 0..variants.unwrap_or(10_000) {
         // A few lies on top of each other.
@@ -140,7 +126,7 @@ fn words_are_overwritten_between_operations() {
             0 => drop(Queue::attach(&queue.segment, queue.object.index, WaitStrategy::Spin)),
             1 => drop(queue.producer()),
             2 => drop(queue.consumer()),
-            3 => queue.repair(Id(random.next() as u32)),
+            3 => queue.repair(Id(random.any() as u32)),
             4 => queue.repair(queue.segment.me().unwrap()),
             5 => drop((queue.stats(), queue.len(), format!("{queue:?}"))),
             6 => queue.look_after(),
@@ -152,16 +138,16 @@ fn words_are_overwritten_between_operations() {
 
 #[test]
 fn words_are_overwritten_during_operations() {
-    let mut random = Random(0x5eed_0002);
+    let mut random = Random::new(0x5eed_0002);
     for _ in 0..8 {
         let queue = queue(&mut random);
         let queue = &queue;
         let over = &local::AtomicBool::new(false);
-        let seeds = [(); 5].map(|()| random.next() | 1);
+        let seeds = [(); 5].map(|()| random.any() | 1);
         let began = Instant::now();
         thread::scope(|scope| {
             scope.spawn(move || {
-                let (words, mut random) = (control_words(&queue.geometry), Random(seeds[0]));
+                let (words, mut random) = (control_words(&queue.geometry), Random::new(seeds[0]));
                 while began.elapsed() < Duration::from_millis(100) {
                     overwrite(&queue.segment.0.region, &words, &mut random);
                     // Now and then all is as at the beginning, so that something goes on.
@@ -173,7 +159,7 @@ fn words_are_overwritten_during_operations() {
             });
             for seed in &seeds[1..] {
                 scope.spawn(move || {
-                    let mut random = Random(*seed);
+                    let mut random = Random::new(*seed);
                     let mut ends = queue.split().ok();
                     while !over.load(local::Ordering::Relaxed) {
                         match &mut ends {
@@ -187,7 +173,7 @@ fn words_are_overwritten_during_operations() {
                             ends = None;
                         }
                         if random.below(50) == 0 {
-                            queue.repair(Id(random.next() as u32 % 300));
+                            queue.repair(Id(random.any() as u32 % 300));
                         }
                     }
                 });

@@ -41,6 +41,8 @@ pub(super) const MOST_SEATS: usize = 256;
 pub(super) const LEN: usize = 8;
 pub(super) const PRODUCER: usize = 12;
 pub(super) const SEQUENCE: usize = 16;
+/// In the sequence number: the item is a message of a port.
+pub(super) const MESSAGE: u64 = 1 << 63;
 const PAYLOAD: usize = 24;
 
 /// Where a queue lies, and how large it is; constant and checked.

@@ -258,6 +258,15 @@ impl<'a, M: Memory> Lists<'a, M> {
         Ok(())
     }
 
+    /// Says that an item is over, of whose slot something is left to do before it can be free.
+    pub(super) fn finish(&self, held: Held) -> Result<Held, Corrupt> {
+        let Held { slot, word } = held;
+        let done = word.taken(State::Done, word.owner());
+        self.memory.swap_if(self.geometry.slot(slot), word.0, done.0).map_err(|_| Corrupt)?;
+        fault!("queue.port.done");
+        Ok(Held { slot, word: done })
+    }
+
     /// Ends an item.
     #[inline]
     pub(super) fn ack(&self, held: Held) -> Result<(), Corrupt> {
@@ -278,6 +287,14 @@ impl<'a, M: Memory> Lists<'a, M> {
 
     // Repair.
 
+    /// The slots in the hands of `dead` that will be free.
+    pub(super) fn given_up(&self, dead: u8) -> impl Iterator<Item = u32> {
+        (0..self.geometry.slots as u32).filter(move |slot| {
+            let word = self.word(*slot);
+            word.owner() == dead && matches!(word.state(), Some(State::Writing | State::Done))
+        })
+    }
+
     /// Gives back what dead participant `dead` had in its hands. The caller is the only repairer,
     /// and `dead` is not used again before.
     pub(super) fn repair(&self, dead: u8) {
@@ -296,6 +313,7 @@ impl<'a, M: Memory> Lists<'a, M> {
         // A slot that cannot be put because of a liar stays where it is.
         let (side, attempts, counter) = match word.state() {
             Some(State::Writing) => (Side::Producer, 0, Some(SKIPPED)),
+            Some(State::Done) => (Side::Producer, 0, None),
             Some(State::Reading) => (Side::Consumer, word.one_attempt_more(), Some(REDELIVERED)),
             Some(State::Free) if !self.is_listed(Side::Producer, held) => (Side::Producer, 0, None),
             Some(State::Ready) if !self.is_listed(Side::Consumer, held) => {

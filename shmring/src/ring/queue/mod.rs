@@ -37,6 +37,8 @@
 //! - Nobody waits for a process that is slow or stopped, and nothing is taken from it: the slots
 //!   that it writes or reads are its own until it goes on, and the others use the rest.
 //!
+//! Values that serde can serialize, with blocks in them, go through a [`port`].
+//!
 //! README.md in this folder draws the protocol and argues for it.
 
 mod asleep;
@@ -45,6 +47,7 @@ mod geometry;
 mod lists;
 #[cfg(all(test, shmring_loom))]
 mod loom_models;
+pub mod port;
 mod producer;
 mod run;
 mod seats;
@@ -57,6 +60,8 @@ mod words;
 mod corrupt;
 #[cfg(all(test, not(shmring_loom)))]
 mod model;
+#[cfg(all(test, not(shmring_loom)))]
+mod port_tests;
 #[cfg(all(test, not(shmring_loom)))]
 mod properties;
 #[cfg(all(test, not(shmring_loom)))]

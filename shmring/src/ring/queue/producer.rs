@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Queue,
-    geometry::{LEN, LOST, PRODUCER, PRODUCERS, SEQUENCE},
+    geometry::{LEN, LOST, MESSAGE, PRODUCER, PRODUCERS, SEQUENCE},
     lists::{Corrupt, Held},
     seats::{End, Others, Seat},
     slots,
@@ -336,13 +336,13 @@ impl Producer {
 
     /// Makes a filled slot an item.
     #[inline]
-    fn commit(&mut self, held: Held) -> Result<(), SendError> {
+    fn commit(&mut self, held: Held, mark: u64) -> Result<(), SendError> {
         let (region, at) = (self.seat.region(), self.seat.queue.geometry.slot(held.slot));
         if self.id == 0 {
             self.id = self.next_id();
         }
         region.u32(at + PRODUCER).store(self.id, Ordering::Relaxed);
-        region.u64(at + SEQUENCE).store(self.sequence, Ordering::Relaxed);
+        region.u64(at + SEQUENCE).store(self.sequence | mark, Ordering::Relaxed);
         self.seat.lists().commit(held).map_err(|Corrupt| SendError::Corrupt(()))?;
         self.sequence += 1;
         self.seat.queue.wake(Side::Consumer);
@@ -356,7 +356,7 @@ impl Producer {
     }
 
     #[cold]
-    fn lose_newest(&mut self) {
+    pub(super) fn lose_newest(&mut self) {
         self.sequence += 1;
         let word = self.seat.region().u64(self.seat.queue.geometry.base + LOST);
         word.fetch_add(1, Ordering::Relaxed);
@@ -462,7 +462,22 @@ impl Claim<'_> {
             producer.batch.push(held);
             return Ok(());
         }
-        producer.commit(held)
+        producer.commit(held, 0)
+    }
+
+    /// Makes it a message of a port.
+    pub(super) fn commit_message(mut self) -> Result<(), SendError> {
+        self.kept = true;
+        let (producer, held) = (&mut *self.producer, self.held);
+        let at = producer.seat.queue.geometry.slot(held.slot) + LEN;
+        producer.seat.region().u32(at).store(self.len as u32, Ordering::Relaxed);
+        producer.claimed = None;
+        producer.commit(held, MESSAGE)
+    }
+
+    /// Which slot it is.
+    pub(super) fn slot(&self) -> usize {
+        self.held.slot as usize
     }
 }
 
@@ -554,7 +569,7 @@ impl Batch<'_> {
             return Err(SendError::Moved(()));
         }
         let mut batch = std::mem::take(&mut self.producer.batch).into_iter();
-        let result = batch.try_for_each(|held| self.producer.commit(held));
+        let result = batch.try_for_each(|held| self.producer.commit(held, 0));
         // What is left after an error goes back with the drop.
         self.producer.batch.extend(batch);
         result

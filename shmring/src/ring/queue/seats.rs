@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::{Queue, asleep::Asleep, geometry::CHECKED, lists::Lists};
 use crate::{
+    block,
     error::{Error, Result},
     fault::fault,
     liveness::{self, Id, Peer, Phase},
@@ -389,6 +390,11 @@ impl Queue {
 
     /// What a dead participant leaves in this queue.
     pub(super) fn repair(&self, dead: Id) {
+        for slot in self.lists().given_up(dead.index() as u8) {
+            // They are in no list before this is done, so it can be done again.
+            block::empty_place(&self.segment, self.object.index, slot as usize);
+            fault!("queue.port.emptied");
+        }
         self.lists().repair(dead.index() as u8);
         for side in [Side::Producer, Side::Consumer] {
             for number in 0..self.geometry.seats {

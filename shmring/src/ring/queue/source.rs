@@ -79,6 +79,23 @@ where
         dead && self.queue.nothing_comes_back(self.side)
     }
 
+    /// Also those on our own side: what they have in their hands comes back.
+    fn peers(&self, segment: &Segment, each: &mut dyn FnMut(Peer)) {
+        if !(self.holds)(segment) {
+            return;
+        }
+        for side in [self.side.other(), self.side] {
+            let others = (0..self.queue.geometry.seats)
+                .filter(|number| side != self.side || *number != self.seat);
+            let places = others.map(|number| self.queue.geometry.seat(side, number));
+            places.filter_map(|place| role::peer_of(segment, place)).for_each(&mut *each);
+        }
+    }
+
+    fn somebody_died(&self, _segment: &Segment) {
+        self.queue.look_after();
+    }
+
     fn arm(&self, segment: &Segment, _me: Id) {
         if (self.holds)(segment) {
             self.queue.asleep(self.side).set_polling(self.seat);

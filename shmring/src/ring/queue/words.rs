@@ -46,6 +46,8 @@ pub(super) enum State {
     Writing = 2,
     Ready = 3,
     Reading = 4,
+    /// Its item is over; its owner lets go of the blocks that lie in it.
+    Done = 5,
 }
 
 /// The word of a slot, copied once: `{position: 44, attempts: 8, owner: 8, state: 4}`.
@@ -73,7 +75,7 @@ impl Word {
 
     /// `None` for what is none of ours.
     pub(super) fn state(self) -> Option<State> {
-        let all = [State::Free, State::Writing, State::Ready, State::Reading];
+        let all = [State::Free, State::Writing, State::Ready, State::Reading, State::Done];
         all.into_iter().find(|state| *state as u64 == self.0 & 0xf)
     }
 
@@ -130,8 +132,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_read_back(state in 0usize..4, owner: u8, attempts: u8, count: u64, slot in 0u32..1 << 20) {
-            let state = [State::Free, State::Writing, State::Ready, State::Reading][state];
+        fn words_read_back(state in 0usize..5, owner: u8, attempts: u8, count: u64, slot in 0u32..1 << 20) {
+            let all = [State::Free, State::Writing, State::Ready, State::Reading, State::Done];
+            let state = all[state];
             let position = Position::new(count);
             let word = Word::new(state, owner, attempts, position);
             prop_assert_eq!(word.state(), Some(state));

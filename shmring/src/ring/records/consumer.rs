@@ -11,6 +11,7 @@ use crate::{
     error::{Error, RecvError, Result},
     region::Region,
     ring::{
+        part::Part,
         role::{Owned, Role, State},
         select::{Selectable, Source},
     },
@@ -353,13 +354,13 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// The next record; `None` when there is none now.
+    /// The next record, with its number; `None` when there is none now.
     ///
     /// # Errors
     ///
     /// `Moved`; `Corrupt`. That the ring is closed is said by [`Consumer::try_recv`].
     #[allow(clippy::should_implement_trait)] // Records borrow from this value.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, RecvError> {
+    pub fn next(&mut self) -> Result<Option<Part<'_>>, RecvError> {
         self.consumer.own()?;
         let region = &self.consumer.ring.segment.0.region;
         match self.consumer.reader.peek(region) {
@@ -367,7 +368,8 @@ impl Records<'_> {
             Err(Corrupt) => Err(RecvError::Corrupt),
             Ok(Some(found)) => {
                 self.consumer.reader.advance(found);
-                Ok(Some(slots::record_of(region, found)))
+                let sequence = found.sequence;
+                Ok(Some(Part::new(slots::record_of(region, found), sequence)))
             }
         }
     }

@@ -129,14 +129,32 @@ fn batches_on_both_sides() {
     let mut run = rx.records();
     let mut got = Vec::new();
     while let Some(record) = run.next().unwrap() {
-        got.push(record[0]);
+        got.push((record.sequence(), record[0]));
     }
-    assert_eq!(got, (0..10).collect::<Vec<_>>());
+    assert_eq!(got, (0..10).map(|byte| (byte.into(), byte)).collect::<Vec<(u64, u8)>>());
     assert_eq!(tx.ring().stats().taken, 0, "released when the run is dropped");
     drop(run);
     assert_eq!(tx.ring().stats().taken, 10);
     tx.batch().try_push(b"forgotten").unwrap();
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
+}
+
+#[test]
+fn losses_are_gaps_in_a_run() {
+    let options = Records::options().capacity(256).policy(Policy::DropNewest);
+    let (mut tx, mut rx) = options.anonymous().unwrap().split().unwrap();
+    for byte in 0..10 {
+        tx.send([byte; 40]).unwrap();
+    }
+    drop(rx.recv().unwrap());
+    drop(rx.recv().unwrap());
+    tx.send([10; 40]).unwrap();
+    let mut run = rx.records();
+    for number in [2, 3, 4, 10] {
+        let record = run.next().unwrap().unwrap();
+        assert_eq!((record.sequence(), record.bytes()), (number, &[number as u8; 40][..]));
+    }
+    assert!(run.next().unwrap().is_none());
 }
 
 fn two_ends(strategy: WaitStrategy) {

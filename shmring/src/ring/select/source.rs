@@ -41,6 +41,22 @@ pub(crate) trait Look: Send + Sync {
     /// `PeerDied`. `lives` answers for those whose life matters now.
     fn has_ended(&self, segment: &Segment, lives: &mut dyn FnMut(Peer) -> bool) -> bool;
 
+    /// All those whose death may let this end go on, now or after others have done something: it
+    /// need not be the end of the ring.
+    #[cfg_attr(not(any(feature = "stream", feature = "tokio")), allow(dead_code))]
+    fn peers(&self, segment: &Segment, each: &mut dyn FnMut(Peer)) {
+        // Where there is one other end, that asks for it.
+        self.has_ended(segment, &mut |peer| {
+            each(peer);
+            true
+        });
+    }
+
+    /// A process has died, one of those peers or another one: what it held in this ring has to come
+    /// back now, where others go on with that.
+    #[cfg_attr(not(any(feature = "stream", feature = "tokio")), allow(dead_code))]
+    fn somebody_died(&self, _segment: &Segment) {}
+
     /// Tells the ringers of this object that participant `me` is about to sleep, where they do not
     /// look at each doorbell. Called after the doorbell is armed and before the last look; ends with
     /// a `fence(SeqCst)`.
@@ -78,6 +94,16 @@ impl Source {
 
     pub(crate) fn has_ended(&self, lives: &mut dyn FnMut(Peer) -> bool) -> bool {
         self.look.has_ended(&self.segment, lives)
+    }
+
+    #[cfg(any(feature = "stream", feature = "tokio"))]
+    pub(crate) fn peers(&self, each: &mut dyn FnMut(Peer)) {
+        self.look.peers(&self.segment, each);
+    }
+
+    #[cfg(any(feature = "stream", feature = "tokio"))]
+    pub(crate) fn somebody_died(&self) {
+        self.look.somebody_died(&self.segment);
     }
 
     pub(crate) fn arm(&self) {

@@ -115,7 +115,7 @@ fn consume(mut rx: Consumer) -> Result {
         }
         let mut items = rx.items();
         while let Some(item) = items.next()? {
-            check(item);
+            check(&item);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Fork to the first handled message, beside a bare fork with one message.
+//! Each way to start, to the first handled message, beside a bare fork with one message and a bare
+//! spawn of `/bin/true`.
 
 use std::{
     os::fd::{AsRawFd, OwnedFd},
@@ -27,37 +28,69 @@ impl First {
     }
 }
 
+/// Heap that a large program holds.
+const HEAP: usize = 1 << 30;
+
 pub(crate) fn measure(repetitions: u32) -> Result {
     println!("\nStart to the first answer:");
-    let (mut ours, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let server = ForkServer::start()?;
+    println!("  a small program");
+    compare(repetitions, STARTS, &server)?;
+    // Touched, so that the pages are there.
+    let heap = std::hint::black_box(vec![1u8; HEAP]);
+    println!("  a program with {} MiB of heap", heap.len() >> 20);
+    compare(repetitions.min(5), 5, &server)
+}
+
+fn compare(repetitions: u32, starts: u32, server: &ForkServer) -> Result {
+    let ways: [(&str, &dyn Fn() -> Result<f64>); 5] = [
+        ("bare fork and message", &bare_start),
+        ("fork", &|| first(|| MessageProcess::fork("bench-first", |_| First))),
+        ("fork server", &|| {
+            first(|| MessageProcess::fork_from(server, "bench-first", (), |(), _| First))
+        }),
+        ("bare spawn of true", &bare_spawn),
+        ("spawn", &|| first(|| MessageProcess::spawn("bench-first", (), |(), _| First))),
+    ];
+    let mut times = ways.map(|_| Vec::new());
     for _ in 0..repetitions {
-        let mut bare = 0.0;
-        let mut full = 0.0;
-        for _ in 0..STARTS {
-            bare += bare_start()?;
-            full += full_start()?;
+        for ((_, start), times) in ways.iter().zip(&mut times) {
+            let mut sum = 0.0;
+            for _ in 0..starts {
+                sum += start()?;
+            }
+            times.push(sum / f64::from(starts));
         }
-        let (bare, full) = (bare / f64::from(STARTS), full / f64::from(STARTS));
-        ratios.push(full / bare);
-        ours.push(full);
-        bares.push(bare);
     }
+    let medians = times.each_mut().map(|times| stats::median(times));
+    for ((name, _), median) in ways.iter().zip(medians) {
+        println!("    {name:<22} {}", stats::time(median));
+    }
+    let [bare, fork, server, bare_spawn, spawn] = medians;
     println!(
-        "  MessageProcess::fork {}, bare fork and message {}, ratio {:.2}",
-        stats::time(stats::median(&mut ours)),
-        stats::time(stats::median(&mut bares)),
-        stats::median(&mut ratios),
+        "    fork {:.2} of bare; fork server {:.2} of fork; spawn {} over bare",
+        fork / bare,
+        server / fork,
+        stats::time(spawn - bare_spawn)
     );
     Ok(())
 }
 
-fn full_start() -> Result<f64> {
+/// A start, timed to its first answer.
+fn first(start: impl FnOnce() -> msgproc::Result<MessageProcess<First>>) -> Result<f64> {
     let began = Instant::now();
-    let mut process = MessageProcess::fork("bench-first", |_| First)?;
+    let mut process = start()?;
     assert_eq!(process.answer().wait()?, 7);
     let took = stats::nanoseconds(began.elapsed());
     process.stop()?;
     Ok(took)
+}
+
+fn bare_spawn() -> Result<f64> {
+    let began = Instant::now();
+    let mut child = std::process::Command::new("/bin/true").spawn()?;
+    child.wait()?;
+    Ok(stats::nanoseconds(began.elapsed()))
 }
 
 fn bare_start() -> Result<f64> {

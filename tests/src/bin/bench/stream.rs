@@ -165,7 +165,7 @@ fn take_batches(rx: &mut records::Consumer, items: u64) -> Result {
         let mut run = rx.records();
         for _ in 1..BATCH.min((items - number) as usize + 1) {
             let Some(record) = run.next()? else { break };
-            check(record, number);
+            check(&record, number);
             number += 1;
         }
     }

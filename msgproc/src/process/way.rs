@@ -1,0 +1,302 @@
+//! The ways in which a backend comes to life, and what is common to them.
+
+use std::{
+    error::Error as StdError,
+    ffi::OsString,
+    fmt, io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use shmring::{os, transfer::Descriptor};
+
+use super::{
+    again::RestartCause,
+    backend::{Backend, IntoBackend},
+    context::Core,
+    frontend::Start,
+    hello::{Hello, streams},
+    link::{Link, Parts},
+    options::Settings,
+    recipe::{Program, Recipe, Stated},
+    run,
+    server::ForkServer,
+};
+use crate::{
+    channel::{self, Port, Queue},
+    error::{Error, Result},
+    message::{Down, MAX_HEADER, encode},
+    start::{
+        self, Bell, Child, EXECUTED, KILL, KeptFd, Page, Place, Streams, THIS_PROGRAM, Target,
+        TextFile, arguments_of_spawned, check_limits, is_shortage,
+    },
+};
+
+/// What makes a backend in a copy of this process, or in this process.
+pub(super) type Construct<B> =
+    Box<dyn FnMut(&Start) -> Result<B, Box<dyn StdError + Send + Sync>> + Send + 'static>;
+
+/// Makes constructors of all kinds into one.
+pub(super) fn construct<B, C, R>(mut constructor: C) -> Arc<Mutex<Construct<B>>>
+where
+    B: Backend,
+    C: FnMut(&Start) -> R + Send + 'static,
+    R: IntoBackend<Backend = B>,
+{
+    let construct: Construct<B> = Box::new(move |start| constructor(start).into_backend());
+    Arc::new(Mutex::new(construct))
+}
+
+/// How a process is started, again and again.
+pub(super) enum Way<B: Backend> {
+    Fork(Arc<Mutex<Construct<B>>>),
+    Thread(Arc<Mutex<Construct<B>>>),
+    Spawn(Recipe),
+    Served(ForkServer, Recipe),
+    Exec(Program, Stated),
+}
+
+/// What both sides have before there is a process.
+struct Prepared {
+    parts: Parts,
+    streams: Streams,
+    theirs: OwnedFd,
+    page: OwnedFd,
+    start: Start,
+}
+
+impl<B: Backend> Way<B> {
+    /// Starts a backend, and does not wait until it is ready.
+    pub(super) fn launch(
+        &mut self,
+        settings: Settings,
+        cause: Option<RestartCause>,
+    ) -> Result<Arc<Link>> {
+        self.begin(settings, cause).map(Arc::new)
+    }
+
+    fn begin(&mut self, settings: Settings, cause: Option<RestartCause>) -> Result<Link> {
+        let name = settings.name.clone();
+        let start = Start {
+            name: name.clone(),
+            restarts: cause.as_ref().map_or(0, |cause| cause.number),
+            frontend: os::pid(),
+            cause: cause.map(Box::new),
+        };
+        let prepared = Prepared::new(&settings, start).map_err(failed(&name))?;
+        match self {
+            Way::Fork(construct) => begin_fork(settings, prepared, construct),
+            Way::Thread(construct) => begin_thread(settings, prepared, construct),
+            Way::Spawn(Recipe { place, stated }) => {
+                let arguments = arguments_of_spawned(&name);
+                let start = |prepared: &Prepared, settings: &Settings| {
+                    prepared.execute(settings, THIS_PROGRAM.as_ref(), &arguments)
+                };
+                greet::<B>(settings, prepared, Some(place.clone()), stated, true, start)
+            }
+            Way::Served(server, Recipe { place, stated }) => {
+                let start = |prepared: &Prepared, settings: &Settings| {
+                    server.fork(&settings.name, &prepared.theirs)
+                };
+                greet::<B>(settings, prepared, Some(place.clone()), stated, false, start)
+            }
+            Way::Exec(program, stated) => {
+                let mut arguments: Vec<OsString> = vec![program.file.clone()];
+                arguments.extend(program.arguments.iter().cloned());
+                arguments.push(EXECUTED.into());
+                let start = |prepared: &Prepared, settings: &Settings| {
+                    prepared.execute(settings, &program.file, &arguments)
+                };
+                greet::<B>(settings, prepared, None, stated, true, start)
+            }
+        }
+    }
+}
+
+/// Where the kernel has no more room, the error says of what, and how to get some.
+fn failed(process: &str) -> impl Fn(io::Error) -> Error {
+    move |error| match check_limits(1) {
+        Err(limit) if is_shortage(&error) => limit,
+        _ => Error::Start { process: process.into(), reason: error.to_string() },
+    }
+}
+
+impl Prepared {
+    fn new(settings: &Settings, start: Start) -> io::Result<Prepared> {
+        let (ours, theirs) = channel::pair()?;
+        let socket = Arc::new(KeptFd::new(ours));
+        let (streams, texts) = streams(&settings.stdio)?;
+        let (page, page_fd) = Page::with_fd()?;
+        let parts = Parts {
+            port: Port::new(socket.clone())?,
+            socket,
+            page: Arc::new(page),
+            bell: Bell::new()?,
+            texts,
+        };
+        Ok(Prepared { parts, streams, theirs, page: page_fd, start })
+    }
+
+    /// Executes a program, and gives the process what cannot be given before there is one.
+    fn execute(
+        &self,
+        settings: &Settings,
+        program: &std::ffi::OsStr,
+        arguments: &[OsString],
+    ) -> Result<Child> {
+        let Settings { name, surroundings, .. } = settings;
+        let target = Target { program, arguments, streams: &self.streams, surroundings };
+        let child = target.start(&self.theirs).map_err(|error| Error::Start {
+            process: name.clone(),
+            reason: format!("cannot execute {}: {error}", program.display()),
+        })?;
+        if let Err(reason) = surroundings.apply_to(child.pid()) {
+            child.signal(KILL);
+            wait_for_end(&child);
+            return Err(Error::Start { process: name.clone(), reason });
+        }
+        Ok(child)
+    }
+}
+
+/// After SIGKILL, so that no zombie stays.
+fn wait_for_end(child: &Child) {
+    let until = Instant::now() + Duration::from_secs(1);
+    while child.reap().is_none() && Instant::now() < until {
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// Greets a process that is no fork of this one. The greeting waits in the channel before there is
+/// anybody, so that the new process need not wait for it; the state follows when its receiver is
+/// known, for blocks in it are given to that one.
+fn greet<B: Backend>(
+    settings: Settings,
+    prepared: Prepared,
+    entry: Option<Place>,
+    stated: &mut Stated,
+    executed: bool,
+    start: impl FnOnce(&Prepared, &Settings) -> Result<Child>,
+) -> Result<Link> {
+    let name = settings.name.clone();
+    let page = Descriptor::from(prepared.page.try_clone().map_err(failed(&name))?);
+    let hello = Hello::new(
+        &settings,
+        &prepared.start,
+        page,
+        &prepared.streams,
+        &prepared.parts.texts,
+        executed,
+        entry,
+    )?;
+    let (body, parcel) = encode("the greeting of a process", 0, &hello)?;
+    let header = header(&Down::Hello)?;
+    let outgoing = prepared.parts.port.outgoing(&header, &body, &parcel)?;
+    if !prepared.parts.port.try_send(&outgoing).map_err(failed(&name))? {
+        return Err(Error::Start { process: name, reason: "its channel is full".into() });
+    }
+    drop(outgoing);
+
+    let child = start(&prepared, &settings)?;
+    let Prepared { parts, start, theirs, .. } = prepared;
+    drop(theirs);
+    parts.page.keep_from_forks().map_err(failed(&name))?;
+    let until = Instant::now() + settings.start_timeout;
+    let link = Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))?;
+    let sent = stated.encode(&start, link.child.pid()).and_then(|state| {
+        let header = self::header(&Down::Start)?;
+        link.send(&header, &state.bytes, &state.parcel, Some(until), "take its state")?;
+        state.parcel.sent();
+        Ok(())
+    });
+    match sent {
+        Ok(()) => Ok(link),
+        // It may have said why it did not wait for its state.
+        Err(error) => Err(match link.finish_start() {
+            Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,
+            _ => error,
+        }),
+    }
+}
+
+fn header(down: &Down<'_>) -> Result<Vec<u8>> {
+    let header = postcard::to_stdvec(down).map_err(Error::other)?;
+    debug_assert!(header.len() <= MAX_HEADER);
+    Ok(header)
+}
+
+fn begin_fork<B: Backend>(
+    settings: Settings,
+    prepared: Prepared,
+    construct: &Mutex<Construct<B>>,
+) -> Result<Link> {
+    let Prepared { parts, streams, theirs, start, page: _ } = prepared;
+    let name = settings.name.clone();
+    let texts = parts.texts.for_writer().map_err(failed(&name))?;
+    let page = parts.page.clone();
+    let body = || backend_side(&settings, theirs, page, texts, &start, construct, true);
+    let child = start::fork(&name, settings.hygiene, &parts.page, &streams, body)?;
+    Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))
+}
+
+fn begin_thread<B: Backend>(
+    settings: Settings,
+    prepared: Prepared,
+    construct: &Arc<Mutex<Construct<B>>>,
+) -> Result<Link> {
+    let Prepared { parts, theirs, start, .. } = prepared;
+    let name = settings.name.clone();
+    if !settings.surroundings.are_ours() {
+        let reason = "a thread has the surroundings of its program".into();
+        return Err(Error::Start { process: name, reason });
+    }
+    let (page, construct, for_thread) = (parts.page.clone(), construct.clone(), settings.clone());
+    let body =
+        move || backend_side(&for_thread, theirs, page, Vec::new(), &start, &construct, false);
+    let builder = thread::Builder::new().name(name.clone());
+    let child = Child::thread(builder.spawn(body).map_err(failed(&name))?);
+    Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))
+}
+
+/// All that runs on the other side of a fork, or of a thread.
+fn backend_side<B: Backend>(
+    settings: &Settings,
+    socket: OwnedFd,
+    page: Arc<Page>,
+    texts: Vec<TextFile>,
+    start: &Start,
+    construct: &Mutex<Construct<B>>,
+    own_process: bool,
+) -> i32 {
+    let port = match Port::new(KeptFd::new(socket)) {
+        Ok(port) => port,
+        Err(error) => {
+            eprintln!("process {:?} could not be set up: {error}", settings.name);
+            return run::FAILED;
+        }
+    };
+    let inbox = Queue::new(settings.limits);
+    let core =
+        Core::new(&settings.name, start.frontend, port, page, inbox, settings.send_timeout, texts);
+    run::live(core, settings.on_panic, false, || {
+        if own_process {
+            settings.surroundings.apply()?;
+        }
+        let mut construct = construct.lock().unwrap_or_else(PoisonError::into_inner);
+        construct(start)
+    })
+}
+
+impl<B: Backend> fmt::Debug for Way<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Fork(_) => "Fork",
+            Way::Thread(_) => "Thread",
+            Way::Spawn(_) => "Spawn",
+            Way::Served(..) => "Served",
+            Way::Exec(..) => "Exec",
+        })
+    }
+}

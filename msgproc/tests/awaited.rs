@@ -1,0 +1,190 @@
+//! Processes in programs that run on tokio.
+
+use std::{
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, future::join_all};
+use msgproc::{StopOptions, prelude::*};
+use testkit::Process;
+use tokio::time::timeout;
+
+msgproc::test_support!();
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Worker {
+    calls: u64,
+}
+
+#[backend(event = u64)]
+impl Worker {
+    fn pre_run(&mut self, _ctx: &mut Context<u64>) -> Result<()> {
+        match self.calls {
+            1 => Err("no camera".into()),
+            2 => loop {
+                sleep(SOON);
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn c__double(&mut self, number: u64) -> u64 {
+        self.calls += 1;
+        number * 2
+    }
+
+    fn c__sleep(&mut self, milliseconds: u64) -> u64 {
+        sleep(Duration::from_millis(milliseconds));
+        milliseconds
+    }
+
+    fn c__say(&mut self, count: u64, ctx: &mut Context<u64>) -> Result<()> {
+        for number in 0..count {
+            ctx.emit(number)?;
+        }
+        Ok(())
+    }
+}
+
+async fn start(mood: u64) -> Result<MessageProcess<Worker>> {
+    let options = MessageProcess::options("awaited").start_timeout(Duration::from_millis(1500));
+    options.begin(|options| options.spawn(mood, |calls, _| Worker { calls }))?.await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke() -> Result<()> {
+    let worker = start(0).await?;
+    assert_eq!(worker.double(21).await?, 42);
+    let replies =
+        (0..100).map(|number| worker.double(number).send()).collect::<Result<Vec<_>>>()?;
+    let results =
+        timeout(SOON, join_all(replies.into_iter().map(IntoFuture::into_future))).await.unwrap();
+    for (number, result) in results.into_iter().enumerate() {
+        assert_eq!(result?, 2 * number as u64);
+    }
+    msgproc::tokio::stop(worker).await
+}
+
+#[tokio::test]
+async fn many_tasks_await_replies_of_one_process() -> Result<()> {
+    let worker = Arc::new(start(0).await?);
+    let tasks = (0..50u64).map(|number| {
+        let worker = worker.clone();
+        tokio::spawn(async move { (number, worker.double(number).await.unwrap()) })
+    });
+    for done in timeout(SOON, join_all(tasks)).await.unwrap() {
+        let (number, double) = done.unwrap();
+        assert_eq!(double, 2 * number);
+    }
+    msgproc::tokio::stop(Arc::into_inner(worker).unwrap()).await
+}
+
+#[tokio::test]
+async fn other_tasks_go_on_meanwhile() -> Result<()> {
+    let (a, b) = (start(0).await?, start(0).await?);
+    let began = Instant::now();
+    let (first, second) = tokio::join!(a.sleep(300), b.sleep(300));
+    assert_eq!((first?, second?), (300, 300));
+    assert!(began.elapsed() < Duration::from_millis(580), "{:?}", began.elapsed());
+    msgproc::tokio::stop(a).await?;
+    msgproc::tokio::stop(b).await
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_awaited_to_its_end_is_not_lost() -> Result<()> {
+    let worker = start(0).await?;
+    let mut reply = worker.sleep(200).send()?;
+    assert!(timeout(Duration::from_millis(20), msgproc::tokio::result(&mut reply)).await.is_err());
+    assert_eq!(timeout(SOON, msgproc::tokio::result(&mut reply)).await.unwrap()?, 200);
+    msgproc::tokio::stop(worker).await
+}
+
+#[tokio::test]
+async fn events_are_a_stream_that_ends_with_the_process() -> Result<()> {
+    let worker = start(0).await?;
+    worker.say(1000).tell()?;
+    let mut events = msgproc::tokio::events(&worker)?;
+    for number in 0..1000 {
+        match timeout(SOON, events.next()).await.unwrap() {
+            Some(Event::Emitted(said)) => assert_eq!(said, number),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A reply that comes beside them is for whom it concerns.
+    let (reply, none) =
+        tokio::join!(worker.double(4), timeout(Duration::from_millis(100), events.next()));
+    assert_eq!(reply?, 8);
+    assert!(none.is_err());
+    testkit::kill9(worker.pid());
+    let end = timeout(SOON, events.next()).await.unwrap();
+    assert!(matches!(end, Some(Event::Ended(exit)) if exit.how.signal_name() == Some("SIGKILL")));
+    assert!(events.next().await.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_death_ends_every_wait() -> Result<()> {
+    let worker = start(0).await?;
+    let replies = (0..5).map(|_| worker.sleep(100_000).send()).collect::<Result<Vec<_>>>()?;
+    let waiting = join_all(replies.into_iter().map(IntoFuture::into_future));
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        testkit::kill9(worker.pid());
+    };
+    let (results, ()) = timeout(SOON, async { tokio::join!(waiting, kill) }).await.unwrap();
+    assert!(results.iter().all(|result| matches!(result, Err(Error::PeerDied { .. }))));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_that_fails_or_hangs_leaves_nothing() {
+    let error = timeout(SOON, start(1)).await.unwrap().unwrap_err();
+    assert!(matches!(&error, Error::PreRun { message, .. } if message == "no camera"), "{error}");
+    let options = MessageProcess::<Worker>::options("awaited")
+        .start_timeout(Duration::from_millis(300))
+        .begin(|options| options.spawn(2, |calls, _| Worker { calls }))
+        .unwrap();
+    let process = Process::observe(options.pid()).unwrap();
+    let error = timeout(SOON, options.into_future()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    assert!(!process.alive());
+}
+
+#[tokio::test]
+async fn one_that_does_not_leave_is_killed() -> Result<()> {
+    let worker = start(0).await?;
+    worker.sleep(100_000).tell()?;
+    let short = Duration::from_millis(50);
+    let options = StopOptions::default().graceful(short).urgent(short).terminate(Duration::ZERO);
+    let exit = timeout(SOON, msgproc::tokio::stop_with(&worker, &options)).await.unwrap()?;
+    assert_eq!(exit.how.signal_name(), Some("SIGKILL"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_happens_in_a_manager_is_awaited() -> Result<()> {
+    let server = ForkServer::start()?;
+    let mut manager = Manager::new()?;
+    let ids = manager.start_many(3, |_| {
+        MessageProcess::fork_from(&server, "managed", 0, |calls, _: &Start| Worker { calls })
+    })?;
+    for id in &ids {
+        manager[*id].say(2).tell()?;
+    }
+    for _ in 0..6 {
+        let happening = timeout(SOON, msgproc::tokio::next(&mut manager)).await.unwrap()?;
+        assert!(matches!(happening, Some(Happening::Event { .. })), "{happening:?}");
+    }
+    let nothing = timeout(Duration::from_millis(50), msgproc::tokio::next(&mut manager)).await;
+    assert!(nothing.is_err());
+    for id in ids {
+        testkit::kill9(manager[id].pid());
+        let happening = timeout(SOON, msgproc::tokio::next(&mut manager)).await.unwrap()?;
+        assert!(matches!(happening, Some(Happening::Ended { process, .. }) if process == id));
+    }
+    assert!(timeout(SOON, msgproc::tokio::next(&mut manager)).await.unwrap()?.is_none());
+    Ok(())
+}

@@ -1,0 +1,651 @@
+//! The ways to start: the same process comes out of each.
+
+use std::{
+    fs,
+    io::Read,
+    sync::OnceLock,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use msgproc::{Options, Resource, prelude::*};
+use serde::{Deserialize, Serialize};
+use shmring::{
+    array::SharedArray,
+    ring::cells::{Cells, Consumer, Producer},
+};
+use testkit::{Process, Test, test};
+
+use crate::common::{SOON, at_once};
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        test!(programs_with_threads_may_spawn_and_use_a_server),
+        test!(a_fork_server_loads_once_for_all),
+        test!(a_server_that_cannot_load_says_so),
+        test!(backends_outlive_their_server),
+        test!(a_server_dies_with_its_frontend),
+        test!(what_is_no_program_or_no_worker_is_told),
+        test!(a_worker_that_nobody_starts_says_so),
+        test!(each_backend_of_a_server_has_its_own_exit),
+        test!(captured_lines_stand_in_the_exit),
+        test!(a_thread_has_the_surroundings_of_its_program),
+        test!(a_worker_in_another_language, ignore_if = python_is_missing),
+    ];
+    type Body = fn(Way) -> Result<()>;
+    let of_all: [(&str, Body); 13] = [
+        ("smoke", smoke),
+        ("rings_arrays_and_descriptors_are_part_of_the_state", state_with_shared_memory),
+        ("errors_of_the_start_reach_the_one_who_starts", errors_of_the_start),
+        ("a_start_that_takes_too_long_is_ended", start_that_hangs),
+        ("a_kill_is_seen_at_once", kill_is_seen),
+        ("restarts_construct_anew", restarts),
+        ("surroundings_are_as_wished", surroundings),
+        ("surroundings_that_cannot_be_are_told", surroundings_that_cannot_be),
+        ("streams_lead_where_they_should", streams),
+        ("nothing_of_the_frontend_is_inherited", nothing_inherited),
+        ("nothing_leaks_over_many_starts", nothing_leaks),
+        ("a_killed_frontend_leaves_no_process", killed_frontend),
+        ("it_can_be_a_frontend_itself", a_frontend_itself),
+    ];
+    for way in [Way::Fork, Way::Spawn, Way::Served, Way::Exec] {
+        for (name, body) in of_all {
+            let test = Test::new(format!("{way:?}::{name}").to_lowercase(), move || body(way));
+            tests.push(test.timeout(Duration::from_secs(120)));
+        }
+    }
+    tests
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Way {
+    Fork,
+    Spawn,
+    Served,
+    Exec,
+}
+
+impl Way {
+    fn start(self, mood: &str) -> Result<MessageProcess<Moody>> {
+        self.start_with(MessageProcess::options("moody"), mood)
+    }
+
+    fn start_with(self, options: Options<Moody>, mood: &str) -> Result<MessageProcess<Moody>> {
+        static SERVER: OnceLock<ForkServer> = OnceLock::new();
+        let mood = mood.to_owned();
+        match self {
+            Way::Fork => options.fork(move |start: &Start| Moody::new(Mood::of(&mood), start)),
+            Way::Spawn => options.spawn(Mood::of(&mood), Moody::new),
+            Way::Served => {
+                let server = SERVER.get_or_init(|| ForkServer::start().unwrap());
+                options.fork_from(server, Mood::of(&mood), Moody::new)
+            }
+            Way::Exec => options.exec(Program::new("/proc/self/exe"), Mood::of(&mood)),
+        }
+    }
+}
+
+/// The state that a backend is made from.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Mood {
+    mood: String,
+    work: Option<Work>,
+}
+
+impl Mood {
+    fn of(mood: &str) -> Mood {
+        Mood { mood: mood.into(), work: None }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Work {
+    numbers: Consumer<u64>,
+    answers: Producer<u64>,
+    table: SharedArray<u64, ndarray::Ix1>,
+    note: Descriptor,
+}
+
+pub(crate) struct Moody {
+    mood: Mood,
+    restarts: u32,
+}
+
+#[backend(event = String, calls = pub(crate) MoodyCalls)]
+impl Moody {
+    fn pre_run(&mut self, _ctx: &mut Context<String>) -> Result<()> {
+        match &self.mood.mood[..] {
+            "fails" => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+            "hangs" => loop {
+                sleep(SOON);
+            },
+            "exits" => std::process::exit(7),
+            _ => Ok(()),
+        }
+    }
+
+    fn c__mood(&self) -> (String, u32) {
+        (self.mood.mood.clone(), self.restarts)
+    }
+
+    fn c__say(&mut self, text: String, ctx: &mut Context<String>) -> Result<()> {
+        ctx.emit(text)
+    }
+
+    fn c__work(&mut self) -> Result<u64> {
+        let Some(work) = &mut self.mood.work else { return Err("there is none".into()) };
+        let number = *work.numbers.recv_timeout(SOON)?;
+        let factor = work.table.read()?[1];
+        work.answers.send(number * factor)?;
+        let mut note = fs::File::from(std::os::fd::AsFd::as_fd(&work.note).try_clone_to_owned()?);
+        let mut text = String::new();
+        note.read_to_string(&mut text)?;
+        Ok(text.len() as u64)
+    }
+
+    fn c__read(&self, path: String) -> Result<String> {
+        Ok(fs::read_to_string(path)?)
+    }
+
+    fn c__variable(&self, name: String) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn c__directory(&self) -> String {
+        std::env::current_dir().unwrap().display().to_string()
+    }
+
+    fn c__descriptors(&self) -> Vec<String> {
+        let entries = fs::read_dir("/proc/self/fd").unwrap();
+        let link = |entry: std::io::Result<fs::DirEntry>| {
+            Some(fs::read_link(entry.ok()?.path()).ok()?.display().to_string())
+        };
+        entries.filter_map(link).collect()
+    }
+
+    fn c__print(&self, out: String, err: String) {
+        println!("{out}");
+        eprintln!("{err}");
+    }
+
+    fn c__input(&self) -> String {
+        let mut text = String::new();
+        let _ = std::io::stdin().read_to_string(&mut text);
+        text
+    }
+
+    fn c__end(&self, code: i32) {
+        std::process::exit(code);
+    }
+
+    fn c__sleep(&self) {
+        sleep(Duration::from_secs(1000));
+    }
+
+    fn c__spin(&self) {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn c__loaded(&self) -> (u32, u32) {
+        (LOADED.get().copied().unwrap_or_default(), std::process::id())
+    }
+
+    fn c__delegate(&self) -> Result<(String, u32)> {
+        let mut below = Way::Fork.start("below")?;
+        let answer = below.mood().wait()?;
+        below.stop()?;
+        Ok(answer)
+    }
+}
+
+impl Moody {
+    pub(crate) fn new(mood: Mood, start: &Start) -> Result<Moody> {
+        match &mood.mood[..] {
+            "fails early" => Err("no camera".into()),
+            "panics early" => panic!("in the constructor"),
+            _ => Ok(Moody { mood, restarts: start.restarts }),
+        }
+    }
+}
+
+fn smoke(way: Way) -> Result<()> {
+    let mut process = way.start("good")?;
+    assert_eq!(process.mood().wait()?, ("good".into(), 0));
+    process.say("hello".into()).tell()?;
+    assert!(matches!(process.next_event(SOON)?, Some(Event::Emitted(text)) if text == "hello"));
+    assert_eq!(testkit::name_of(process.pid()).unwrap(), "moody");
+    assert!(process.is_alive());
+    let error = process.read("/nowhere".into()).wait().unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error}");
+    process.stop()?;
+    let exit = process.exit().unwrap();
+    assert_eq!(exit.how, How::Code(0));
+    assert!(!testkit::alive(exit.pid));
+    Ok(())
+}
+
+fn state_with_shared_memory(way: Way) -> Result<()> {
+    let (mut numbers, theirs) = Cells::<u64>::options().capacity(8).anonymous()?.split()?;
+    let (answers, mut ours) = Cells::<u64>::options().capacity(8).anonymous()?.split()?;
+    let table = SharedArray::create_from(&testkit::name("table"), &ndarray::arr1(&[1u64, 7]))?;
+    let (reading, writing) = std::io::pipe()?;
+    std::io::Write::write_all(&mut &writing, b"four")?;
+    drop(writing);
+    let note = Descriptor::from(std::os::fd::OwnedFd::from(reading));
+    let work = Work { numbers: theirs, answers, table: table.try_clone()?, note };
+    let mood = Mood { mood: "busy".into(), work: Some(work) };
+    let mut process: MessageProcess<Moody> = match way {
+        Way::Fork => {
+            let mut mood = Some(mood);
+            MessageProcess::fork("busy", move |start: &Start| {
+                Moody::new(mood.take().unwrap(), start)
+            })?
+        }
+        Way::Spawn => MessageProcess::spawn("busy", mood, Moody::new)?,
+        Way::Served => MessageProcess::fork_from(&ForkServer::start()?, "busy", mood, Moody::new)?,
+        Way::Exec => MessageProcess::exec("busy", Program::new("/proc/self/exe"), mood)?,
+    };
+    let reply = process.work().send()?;
+    numbers.send(6)?;
+    assert_eq!(*ours.recv_timeout(SOON)?, 42);
+    assert_eq!(reply.wait()?, 4);
+    process.stop()
+}
+
+fn errors_of_the_start(way: Way) -> Result<()> {
+    for (mood, stage, text) in [
+        ("fails early", "the constructor", "no camera"),
+        ("panics early", "the constructor", "in the constructor"),
+        ("fails", "pre_run", "entity not found"),
+    ] {
+        let error = way.start(mood).unwrap_err();
+        let Error::PreRun { stage: at, message, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((&at[..], &message[..]), (stage, text));
+    }
+    let error = at_once(|| way.start("exits").unwrap_err());
+    assert_eq!(error.exit().unwrap().how, How::Code(7), "{error:?}");
+    Ok(())
+}
+
+fn start_that_hangs(way: Way) -> Result<()> {
+    way.start("good")?; // the server, where there is one
+    let options = MessageProcess::options("moody").start_timeout(Duration::from_millis(500));
+    let error = at_once(|| way.start_with(options, "hangs").unwrap_err());
+    let Error::TimedOut { action, busy, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(action, "become ready");
+    assert_eq!(busy.as_ref().unwrap().with, "pre_run");
+    Ok(())
+}
+
+fn kill_is_seen(way: Way) -> Result<()> {
+    let process = way.start("good")?;
+    let reply = process.sleep().send()?;
+    testkit::kill9(process.pid());
+    let error = at_once(|| reply.wait().unwrap_err());
+    assert_eq!(error.exit().unwrap().how.signal_name(), Some("SIGKILL"), "{error}");
+    assert!(matches!(process.next_event(SOON)?, Some(Event::Ended(_))));
+    Ok(())
+}
+
+fn restarts(way: Way) -> Result<()> {
+    let mut process = way.start("again")?;
+    for count in 1..4 {
+        let before = process.pid();
+        testkit::kill9(before);
+        process.restart()?;
+        assert_ne!(process.pid(), before);
+        assert_eq!(process.mood().wait()?, ("again".into(), count));
+    }
+    process.stop()
+}
+
+fn surroundings(way: Way) -> Result<()> {
+    let (soft, _) = limits_of("Max open files", std::process::id());
+    let options = MessageProcess::options("moody")
+        .env("MOOD", "blue")
+        .env_remove("PATH")
+        .current_dir("/proc")
+        .nice(3)
+        .cpus([0])
+        .rlimits(Resource::OpenFiles, 64, 100)
+        .rlimit(Resource::CoreFile, 0)
+        .oom_score(500);
+    let mut process = way.start_with(options, "good")?;
+    assert_eq!(process.variable("MOOD".into()).wait()?.as_deref(), Some("blue"));
+    assert_eq!(process.variable("PATH".into()).wait()?, None);
+    assert_eq!(process.directory().wait()?, "/proc");
+    assert_eq!(limits_of("Max open files", process.pid()), (64, 100));
+    assert_eq!(limits_of("Max core file size", process.pid()), (0, 0));
+    let status = process.read("/proc/self/status".into()).wait()?;
+    assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+    assert_eq!(process.read("/proc/self/oom_score_adj".into()).wait()?, "500\n");
+    let stat = process.read("/proc/self/stat".into()).wait()?;
+    let nice = stat.rsplit(')').next().unwrap().split(' ').nth(17).unwrap();
+    assert_eq!(nice, "3");
+    assert_eq!(limits_of("Max open files", std::process::id()).0, soft, "ours are ours");
+    assert!(std::env::var_os("PATH").is_some());
+    process.stop()
+}
+
+fn limits_of(name: &str, pid: u32) -> (u64, u64) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+    let mut numbers = line[name.len()..].split_whitespace().map(|word| word.parse());
+    (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap())
+}
+
+fn surroundings_that_cannot_be(way: Way) -> Result<()> {
+    let nowhere = MessageProcess::options("moody").current_dir("/nowhere/at/all");
+    let error = way.start_with(nowhere, "good").unwrap_err().to_string();
+    assert!(error.contains("No such file"), "{error}");
+    let limits = MessageProcess::options("moody").rlimits(Resource::OpenFiles, 2, 1);
+    let error = way.start_with(limits, "good").unwrap_err().to_string();
+    assert!(error.contains("OpenFiles to 2 of 1"), "{error}");
+    let cpus = MessageProcess::options("moody").cpus([1000]);
+    let error = way.start_with(cpus, "good").unwrap_err().to_string();
+    assert!(error.contains("1000"), "{error}");
+    Ok(())
+}
+
+fn streams(way: Way) -> Result<()> {
+    let (reading, writing) = std::io::pipe()?;
+    let options = MessageProcess::options("moody")
+        .stdin(Stdio::null())
+        .stdout(std::os::fd::OwnedFd::from(writing))
+        .stderr(Stdio::capture(2));
+    let mut process = way.start_with(options, "good")?;
+    assert_eq!(process.input().wait()?, "");
+    for number in 0..5 {
+        process.print(format!("out {number}"), format!("err {number}")).wait()?;
+    }
+    process.stop()?;
+    let exit = process.exit().unwrap();
+    assert_eq!(exit.stderr, ["err 3", "err 4"]);
+    assert!(exit.stdout.is_empty());
+    drop(process); // the writing end goes with its options
+    let mut text = String::new();
+    (&reading).read_to_string(&mut text)?;
+    assert_eq!(text, "out 0\nout 1\nout 2\nout 3\nout 4\n");
+    Ok(())
+}
+
+fn captured_lines_stand_in_the_exit() -> Result<()> {
+    for way in [Way::Fork, Way::Spawn, Way::Served, Way::Exec] {
+        let options =
+            MessageProcess::options("moody").stdout(Stdio::capture(1)).stderr(Stdio::capture(1));
+        let process = way.start_with(options, "good")?;
+        process.print("one\ntwo".into(), "three\nfour".into()).wait()?;
+        testkit::kill9(process.pid());
+        let Some(Event::Ended(exit)) = process.next_event(SOON)? else { panic!("no end") };
+        assert_eq!(
+            (&exit.stdout[..], &exit.stderr[..]),
+            (&["two".into()][..], &["four".into()][..])
+        );
+    }
+    Ok(())
+}
+
+/// Only the standard streams, the channel and the lifeline are there.
+fn nothing_inherited(way: Way) -> Result<()> {
+    if way == Way::Fork {
+        return Ok(()); // a fork is a copy: its user's descriptors are part of it
+    }
+    // One that is not close-on-exec.
+    let leaky = fs::File::open("/proc/version")?;
+    let leaky = nix::unistd::dup(&leaky).unwrap();
+    let other = way.start("other")?;
+    let process = way.start("good")?;
+    let found = process.descriptors().wait()?;
+    assert!(!found.iter().any(|path| path == "/proc/version"), "{found:?}");
+    assert!(found.iter().filter(|path| path.starts_with("socket:")).count() <= 1, "{found:?}");
+    assert!(found.len() <= 9, "{found:?}");
+    drop((leaky, other));
+    Ok(())
+}
+
+fn nothing_leaks(way: Way) -> Result<()> {
+    let rounds = if way == Way::Served || way == Way::Fork { 300 } else { 100 };
+    way.start("good")?;
+    let before = testkit::fd_count();
+    let server = testkit::children_of(std::process::id()).into_iter().next();
+    let in_server = server.map(testkit::fd_count_of);
+    for _ in 0..rounds {
+        way.start("good")?.stop()?;
+    }
+    assert_eq!(testkit::fd_count(), before);
+    if let (Some(server), Some(before)) = (server, in_server) {
+        let same = || testkit::fd_count_of(server) == before;
+        assert!(testkit::wait_until(SOON, same), "the server keeps descriptors");
+        assert!(testkit::wait_until(SOON, || testkit::children_of(server).is_empty()));
+    }
+    Ok(())
+}
+
+/// In a state of its own, a backend is gone a second after its frontend.
+fn killed_frontend(way: Way) -> Result<()> {
+    for doing in ["waits", "sleeps", "spins"] {
+        let (reading, writing) = std::io::pipe()?;
+        let frontend = testkit::forked(move || {
+            let process = way.start("good").unwrap();
+            match doing {
+                "sleeps" => process.sleep().tell().unwrap(),
+                "spins" => process.spin().tell().unwrap(),
+                _ => {}
+            }
+            sleep(Duration::from_millis(20));
+            let pid = process.pid().to_ne_bytes();
+            std::io::Write::write_all(&mut &writing, &pid).unwrap();
+            sleep(SOON);
+        });
+        let mut pid = [0; 4];
+        (&reading).read_exact(&mut pid)?;
+        let below: Vec<Process> = testkit::descendants_of(frontend.as_raw() as u32)
+            .into_iter()
+            .filter_map(Process::observe)
+            .collect();
+        assert!(below.iter().any(|process| process.pid() == u32::from_ne_bytes(pid)));
+        let since = Instant::now();
+        testkit::kill9(frontend.as_raw() as u32);
+        let gone = || below.iter().all(|process| !process.alive());
+        assert!(testkit::wait_until(SOON, gone), "{doing}: one lives on");
+        assert!(since.elapsed() < Duration::from_millis(1300), "{doing}: {:?}", since.elapsed());
+    }
+    Ok(())
+}
+
+fn a_frontend_itself(way: Way) -> Result<()> {
+    let mut process = way.start("above")?;
+    assert_eq!(process.delegate().wait()?, ("below".into(), 0));
+    process.stop()
+}
+
+static LOADED: OnceLock<u32> = OnceLock::new();
+
+fn a_fork_server_loads_once_for_all() -> Result<()> {
+    let server = ForkServer::options()
+        .preload(|| LOADED.set(std::process::id()).unwrap())
+        .name("loader")
+        .start()?;
+    assert_eq!(testkit::name_of(server.pid()).unwrap(), "loader");
+    let mut pids = Vec::new();
+    for _ in 0..3 {
+        let mut process: MessageProcess<Moody> =
+            MessageProcess::fork_from(&server, "moody", Mood::of("good"), Moody::new)?;
+        let (loader, pid) = process.loaded().wait()?;
+        assert_eq!(loader, server.pid());
+        assert_eq!(pid, process.pid());
+        pids.push(pid);
+        process.stop()?;
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 3);
+    Ok(())
+}
+
+fn a_server_that_cannot_load_says_so() {
+    let error = ForkServer::options().preload(|| panic!("no model")).start().unwrap_err();
+    assert!(error.to_string().contains("no model"), "{error}");
+    let threads = || {
+        std::thread::spawn(|| sleep(SOON));
+    };
+    let error = ForkServer::options().preload(threads).start().unwrap_err();
+    assert!(error.to_string().contains("2 threads"), "{error}");
+}
+
+fn backends_outlive_their_server() -> Result<()> {
+    let server = ForkServer::start()?;
+    let start = |name| MessageProcess::fork_from(&server, name, Mood::of(name), Moody::new);
+    let mut first: MessageProcess<Moody> = start("first")?;
+    let old = server.pid();
+    testkit::kill9(old);
+    assert_eq!(first.mood().wait()?.0, "first");
+    assert!(testkit::wait_until(SOON, || !server.is_alive()));
+    assert_eq!(server.exit().unwrap().how.signal_name(), Some("SIGKILL"));
+    let mut second: MessageProcess<Moody> = start("second")?;
+    assert_ne!(server.pid(), old);
+    assert_eq!(second.mood().wait()?.0, "second");
+    testkit::kill9(first.pid());
+    let Some(Event::Ended(exit)) = first.next_event(SOON)? else { panic!("no end") };
+    assert_eq!(exit.how, How::Unknown);
+    first.restart()?;
+    assert_eq!(first.mood().wait()?, ("first".into(), 1));
+    first.stop()?;
+    second.stop()
+}
+
+fn a_server_dies_with_its_frontend() -> Result<()> {
+    let (reading, writing) = std::io::pipe()?;
+    let frontend = testkit::forked(move || {
+        let server = ForkServer::start().unwrap();
+        std::io::Write::write_all(&mut &writing, &server.pid().to_ne_bytes()).unwrap();
+        sleep(SOON);
+    });
+    let mut pid = [0; 4];
+    (&reading).read_exact(&mut pid)?;
+    let server = Process::observe(u32::from_ne_bytes(pid)).unwrap();
+    testkit::kill9(frontend.as_raw() as u32);
+    assert!(testkit::wait_until(Duration::from_millis(1300), || !server.alive()));
+    Ok(())
+}
+
+fn each_backend_of_a_server_has_its_own_exit() -> Result<()> {
+    let server = ForkServer::start()?;
+    let start = || MessageProcess::fork_from(&server, "moody", Mood::of("good"), Moody::new);
+    let processes = (0..20).map(|_| start()).collect::<Result<Vec<MessageProcess<Moody>>>>()?;
+    for (code, process) in processes.iter().enumerate() {
+        process.end(code as i32).tell()?;
+    }
+    for (code, process) in processes.iter().enumerate().rev() {
+        let Some(Event::Ended(exit)) = process.next_event(SOON)? else { panic!("no end") };
+        assert_eq!(exit.how, How::Code(code as i32));
+    }
+    Ok(())
+}
+
+fn programs_with_threads_may_spawn_and_use_a_server() -> Result<()> {
+    let (keep, wait) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || wait.recv());
+    assert!(matches!(Way::Fork.start("good"), Err(Error::MultiThreaded { .. })));
+    std::thread::scope(|scope| {
+        for way in [Way::Spawn, Way::Served, Way::Exec, Way::Served] {
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let mut process = way.start("good").unwrap();
+                    assert_eq!(process.mood().wait().unwrap().0, "good");
+                    process.stop().unwrap();
+                }
+            });
+        }
+    });
+    drop(keep);
+    let _ = other.join();
+    Ok(())
+}
+
+fn what_is_no_program_or_no_worker_is_told() {
+    let start = |program: &str| -> Error {
+        let options = MessageProcess::<Moody>::options("moody").start_timeout(SOON);
+        options.exec(Program::new(program), Mood::of("good")).unwrap_err()
+    };
+    let error = start("/nowhere/to/be/found");
+    assert!(error.to_string().contains("/nowhere/to/be/found: No such file"), "{error}");
+    let error = start("/etc/passwd");
+    assert!(error.to_string().contains("Permission denied"), "{error}");
+    let error = start("true");
+    assert_eq!(error.exit().unwrap().how, How::Code(0), "{error}");
+    let error = start("false");
+    assert_eq!(error.exit().unwrap().how, How::Code(1), "{error}");
+}
+
+#[allow(clippy::disallowed_methods)] // As somebody would by hand.
+fn a_worker_that_nobody_starts_says_so() {
+    for (argument, text) in [
+        ("--msgproc-spawned=3", "no control channel"),
+        ("--msgproc-control=3", "no control channel"),
+    ] {
+        let output = std::process::Command::new("/proc/self/exe").arg(argument).output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(text), "{said}");
+    }
+}
+
+fn a_thread_has_the_surroundings_of_its_program() {
+    let options = MessageProcess::options("moody").nice(1);
+    let error = options.thread(|start: &Start| Moody::new(Mood::of("x"), start)).unwrap_err();
+    assert!(error.to_string().contains("surroundings of its program"), "{error}");
+}
+
+/// A worker in Python: its commands have the types that its frontend says.
+struct Foreign;
+
+#[backend(event = String)]
+impl Foreign {
+    fn c__add(&mut self, _number: u64) -> u64 {
+        unreachable!("it runs in the other program")
+    }
+
+    fn c__squares(&mut self, _numbers: Vec<f64>) -> Vec<f64> {
+        unreachable!("it runs in the other program")
+    }
+
+    fn c__who(&self) -> (String, u32) {
+        unreachable!("it runs in the other program")
+    }
+
+    fn c__missing(&self) {
+        unreachable!("it runs in the other program")
+    }
+}
+
+fn python() -> String {
+    std::env::var("SHMRING_TEST_PYTHON").unwrap_or_else(|_| "python3".into())
+}
+
+#[allow(clippy::disallowed_methods)] // Looks whether there is a python.
+fn python_is_missing() -> Option<String> {
+    let python = python();
+    let found = std::process::Command::new(&python).arg("--version").output();
+    found.err().map(|error| format!("{python} cannot be started: {error}"))
+}
+
+fn a_worker_in_another_language() -> Result<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/worker.py");
+    let program = Program::new(python()).arg(script).arg("an argument of its own");
+    let mut process: MessageProcess<Foreign> = MessageProcess::exec("snake", program, 100u64)?;
+    assert_eq!(process.add(7).wait()?, 107);
+    assert!(matches!(process.next_event(SOON)?, Some(Event::Emitted(text)) if text == "now 107"));
+    assert_eq!(process.squares(vec![1.5, -2.0]).wait()?, [2.25, 4.0]);
+    let many: Vec<f64> = (0..100_000).map(f64::from).collect();
+    assert_eq!(process.squares(many).wait()?[99_999], 99_999.0 * 99_999.0);
+    let error = process.missing().wait().unwrap_err();
+    assert!(matches!(error, Error::UnknownCommand { .. }), "{error}");
+    let error = process.call::<_, u64>("add", (1u64, 2u64)).wait().unwrap_err();
+    assert!(matches!(error, Error::BadArguments { .. }), "{error}");
+    assert_eq!(process.who().wait()?, ("snake".into(), 0));
+    testkit::kill9(process.pid());
+    process.restart()?;
+    process.stop()
+}
