@@ -24,6 +24,7 @@ mod rings;
 mod start;
 mod stats;
 mod stream;
+mod tells;
 mod wake;
 
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ enum Case {
     Queue,
     /// Call and reply over the control channel, beside a bare socket pair.
     Call,
+    /// Many commands without a reply, beside a bare socket pair.
+    Tells,
     /// Each way to start, to the first handled message, beside a bare fork and a bare spawn.
     Start,
     /// Up to 1000 backends in one program: start, calls, events, memory.
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
             Case::Large => large::measure(arguments.repetitions),
             Case::Queue => queue::measure(arguments.repetitions),
             Case::Call => call::measure(arguments.repetitions),
+            Case::Tells => tells::measure(arguments.repetitions),
             Case::Start => start::measure(arguments.repetitions),
             Case::Crowd => crowd::measure(),
             Case::Camera => camera::measure(arguments.repetitions),
