@@ -17,5 +17,5 @@ pub(crate) use loom::{
 /// Flags that never leave the process and that no model looks at.
 pub(crate) mod local {
     #[allow(unused_imports)] // What is used depends on the features.
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence, fence};
 }

@@ -9,7 +9,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -112,68 +112,131 @@ impl std::fmt::Debug for Parcel {
 /// What a port has for the values of one message beside descriptors; its type is theirs to know.
 pub(crate) type Cargo = Box<dyn Any + Send>;
 
-enum Side {
-    Collect(Parcel, u64, Option<Cargo>),
-    Supply(Vec<Option<OwnedFd>>, Option<Cargo>),
+/// What the values of one message find while it is serialized or read. A port keeps one and uses
+/// it again and again, so that a message with nothing beside its bytes costs next to nothing.
+pub(crate) struct Desk {
+    side: Side,
+    cargo: Option<Cargo>,
+    /// Whether any value has asked for something since it was opened.
+    touched: bool,
 }
 
-struct Here {
-    /// A stack: a serializer may itself send a message.
-    open: Vec<Side>,
-    reason: Option<String>,
+enum Side {
+    /// The parcel, and the process the message goes to.
+    Collect(Parcel, u64),
+    Supply(Vec<Option<OwnedFd>>),
+}
+
+impl Desk {
+    /// For a port that sends.
+    pub(crate) fn to_collect(cargo: Cargo) -> Box<Desk> {
+        Box::new(Desk::new(Side::Collect(Parcel::default(), 0), Some(cargo)))
+    }
+
+    /// For a port that receives; without descriptors.
+    pub(crate) fn to_supply(cargo: Cargo) -> Box<Desk> {
+        Box::new(Desk::new(Side::Supply(Vec::new()), Some(cargo)))
+    }
+
+    fn new(side: Side, cargo: Option<Cargo>) -> Desk {
+        Desk { side, cargo, touched: false }
+    }
+
+    /// Whether the values of the last message asked for anything.
+    #[inline]
+    pub(crate) fn was_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// The cargo it was made with.
+    #[inline]
+    pub(crate) fn cargo<T: Any>(&mut self) -> Option<&mut T> {
+        self.cargo.as_mut().and_then(|cargo| cargo.downcast_mut())
+    }
+
+    /// What the values of the last message put beside the bytes.
+    pub(crate) fn take_parcel(&mut self) -> Parcel {
+        match &mut self.side {
+            Side::Collect(parcel, _) => std::mem::take(parcel),
+            Side::Supply(_) => Parcel::default(),
+        }
+    }
+
+    /// Whether there is anything in that: most messages that have blocks have nothing else.
+    #[inline]
+    pub(crate) fn has_parcel(&self) -> bool {
+        matches!(&self.side, Side::Collect(Parcel { contents: Some(_) }, _))
+    }
 }
 
 thread_local! {
-    static HERE: RefCell<Here> = const { RefCell::new(Here { open: Vec::new(), reason: None }) };
+    /// The innermost: a serializer may itself send a message.
+    static OPEN: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
+    static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether there is a reason: a look at this costs less.
+    static EXPLAINED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Keeps why a value refused to travel: most serializers drop the words of an error.
+#[cold]
 pub(crate) fn explain(error: Error) -> Error {
-    HERE.with_borrow_mut(|here| here.reason = Some(error.to_string()));
+    REASON.set(Some(error.to_string()));
+    EXPLAINED.set(true);
     error
 }
 
 /// Why a value in the message that this thread last serialized or read refused to travel; for a
 /// port whose serializer only says that there was an error.
+#[cold]
 pub fn take_reason() -> Option<String> {
-    HERE.with_borrow_mut(|here| here.reason.take())
+    EXPLAINED.set(false);
+    REASON.take()
 }
 
-/// Removes the innermost side again, also when the work in between panics.
-struct Scope;
+/// Puts the desk under it back, also when the work in between panics.
+struct Scope {
+    below: Option<Box<Desk>>,
+}
 
 impl Scope {
-    fn open(side: Side) -> Scope {
-        HERE.with_borrow_mut(|here| {
-            here.reason = None;
-            here.open.push(side);
-        });
-        Scope
+    #[inline]
+    fn open(mut desk: Box<Desk>) -> Scope {
+        if EXPLAINED.get() {
+            take_reason();
+        }
+        desk.touched = false;
+        Scope { below: OPEN.replace(Some(desk)) }
     }
 
-    fn close(self) -> Option<Side> {
+    #[inline]
+    fn close(mut self) -> Option<Box<Desk>> {
+        let desk = OPEN.replace(self.below.take());
         std::mem::forget(self);
-        HERE.with_borrow_mut(|here| here.open.pop())
+        desk
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        HERE.with_borrow_mut(|here| here.open.pop());
+        drop(OPEN.replace(self.below.take()));
     }
 }
 
 /// Runs a serializer, and gathers what its values put beside the bytes.
 pub fn collect<R>(serialize: impl FnOnce() -> R) -> (R, Parcel) {
-    let (result, parcel, _) = collect_to(0, None, serialize);
-    (result, parcel)
+    collect_to(0, serialize)
 }
 
 /// The same where the port knows who will get the message: should that process die before it
 /// takes what came, those who wait for it learn so.
 pub fn collect_for<R>(pid: u32, serialize: impl FnOnce() -> R) -> (R, Parcel) {
-    let (result, parcel, _) = collect_to(u64::from(pid) << 32, None, serialize);
-    (result, parcel)
+    collect_to(u64::from(pid) << 32, serialize)
+}
+
+fn collect_to<R>(destination: u64, serialize: impl FnOnce() -> R) -> (R, Parcel) {
+    let desk = Desk::new(Side::Collect(Parcel::default(), destination), None);
+    let (result, desk) = at_desk(Box::new(desk), serialize);
+    (result, desk.map(|mut desk| desk.take_parcel()).unwrap_or_default())
 }
 
 /// The same with a cargo, which comes back.
@@ -181,20 +244,25 @@ pub(crate) fn collect_with<R>(
     cargo: Cargo,
     serialize: impl FnOnce() -> R,
 ) -> (R, Parcel, Option<Cargo>) {
-    collect_to(0, Some(cargo), serialize)
+    let (result, desk) = at_desk(Desk::to_collect(cargo), serialize);
+    match desk {
+        Some(mut desk) => (result, desk.take_parcel(), desk.cargo.take()),
+        None => (result, Parcel::default(), None),
+    }
 }
 
-fn collect_to<R>(
-    destination: u64,
-    cargo: Option<Cargo>,
-    serialize: impl FnOnce() -> R,
-) -> (R, Parcel, Option<Cargo>) {
-    let scope = Scope::open(Side::Collect(Parcel::default(), destination, cargo));
-    let result = serialize();
-    match scope.close() {
-        Some(Side::Collect(parcel, _, cargo)) => (result, parcel, cargo),
-        _ => (result, Parcel::default(), None),
-    }
+/// Runs a deserializer with a cargo, which comes back, and without descriptors.
+pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (R, Option<Cargo>) {
+    let (result, desk) = at_desk(Desk::to_supply(cargo), deserialize);
+    (result, desk.and_then(|mut desk| desk.cargo.take()))
+}
+
+/// Runs a serializer or a deserializer at a desk, which comes back.
+#[inline]
+pub(crate) fn at_desk<R>(desk: Box<Desk>, work: impl FnOnce() -> R) -> (R, Option<Box<Desk>>) {
+    let scope = Scope::open(desk);
+    let result = work();
+    (result, scope.close())
 }
 
 /// Runs a deserializer, and hands it what came beside the bytes. What it leaves is closed.
@@ -204,51 +272,48 @@ pub fn supply<R>(mut parcel: Parcel, deserialize: impl FnOnce() -> R) -> R {
         (std::mem::take(&mut contents.fds), cargo)
     };
     let (fds, cargo) = parcel.contents.as_mut().map(take).unwrap_or_default();
-    let scope = Scope::open(Side::Supply(fds.into_iter().map(Some).collect(), cargo));
-    let result = deserialize();
-    drop(scope.close());
-    result
+    let side = Side::Supply(fds.into_iter().map(Some).collect());
+    at_desk(Box::new(Desk::new(side, cargo)), deserialize).0
 }
 
 /// Runs a deserializer of what shares the descriptors of a message with it; they come back.
 pub(crate) fn lend<R>(fds: Vec<OwnedFd>, deserialize: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
-    let scope = Scope::open(Side::Supply(fds.into_iter().map(Some).collect(), None));
-    let result = deserialize();
-    let fds = match scope.close() {
-        Some(Side::Supply(fds, _)) => fds.into_iter().flatten().collect(),
+    let side = Side::Supply(fds.into_iter().map(Some).collect());
+    let (result, desk) = at_desk(Box::new(Desk::new(side, None)), deserialize);
+    let fds = match desk.map(|desk| desk.side) {
+        Some(Side::Supply(fds)) => fds.into_iter().flatten().collect(),
         _ => Vec::new(),
     };
     (result, fds)
 }
 
-/// The same with a cargo, which comes back, and without descriptors.
-pub(crate) fn supply_with<R>(cargo: Cargo, deserialize: impl FnOnce() -> R) -> (R, Option<Cargo>) {
-    let scope = Scope::open(Side::Supply(Vec::new(), Some(cargo)));
-    let result = deserialize();
-    match scope.close() {
-        Some(Side::Supply(_, cargo)) => (result, cargo),
-        _ => (result, None),
-    }
+/// Lets a value use the desk of the message it stands in.
+#[inline]
+fn with_desk<R>(f: impl FnOnce(&mut Desk) -> R) -> Option<R> {
+    let mut desk = OPEN.take()?;
+    desk.touched = true;
+    let result = f(&mut desk);
+    // What was open in there is closed again: nothing is in the place.
+    std::mem::forget(OPEN.replace(Some(desk)));
+    Some(result)
 }
 
 /// Lets a value use the cargo of the message it stands in; `None` when there is none of this type.
+#[inline]
 pub(crate) fn with_cargo<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
-    HERE.with_borrow_mut(|here| match here.open.last_mut() {
-        Some(Side::Collect(.., cargo) | Side::Supply(_, cargo)) => {
-            cargo.as_mut().and_then(|cargo| cargo.downcast_mut()).map(f)
-        }
-        None => None,
-    })
+    with_desk(|desk| desk.cargo().map(f)).flatten()
 }
 
 /// Lets a value use what its kind keeps while a message is collected; made when there is none.
 pub(crate) fn with_own_cargo<T: Any + Send + Default, R>(f: impl FnOnce(&mut T) -> R) -> Option<R> {
-    HERE.with_borrow_mut(|here| match here.open.last_mut() {
-        Some(Side::Collect(.., cargo)) => {
-            cargo.get_or_insert_with(|| Box::<T>::default()).downcast_mut().map(f)
+    with_desk(|desk| match desk.side {
+        Side::Collect(..) => {
+            let cargo = desk.cargo.get_or_insert_with(|| Box::<T>::default());
+            cargo.downcast_mut().map(f)
         }
-        _ => None,
+        Side::Supply(_) => None,
     })
+    .flatten()
 }
 
 /// What a note of a message stands for.
@@ -280,8 +345,8 @@ pub(crate) fn note(what: &'static str, kind: NoteKind, bytes: &[u8]) -> Result<(
 
 /// The process the message goes to, as a process word, where the port knows it.
 pub(crate) fn destination() -> Option<u64> {
-    HERE.with_borrow_mut(|here| match here.open.last_mut() {
-        Some(Side::Collect(_, destination, _)) if *destination != 0 => {
+    with_desk(|desk| match &mut desk.side {
+        Side::Collect(_, destination) if *destination != 0 => {
             if *destination as u32 == 0 {
                 // Found out only for the few messages that need it.
                 *destination = liveness::word_of_pid((*destination >> 32) as u32);
@@ -290,13 +355,15 @@ pub(crate) fn destination() -> Option<u64> {
         }
         _ => None,
     })
+    .flatten()
 }
 
 fn with_parcel<R>(what: &'static str, f: impl FnOnce(&mut Contents) -> Result<R>) -> Result<R> {
-    HERE.with_borrow_mut(|here| match here.open.last_mut() {
-        Some(Side::Collect(parcel, ..)) => f(parcel.contents()),
-        _ => Err(Error::OutsidePort { what }),
+    with_desk(|desk| match &mut desk.side {
+        Side::Collect(parcel, _) => f(parcel.contents()),
+        Side::Supply(_) => Err(Error::OutsidePort { what }),
     })
+    .unwrap_or(Err(Error::OutsidePort { what }))
 }
 
 /// Puts a second descriptor of `fd` into the parcel; gives its number there. The same file is
@@ -352,8 +419,8 @@ pub(crate) fn on_unsent(what: &'static str, action: impl FnOnce() + Send + 'stat
 /// [`Error::OutsidePort`] when no port is reading; [`Error::Corrupt`] when the number is not one
 /// of this message.
 pub fn take_fd(what: &'static str, number: u32, shared: bool) -> Result<OwnedFd> {
-    HERE.with_borrow_mut(|here| {
-        let Some(Side::Supply(fds, _)) = here.open.last_mut() else {
+    let take = |desk: &mut Desk| {
+        let Side::Supply(fds) = &mut desk.side else {
             return Err(Error::OutsidePort { what });
         };
         let corrupt = || Error::Corrupt {
@@ -368,7 +435,8 @@ pub fn take_fd(what: &'static str, number: u32, shared: bool) -> Result<OwnedFd>
         } else {
             place.take().ok_or_else(corrupt)
         }
-    })
+    };
+    with_desk(take).unwrap_or(Err(Error::OutsidePort { what }))
 }
 
 /// A descriptor that can stand in any message: a file, a socket, a pipe.

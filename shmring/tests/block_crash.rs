@@ -68,7 +68,8 @@ fn killed_at(point: &str, n: u32, child: impl FnOnce()) -> (bool, u32) {
     }
 }
 
-/// What a producer does: among it everything that loans, freezes, gives back and sends.
+/// What a producer does: among it everything that loans, freezes, gives back and sends. Its ring
+/// counts the blocks, since they are held here as well.
 fn produce(pool: &BlockPool, ring: &Records) {
     let mut tx = Sender::<Message>::new(ring.producer().unwrap());
     for number in 0..3 {
@@ -82,7 +83,24 @@ fn produce(pool: &BlockPool, ring: &Records) {
     std::mem::forget(tx); // Dies with it, rather than closing the ring.
 }
 
+/// The same with blocks that nobody else has, so that they move.
+fn produce_moving(pool: &BlockPool, ring: &Records) {
+    let mut tx = Sender::<Message>::new(ring.producer().unwrap());
+    for number in 0..3 {
+        tx.send((number, filled(pool, number))).unwrap();
+    }
+    std::mem::forget(tx);
+}
+
 fn a_producer_dies(point: &'static str, n: u32) {
+    a_producer_dies_that(point, n, produce);
+}
+
+fn a_producer_dies_that_moves(point: &'static str, n: u32) {
+    a_producer_dies_that(point, n, produce_moving);
+}
+
+fn a_producer_dies_that(point: &'static str, n: u32, produce: fn(&BlockPool, &Records)) {
     let pool = pool();
     let ring = ring(&pool);
     let mut rx = Receiver::<Message>::new(ring.consumer().unwrap());
@@ -111,6 +129,14 @@ fn a_producer_dies(point: &'static str, n: u32) {
 }
 
 fn a_producer_dies_and_nobody_follows(point: &'static str, n: u32) {
+    nobody_follows_one_that(point, n, produce);
+}
+
+fn a_producer_dies_that_moves_and_nobody_follows(point: &'static str, n: u32) {
+    nobody_follows_one_that(point, n, produce_moving);
+}
+
+fn nobody_follows_one_that(point: &'static str, n: u32, produce: fn(&BlockPool, &Records)) {
     let pool = pool();
     let ring = ring(&pool);
     let rx = Receiver::<Message>::new(ring.consumer().unwrap());
@@ -121,16 +147,59 @@ fn a_producer_dies_and_nobody_follows(point: &'static str, n: u32) {
     assert_eq!(pool.in_use(), 0, "{point}, pass {n}");
 }
 
+fn a_successor_of_a_producer_dies(point: &'static str, n: u32) {
+    let pool = pool();
+    let ring = ring(&pool);
+    let mut rx = Receiver::<Message>::new(ring.consumer().unwrap());
+    let (killed, _) = killed_at("port.send.moved", 1, || produce_moving(&pool, &ring));
+    assert!(killed);
+    let (killed, _) = killed_at(point, n, || produce_moving(&pool, &ring));
+    assert!(killed || n > 1, "{point} was never passed");
+    let mut tx = Sender::<Message>::new(ring.producer().unwrap());
+    tx.send((7, filled(&pool, 7))).unwrap();
+    pool.repair();
+    while {
+        let message = rx.recv().unwrap();
+        check(&message);
+        message.0 != 7
+    } {}
+    assert_eq!(pool.in_use(), 0, "{point}, pass {n}");
+}
+
 fn a_consumer_dies(point: &'static str, n: u32) {
-    a_consumer_dies_while(point, n, |_| ());
+    a_consumer_dies_while(point, n, Beside::Nothing, Repaired::First);
+}
+
+fn a_consumer_dies_and_is_followed_before_it_is_repaired(point: &'static str, n: u32) {
+    a_consumer_dies_while(point, n, Beside::Nothing, Repaired::Last);
+}
+
+/// The ring counts its blocks, and nobody holds them beside it.
+fn a_consumer_dies_with_what_was_counted(point: &'static str, n: u32) {
+    a_consumer_dies_while(point, n, Beside::Briefly, Repaired::First);
 }
 
 fn a_consumer_dies_while_the_producer_holds_the_same(point: &'static str, n: u32) {
-    a_consumer_dies_while(point, n, Block::clone);
+    a_consumer_dies_while(point, n, Beside::Long, Repaired::First);
 }
 
-/// `keep` may keep what is sent until the consumer is dead.
-fn a_consumer_dies_while<K>(point: &'static str, n: u32, keep: impl Fn(&Block) -> K) {
+/// What the producer has beside the message that it sends.
+enum Beside {
+    Nothing,
+    /// Until it is sent.
+    Briefly,
+    /// Until the consumer is dead.
+    Long,
+}
+
+/// When the dead one is repaired.
+enum Repaired {
+    First,
+    /// After its successor has received all.
+    Last,
+}
+
+fn a_consumer_dies_while(point: &'static str, n: u32, beside: Beside, repaired: Repaired) {
     let pool = pool();
     let ring = ring(&pool);
     let mut tx = Sender::<Message>::new(ring.producer().unwrap());
@@ -138,8 +207,12 @@ fn a_consumer_dies_while<K>(point: &'static str, n: u32, keep: impl Fn(&Block) -
     let mut kept = Vec::new();
     for number in 0..3 {
         let block = filled(&pool, number);
-        kept.push(keep(&block));
+        let other = match beside {
+            Beside::Nothing => None,
+            Beside::Briefly | Beside::Long => Some(block.clone()),
+        };
         tx.send((number, block)).unwrap();
+        kept.extend(other.filter(|_| matches!(beside, Beside::Long)));
     }
     let (killed, _) = killed_at(point, n, || {
         let mut kept = Vec::new();
@@ -153,14 +226,19 @@ fn a_consumer_dies_while<K>(point: &'static str, n: u32, keep: impl Fn(&Block) -
     assert!(killed || n > 1, "{point} was never passed");
     drop(kept);
     let taken = ring.stats().taken as u32;
-    // The dead one's row goes first: what it had not released, the ring still holds.
-    pool.repair();
+    // What it had not released, the ring still holds.
+    if matches!(repaired, Repaired::First) {
+        pool.repair();
+    }
     let mut rx = Receiver::<Message>::new(ring.consumer().unwrap());
     tx.send((3, filled(&pool, 3))).unwrap();
     for number in taken..4 {
         let message = rx.recv().unwrap();
         assert_eq!(message.0, number);
         check(&message);
+    }
+    if matches!(repaired, Repaired::Last) {
+        pool.repair();
     }
     assert_eq!(pool.in_use(), 0, "{point}, pass {n}");
 }
@@ -320,7 +398,22 @@ fn main() -> ExitCode {
         "port.send.dropped",
         "port.send.published",
     ];
+    let moving = [
+        "block.freeze.shared",
+        "port.send.journal",
+        "port.send.moved",
+        "port.send.dropped",
+        "port.send.published",
+    ];
+    let succeeding = ["block.move.left", "block.free.freed", "port.send.moved"];
     let consuming = [
+        "block.free.freed",
+        "port.recv.journal",
+        "port.recv.moved",
+        "port.recv.taken",
+        "port.recv.released",
+    ];
+    let counting = [
         "block.hold.owned",
         "block.free.freed",
         "port.recv.journal",
@@ -352,7 +445,20 @@ fn main() -> ExitCode {
     };
     add("a_producer_dies", &producing, a_producer_dies);
     add("a_producer_dies_and_nobody_follows", &producing, a_producer_dies_and_nobody_follows);
+    add("a_producer_dies_that_moves", &moving, a_producer_dies_that_moves);
+    add(
+        "a_producer_dies_that_moves_and_nobody_follows",
+        &moving,
+        a_producer_dies_that_moves_and_nobody_follows,
+    );
+    add("a_successor_of_a_producer_dies", &succeeding, a_successor_of_a_producer_dies);
     add("a_consumer_dies", &consuming, a_consumer_dies);
+    add(
+        "a_consumer_dies_and_is_followed_before_it_is_repaired",
+        &consuming,
+        a_consumer_dies_and_is_followed_before_it_is_repaired,
+    );
+    add("a_consumer_dies_with_what_was_counted", &counting, a_consumer_dies_with_what_was_counted);
     add(
         "a_consumer_dies_while_the_producer_holds_the_same",
         &sharing,

@@ -23,13 +23,102 @@ use nix::{
 };
 use shmring::{
     Segment,
-    ring::{broadcast::Broadcast, cells::Cells, latest::Latest, queue::Queue, records::Records},
+    block::{Block, BlockPool},
+    ring::{
+        broadcast::{self, Broadcast},
+        cells::Cells,
+        latest::{self, Latest},
+        queue::{self, Queue},
+        records::Records,
+    },
 };
 
 /// Overwritings in one process, five on top of each other in each segment.
 const VARIANTS_OF_A_CHILD: u64 = 100;
 /// A child that takes as long as this hangs.
 const CHILD_SECONDS: u32 = 20;
+
+/// How long anything is waited for.
+const SHORT: Duration = Duration::from_micros(200);
+
+/// What is overwritten while it is in use.
+#[derive(Clone, Copy)]
+enum Subject {
+    Ring(Kind),
+    /// Blocks that lie in the places of a queue, a latest value and a broadcast ring.
+    Places,
+}
+
+impl Subject {
+    /// The seeds of one are none of another's.
+    fn number(self) -> u64 {
+        match self {
+            Subject::Ring(kind) => kind as u64,
+            Subject::Places => Kind::ALL.len() as u64,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Subject::Ring(kind) => format!("{kind:?}").to_lowercase(),
+            Subject::Places => "places".into(),
+        }
+    }
+
+    fn run(self, rounds: u64, random: &mut Random, lie: &mut dyn FnMut(&File)) {
+        match self {
+            Subject::Ring(kind) => use_ring(kind, rounds, random, lie),
+            Subject::Places => use_places(rounds, lie),
+        }
+    }
+}
+
+fn use_places(rounds: u64, lie: &mut dyn FnMut(&File)) {
+    type Message = (u32, Block);
+    let segment = Segment::options().len(24 << 10).participants(3).objects(5).bells(1);
+    let segment = segment.anonymous().unwrap();
+    let memory = memory::file_of(&segment).unwrap();
+    let pool = BlockPool::options().blocks(6).block_len(256).carriers(4).create_in(&segment);
+    let pool = pool.unwrap();
+    let queue = Queue::options().capacity(4).item_len(40).ends(2).create_in(&segment).unwrap();
+    let (mut jobs, mut job) = queue::port::ends::<Message>(&queue).unwrap();
+    let latest = Latest::<[u8]>::options().max_len(64).slots(2).create_in(&segment).unwrap();
+    let (mut writer, mut reader) = latest::port::ends::<Message>(&latest).unwrap();
+    let ring = Broadcast::options().capacity(512).create_in(&segment).unwrap();
+    let mut tx = broadcast::port::Sender::<Message>::new(ring.producer().unwrap(), 2);
+    let mut rx = broadcast::port::Receiver::<Message>::new(ring.consumer().unwrap());
+    let lossy = ring.join().lossy().consumer().unwrap();
+    let mut lossy = broadcast::port::Receiver::<Message>::new(lossy);
+    let sum = |(_, block): &Message| block.as_bytes().iter().fold(0, |sum, at| sum ^ at);
+    let mut kept = None;
+    for _ in 0..rounds {
+        lie(&memory);
+        for round in 0..4 {
+            if let Ok(mut loan) = pool.try_loan() {
+                loan.as_bytes_mut().fill(7);
+                let message = (round, loan.freeze());
+                let _ = jobs.try_send_ref(&message);
+                let _ = writer.set_ref(&message);
+                let _ = tx.try_send_ref(&message);
+                let _ = jobs.send_timeout(message, SHORT);
+            }
+            if let Ok(message) = job.try_recv() {
+                std::hint::black_box(sum(&message));
+                let _ = message.ack();
+            }
+            let _ = job.recv_timeout(SHORT).map(|message| message.nack());
+            let _ = reader.try_get().map(|message| sum(&message));
+            kept = reader.recv_timeout(SHORT).ok();
+            let _ = rx.try_recv().map(|message| sum(&message));
+            let _ = lossy.recv_timeout(SHORT).map(|message| sum(&message));
+        }
+        let _ = (job.discard(), writer.clear());
+        pool.repair();
+        let _ = (pool.in_use(), queue.stats(), latest.stats(), ring.stats());
+    }
+    let _ = tx.discard();
+    drop(kept);
+}
 
 /// A ring of this kind in use; a lie before each of the rounds.
 fn use_ring(kind: Kind, rounds: u64, random: &mut Random, lie: &mut dyn FnMut(&File)) {
@@ -62,24 +151,24 @@ fn in_children(first_seed: u64, mut body: impl FnMut(&mut Random)) {
 }
 
 /// Lies between the operations, five on top of each other.
-fn between(kind: Kind) {
-    in_children((1 + kind as u64) << 28, |random| {
+fn between(subject: Subject) {
+    in_children((1 + subject.number()) << 28, |random| {
         for _ in 0..VARIANTS_OF_A_CHILD / 5 {
             let mut liar = Random::new(random.any());
-            use_ring(kind, 5, random, &mut |memory| memory::overwrite(memory, &mut liar));
+            subject.run(5, random, &mut |memory| memory::overwrite(memory, &mut liar));
         }
     });
 }
 
 /// Another process that overwrites all the time, for some milliseconds.
-fn meanwhile(kind: Kind) {
-    let first_seed = (17 + kind as u64) << 28;
+fn meanwhile(subject: Subject) {
+    let first_seed = (17 + subject.number()) << 28;
     for seed in first_seed..first_seed + 40 {
         let worker = testkit::forked(|| {
             alarm::set(CHILD_SECONDS);
             let mut liar = None;
             let until = Instant::now() + Duration::from_millis(25);
-            use_ring(kind, 100, &mut Random::new(seed), &mut |memory| {
+            subject.run(100, &mut Random::new(seed), &mut |memory| {
                 if Instant::now() < until {
                     liar.get_or_insert_with(|| {
                         let parent = std::process::id();
@@ -139,12 +228,13 @@ fn words_before_attaching() {
 }
 
 fn main() -> ExitCode {
-    let test = |what: &str, kind: Kind, body: fn(Kind)| {
-        let name = format!("{what}_{kind:?}").to_lowercase();
-        testkit::Test::new(name, move || body(kind)).timeout(Duration::from_secs(100_000))
+    let test = |what: &str, subject: Subject, body: fn(Subject)| {
+        let name = format!("{what}_{}", subject.name());
+        testkit::Test::new(name, move || body(subject)).timeout(Duration::from_secs(100_000))
     };
-    let words = Kind::ALL.map(|kind| test("words_of", kind, between));
-    let live = Kind::ALL.map(|kind| test("words_meanwhile_of", kind, meanwhile));
+    let subjects = || Kind::ALL.into_iter().map(Subject::Ring).chain([Subject::Places]);
+    let words = subjects().map(|subject| test("words_of", subject, between));
+    let live = subjects().map(|subject| test("words_meanwhile_of", subject, meanwhile));
     let attaching = testkit::test!(words_before_attaching, timeout = 100_000);
-    testkit::run(words.into_iter().chain(live).chain([attaching]))
+    testkit::run(words.chain(live).chain([attaching]))
 }

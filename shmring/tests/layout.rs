@@ -203,6 +203,15 @@ fn messages_and_blocks() {
     let ones = |line: &str| line.split(' ').filter(|count| *count == "1").count();
     assert_eq!(got[2].split(' ').count(), 1 + 3);
     assert_eq!((ones(&got[1]), ones(&got[2])), (0, 1), "its owner, and once on its way: {got:?}");
+    let mut loan = pool.try_loan().unwrap();
+    loan.set_len(1);
+    loan.as_bytes_mut()[0] = 8;
+    let alone = loan.freeze();
+    let moving = alone.index();
+    tx.send((8, alone)).unwrap();
+    let got = read(&name, &format!("block 1 {moving}"));
+    assert_eq!(got[0], "block moving 0 1 200 08");
+    assert_eq!((ones(&got[1]), ones(&got[2])), (0, 0), "counted nowhere: {got:?}");
     let other = if block == 69 { 68 } else { 69 };
     assert_eq!(read(&name, &format!("block 1 {other}"))[0], "block free 0 0 200 ");
 }

@@ -79,7 +79,7 @@ class Segment:
         self.views = {kind: memoryview(self.map).cast(size) for kind, size in SIZES.items()}
         self.header = Part(self, "Segment header", 0)
         assert self.header.magic.to_bytes(8, "little") == b"SHMRING\0"
-        assert self.header.version == 1
+        assert self.header.version == 2
         assert self.header.size <= here.st_size
 
     def load(self, offset, kind):
@@ -131,7 +131,7 @@ def describe(segment):
     for index, entry in segment.participants():
         state = entry.state
         print("participant", index, state >> 32, state >> 8 & 0xFFFFFF, state & 0xFF, end=" ")
-        print(entry.start_time, entry.namespace, entry.bell, entry.armed)
+        print(entry.start_time, entry.namespace, entry.bell, entry.armed & 3)
     for number, entry in segment.objects():
         print("object", number, entry.kind, entry.size, entry.state >> 32 & 0xFF)
         if entry.kind == 1:
@@ -354,7 +354,7 @@ def block(segment, number, which):
     payloads = controls + pool.blocks * control
     entry = Part(segment, "Control entry of a block", controls + which * control)
     word = entry.word
-    state = ["free", "loaned", "shared"][word >> 8 & 3]
+    state = ["free", "loaned", "shared", "moving"][word >> 8 & 3]
     print("block", state, word & 0xFF, word >> 10 & 0x3FFFFF, pool.block_len, end=" ")
     payload = payloads + which * rounded(pool.block_len, 64)
     print(segment.bytes(payload, entry.length).hex())

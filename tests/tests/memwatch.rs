@@ -21,6 +21,11 @@ impl Program {
             .unwrap();
         let mut lines = BufReader::new(shell.stdout.take().unwrap()).lines();
         let sleepers = [(); 2].map(|()| lines.next().unwrap().unwrap().parse().unwrap());
+        // The shell tells the number of its fork before that has become another program.
+        for sleeper in sleepers {
+            let is_sleep = || testkit::name_of(sleeper).as_deref() == Some("sleep");
+            assert!(testkit::wait_until(Duration::from_secs(20), is_sleep));
+        }
         Program { shell, sleepers }
     }
 

@@ -2,23 +2,33 @@
 //!
 //! A carrier's first word says who it is: 0 nobody, a small number (no pid in its upper half) the
 //! ring with that object number plus one, else the sender of a post as a process word. A post's
-//! second word is its receiver. A ring whose blocks lie in places has a carrier for each eight of
-//! them, which also says which eight: `places.rs`.
+//! second word is its receiver; a ring's third is where in the segment its head is. A ring whose
+//! blocks lie in places has a carrier for each eight of them, which also says which eight:
+//! `places.rs`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     BlockPool,
-    geometry::{PEER, WHO},
-    words::End,
+    flight::End,
+    geometry::{PEER, RELEASED, WHO},
 };
 use crate::{
     error::{Error, Result},
     fault::fault,
-    liveness::{self, Id},
+    liveness::{self, Id, Peer},
     segment::{Kind, Object, Segment},
     sync::Ordering,
 };
+
+/// A ring, as a carrier knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ring {
+    /// Its number in its segment.
+    pub(crate) object: u32,
+    /// Where in the segment it says how far it is released.
+    pub(crate) head: usize,
+}
 
 fn ring_tag(ring: u32) -> u64 {
     u64::from(ring) + 1
@@ -67,10 +77,30 @@ pub(super) fn of_ring(pool: &BlockPool, ring: u32) -> Option<usize> {
 
 /// The same, made if there is none; only the ring's producer makes it. It stays for good, as rings
 /// do.
-pub(super) fn for_ring(pool: &BlockPool, ring: u32) -> Result<usize> {
-    of_ring(pool, ring)
-        .or_else(|| carriers(pool).find(|carrier| change(pool, *carrier, 0, ring_tag(ring))))
-        .ok_or_else(|| no_place(pool))
+pub(super) fn for_ring(pool: &BlockPool, ring: Ring) -> Result<usize> {
+    let carrier = of_ring(pool, ring.object)
+        .or_else(|| carriers(pool).find(|carrier| change(pool, *carrier, 0, ring_tag(ring.object))))
+        .ok_or_else(|| no_place(pool))?;
+    // Also for one that its maker did not live to finish.
+    let at = pool.geometry().carrier(carrier) + RELEASED;
+    pool.region().u64(at).store(ring.head as u64, Ordering::Release);
+    Ok(carrier)
+}
+
+/// How far the ring that a carrier stands for is released; `None` for a post.
+pub(super) fn released(pool: &BlockPool, carrier: usize) -> Option<u64> {
+    let region = pool.region();
+    let at = region.u64(pool.geometry().carrier(carrier) + RELEASED).load(Ordering::Acquire);
+    let at = usize::try_from(at).ok()?;
+    let possible = at != 0 && at % 8 == 0 && at < region.len() - 8;
+    possible.then(|| region.u64(at).load(Ordering::SeqCst))
+}
+
+/// Whether whoever has a participant's index now is dead.
+pub(super) fn is_dead(segment: &Segment, index: usize) -> bool {
+    let participants = segment.0.participants();
+    let found = participants.attached().find(|(id, ..)| id.index() == index);
+    found.is_some_and(|(id, ..)| !segment.lives(Peer::Participant(id)))
 }
 
 /// What stands in a carrier for eight places of a ring.
@@ -132,7 +162,11 @@ pub(super) fn is_of_ring(pool: &BlockPool, carrier: usize, ring: u32) -> bool {
 
 /// Empties what a ring holds, by one of its ends.
 pub(super) fn empty(pool: &BlockPool, carrier: usize, end: End) -> usize {
-    let freed = pool.words().empty(carrier, end);
+    let words = pool.words();
+    if let Some(released) = released(pool, carrier) {
+        words.give_back(carrier, released, &|index| is_dead(pool.segment(), index));
+    }
+    let freed = words.empty(carrier, end);
     if freed > 0 {
         pool.wake();
     }
@@ -251,7 +285,7 @@ pub fn drained(pid: u32) {
 /// Gives back what a dead participant held in a pool.
 pub(super) fn repair(segment: &Segment, object: Object, dead: Id) {
     let Ok(pool) = BlockPool::attach(segment, object.index) else { return };
-    if pool.words().repair(dead.index()) > 0 {
+    if pool.words().repair(dead.index(), |carrier| released(&pool, carrier)) > 0 {
         pool.wake();
     }
     repair_posts(&pool);

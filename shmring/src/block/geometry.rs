@@ -24,6 +24,8 @@ pub(super) const BITMAP: usize = 128;
 // In a carrier's entry.
 pub(super) const WHO: usize = 0;
 pub(super) const PEER: usize = 8;
+/// Of a ring: where in the segment it says how far it is released.
+pub(super) const RELEASED: usize = 16;
 const JOURNAL_LEN: usize = 8 + 8 * MAX_BLOCKS;
 pub(super) const PUT_JOURNAL: usize = LINE;
 pub(super) const GET_JOURNAL: usize = PUT_JOURNAL + JOURNAL_LEN.next_multiple_of(LINE);

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // Payload memory.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension, IntoDimension};
@@ -10,6 +10,7 @@ use ndarray::{ArrayView, Dimension, IntoDimension};
 use super::{
     BlockPool, Stale, ViewError,
     geometry::LENGTH,
+    shared::Shared,
     word::{Handle, NotHeld},
 };
 use crate::{
@@ -29,11 +30,11 @@ use crate::{
 /// the block then; otherwise it is [`Stale`].
 #[derive(Clone)]
 pub struct Block {
-    held: Arc<Held>,
+    held: Shared,
 }
 
 /// What one process holds, once.
-struct Held {
+pub(super) struct Held {
     pool: BlockPool,
     handle: Handle,
     len: usize,
@@ -42,10 +43,19 @@ struct Held {
 }
 
 fn holder(participant: usize) -> u64 {
-    u64::from(os::fork_generation()) << 32 | (participant as u64 + 1)
+    u64::from(os::forks()) << 32 | (participant as u64 + 1)
 }
 
 impl Held {
+    /// A block that `me` holds by now.
+    #[inline]
+    fn found(pool: &BlockPool, handle: Handle, me: usize) -> Held {
+        let at = pool.geometry().control(handle.block as usize) + LENGTH;
+        let len = pool.region().u64(at).load(Ordering::Relaxed);
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
+        Held { pool: pool.clone(), handle, len, holder: AtomicU64::new(holder(me)) }
+    }
+
     /// In which row this process holds the block; a forked child takes hold of it here.
     #[inline]
     fn row(&self) -> Result<usize, Stale> {
@@ -58,7 +68,7 @@ impl Held {
 
     #[inline]
     fn row_of(&self, holder: u64) -> Option<usize> {
-        let here = holder >> 32 == u64::from(os::fork_generation());
+        let here = holder >> 32 == u64::from(os::forks());
         (here && holder as u32 != 0).then(|| holder as u32 as usize - 1)
     }
 
@@ -86,6 +96,7 @@ impl Held {
 }
 
 impl Drop for Held {
+    #[inline]
     fn drop(&mut self) {
         let holder = self.holder.load(local::Ordering::Acquire);
         if let Some(row) = self.row_of(holder)
@@ -100,17 +111,61 @@ impl Block {
     /// A block that participant `me` of this process holds; `None` when it does not, after all.
     pub(super) fn new(pool: BlockPool, handle: Handle, len: usize, me: Option<usize>) -> Block {
         let holder = AtomicU64::new(me.map_or(0, holder));
-        Block { held: Arc::new(Held { pool, handle, len, holder }) }
+        Block { held: Shared::new(Held { pool, handle, len, holder }) }
     }
 
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
     pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, NotHeld> {
         let me = pool.segment().me().map_err(|_| NotHeld::Stale)?.index();
         pool.words().hold(me, handle)?;
-        let at = pool.geometry().control(handle.block as usize) + LENGTH;
-        let len = pool.region().u64(at).load(Ordering::Relaxed);
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(pool.block_len());
-        Ok(Block::new(pool.clone(), handle, len, Some(me)))
+        Ok(Block { held: Shared::new(Held::found(pool, handle, me)) })
+    }
+
+    /// Takes a block over that moved to a carrier: two clones of it. `None` when it is not there.
+    #[inline]
+    pub(super) fn move_in(
+        pool: &BlockPool,
+        carrier: usize,
+        handle: Handle,
+    ) -> Option<(Block, Block)> {
+        let me = pool.segment().me().ok()?.index();
+        if !pool.words().move_in(carrier, me, handle) {
+            return None;
+        }
+        let (one, other) = Shared::pair(Held::found(pool, handle, me));
+        Some((Block { held: one }, Block { held: other }))
+    }
+
+    /// Whether this process holds the block by now, as far as one knows without [`Block::adopt`].
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.held.row_of(self.held.holder.load(local::Ordering::Acquire)).is_some()
+    }
+
+    /// Whether the hold could move to a carrier, were the copy in a message dropped: that and this
+    /// are all there are.
+    #[inline]
+    pub(super) fn can_move(&self, carrier: usize) -> bool {
+        let Held { pool, handle, .. } = &*self.held;
+        let row = || self.held.row().ok();
+        self.held.count() == 2
+            && row().is_some_and(|me| pool.words().can_move(carrier, me, *handle))
+    }
+
+    /// Moves the hold to a carrier, if this is all there is of it. False when that cannot be; then
+    /// nothing has happened.
+    #[inline]
+    pub(super) fn move_out(&self, carrier: usize) -> bool {
+        // Nobody can clone what nobody else has.
+        if self.held.count() != 1 {
+            return false;
+        }
+        let Held { pool, handle, .. } = &*self.held;
+        let moved = self.held.row().is_ok_and(|me| pool.words().move_out(carrier, me, *handle));
+        if moved {
+            self.held.holder.store(0, local::Ordering::Relaxed);
+        }
+        moved
     }
 
     /// Makes sure that this process holds the block: always so, but for a forked child's copy.

@@ -29,7 +29,7 @@ pub struct Loan {
 
 impl Loan {
     pub(super) fn new(pool: &BlockPool, me: usize, handle: Handle) -> Loan {
-        let forks = os::fork_generation();
+        let forks = os::forks();
         // Its last reader may have it in another core's cache.
         pool.region().prefetch_for_writing(pool.geometry().payload(handle.block as usize));
         Loan { pool: Some(pool.clone()), me, handle, len: pool.block_len(), forks }
@@ -108,7 +108,7 @@ impl Loan {
     }
 
     fn is_ours(&self) -> bool {
-        self.forks == os::fork_generation()
+        self.forks == os::forks()
     }
 }
 

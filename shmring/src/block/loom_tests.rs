@@ -90,3 +90,40 @@ fn a_hold_that_is_confirmed_stays() {
         assert_eq!(held, shared);
     });
 }
+
+#[test]
+fn what_moved_is_written_again_after_its_last_reader() {
+    loom::model(|| {
+        let geometry = geometry();
+        let region = Arc::new(Region::heap(geometry.size().unwrap()));
+        let words = Words::new(&*region, &geometry);
+        words.fill();
+        let handle = words.loan(0).unwrap();
+        let payload = geometry.payload(0);
+        let receiver = {
+            let region = region.clone();
+            thread::spawn(move || {
+                let geometry = self::geometry();
+                let words = Words::new(&*region, &geometry);
+                if !words.move_in(0, 8, handle) {
+                    return;
+                }
+                // SAFETY: participant 8 holds the block; loom says if anybody writes it meanwhile.
+                #[allow(unsafe_code)]
+                let _ = unsafe { region.bytes(payload, 8) };
+                words.release(8, handle.block);
+            })
+        };
+        // SAFETY: it is loaned to participant 0.
+        #[allow(unsafe_code)]
+        let _ = unsafe { region.bytes_mut(payload, 8) };
+        words.freeze(0, handle).unwrap();
+        assert!(words.move_out(0, 0, handle));
+        if words.loan(0).is_some() {
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            let _ = unsafe { region.bytes_mut(payload, 8) };
+        }
+        receiver.join().unwrap();
+    });
+}

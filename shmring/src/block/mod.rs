@@ -26,6 +26,7 @@
 
 mod carrier;
 mod classes;
+mod flight;
 mod frame;
 mod geometry;
 mod held;
@@ -37,6 +38,8 @@ mod options;
 mod places;
 mod pool;
 mod post;
+mod repair;
+mod shared;
 mod travel;
 mod word;
 mod words;
@@ -48,6 +51,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
+pub(crate) use self::carrier::Ring;
 pub(crate) use self::memory::Memory;
 pub(crate) use self::places::{Laid, Packing, Unpacking, empty_place, empty_ring};
 pub(crate) use self::post::Inbox;

@@ -13,10 +13,11 @@ use std::{
 };
 
 use super::{
+    flight::End,
     geometry::Geometry,
     memory::Memory,
-    word::{Handle, NotHeld, Put, State, Word},
-    words::{End, Words},
+    word::{Flight, Handle, NotHeld, Put, State, Word},
+    words::Words,
 };
 
 /// Memory that lets an operation make one access more than last time.
@@ -102,7 +103,15 @@ enum Op {
         times: usize,
         by_value: bool,
     },
-    /// The same, but takes it back instead of publishing it.
+    /// Sends the only hold of that block by moving it, where it can.
+    Move {
+        ring: usize,
+    },
+    /// The same, to find out too late that it cannot: it goes as by `Send`.
+    MoveLate {
+        ring: usize,
+    },
+    /// Begins to send it counted, but takes it back instead of publishing it.
     FailToSend {
         ring: usize,
     },
@@ -120,6 +129,12 @@ enum Op {
     HoldOld,
     /// Takes over an end of a ring from an actor that died.
     Follow {
+        dead: usize,
+        ring: usize,
+        end: End,
+    },
+    /// Empties a ring, by an end that survived the other.
+    Empty {
         dead: usize,
         ring: usize,
         end: End,
@@ -153,17 +168,20 @@ struct Scenario {
     before: Vec<(usize, Op)>,
     scripts: Vec<Vec<Op>>,
     kills: usize,
-    /// All actors are threads of one participant.
-    threads: bool,
+    /// Of which process each actor is a thread; by itself one for each.
+    processes: Vec<usize>,
 }
 
+/// In the place of a participant's fate.
+const DEAD: u64 = 1;
+const ACTORS: usize = 4;
 const SLOTS: usize = 4;
 const PER_MESSAGE: usize = 2;
 
 impl Scenario {
     fn new(blocks: usize, rings: usize, kills: usize) -> Scenario {
         let geometry = Geometry::new(0, blocks, 64, 32, rings.max(1));
-        Scenario { geometry, before: vec![], scripts: vec![], kills, threads: false }
+        Scenario { geometry, before: vec![], scripts: vec![], kills, processes: vec![0, 1, 2, 3] }
     }
 
     fn before(mut self, actor: usize, ops: &[Op]) -> Scenario {
@@ -176,9 +194,14 @@ impl Scenario {
         self
     }
 
+    fn processes(mut self, of_actors: [usize; ACTORS]) -> Scenario {
+        self.processes = of_actors.to_vec();
+        self
+    }
+
     /// Participants whose counts are in different words, as far apart as they can be.
     fn row(&self, actor: usize) -> usize {
-        if self.threads { 0 } else { actor * 8 }
+        self.processes[actor] * 8
     }
 
     // A ring of the model: published, released, and messages of up to two handles.
@@ -188,6 +211,11 @@ impl Scenario {
 
     fn slot(&self, ring: usize, position: u64, entry: usize) -> usize {
         self.ring(ring) + 16 + 8 * (position as usize / 8 % SLOTS * PER_MESSAGE + entry)
+    }
+
+    /// Where it is written that a participant died and is not repaired.
+    fn fate(&self, row: usize) -> usize {
+        self.ring(self.geometry.carriers) + 8 * (row / 8)
     }
 
     fn peek(&self, words: &[u64], ring: usize) -> (u64, u64) {
@@ -205,9 +233,12 @@ impl Scenario {
         let words = Words::new(memory, &self.geometry);
         let (tail_at, head_at) = match op {
             Op::Send { ring, .. }
+            | Op::Move { ring }
+            | Op::MoveLate { ring }
             | Op::FailToSend { ring }
             | Op::Recv { ring }
             | Op::Skip { ring }
+            | Op::Empty { ring, .. }
             | Op::Follow { ring, .. } => (self.ring(ring), self.ring(ring) + 8),
             _ => (0, 0),
         };
@@ -233,15 +264,12 @@ impl Scenario {
                 let position = memory.load(tail_at);
                 let seq = words.counted(ring, handle.block, End::Put);
                 let before = (0..times as u8)
-                    .map(|at| Put { block: handle.block, seq: seq.wrapping_add(at) });
+                    .map(|at| Put { block: handle.block, seq: seq.wrapping_add(at) })
+                    .map(Flight::Counted);
                 words.write_journal(ring, End::Put, position, before);
                 for entry in 0..times {
                     let put = words.put(ring, handle).map_err(|error| format!("put: {error:?}"))?;
-                    let word = u64::from(handle.generation) << 40
-                        | u64::from(put.seq) << 32
-                        | u64::from(put.block)
-                        | 1 << 63;
-                    memory.store(self.slot(ring, position, entry), word);
+                    memory.store(self.slot(ring, position, entry), counted(handle, put));
                 }
                 if times < PER_MESSAGE {
                     memory.store(self.slot(ring, position, times), 0);
@@ -253,40 +281,76 @@ impl Scenario {
                 memory.store(tail_at, position + 8);
                 words.close_journal(ring, End::Put);
             }
+            Op::Move { ring } | Op::MoveLate { ring } => {
+                let Some(handle) = actor.holds.last().copied() else { return Ok(actor) };
+                let position = memory.load(tail_at);
+                let before = words.put_before(ring, handle.block);
+                let moves = words.can_move(ring, self.row(me), handle);
+                let flight = if moves { Flight::Moved(handle) } else { Flight::Counted(before) };
+                words.write_journal(ring, End::Put, position, [flight].into_iter());
+                let may = moves && matches!(op, Op::Move { .. });
+                let word = if may && words.move_out(ring, self.row(me), handle) {
+                    moved(handle)
+                } else {
+                    if moves {
+                        words.correct_journal(ring, End::Put, 0, Flight::Counted(before));
+                    }
+                    let put = words.put(ring, handle).map_err(|error| format!("put: {error:?}"))?;
+                    words.release(self.row(me), handle.block);
+                    counted(handle, put)
+                };
+                actor.holds.pop();
+                memory.store(self.slot(ring, position, 0), word);
+                memory.store(self.slot(ring, position, 1), 0);
+                memory.store(tail_at, position + 8);
+                words.close_journal(ring, End::Put);
+            }
             Op::FailToSend { ring } => {
                 let Some(handle) = actor.holds.last().copied() else { return Ok(actor) };
                 let position = memory.load(tail_at);
-                let seq = words.counted(ring, handle.block, End::Put);
-                let before = Put { block: handle.block, seq };
+                let before = Flight::Counted(words.put_before(ring, handle.block));
                 words.write_journal(ring, End::Put, position, [before].into_iter());
                 words.put(ring, handle).map_err(|error| format!("put: {error:?}"))?;
-                words.recover(ring, End::Put, position);
+                words.recover(ring, End::Put, position, &|_| false);
             }
             Op::Recv { ring } | Op::Skip { ring } => {
                 let position = memory.load(head_at);
                 let take = matches!(op, Op::Recv { .. });
-                let mut handles = vec![];
-                let mut puts = vec![];
+                let mut flights = vec![];
                 for entry in 0..PER_MESSAGE {
                     let word = memory.load(self.slot(ring, position, entry));
                     if word == 0 {
                         break;
                     }
-                    let block = word as u32;
-                    let generation = (word >> 40) as u32 & 0x003f_ffff;
-                    handles.push(Handle { block, generation });
-                    puts.push(Put { block, seq: (word >> 32) as u8 });
+                    flights.push(came(word));
                 }
-                words.write_journal(ring, End::Got, position + 8, puts.iter().copied());
-                for handle in handles.into_iter().filter(|_| take) {
-                    words
-                        .hold(self.row(me), handle)
-                        .map_err(|error| format!("a block in flight: {error:?}"))?;
-                    actor.holds.push(handle);
+                let noted = flights.iter().map(|(_, flight)| *flight);
+                words.write_journal(ring, End::Got, position + 8, noted);
+                let mut pinned = vec![];
+                for (handle, flight) in &flights {
+                    let moved = matches!(flight, Flight::Moved(_))
+                        && words.move_in(ring, self.row(me), *handle);
+                    if moved {
+                        pinned.push(*handle);
+                    } else if take {
+                        words
+                            .hold(self.row(me), *handle)
+                            .map_err(|error| format!("a block in flight: {error:?}"))?;
+                        actor.holds.push(*handle);
+                    }
                 }
                 memory.store(head_at, position + 8);
-                for put in puts {
-                    words.got(ring, put);
+                for (_, flight) in flights {
+                    if let Flight::Counted(put) = flight {
+                        words.got(ring, put);
+                    }
+                }
+                for handle in pinned {
+                    if take {
+                        actor.holds.push(handle);
+                    } else {
+                        words.release(self.row(me), handle.block);
+                    }
                 }
                 words.close_journal(ring, End::Got);
             }
@@ -305,10 +369,19 @@ impl Scenario {
             }
             Op::Follow { ring, end, .. } => {
                 let reached = memory.load(if end == End::Put { tail_at } else { head_at });
-                words.recover(ring, end, reached);
+                let is_dead = |row| memory.load(self.fate(row)) == DEAD;
+                words.recover(ring, end, reached, &is_dead);
+            }
+            Op::Empty { ring, end, .. } => {
+                let is_dead = |row| memory.load(self.fate(row)) == DEAD;
+                let released = memory.load(head_at);
+                words.give_back(ring, released, &is_dead);
+                words.empty(ring, end);
             }
             Op::Repair { dead } => {
-                words.repair(self.row(dead));
+                let released = |ring| Some(memory.load(self.ring(ring) + 8));
+                words.repair(self.row(dead), released);
+                memory.store(self.fate(self.row(dead)), 0);
             }
         }
         Ok(actor)
@@ -350,7 +423,7 @@ impl Scenario {
 
     fn start(&self) -> World {
         let rings = self.geometry.carriers * 8 * (2 + SLOTS * PER_MESSAGE);
-        let mut words = vec![0; (self.geometry.payload(0) + rings) / 8];
+        let mut words = vec![0; (self.geometry.payload(0) + rings) / 8 + ACTORS];
         let mut actors = vec![Actor::default(); self.scripts.len()];
         for block in 0..self.geometry.blocks {
             words[128 / 8] |= 1 << block;
@@ -379,7 +452,11 @@ impl Scenario {
             Op::Recv { ring } | Op::Skip { ring } => {
                 let (tail, head) = self.peek(&world.words, ring);
                 let may_come = (0..world.actors.len()).any(|other| {
-                    let sends = |op: &Op| matches!(op, Op::Send { ring: to, .. } if *to == ring);
+                    let sends = |op: &Op| match op {
+                        Op::Send { ring: to, .. } | Op::Move { ring: to } => *to == ring,
+                        Op::MoveLate { ring: to } => *to == ring,
+                        _ => false,
+                    };
                     let rest = &self.scripts[other][world.actors[other].next_op..];
                     !over(other) && rest.iter().any(sends)
                 });
@@ -389,7 +466,7 @@ impl Scenario {
                     (false, false) => Readiness::Pass,
                 }
             }
-            Op::Follow { dead, .. } | Op::Repair { dead } => {
+            Op::Follow { dead, .. } | Op::Empty { dead, .. } | Op::Repair { dead } => {
                 match (world.actors[dead].dead, over(dead)) {
                     (true, _) => Readiness::Go,
                     (false, true) => Readiness::Pass,
@@ -440,8 +517,12 @@ impl Scenario {
             {
                 return Err(format!("actor {me} lost its loan {loan:?}"));
             }
-            let lets_go =
-                started && matches!(op, Some(Op::Release | Op::Send { by_value: true, .. }));
+            let by_value = |op: &Op| match op {
+                Op::Send { by_value, .. } => *by_value,
+                Op::Release | Op::Move { .. } | Op::MoveLate { .. } => true,
+                _ => false,
+            };
+            let lets_go = started && op.is_some_and(by_value);
             let sure = actor.holds.len() - usize::from(lets_go && !actor.holds.is_empty());
             for handle in &actor.holds[..sure] {
                 if !word(handle).is_shared(handle.generation) {
@@ -484,6 +565,10 @@ impl Scenario {
                 }
             }
         }
+        self.check_free(&words)
+    }
+
+    fn check_free(&self, words: &[u64]) -> Result<(), String> {
         for block in 0..self.geometry.blocks {
             let control = self.geometry.control(block) / 8;
             let word = Word(words[control]);
@@ -497,8 +582,26 @@ impl Scenario {
         Ok(())
     }
 
+    /// The same for rings that were emptied: nothing is left in them.
+    fn check_emptied(&self, world: &World) -> Result<(), String> {
+        let mut words = world.words.clone();
+        for (me, actor) in world.actors.iter().enumerate().filter(|(_, actor)| actor.dead) {
+            self.run_whole(&mut words, Op::Repair { dead: me }, 3, Actor::default());
+            for op in &self.scripts[me][actor.next_op..] {
+                if matches!(op, Op::Empty { .. }) {
+                    self.run_whole(&mut words, *op, 3, Actor::default());
+                }
+            }
+        }
+        self.check_free(&words)
+    }
+
     /// Explores everything. Gives how many states there were.
     fn explore(&self) -> usize {
+        self.explore_to(Scenario::check_end)
+    }
+
+    fn explore_to(&self, check_end: fn(&Scenario, &World) -> Result<(), String>) -> usize {
         let mut seen = HashSet::new();
         let mut open = vec![(self.start(), Vec::<(usize, bool)>::new())];
         while let Some((mut world, path)) = open.pop() {
@@ -524,8 +627,13 @@ impl Scenario {
                 if world.kills > 0 {
                     let mut next = world.clone();
                     next.kills -= 1;
-                    next.actors[me].dead = true;
-                    next.actors[me].history.clear();
+                    next.words[self.fate(self.row(me)) / 8] = DEAD;
+                    for (other, actor) in next.actors.iter_mut().enumerate() {
+                        if self.row(other) == self.row(me) {
+                            actor.dead = true;
+                            actor.history.clear();
+                        }
+                    }
                     open.push((next, extended(true)));
                     anybody = true;
                 }
@@ -551,12 +659,29 @@ impl Scenario {
             let over = (0..world.actors.len())
                 .all(|me| !matches!(self.readiness(&world, me), Readiness::Go | Readiness::Pass));
             if (over || !anybody)
-                && let Err(what) = self.check_end(&world)
+                && let Err(what) = check_end(self, &world)
             {
                 fail(what);
             }
         }
         seen.len()
+    }
+}
+
+/// What stands in a message's table.
+fn counted(handle: Handle, put: Put) -> u64 {
+    1 << 63 | u64::from(handle.generation) << 40 | u64::from(put.seq) << 32 | u64::from(put.block)
+}
+
+fn moved(handle: Handle) -> u64 {
+    1 << 62 | counted(handle, Put { block: handle.block, seq: 0 })
+}
+
+fn came(word: u64) -> (Handle, Flight) {
+    let handle = Handle { block: word as u32, generation: (word >> 40) as u32 & 0x003f_ffff };
+    match word >> 62 & 1 {
+        0 => (handle, Flight::Counted(Put { block: handle.block, seq: (word >> 32) as u8 })),
+        _ => (handle, Flight::Moved(handle)),
     }
 }
 
@@ -580,6 +705,7 @@ fn fingerprint(world: &World) -> (u64, u64) {
 }
 
 const SEND: Op = Op::Send { ring: 0, times: 1, by_value: true };
+const MOVE: Op = Op::Move { ring: 0 };
 const RECV: Op = Op::Recv { ring: 0 };
 
 #[test]
@@ -699,13 +825,14 @@ fn a_handle_that_survived_its_block_meets_the_next_life() {
 #[test]
 fn threads_of_one_process_hold_and_let_go() {
     // Actor 0 holds it as the owner, or 2 does from there on; 1 holds it in the row.
-    let scenario = Scenario::new(1, 1, 0)
+    let states = Scenario::new(1, 1, 0)
+        .processes([0; 4])
         .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
         .before(1, &[RECV])
         .actor(&[Op::Release, Op::Loan, Op::Freeze])
         .actor(&[Op::Release])
-        .actor(&[Op::HoldOld, Op::Release]);
-    let states = Scenario { threads: true, ..scenario }.explore();
+        .actor(&[Op::HoldOld, Op::Release])
+        .explore();
     assert!(states > 200, "{states}");
 }
 
@@ -718,6 +845,154 @@ fn forwarded_while_another_lets_go() {
         .actor(&[Op::Release])
         .actor(&[Op::Send { ring: 1, times: 1, by_value: true }])
         .actor(&[Op::Recv { ring: 1 }, Op::Release])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn moved_and_both_are_repaired() {
+    let states = Scenario::new(1, 1, 2)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[MOVE])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 0 }])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn moved_to_a_consumer_and_its_successor() {
+    // The second one takes over before the first is repaired, meanwhile, or after that.
+    let states = Scenario::new(1, 1, 2)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[MOVE])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Follow { dead: 1, ring: 0, end: End::Got }, RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn moved_to_a_consumer_and_its_successor_who_dies() {
+    let states = Scenario::new(1, 1, 3)
+        .before(0, &[Op::Loan, Op::Freeze, MOVE])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Follow { dead: 0, ring: 0, end: End::Got }, RECV])
+        .actor(&[Op::Repair { dead: 0 }])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn moved_and_a_second_producer() {
+    let states = Scenario::new(1, 1, 2)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[MOVE])
+        .actor(&[Op::Follow { dead: 0, ring: 0, end: End::Put }, Op::Loan, Op::Freeze, MOVE])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 0 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn moved_while_another_holds_it() {
+    // Actor 1 holds it in its row, and lets go at any time.
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[MOVE])
+        .actor(&[Op::Release])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 2 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn the_same_block_counted_and_moved() {
+    let states = Scenario::new(1, 1, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .actor(&[MOVE])
+        .actor(&[RECV, RECV, Op::Release, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn what_moved_in_vain() {
+    let states = Scenario::new(1, 1, 2)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[Op::MoveLate { ring: 0 }, Op::Loan, Op::Freeze, MOVE])
+        .actor(&[Op::Skip { ring: 0 }, Op::Skip { ring: 0 }])
+        .actor(&[Op::Follow { dead: 1, ring: 0, end: End::Got }, Op::Skip { ring: 0 }])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn moved_on_and_back() {
+    // The first takes it back while the second has not closed its journal, or died there.
+    let states = Scenario::new(1, 2, 1)
+        .before(0, &[Op::Loan, Op::Freeze, MOVE])
+        .actor(&[Op::Recv { ring: 1 }, MOVE])
+        .actor(&[RECV, Op::Move { ring: 1 }, RECV, Op::Release])
+        .actor(&[Op::Follow { dead: 1, ring: 0, end: End::Got }, RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn a_ring_is_emptied_whose_consumer_died() {
+    for end in [End::Put, End::Got] {
+        let states = Scenario::new(1, 1, 1)
+            .before(0, &[Op::Loan, Op::Freeze, MOVE])
+            .actor(&[RECV, Op::Release])
+            .actor(&[Op::Empty { dead: 0, ring: 0, end }])
+            .actor(&[Op::Repair { dead: 0 }])
+            .explore_to(Scenario::check_emptied);
+        assert!(states > 50, "{states}");
+    }
+}
+
+#[test]
+fn threads_of_one_process_move_and_let_go() {
+    // They hold it twice, as the owner and in the row; or one does, and a second comes and goes.
+    let twice = Scenario::new(1, 2, 0)
+        .processes([0; 4])
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[MOVE])
+        .actor(&[Op::Move { ring: 1 }]);
+    let once = Scenario::new(1, 1, 0)
+        .processes([0; 4])
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[MOVE])
+        .actor(&[Op::HoldOld, Op::Release]);
+    for scenario in [twice, once] {
+        let states = scenario.explore();
+        assert!(states > 100, "{states}");
+    }
+}
+
+#[test]
+fn moved_to_a_process_another_thread_of_which_lets_go_of_the_same() {
+    // Actor 1 holds it in the row of the process that takes it as the owner.
+    let states = Scenario::new(1, 2, 1)
+        .processes([0, 0, 1, 2])
+        .before(2, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .before(2, &[MOVE])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Move { ring: 1 }, Op::HoldOld, Op::Release])
+        .actor(&[Op::Follow { dead: 0, ring: 0, end: End::Got }, RECV, Op::Release])
+        .actor(&[Op::Repair { dead: 0 }])
         .explore();
     assert!(states > 500, "{states}");
 }

@@ -7,11 +7,12 @@
 
 use super::{
     Block, BlockPool, carrier,
+    flight::End,
     geometry::MAX_BLOCKS,
     memory::Memory,
     travel::{Entry, TABLE_ENTRY, not_held, refused},
     word::{Handle, NotHeld},
-    words::{End, Words},
+    words::Words,
 };
 use crate::{
     error::{Error, Result},
@@ -159,7 +160,7 @@ impl Packing {
             }
             self.laid.push((*number, handle.block));
             let (pool, carrier) = (pool.object(), carrier as u16);
-            Entry { pool, handle, carrier, seq: bit(place) }.write(bytes);
+            Entry { pool, handle, carrier, seq: Some(bit(place)) }.write(bytes);
         }
         Ok(())
     }
@@ -229,7 +230,7 @@ impl Unpacking {
         let carrier = usize::from(entry.carrier);
         let sound = carrier::is_of_places(pool, carrier, self.ring, place / PLACES)
             && (entry.handle.block as usize) < pool.capacity()
-            && entry.seq == bit(place);
+            && entry.seq == Some(bit(place));
         sound.then_some(number)
     }
 

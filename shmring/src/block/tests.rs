@@ -539,7 +539,7 @@ proptest! {
         }
         pool.repair();
         for at in 0..2 {
-            let _ = pool.words().word(at).state() == State::Broken;
+            let _ = pool.words().word(at).state() == State::Moving;
         }
     }
 }

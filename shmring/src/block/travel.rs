@@ -4,15 +4,18 @@
 //! that is: the port takes the ring's holds when it publishes, and what the reader left in the
 //! table is let go of with the record. Over a control channel it is in flight on a post: `post.rs`.
 
+use std::iter;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{
-    Block, BlockPool, carrier,
+    Block, BlockPool,
+    carrier::{self, Ring},
+    flight::End,
     geometry::MAX_BLOCKS,
     places::{Packing, Unpacking},
     post,
-    word::{Handle, NotHeld, Put},
-    words::End,
+    word::{Flight, Handle, NotHeld, Put},
 };
 use crate::{
     error::{Error, Result},
@@ -37,16 +40,20 @@ pub(super) fn not_held(error: NotHeld) -> Error {
 /// The carriers of one ring, in the pools it has met.
 struct Routes {
     segment: Segment,
-    ring: u32,
+    ring: Ring,
     routes: Vec<(BlockPool, usize)>,
 }
 
 impl Routes {
+    fn new(segment: &Segment, ring: Ring) -> Routes {
+        Routes { segment: segment.clone(), ring, routes: Vec::new() }
+    }
+
     /// Adds what is not known yet. Those that are known keep their numbers, which the blocks of a
     /// message name.
     fn find_all(&mut self) {
         for pool in carrier::pools(&self.segment) {
-            let Some(carrier) = carrier::of_ring(&pool, self.ring) else { continue };
+            let Some(carrier) = carrier::of_ring(&pool, self.ring.object) else { continue };
             let known = |(known, its): &(BlockPool, usize)| {
                 known.object() == pool.object() && *its == carrier
             };
@@ -59,8 +66,9 @@ impl Routes {
     /// An end is taken over, or its last operation failed.
     fn recover(&mut self, end: End, reached: u64) {
         self.find_all();
+        let is_dead = |index| carrier::is_dead(&self.segment, index);
         for (pool, carrier) in &self.routes {
-            if pool.words().recover(*carrier, end, reached) > 0 {
+            if pool.words().recover(*carrier, end, reached, &is_dead) > 0 {
                 pool.wake();
             }
         }
@@ -72,33 +80,47 @@ impl Routes {
     }
 }
 
-/// Bytes of a table's entry: pool, block, generation (32 bits each), carrier (16), put (8).
+/// Bytes of a table's entry: pool, block, generation (32 bits each), carrier (16), put (8), and
+/// whether it moved (8).
 pub(crate) const TABLE_ENTRY: usize = 16;
 
 pub(super) struct Entry {
     pub(super) pool: u32,
-    pub(super) handle: Handle,
     pub(super) carrier: u16,
-    pub(super) seq: u8,
+    pub(super) handle: Handle,
+    /// `None` for a block that moved.
+    pub(super) seq: Option<u8>,
 }
 
 impl Entry {
+    // As one number, so that it goes through registers.
+    #[inline]
     pub(super) fn write(&self, bytes: &mut [u8]) {
-        bytes[0..4].copy_from_slice(&self.pool.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.handle.block.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.handle.generation.to_le_bytes());
-        bytes[12..14].copy_from_slice(&self.carrier.to_le_bytes());
-        bytes[14..16].copy_from_slice(&[self.seq, 0]);
+        let Handle { block, generation } = self.handle;
+        let entry = u128::from(self.pool)
+            | u128::from(block) << 32
+            | u128::from(generation) << 64
+            | u128::from(self.carrier) << 96
+            | u128::from(self.seq.unwrap_or(0)) << 112
+            | u128::from(self.seq.is_none()) << 120;
+        bytes.copy_from_slice(&entry.to_le_bytes());
     }
 
+    #[inline]
     pub(super) fn read(bytes: &[u8; TABLE_ENTRY]) -> Entry {
-        let word =
-            |at| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let entry = u128::from_le_bytes(*bytes);
         Entry {
-            pool: word(0),
-            handle: Handle { block: word(4), generation: word(8) },
-            carrier: u16::from_le_bytes([bytes[12], bytes[13]]),
-            seq: bytes[14],
+            pool: entry as u32,
+            handle: Handle { block: (entry >> 32) as u32, generation: (entry >> 64) as u32 },
+            carrier: (entry >> 96) as u16,
+            seq: (entry >> 120 == 0).then_some((entry >> 112) as u8),
+        }
+    }
+
+    fn flight(&self) -> Flight {
+        match self.seq {
+            Some(seq) => Flight::Counted(Put { block: self.handle.block, seq }),
+            None => Flight::Moved(self.handle),
         }
     }
 }
@@ -106,20 +128,40 @@ impl Entry {
 /// The blocks of a message that goes over a ring.
 pub(crate) struct Outgoing {
     routes: Routes,
-    /// Each with the number of its route.
-    blocks: Vec<(Block, usize)>,
+    blocks: Vec<Going>,
+}
+
+struct Going {
+    block: Block,
+    /// The number of its route.
+    route: usize,
+    /// Whether its hold is to move, rather than that the carrier counts one of its own.
+    moves: bool,
 }
 
 impl Outgoing {
-    pub(crate) fn new(segment: &Segment, ring: u32) -> Outgoing {
-        let routes = Routes { segment: segment.clone(), ring, routes: Vec::new() };
-        Outgoing { routes, blocks: Vec::new() }
+    pub(crate) fn new(segment: &Segment, ring: Ring) -> Outgoing {
+        Outgoing { routes: Routes::new(segment, ring), blocks: Vec::new() }
     }
 
     /// Adds a block to the message; gives its number there. The message holds it from now on, for
-    /// this process.
+    /// this process. `None` for one that needs a closer look.
     #[inline]
-    fn add(&mut self, block: &Block) -> Result<u32> {
+    fn add(&mut self, block: &Block) -> Option<u32> {
+        let Outgoing { routes: Routes { segment, routes, .. }, blocks } = self;
+        let (number, pool) = (blocks.len(), block.pool());
+        let known = |(known, _): &(BlockPool, usize)| known.object() == pool.object();
+        let route = routes.iter().position(known)?;
+        if number == MAX_BLOCKS || !pool.segment().is_same(segment) || !block.is_held() {
+            return None;
+        }
+        blocks.push(Going { block: block.clone(), route, moves: false });
+        Some(number as u32)
+    }
+
+    /// The same for the first block of a pool, or one that cannot be sent.
+    #[cold]
+    fn add_anew(&mut self, block: &Block) -> Result<u32> {
         let pool = block.pool();
         if !pool.segment().is_same(&self.routes.segment) {
             return Err(refused(
@@ -138,7 +180,7 @@ impl Outgoing {
                 routes.len() - 1
             }
         };
-        self.blocks.push((block.clone(), route));
+        self.blocks.push(Going { block: block.clone(), route, moves: false });
         Ok(self.blocks.len() as u32 - 1)
     }
 
@@ -153,28 +195,92 @@ impl Outgoing {
         self.blocks.clear();
     }
 
-    /// Journals and takes the ring's holds for a record at `position`, and writes their table.
-    /// When it fails, or the record is not published after all, [`Outgoing::recover`] undoes it.
+    /// Journals what a record at `position` will carry, and lets the ring hold what is not to
+    /// move: all of it, unless the message is to be dropped (`by_value`). When it fails, or the
+    /// record is not published after all, [`Outgoing::recover`] undoes it.
     #[inline]
-    pub(crate) fn put(&self, position: u64, table: &mut [u8]) -> Result<()> {
-        for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
+    pub(crate) fn put(&mut self, position: u64, table: &mut [u8], by_value: bool) -> Result<()> {
+        let Outgoing { routes: Routes { routes, .. }, blocks } = self;
+        // Most messages have one.
+        if let [going] = &mut blocks[..] {
+            let (pool, carrier) = &routes[going.route];
+            if by_value && going.block.can_move(*carrier) {
+                going.moves = true;
+                let flight = Flight::Moved(going.block.handle());
+                pool.words().write_journal(*carrier, End::Put, position, iter::once(flight));
+                fault!("port.send.journal");
+                return Ok(());
+            }
+        }
+        self.put_all(position, table, by_value)
+    }
+
+    #[inline(never)]
+    fn put_all(&mut self, position: u64, table: &mut [u8], by_value: bool) -> Result<()> {
+        let Outgoing { routes: Routes { routes, .. }, blocks } = self;
+        for going in blocks.iter_mut() {
+            going.moves = by_value && going.block.can_move(routes[going.route].1);
+        }
+        for (number, (pool, carrier)) in routes.iter().enumerate() {
             let words = pool.words();
-            let here = self.blocks.iter().filter(|(_, route)| *route == number);
-            let before = here.map(|(block, _)| {
-                let block = block.handle().block;
-                Put { block, seq: words.counted(*carrier, block, End::Put) }
+            let here = blocks.iter().filter(|going| going.route == number);
+            let flights = here.map(|going| match (going.moves, going.block.handle()) {
+                (true, handle) => Flight::Moved(handle),
+                (false, handle) => Flight::Counted(words.put_before(*carrier, handle.block)),
             });
-            words.write_journal(*carrier, End::Put, position, before);
+            words.write_journal(*carrier, End::Put, position, flights);
         }
         fault!("port.send.journal");
-        for ((block, route), bytes) in self.blocks.iter().zip(table.chunks_exact_mut(TABLE_ENTRY)) {
-            let (pool, carrier) = &self.routes.routes[*route];
-            let handle = block.handle();
-            let put = pool.words().put(*carrier, handle).map_err(not_held)?;
-            let (pool, carrier) = (pool.object(), *carrier as u16);
-            Entry { pool, handle, carrier, seq: put.seq }.write(bytes);
+        for (going, bytes) in blocks.iter().zip(table.chunks_exact_mut(TABLE_ENTRY)) {
+            if !going.moves {
+                let (pool, carrier) = &routes[going.route];
+                let put = pool.words().put(*carrier, going.block.handle()).map_err(not_held)?;
+                going.entry(pool, *carrier, Some(put.seq)).write(bytes);
+            }
         }
         Ok(())
+    }
+
+    /// The message has been dropped: moves the blocks that nobody else has, and lets go of all.
+    /// After that the record must be published.
+    #[inline]
+    pub(crate) fn depart(&mut self, table: &mut [u8]) {
+        if let [going] = &self.blocks[..] {
+            let (pool, carrier) = &self.routes.routes[going.route];
+            if going.moves && going.block.move_out(*carrier) {
+                going.entry(pool, *carrier, None).write(&mut table[..TABLE_ENTRY]);
+                self.clear();
+                return;
+            }
+        }
+        self.depart_all(table);
+    }
+
+    #[inline(never)]
+    fn depart_all(&mut self, table: &mut [u8]) {
+        for (at, bytes) in table.chunks_exact_mut(TABLE_ENTRY).enumerate() {
+            let Some(going) = self.blocks.get(at).filter(|going| going.moves) else { continue };
+            let (pool, carrier) = &self.routes.routes[going.route];
+            let seq = match going.block.move_out(*carrier) {
+                true => None,
+                false => Some(self.put_late(at)),
+            };
+            going.entry(pool, *carrier, seq).write(bytes);
+        }
+        self.clear();
+    }
+
+    /// One that could not move after all: somebody of this process holds it as well.
+    #[cold]
+    fn put_late(&self, at: usize) -> u8 {
+        let Going { block, route, .. } = &self.blocks[at];
+        let (pool, carrier) = &self.routes.routes[*route];
+        let (words, handle) = (pool.words(), block.handle());
+        let before = words.put_before(*carrier, handle.block);
+        let place = self.blocks[..at].iter().filter(|going| going.route == *route).count();
+        words.correct_journal(*carrier, End::Put, place, Flight::Counted(before));
+        // There was room when it was seen whether it can move, and nobody else puts.
+        words.put(*carrier, handle).map_or(before.seq, |put| put.seq)
     }
 
     /// The record was published.
@@ -196,65 +302,102 @@ impl Outgoing {
     }
 }
 
+impl Going {
+    #[inline]
+    fn entry(&self, pool: &BlockPool, carrier: usize, seq: Option<u8>) -> Entry {
+        Entry { pool: pool.object(), carrier: carrier as u16, handle: self.block.handle(), seq }
+    }
+}
+
 /// The blocks of a message that came over a ring.
 pub(crate) struct Incoming {
     routes: Routes,
-    /// Each with the number of its route.
-    entries: Vec<(Entry, usize)>,
+    entries: Vec<Came>,
+}
+
+struct Came {
+    entry: Entry,
+    /// The number of its route.
+    route: usize,
+    /// If it moved. Kept until the record is released, since only what is held goes back when we
+    /// die before.
+    block: Option<Block>,
+    /// A clone of it, for the message.
+    other: Option<Block>,
+}
+
+impl Came {
+    #[inline]
+    fn arrived(&mut self, moved: Option<(Block, Block)>) {
+        (self.block, self.other) = moved.unzip();
+    }
 }
 
 impl Incoming {
-    pub(crate) fn new(segment: &Segment, ring: u32) -> Incoming {
-        let routes = Routes { segment: segment.clone(), ring, routes: Vec::new() };
-        Incoming { routes, entries: Vec::new() }
+    pub(crate) fn new(segment: &Segment, ring: Ring) -> Incoming {
+        Incoming { routes: Routes::new(segment, ring), entries: Vec::new() }
     }
 
     /// Copies a record's table, and checks it. False when it contradicts itself.
+    #[inline]
     pub(crate) fn read(&mut self, table: &[u8]) -> bool {
         self.entries.clear();
         let (chunks, _) = table.as_chunks::<TABLE_ENTRY>();
-        for bytes in chunks.iter().take(MAX_BLOCKS) {
+        for bytes in &chunks[..chunks.len().min(MAX_BLOCKS)] {
             let entry = Entry::read(bytes);
             let Some(route) = self.route(&entry) else {
                 self.entries.clear();
                 return false;
             };
-            self.entries.push((entry, route));
+            self.entries.push(Came { entry, route, block: None, other: None });
         }
         true
     }
 
     #[inline]
     fn route(&mut self, entry: &Entry) -> Option<usize> {
-        let Routes { segment, ring, routes } = &mut self.routes;
         let carrier = usize::from(entry.carrier);
         let known =
             |(pool, known): &(BlockPool, usize)| pool.object() == entry.pool && *known == carrier;
-        let route = match routes.iter().position(known) {
+        let route = match self.routes.routes.iter().position(known) {
             Some(route) => route,
-            None => {
-                let pool = BlockPool::attach(segment, entry.pool).ok()?;
-                if !carrier::is_of_ring(&pool, carrier, *ring) {
-                    return None;
-                }
-                routes.push((pool, carrier));
-                routes.len() - 1
-            }
+            None => self.new_route(entry.pool, carrier)?,
         };
-        let pool = &routes[route].0;
-        if entry.handle.block as usize >= pool.capacity() {
+        let pool = &self.routes.routes[route].0;
+        let block = entry.handle.block as usize;
+        if block >= pool.capacity() {
             return None;
         }
-        // It is written to when the message is read.
-        pool.region().prefetch_for_writing(pool.geometry().control(entry.handle.block as usize));
+        // Both come at once: the word is changed when the block is taken, then its bytes are read.
+        pool.region().prefetch_for_writing(pool.geometry().control(block));
+        pool.region().prefetch_for_reading(pool.geometry().payload(block));
         Some(route)
     }
 
+    #[cold]
+    fn new_route(&mut self, object: u32, carrier: usize) -> Option<usize> {
+        let Routes { segment, ring, routes } = &mut self.routes;
+        let pool = BlockPool::attach(segment, object).ok()?;
+        if !carrier::is_of_ring(&pool, carrier, ring.object) {
+            return None;
+        }
+        routes.push((pool, carrier));
+        Some(routes.len() - 1)
+    }
+
+    /// One that moved here.
     #[inline]
+    fn moved(&mut self, number: u32) -> Option<Block> {
+        let came = self.entries.get_mut(number as usize)?;
+        came.other.take().or_else(|| came.block.clone())
+    }
+
+    /// Any other.
+    #[cold]
     fn take(&mut self, number: u32) -> Result<Block> {
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
-        let (entry, route) = self
+        let Came { entry, route, .. } = self
             .entries
             .get(number as usize)
             .ok_or_else(|| corrupt("a block of it did not come with it"))?;
@@ -262,31 +405,56 @@ impl Incoming {
         Block::take(pool, entry.handle).map_err(|_| corrupt("a block of it is not held any more"))
     }
 
-    /// Journals that the record which ends at `end` is about to be read and released.
+    /// Journals that the record which ends at `end` is about to be read and released, and takes
+    /// what moved.
     #[inline]
-    pub(crate) fn write_down(&self, end: u64) {
-        for (number, (pool, carrier)) in self.routes.routes.iter().enumerate() {
-            let here = self.entries.iter().filter(|(_, route)| *route == number);
-            let puts = here.map(|(entry, _)| Put { block: entry.handle.block, seq: entry.seq });
-            pool.words().write_journal(*carrier, End::Got, end, puts);
+    pub(crate) fn arrive(&mut self, end: u64) {
+        let Incoming { routes: Routes { routes, .. }, entries } = self;
+        // Most messages have one.
+        if let [came] = &mut entries[..]
+            && came.entry.seq.is_none()
+        {
+            let ((pool, carrier), handle) = (&routes[came.route], came.entry.handle);
+            let flight = iter::once(Flight::Moved(handle));
+            pool.words().write_journal(*carrier, End::Got, end, flight);
+            fault!("port.recv.journal");
+            came.arrived(Block::move_in(pool, *carrier, handle));
+            return;
+        }
+        self.arrive_all(end);
+    }
+
+    #[inline(never)]
+    fn arrive_all(&mut self, end: u64) {
+        let Incoming { routes: Routes { routes, .. }, entries } = self;
+        for (number, (pool, carrier)) in routes.iter().enumerate() {
+            let here = entries.iter().filter(|came| came.route == number);
+            let flights = here.map(|came| came.entry.flight());
+            pool.words().write_journal(*carrier, End::Got, end, flights);
         }
         fault!("port.recv.journal");
+        for came in entries.iter_mut().filter(|came| came.entry.seq.is_none()) {
+            let (pool, carrier) = &routes[came.route];
+            came.arrived(Block::move_in(pool, *carrier, came.entry.handle));
+        }
     }
 
     /// The record has been released.
     #[inline]
     pub(crate) fn released(&mut self) {
         fault!("port.recv.released");
-        for (entry, route) in &self.entries {
-            let (pool, carrier) = &self.routes.routes[*route];
-            let put = Put { block: entry.handle.block, seq: entry.seq };
+        let Incoming { routes: Routes { routes, .. }, entries } = self;
+        for Came { entry, route, .. } in entries.iter() {
+            let (pool, carrier) = &routes[*route];
             // Also for what was taken: the message may have let go of it again.
-            if pool.words().got(*carrier, put) {
+            if let Some(seq) = entry.seq
+                && pool.words().got(*carrier, Put { block: entry.handle.block, seq })
+            {
                 pool.wake();
             }
         }
-        self.entries.clear();
-        for (pool, carrier) in &self.routes.routes {
+        entries.clear();
+        for (pool, carrier) in routes {
             pool.words().close_journal(*carrier, End::Got);
         }
     }
@@ -302,30 +470,42 @@ impl Incoming {
     }
 }
 
+/// Puts a block into the message that is being serialized, whatever port sends that; gives its
+/// number there.
+#[cold]
+fn add_anew(block: &Block) -> Result<u32> {
+    transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add_anew(block))
+        .or_else(|| transfer::with_cargo(|packing: &mut Packing| packing.add(block)))
+        .unwrap_or_else(|| post::send(block))
+}
+
+/// Takes a block out of the message that is being read, whatever port received that.
+#[inline(never)]
+fn take(number: u32) -> Result<Block> {
+    transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
+        .or_else(|| transfer::with_cargo(|unpacking: &mut Unpacking| unpacking.take(number)))
+        .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
+        .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
+}
+
 impl Serialize for Block {
     /// Travels only inside a message that a port sends. Over a ring, the ring must lie in the
     /// segment of the block's pool.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let number = transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self))
-            .or_else(|| transfer::with_cargo(|packing: &mut Packing| packing.add(self)));
-        match number {
-            Some(number) => number
-                .map_err(|error| ser::Error::custom(transfer::explain(error)))?
-                .serialize(serializer),
-            None => post::send(self)
-                .map_err(|error| ser::Error::custom(transfer::explain(error)))?
-                .serialize(serializer),
-        }
+        let number = match transfer::with_cargo(|outgoing: &mut Outgoing| outgoing.add(self)) {
+            Some(Some(number)) => number,
+            _ => add_anew(self).map_err(|error| ser::Error::custom(transfer::explain(error)))?,
+        };
+        number.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Block {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        transfer::with_cargo(|incoming: &mut Incoming| incoming.take(number))
-            .or_else(|| transfer::with_cargo(|unpacking: &mut Unpacking| unpacking.take(number)))
-            .or_else(|| transfer::with_cargo(|inbox: &mut post::Inbox| inbox.take(number)))
-            .unwrap_or(Err(Error::OutsidePort { what: WHAT }))
-            .map_err(|error| de::Error::custom(transfer::explain(error)))
+        match transfer::with_cargo(|incoming: &mut Incoming| incoming.moved(number)) {
+            Some(Some(block)) => Ok(block),
+            _ => take(number).map_err(|error| de::Error::custom(transfer::explain(error))),
+        }
     }
 }

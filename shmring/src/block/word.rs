@@ -11,9 +11,10 @@ pub(super) struct Handle {
 pub(super) enum State {
     Free,
     Loaned,
+    /// It can be read; the owner's place names a participant or nobody.
     Shared,
-    /// Only a liar writes it. Such a block is never used again.
-    Broken,
+    /// The same, and the owner's place names a carrier: the block is on its way.
+    Moving,
 }
 
 /// The word of a block, copied once.
@@ -25,6 +26,8 @@ const GENERATIONS: u32 = 1 << 22;
 pub(super) const ROUND: u64 = GENERATIONS as u64 - 1;
 /// In the place of an owner. A segment has at most 255 participants, so it is none of them.
 pub(super) const NOBODY: usize = 0xff;
+/// Carriers that fit into the owner's place. What a later one holds is counted.
+pub(super) const MOVERS: usize = 0x100;
 
 impl Word {
     pub(super) fn state(self) -> State {
@@ -32,10 +35,11 @@ impl Word {
             0 => State::Free,
             1 => State::Loaned,
             2 => State::Shared,
-            _ => State::Broken,
+            _ => State::Moving,
         }
     }
 
+    /// A participant or [`NOBODY`]; of a moving block, the carrier.
     pub(super) fn owner(self) -> usize {
         (self.0 & 0xff) as usize
     }
@@ -44,8 +48,19 @@ impl Word {
         (self.0 >> 10) as u32 % GENERATIONS
     }
 
+    /// Whether it can be held: shared or moving, in the life of that generation.
     pub(super) fn is_shared(self, generation: u32) -> bool {
-        self.state() == State::Shared && self.generation() == generation
+        matches!(self.state(), State::Shared | State::Moving) && self.generation() == generation
+    }
+
+    /// Whether participant `me` is its owner.
+    pub(super) fn is_owned_by(self, me: usize) -> bool {
+        self.state() == State::Shared && self.owner() == me
+    }
+
+    /// Whether it is on its way by a carrier, which holds it in the owner's place.
+    pub(super) fn is_moving_by(self, carrier: usize) -> bool {
+        self.state() == State::Moving && self.owner() == carrier
     }
 
     pub(super) fn is_loan(self, me: usize, generation: u32) -> bool {
@@ -59,7 +74,7 @@ impl Word {
             State::Free => 0,
             State::Loaned => 1 << 8,
             State::Shared => 2 << 8,
-            State::Broken => 3 << 8,
+            State::Moving => 3 << 8,
         };
         Word(version | u64::from(generation % GENERATIONS) << 10 | state | owner as u64 & 0xff)
     }
@@ -86,12 +101,44 @@ pub(super) struct Put {
     pub(super) seq: u8,
 }
 
-impl Put {
-    pub(super) fn to_word(self) -> u64 {
-        1 << 63 | u64::from(self.seq) << 32 | u64::from(self.block)
+/// How a carrier holds a block of a message, as journals and tables say it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flight {
+    /// By its counters.
+    Counted(Put),
+    /// In the owner's place.
+    Moved(Handle),
+}
+
+const WRITTEN: u64 = 1 << 63;
+const MOVED: u64 = 1 << 62;
+
+impl Flight {
+    pub(super) fn block(self) -> u32 {
+        match self {
+            Flight::Counted(put) => put.block,
+            Flight::Moved(handle) => handle.block,
+        }
     }
 
-    pub(super) fn from_word(word: u64) -> Option<Put> {
-        (word >> 63 == 1).then_some(Put { block: word as u32, seq: (word >> 32) as u8 })
+    pub(super) fn to_word(self) -> u64 {
+        match self {
+            Flight::Counted(put) => WRITTEN | u64::from(put.seq) << 32 | u64::from(put.block),
+            Flight::Moved(Handle { block, generation }) => {
+                let generation = u64::from(generation % GENERATIONS);
+                WRITTEN | MOVED | generation << 32 | u64::from(block)
+            }
+        }
+    }
+
+    /// `None` where nothing is written.
+    pub(super) fn from_word(word: u64) -> Option<Flight> {
+        let block = word as u32;
+        let more = word >> 32;
+        match (word & WRITTEN, word & MOVED) {
+            (0, _) => None,
+            (_, 0) => Some(Flight::Counted(Put { block, seq: more as u8 })),
+            _ => Some(Flight::Moved(Handle { block, generation: more as u32 % GENERATIONS })),
+        }
     }
 }

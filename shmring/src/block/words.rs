@@ -1,24 +1,18 @@
-//! The protocol of a pool's control words; README.md beside this file draws it and argues for it.
+//! The protocol of a pool's control words: loans, holds of participants, and when a block is free;
+//! README.md beside this file draws it and argues for it. What carriers hold is in `flight.rs`.
 //!
 //! Nothing here knows of processes, payload or waiting: every access goes through [`Memory`], so
 //! that the exhaustive model and loom run this very code.
 
 use super::{
-    geometry::{Geometry, LAST, LOANS, REPAIRED, WORD},
+    geometry::{Geometry, LAST, LOANS, WORD},
     memory::Memory,
-    word::{Handle, NOBODY, NotHeld, Put, ROUND, State, Word},
+    word::{Handle, NOBODY, NotHeld, ROUND, State, Word},
 };
 use crate::fault::fault;
 
 /// A swap that fails was beaten by somebody who made progress. Whoever loses so often is lied to.
-const TRIES: usize = 1 << 16;
-
-/// Which end of a carrier.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
-    Put,
-    Got,
-}
+pub(super) const TRIES: usize = 1 << 16;
 
 /// The control words of one pool.
 pub(super) struct Words<'a, M> {
@@ -49,7 +43,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     #[inline]
-    fn change(&self, block: u32, from: Word, to: Word) -> Result<(), Word> {
+    pub(super) fn change(&self, block: u32, from: Word, to: Word) -> Result<(), Word> {
         self.memory.swap_if(self.word_at(block), from.0, to.0).map_err(Word)
     }
 
@@ -114,7 +108,7 @@ impl<'a, M: Memory> Words<'a, M> {
     /// Says where a free block is. Whoever takes it by `LAST` leaves its bit, so both are often
     /// there already; then their line stays in the caches of all.
     #[inline]
-    fn set_free(&self, block: u32) {
+    pub(super) fn set_free(&self, block: u32) {
         self.set_bit(block);
         let (at, last) = (self.geometry.base + LAST, u64::from(block) + 1);
         if self.memory.load(at) != last {
@@ -123,7 +117,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     #[inline]
-    fn set_bit(&self, block: u32) {
+    pub(super) fn set_bit(&self, block: u32) {
         let (at, bit) = (self.geometry.bitmap(block as usize), 1 << (block % 64));
         // SYNC freed: the word was changed before; in `clear_bit` the bit is, before the word is
         // looked at. One of the two sees the other.
@@ -137,11 +131,12 @@ impl<'a, M: Memory> Words<'a, M> {
     #[inline]
     pub(super) fn freeze(&self, me: usize, loan: Handle) -> Result<(), NotHeld> {
         let word = self.word(loan.block);
-        let shared = word.next(State::Shared, me, loan.generation);
-        // Nobody but the participant changes what is loaned to it.
-        if !word.is_loan(me, loan.generation) || self.change(loan.block, word, shared).is_err() {
+        if !word.is_loan(me, loan.generation) {
             return Err(NotHeld::Stale);
         }
+        // Nobody but the participant changes what is loaned to it, so this is no swap.
+        let shared = word.next(State::Shared, me, loan.generation);
+        self.memory.store(self.word_at(loan.block), shared.0);
         fault!("block.freeze.shared");
         Ok(())
     }
@@ -168,7 +163,7 @@ impl<'a, M: Memory> Words<'a, M> {
             if !word.is_shared(handle.generation) {
                 return Err(NotHeld::Stale);
             }
-            if word.owner() != NOBODY {
+            if !word.is_owned_by(NOBODY) {
                 break;
             }
             match self.change(handle.block, word, word.next(State::Shared, me, handle.generation)) {
@@ -187,7 +182,8 @@ impl<'a, M: Memory> Words<'a, M> {
         fault!("block.hold.counted");
         let held = self.confirm(handle);
         if held.is_err() {
-            self.release_in_row(me, handle.block);
+            // Not always in the row: another thread may have lowered that.
+            self.release(me, handle.block);
         }
         fault!("block.hold.held");
         held
@@ -200,7 +196,7 @@ impl<'a, M: Memory> Words<'a, M> {
             if !word.is_shared(handle.generation) {
                 break;
             }
-            let same = word.next(State::Shared, word.owner(), handle.generation);
+            let same = word.next(word.state(), word.owner(), handle.generation);
             match self.change(handle.block, word, same) {
                 Ok(()) => return Ok(()),
                 Err(now) => word = now,
@@ -209,15 +205,21 @@ impl<'a, M: Memory> Words<'a, M> {
         Err(NotHeld::Stale)
     }
 
-    /// Lets go of one hold of `me`; rule F. Tells whether the block was freed.
+    /// Lets go of one hold of `me`: one in its row while there is any, else the owner's place; rule
+    /// F. Tells whether the block was freed.
     ///
     /// Its holds are alike: it does not matter which of them was taken as the owner.
     #[inline]
     pub(super) fn release(&self, me: usize, block: u32) -> bool {
-        let mut word = self.word(block);
         for _ in 0..TRIES {
-            if word.state() != State::Shared || word.owner() != me {
-                break;
+            if self.has_row(me, block)
+                && let Some(freed) = self.release_in_row(me, block)
+            {
+                return freed;
+            }
+            let word = self.word(block);
+            if !word.is_owned_by(me) {
+                return false; // Only where somebody lied.
             }
             let last = !self.is_held(block);
             let left = match last {
@@ -234,20 +236,25 @@ impl<'a, M: Memory> Words<'a, M> {
                     fault!("block.release.left");
                     return self.free(block);
                 }
-                Err(now) => word = now,
+                Err(_) => {}
             }
         }
-        self.release_in_row(me, block)
+        false
     }
 
-    /// Lowers `me`'s count by one; rule F.
-    fn release_in_row(&self, me: usize, block: u32) -> bool {
-        let left = self.row(block, me, |count| count.checked_sub(1));
+    /// Lowers `me`'s count by one; rule F. `None` when it is 0.
+    #[cold]
+    fn release_in_row(&self, me: usize, block: u32) -> Option<bool> {
+        let left = self.row(block, me, |count| count.checked_sub(1))?;
         fault!("block.release.counted");
-        match left {
-            Some(0) => self.free(block),
-            _ => false,
-        }
+        Some(left == 0 && self.free(block))
+    }
+
+    /// Whether `me` holds a block beside being its owner.
+    #[inline]
+    pub(super) fn has_row(&self, me: usize, block: u32) -> bool {
+        let word = self.memory.load(self.geometry.holds(block) + me / 8 * 8);
+        word >> (me % 8 * 8) & 0xff != 0
     }
 
     fn count(&self, block: u32, me: usize) -> Result<(), NotHeld> {
@@ -256,7 +263,7 @@ impl<'a, M: Memory> Words<'a, M> {
 
     /// Changes a participant's count; `None` when `f` refuses.
     #[inline]
-    fn row(&self, block: u32, me: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
+    pub(super) fn row(&self, block: u32, me: usize, f: impl Fn(u8) -> Option<u8>) -> Option<u8> {
         let holds = self.geometry.holds(block);
         self.byte(holds + me / 8 * 8, me % 8 * 8, f)
     }
@@ -285,7 +292,7 @@ impl<'a, M: Memory> Words<'a, M> {
         self.memory.fence();
         for _ in 0..TRIES {
             let word = self.word(block);
-            if word.state() != State::Shared || word.owner() != NOBODY || self.is_held(block) {
+            if !word.is_owned_by(NOBODY) || self.is_held(block) {
                 return false;
             }
             let free = word.next(State::Free, 0, word.generation());
@@ -304,169 +311,20 @@ impl<'a, M: Memory> Words<'a, M> {
     fn is_held(&self, block: u32) -> bool {
         let holds = self.geometry.holds(block);
         let (carriers, end) = (self.geometry.first_carrier(), self.geometry.holds_len());
-        let load = |word| self.memory.load(holds + 8 * word);
         let differ = |word: u64| (word ^ word >> 8) & 0x00ff_00ff_00ff_00ff;
-        (0..carriers / 8).any(|word| load(word) != 0)
-            || (carriers / 8..end / 8).any(|word| differ(load(word)) != 0)
-    }
-
-    // Carriers.
-
-    #[inline]
-    pub(super) fn end_at(&self, carrier: usize, block: u32, end: End) -> (usize, usize) {
-        let byte = self.geometry.first_carrier()
-            + 2 * carrier
-            + match end {
-                End::Put => 0,
-                End::Got => 1,
-            };
-        (self.geometry.holds(block) + byte / 8 * 8, byte % 8 * 8)
-    }
-
-    /// What one end has counted of a block.
-    #[inline]
-    pub(super) fn counted(&self, carrier: usize, block: u32, end: End) -> u8 {
-        let (at, shift) = self.end_at(carrier, block, end);
-        (self.memory.load(at) >> shift) as u8
-    }
-
-    /// Sets what one end has counted; only that end does. Without rule F.
-    #[inline]
-    fn set(&self, carrier: usize, block: u32, end: End, value: u8) -> bool {
-        let (at, shift) = self.end_at(carrier, block, end);
-        let changed = self.counted(carrier, block, end) != value;
-        changed && self.byte(at, shift, |_| Some(value)).is_some()
-    }
-
-    /// Adds one to what the sending end has counted, by a sender who holds the block meanwhile: so
-    /// there is nothing to confirm.
-    #[inline]
-    fn raise(&self, carrier: usize, handle: Handle) -> Result<Put, NotHeld> {
-        if !self.word(handle.block).is_shared(handle.generation) {
-            return Err(NotHeld::Stale); // Only a liar does not hold it.
-        }
-        let got = self.counted(carrier, handle.block, End::Got);
-        let (at, shift) = self.end_at(carrier, handle.block, End::Put);
-        self.byte(at, shift, |put| Some(put.wrapping_add(1)).filter(|put| *put != got))
-            .map(|seq| Put { block: handle.block, seq })
-            .ok_or(NotHeld::TooMany)
-    }
-
-    /// A ring takes a block, by its sending end.
-    #[inline]
-    pub(super) fn put(&self, carrier: usize, handle: Handle) -> Result<Put, NotHeld> {
-        let put = self.raise(carrier, handle)?;
-        fault!("port.send.put");
-        Ok(put)
-    }
-
-    /// Sets `put` back to what it was before; rule F.
-    pub(super) fn take_back(&self, carrier: usize, before: Put) -> bool {
-        self.set(carrier, before.block, End::Put, before.seq) && self.free(before.block)
-    }
-
-    /// The receiving end has taken a block, or lets go of it; rule F, which finds at once that the
-    /// taker holds it.
-    #[inline]
-    pub(super) fn got(&self, carrier: usize, put: Put) -> bool {
-        let changed = self.set(carrier, put.block, End::Got, put.seq);
-        fault!("port.recv.got");
-        changed && self.free(put.block)
-    }
-
-    /// Empties a carrier, by one of its ends. Gives how many blocks became free.
-    pub(super) fn empty(&self, carrier: usize, end: End) -> usize {
-        (0..self.geometry.blocks as u32)
-            .filter(|block| {
-                let other = match end {
-                    End::Put => End::Got,
-                    End::Got => End::Put,
-                };
-                let value = self.counted(carrier, *block, other);
-                self.set(carrier, *block, end, value) && self.free(*block)
-            })
-            .count()
-    }
-
-    // Posts: ends that several threads of a process use at once, so they count and do not set.
-
-    /// A post takes a block.
-    pub(super) fn post(&self, carrier: usize, handle: Handle) -> Result<(), NotHeld> {
-        self.raise(carrier, handle)?;
-        fault!("block.post.put");
-        Ok(())
-    }
-
-    /// It was not sent after all; rule F. A post that was emptied meanwhile, since its receiver
-    /// died, does not hold it any more.
-    pub(super) fn take_post_back(&self, carrier: usize, block: u32) -> bool {
-        let (at, shift) = self.end_at(carrier, block, End::Put);
-        self.byte(at, shift, |put| {
-            (put != self.counted(carrier, block, End::Got)).then(|| put.wrapping_sub(1))
-        });
-        self.free(block)
-    }
-
-    /// The receiver of a post has taken a block, which it holds itself now.
-    pub(super) fn take_post(&self, carrier: usize, block: u32) {
-        let (at, shift) = self.end_at(carrier, block, End::Got);
-        self.byte(at, shift, |got| Some(got.wrapping_add(1)));
-        fault!("block.post.got");
-    }
-
-    /// The receiver of a post does not want a block of it; rule F. One that was emptied meanwhile
-    /// does not hold it any more.
-    pub(super) fn let_go_of_post(&self, carrier: usize, block: u32) -> bool {
-        let (at, shift) = self.end_at(carrier, block, End::Got);
-        self.byte(at, shift, |got| {
-            (got != self.counted(carrier, block, End::Put)).then(|| got.wrapping_add(1))
-        });
-        self.free(block)
-    }
-
-    // Repair.
-
-    /// Gives back what a dead participant held. Idempotent. Gives how many blocks became free.
-    pub(super) fn repair(&self, dead: usize) -> usize {
-        let mut freed = 0;
-        for block in 0..self.geometry.blocks as u32 {
-            self.row(block, dead, |_| Some(0));
-            fault!("block.repair.counted");
-            self.disown(block, dead);
-            let word = self.word(block);
-            match word.state() {
-                State::Loaned if word.owner() == dead => {
-                    let free = word.next(State::Free, 0, word.generation());
-                    if self.change(block, word, free).is_ok() {
-                        fault!("block.repair.freed");
-                        self.set_free(block);
-                        freed += 1;
-                    }
-                }
-                // Also what it did not hold any more: it may have died before it freed it.
-                State::Shared => freed += usize::from(self.free(block)),
-                // And what it freed without setting the bit.
-                State::Free => self.set_bit(block),
-                _ => {}
+        let mut at = holds;
+        while at < holds + carriers {
+            if self.memory.load(at) != 0 {
+                return true;
             }
+            at += 8;
         }
-        self.memory.add(self.geometry.base + REPAIRED, freed as u64);
-        freed
-    }
-
-    fn disown(&self, block: u32, dead: usize) {
-        let mut word = self.word(block);
-        for _ in 0..TRIES {
-            if word.state() != State::Shared || word.owner() != dead {
-                return;
+        while at < holds + end {
+            if differ(self.memory.load(at)) != 0 {
+                return true;
             }
-            match self.change(block, word, word.next(State::Shared, NOBODY, word.generation())) {
-                Ok(()) => {
-                    fault!("block.repair.disowned");
-                    return;
-                }
-                Err(now) => word = now,
-            }
+            at += 8;
         }
+        false
     }
 }

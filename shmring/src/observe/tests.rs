@@ -2,7 +2,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 use crate::{
-    cleanup, os,
+    cleanup, layout, os,
     ring::{Policy, broadcast::Broadcast, latest::Latest as LatestValue, records::Records},
 };
 
@@ -134,7 +134,7 @@ fn each_unusable_file_is_told_apart() {
     let mut header = [0; 4096];
     header[..8].copy_from_slice(b"SHMRING\0");
     assert!(matches!(write(&header), Error::WrongVersion { found: 0, .. }));
-    header[8] = 1;
+    header[8] = layout::VERSION as u8;
     assert!(matches!(write(&header), Error::Corrupt { .. }));
     header[24] = 1; // Participants.
     header[28] = 1; // Objects.

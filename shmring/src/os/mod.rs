@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)] // Calls into the C library.
 
+mod barrier;
 mod clock;
 mod epoll;
 mod event;
@@ -13,6 +14,7 @@ mod lock;
 mod process;
 mod shm;
 
+pub use barrier::{barrier, in_barriers, join_barriers};
 pub use clock::monotonic;
 pub use epoll::{Epoll, Ticker};
 pub use event::{Event, Fifo, PollFd, poll};

@@ -88,6 +88,7 @@ static WATCH_FORKS: Once = Once::new();
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    super::barrier::join_again();
 }
 
 /// A number that differs between a process and its forked child. Costs one load.
@@ -97,7 +98,8 @@ extern "C" fn count_fork() {
 pub fn fork_generation() -> u32 {
     if !WATCH_FORKS.is_completed() {
         WATCH_FORKS.call_once(|| {
-            // SAFETY: the handler only adds to an atomic, which is allowed in a forked child.
+            // SAFETY: the handler adds to an atomic and makes a bare system call, which is allowed
+            // in a forked child.
             unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
         });
     }

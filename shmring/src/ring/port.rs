@@ -31,7 +31,7 @@ use crate::{
     block::{Incoming, Outgoing, TABLE_ENTRY},
     error::{Error, RecvError, Result, SendError},
     fault::fault,
-    transfer,
+    transfer::{self, Desk, Parcel},
 };
 
 /// Takes both ends of a ring for messages of one type.
@@ -134,6 +134,7 @@ pub enum MessageError {
     },
 }
 
+#[derive(Clone, Copy)]
 enum Patience {
     None,
     Bounded(Duration),
@@ -146,8 +147,8 @@ enum Patience {
 /// It takes over what a dead predecessor had begun and not published. Dropping it closes the ring.
 pub struct Sender<T> {
     producer: Producer,
-    /// `None` before the first message, and while it is in use.
-    outgoing: Option<Box<Outgoing>>,
+    /// With the [`Outgoing`] blocks. `None` before the first message, and while it is in use.
+    desk: Option<Box<Desk>>,
     bytes: Vec<u8>,
     /// The role's word when the journals were last known to be in order.
     recovered: u64,
@@ -162,7 +163,7 @@ impl<T> Sender<T> {
         let needed = producer.max_len();
         Sender {
             producer,
-            outgoing: None,
+            desk: None,
             bytes: Vec::new(),
             recovered: 0,
             needed,
@@ -210,16 +211,37 @@ impl<T> Sender<T> {
     ///
     /// [`Error::Busy`] while a living process has the other end.
     pub fn discard(mut self) -> Result<usize> {
-        let consumer = self.producer.ring().consumer()?;
-        let freed = self.outgoing().empty();
+        let ring = self.ring();
+        let consumer = ring.consumer()?;
+        incoming_of(ring).recover(consumer.released());
+        let freed = outgoing(&mut self.desk, self.producer.ring()).empty();
         drop(consumer);
         Ok(freed)
     }
+}
 
-    fn outgoing(&mut self) -> &mut Outgoing {
-        let ring = self.producer.ring();
-        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(ring.segment(), ring.number())))
-    }
+fn incoming_of(ring: &Records) -> Incoming {
+    Incoming::new(ring.segment(), ring.as_carrier())
+}
+
+/// The blocks of a message that is sent.
+fn outgoing<'a>(desk: &'a mut Option<Box<Desk>>, ring: &Records) -> &'a mut Outgoing {
+    desk.get_or_insert_with(|| sending_desk(ring)).cargo().expect("it was made with that")
+}
+
+#[cold]
+fn sending_desk(ring: &Records) -> Box<Desk> {
+    Desk::to_collect(Box::new(Outgoing::new(ring.segment(), ring.as_carrier())))
+}
+
+/// Those of a message that is received.
+fn incoming<'a>(desk: &'a mut Option<Box<Desk>>, ring: &Records) -> &'a mut Incoming {
+    desk.get_or_insert_with(|| receiving_desk(ring)).cargo().expect("it was made with that")
+}
+
+#[cold]
+fn receiving_desk(ring: &Records) -> Box<Desk> {
+    Desk::to_supply(Box::new(incoming_of(ring)))
 }
 
 impl<T: Serialize> Sender<T> {
@@ -230,6 +252,7 @@ impl<T: Serialize> Sender<T> {
     /// # Errors
     ///
     /// [`PortError`] hands the message back; nothing in it was given up.
+    #[inline]
     pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
         self.send_owned(message, Patience::Policy)
     }
@@ -239,6 +262,7 @@ impl<T: Serialize> Sender<T> {
     /// # Errors
     ///
     /// As [`Sender::send`].
+    #[inline]
     pub fn try_send(&mut self, message: T) -> Result<(), PortError<T>> {
         self.send_owned(message, Patience::None)
     }
@@ -248,6 +272,7 @@ impl<T: Serialize> Sender<T> {
     /// # Errors
     ///
     /// As [`Sender::send`].
+    #[inline]
     pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), PortError<T>> {
         self.send_owned(message, Patience::Bounded(timeout))
     }
@@ -257,8 +282,9 @@ impl<T: Serialize> Sender<T> {
     /// # Errors
     ///
     /// As [`Sender::send`].
+    #[inline]
     pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.send_with(message, Patience::Policy, || ())
+        self.send_borrowed(message, Patience::Policy)
     }
 
     /// The same if there is room now.
@@ -266,68 +292,60 @@ impl<T: Serialize> Sender<T> {
     /// # Errors
     ///
     /// As [`Sender::send`].
+    #[inline]
     pub fn try_send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.send_with(message, Patience::None, || ())
+        self.send_borrowed(message, Patience::None)
     }
 
+    #[inline]
     fn send_owned(&mut self, message: T, patience: Patience) -> Result<(), PortError<T>> {
-        let parcel = match self.serialize(&message) {
-            Ok(parcel) => parcel,
-            Err(error) => return Err(error.map(|()| message)),
-        };
-        let mut message = Some(message);
-        match (self.put(parcel, patience, || message = None), message) {
-            (Ok(()), _) => Ok(()),
-            (Err(error), Some(message)) => Err(error.map(|()| message)),
-            (Err(_), None) => unreachable!("a message is given up only when it is sent"),
+        match self.prepare(&message, patience, true) {
+            Ok(prepared) => {
+                prepared.send(|| drop(message));
+                Ok(())
+            }
+            Err(error) => self.lose(error, patience).map_err(|error| error.map(|()| message)),
         }
     }
 
-    fn send_with(
+    #[inline]
+    fn send_borrowed(&mut self, message: &T, patience: Patience) -> Result<(), PortError<()>> {
+        match self.prepare(message, patience, false) {
+            Ok(prepared) => {
+                prepared.send(|| ());
+                Ok(())
+            }
+            Err(error) => self.lose(error, patience),
+        }
+    }
+
+    /// Gives a message up for which there is no room, where the ring is for that.
+    #[cold]
+    fn lose(&mut self, error: PortError<()>, patience: Patience) -> Result<(), PortError<()>> {
+        match (error, patience) {
+            (PortError::Ring(error), Patience::Policy) => {
+                self.producer.lose(error).map_err(PortError::Ring)
+            }
+            (error, _) => Err(error),
+        }
+    }
+
+    /// Everything that can fail.
+    #[inline]
+    fn prepare(
         &mut self,
         message: &T,
         patience: Patience,
-        last: impl FnOnce(),
-    ) -> Result<(), PortError<()>> {
+        by_value: bool,
+    ) -> Result<Prepared<'_>, PortError<()>> {
         let parcel = self.serialize(message)?;
-        self.put(parcel, patience, last)
-    }
-
-    fn serialize(&mut self, message: &T) -> Result<transfer::Parcel, PortError<()>> {
-        self.outgoing().clear();
-        let Some(outgoing) = self.outgoing.take() else { unreachable!("it was just made") };
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        let (result, parcel, cargo) = transfer::collect_with(outgoing, || {
-            postcard::serialize_with_flavor(message, Buffer(bytes))
-        });
-        self.outgoing = cargo.and_then(|cargo| cargo.downcast().ok());
-        let unsendable = |reason: String| PortError::Unsendable { item: (), reason };
-        self.bytes = result.map_err(|error| {
-            self.outgoing().clear();
-            unsendable(transfer::take_reason().unwrap_or_else(|| error.to_string()))
-        })?;
-        if !parcel.fds().is_empty() {
-            self.outgoing().clear();
-            return Err(unsendable(
-                "descriptors, rings and arrays travel over a control channel, not over a ring"
-                    .into(),
-            ));
-        }
-        Ok(parcel)
-    }
-
-    /// Everything from the claim on. `last` is done when nothing can fail any more, before the
-    /// message becomes visible.
-    fn put(
-        &mut self,
-        parcel: transfer::Parcel,
-        patience: Patience,
-        last: impl FnOnce(),
-    ) -> Result<(), PortError<()>> {
-        let Sender { producer, outgoing, bytes, recovered, needed, .. } = self;
-        let outgoing = outgoing.as_mut().expect("`serialize` has put it back");
-        let blocks = outgoing.len();
+        let Sender { producer, desk, bytes, recovered, needed, .. } = self;
+        let blocks = match desk {
+            Some(desk) if desk.was_touched() => {
+                desk.cargo().map_or(0, |out: &mut Outgoing| out.len())
+            }
+            _ => 0,
+        };
         let table = blocks * TABLE_ENTRY;
         let len = HEAD + table + bytes.len();
         *needed = len.min(producer.max_len());
@@ -339,55 +357,145 @@ impl<T: Serialize> Sender<T> {
         let mut claim = match claim {
             Ok(claim) => claim,
             Err(error) => {
-                outgoing.clear();
-                return match patience {
-                    Patience::Policy => producer.lose(error).map(|()| last()),
-                    _ => Err(error),
-                }
-                .map_err(PortError::Ring);
+                give_up(desk);
+                return Err(PortError::Ring(error));
             }
         };
-        recover(&claim, outgoing, recovered);
-        if blocks > 0 {
-            // Until it is published, whoever sends next finds the journal.
-            *recovered = 0;
-            let position = claim.position();
-            if let Err(error) = outgoing.put(position, &mut claim[HEAD..HEAD + table]) {
-                recover(&claim, outgoing, recovered);
-                outgoing.clear();
-                let reason = error.to_string();
-                return Err(PortError::Unsendable { item: (), reason });
-            }
+        if *recovered != claim.producer().role().word() {
+            recover(&claim, outgoing(desk, claim.producer().ring()), recovered);
         }
         let record = &mut *claim;
         record[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
         record[HEAD + table..].copy_from_slice(bytes);
-        outgoing.clear();
-        last();
-        fault!("port.send.dropped");
-        let word = claim.producer().role().word();
-        claim.commit_as(Kind::Message, len);
-        fault!("port.send.published");
-        if blocks > 0 {
-            outgoing.published();
-            *recovered = word;
-            if producer.is_closed() {
-                // Nobody will read it.
-                outgoing.empty();
+        let mut outgoing = match desk {
+            Some(desk) if blocks > 0 => desk.cargo::<Outgoing>(),
+            _ => None,
+        };
+        if let Some(outgoing) = &mut outgoing {
+            // Until it is published, whoever sends next finds the journal.
+            *recovered = 0;
+            let position = claim.position();
+            if let Err(error) = outgoing.put(position, &mut claim[HEAD..HEAD + table], by_value) {
+                recover(&claim, outgoing, recovered);
+                outgoing.clear();
+                return Err(unsendable(error.to_string()));
             }
         }
-        parcel.sent();
-        Ok(())
+        Ok(Prepared { claim, outgoing, recovered, parcel })
+    }
+
+    /// What the message's values put beside the bytes, if they did.
+    #[inline]
+    fn serialize(&mut self, message: &T) -> Result<Option<Parcel>, PortError<()>> {
+        let desk = match self.desk.take() {
+            Some(mut desk) => {
+                // What a send left that was broken off.
+                if desk.was_touched() {
+                    clear(&mut desk);
+                }
+                desk
+            }
+            None => sending_desk(self.producer.ring()),
+        };
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let (result, desk) =
+            transfer::at_desk(desk, || postcard::serialize_with_flavor(message, Buffer(bytes)));
+        self.desk = desk;
+        match result {
+            Ok(bytes) => self.bytes = bytes,
+            Err(error) => {
+                give_up(&mut self.desk);
+                return Err(unsendable(transfer::take_reason().unwrap_or(error.to_string())));
+            }
+        }
+        match &self.desk {
+            Some(desk) if desk.has_parcel() => take_parcel(&mut self.desk).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cold]
+fn take_parcel(desk: &mut Option<Box<Desk>>) -> Result<Parcel, PortError<()>> {
+    let parcel = desk.as_mut().map(|desk| desk.take_parcel()).unwrap_or_default();
+    if !parcel.fds().is_empty() {
+        give_up(desk);
+        return Err(unsendable(
+            "descriptors, rings and arrays travel over a control channel, not over a ring".into(),
+        ));
+    }
+    Ok(parcel)
+}
+
+#[cold]
+fn unsendable(reason: String) -> PortError<()> {
+    PortError::Unsendable { item: (), reason }
+}
+
+/// Lets go of the blocks of a message that is not sent.
+#[cold]
+fn give_up(desk: &mut Option<Box<Desk>>) {
+    if let Some(desk) = desk {
+        drop(desk.take_parcel());
+        clear(desk);
+    }
+}
+
+#[inline]
+fn clear(desk: &mut Desk) {
+    if let Some(outgoing) = desk.cargo::<Outgoing>() {
+        outgoing.clear();
     }
 }
 
 /// Takes over from a predecessor, or from a send of ours that was broken off.
-#[inline]
+#[cold]
 fn recover(claim: &Claim<'_>, outgoing: &mut Outgoing, recovered: &mut u64) {
-    let word = claim.producer().role().word();
-    if *recovered != word {
-        outgoing.recover(claim.producer().published());
-        *recovered = word;
+    outgoing.recover(claim.producer().published());
+    *recovered = claim.producer().role().word();
+}
+
+/// A message that stands in its record, not yet visible. From here on nothing fails.
+struct Prepared<'a> {
+    claim: Claim<'a>,
+    /// If it has blocks.
+    outgoing: Option<&'a mut Outgoing>,
+    recovered: &'a mut u64,
+    parcel: Option<Parcel>,
+}
+
+impl Prepared<'_> {
+    /// Publishes it. `last` drops the message before that, so that the receiver alone touches its
+    /// blocks then.
+    #[inline]
+    fn send(self, last: impl FnOnce()) {
+        last();
+        let Prepared { mut claim, outgoing, recovered, parcel } = self;
+        let len = claim.len();
+        match outgoing {
+            None => {
+                fault!("port.send.dropped");
+                claim.commit_as(Kind::Message, len);
+                fault!("port.send.published");
+            }
+            Some(outgoing) => {
+                let word = claim.producer().role().word();
+                outgoing.depart(&mut claim[HEAD..]);
+                fault!("port.send.dropped");
+                let producer = claim.commit_as(Kind::Message, len);
+                fault!("port.send.published");
+                outgoing.published();
+                *recovered = word;
+                if producer.is_closed() {
+                    // Nobody will read it.
+                    outgoing.empty();
+                }
+            }
+        }
+        if let Some(parcel) = parcel {
+            parcel.sent();
+        }
     }
 }
 
@@ -404,7 +512,7 @@ impl<T> Selectable for Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if self.producer.is_closed() && self.producer.role().is_held() {
-            self.outgoing().empty();
+            outgoing(&mut self.desk, self.producer.ring()).empty();
         }
     }
 }
@@ -421,8 +529,8 @@ impl<T> fmt::Debug for Sender<T> {
 /// again. Dropping it closes the ring and lets go of the blocks that lie in it.
 pub struct Receiver<T> {
     consumer: Option<Consumer>,
-    /// As the sender's [`Outgoing`].
-    incoming: Option<Box<Incoming>>,
+    /// As the sender's, with the [`Incoming`] blocks.
+    desk: Option<Box<Desk>>,
     recovered: u64,
     sequence: Option<u64>,
     message: PhantomData<fn() -> T>,
@@ -433,7 +541,7 @@ impl<T> Receiver<T> {
     pub fn new(consumer: Consumer) -> Receiver<T> {
         Receiver {
             consumer: Some(consumer),
-            incoming: None,
+            desk: None,
             recovered: 0,
             sequence: None,
             message: PhantomData,
@@ -477,21 +585,18 @@ impl<T> Receiver<T> {
     }
 }
 
-fn of_ring<'a>(incoming: &'a mut Option<Box<Incoming>>, ring: &Records) -> &'a mut Incoming {
-    incoming.get_or_insert_with(|| Box::new(Incoming::new(ring.segment(), ring.number())))
-}
-
 impl<T: DeserializeOwned> Receiver<T> {
     /// Receives a message, waiting for it as long as the producer lives.
     ///
     /// # Errors
     ///
     /// [`MessageError`].
+    #[inline]
     pub fn recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let Receiver { consumer, desk, recovered, sequence, .. } = self;
         let record = consumer.as_mut().expect("only drop takes it").recv()?;
         *sequence = Some(record.sequence());
-        read(record, incoming, recovered)
+        read(record, desk, recovered)
     }
 
     /// Receives a message if there is one now.
@@ -499,11 +604,12 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     ///
     /// [`MessageError`].
+    #[inline]
     pub fn try_recv(&mut self) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let Receiver { consumer, desk, recovered, sequence, .. } = self;
         let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
         *sequence = Some(record.sequence());
-        read(record, incoming, recovered)
+        read(record, desk, recovered)
     }
 
     /// Receives a message if one comes until the deadline.
@@ -511,62 +617,92 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     ///
     /// [`MessageError`].
+    #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, MessageError> {
-        let Receiver { consumer, incoming, recovered, sequence, .. } = self;
+        let Receiver { consumer, desk, recovered, sequence, .. } = self;
         let record = consumer.as_mut().expect("only drop takes it").recv_timeout(timeout)?;
         *sequence = Some(record.sequence());
-        read(record, incoming, recovered)
+        read(record, desk, recovered)
     }
 }
 
+#[inline]
 fn read<T: DeserializeOwned>(
     record: Record<'_>,
-    place: &mut Option<Box<Incoming>>,
+    desk: &mut Option<Box<Desk>>,
     recovered: &mut u64,
 ) -> Result<T, MessageError> {
-    let incoming = of_ring(place, record.consumer().ring());
-    let word = record.consumer().role().word();
-    if *recovered != word {
-        incoming.recover(record.consumer().released());
-        *recovered = word;
+    if *recovered != record.consumer().role().word() {
+        take_over(record.consumer(), desk, recovered);
     }
-    let unreadable = |reason: &str| MessageError::Unreadable { reason: reason.into() };
     let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
-    let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
-    let sound = incoming.read(table);
     if blocks > 0 {
-        // Until all is done, whoever reads next finds the journal.
-        *recovered = 0;
-        incoming.write_down(record.end());
+        return read_with_blocks(record, desk, recovered, blocks);
     }
-    let message = match place.take_if(|_| sound) {
-        Some(incoming) => {
-            let (message, cargo) =
-                transfer::supply_with(incoming, || postcard::take_from_bytes::<T>(body));
-            *place = cargo.and_then(|cargo| cargo.downcast().ok());
-            match message {
-                Ok((message, [])) => Ok(message),
-                Ok(_) => Err(unreadable("bytes are left after its end")),
-                Err(error) => {
-                    let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
-                    Err(unreadable(&reason))
-                }
-            }
-        }
-        None => Err(unreadable("its table of blocks contradicts itself")),
+    let message = deserialize(&bytes[HEAD..], desk, record.consumer().ring());
+    fault!("port.recv.taken");
+    drop(record);
+    message
+}
+
+#[inline]
+fn read_with_blocks<T: DeserializeOwned>(
+    record: Record<'_>,
+    desk: &mut Option<Box<Desk>>,
+    recovered: &mut u64,
+    blocks: usize,
+) -> Result<T, MessageError> {
+    let ring = record.consumer().ring();
+    let word = record.consumer().role().word();
+    let (table, body) = record[HEAD..].split_at(blocks * TABLE_ENTRY);
+    let incoming = incoming(desk, ring);
+    let sound = incoming.read(table);
+    // Until all is done, whoever reads next finds the journal.
+    *recovered = 0;
+    incoming.arrive(record.end());
+    let message = match sound {
+        true => deserialize(body, desk, ring),
+        false => Err(unreadable("its table of blocks contradicts itself")),
     };
     fault!("port.recv.taken");
     drop(record);
-    if blocks > 0
-        && let Some(incoming) = place
-    {
+    if let Some(incoming) = desk.as_mut().and_then(|desk| desk.cargo::<Incoming>()) {
         incoming.released();
         *recovered = word;
     }
     message
 }
 
+#[inline]
+fn deserialize<T: DeserializeOwned>(
+    body: &[u8],
+    desk: &mut Option<Box<Desk>>,
+    ring: &Records,
+) -> Result<T, MessageError> {
+    let at = desk.take().unwrap_or_else(|| receiving_desk(ring));
+    let (message, at) = transfer::at_desk(at, || postcard::take_from_bytes::<T>(body));
+    *desk = at;
+    match message {
+        Ok((message, [])) => Ok(message),
+        Ok(_) => Err(unreadable("bytes are left after its end")),
+        Err(error) => Err(unreadable(&transfer::take_reason().unwrap_or(error.to_string()))),
+    }
+}
+
+#[cold]
+fn unreadable(reason: &str) -> MessageError {
+    MessageError::Unreadable { reason: reason.into() }
+}
+
+/// Takes over from a predecessor, or from a read of ours that was broken off.
+#[cold]
+fn take_over(consumer: &Consumer, desk: &mut Option<Box<Desk>>, recovered: &mut u64) {
+    incoming(desk, consumer.ring()).recover(consumer.released());
+    *recovered = consumer.role().word();
+}
+
 /// The bytes of a message and how many blocks it has; checked.
+#[inline]
 fn open<'a>(record: &'a Record<'_>) -> Option<(&'a [u8], usize)> {
     let bytes: &[u8] = record;
     let head = bytes.first_chunk::<HEAD>().filter(|_| record.kind() == Kind::Message)?;
@@ -591,10 +727,13 @@ impl<T> Drop for Receiver<T> {
         if !consumer.role().is_held() {
             return; // Another process's: it was sent there, or we are a copy in a forked child.
         }
+        if self.recovered != consumer.role().word() {
+            take_over(&consumer, &mut self.desk, &mut self.recovered);
+        }
         let ring = consumer.ring().clone();
         drop(consumer);
         // Closed first: what the producer publishes later it lets go of itself.
-        of_ring(&mut self.incoming, &ring).empty();
+        incoming(&mut self.desk, &ring).empty();
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     liveness::{Id, Peer},
     os,
     segment::Segment,
-    sync::Ordering,
+    sync::{Ordering, local::compiler_fence},
     transfer, wait,
 };
 
@@ -78,9 +78,15 @@ pub(crate) struct Role {
 /// A holder's doorbell.
 #[derive(Clone, Copy, Default, Debug)]
 struct Bell {
+    /// What the holder's word said. No word is 0, so nothing is known at 0.
     word: u64,
     armed: usize,
+    /// How often we have fenced for nobody, one after the other.
+    vain: u32,
 }
+
+/// Fences in vain cost as much as the barrier that the holder then needs before it sleeps.
+const FENCES: u32 = 1024;
 
 /// What an operation finds when it asks for its role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,11 +163,15 @@ impl Role {
     }
 
     fn change(&mut self, seen: u64) -> Result<bool> {
-        let mine = word(HELD, turn(seen) + 1, self.segment.me()?);
+        let me = self.segment.me()?;
+        let mine = word(HELD, turn(seen) + 1, me);
         let word = self.segment.0.region.u64(self.place.word);
         if word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Ok(false);
         }
+        wait::doubt(&self.segment, me);
+        os::join_barriers();
+        self.bell.set(Bell::default());
         self.expected = mine;
         self.before = seen;
         self.forks = os::fork_generation();
@@ -204,28 +214,50 @@ impl Role {
         }
     }
 
-    /// After something was published: wakes the holder of `place` if it sleeps. The fence comes
-    /// before the word is read, so that a new holder is either seen here or sees what was published.
+    /// After something was published: wakes the holder of `place` if it sleeps. Fences only where
+    /// that is needed, by `wait/README.md`.
     #[inline]
     pub(crate) fn ring(&self, place: Place, object: u32) {
+        #[cfg(shmring_loom)]
         wait::published();
+        // SYNC asleep: pairs with the barrier in `Doorbell::make_known`.
+        compiler_fence(Ordering::SeqCst);
         let region = &self.segment.0.region;
         let word = region.u64(place.word).load(Ordering::Relaxed);
         let bell = self.bell.get();
-        if word != bell.word || region.u32(bell.armed).load(Ordering::Relaxed) != 0 {
-            self.ring_holder(word, object);
+        if word != bell.word || !wait::is_quiet(region.u32(bell.armed).load(Ordering::Relaxed)) {
+            self.ring_fenced(place, object);
         }
     }
 
+    /// The same with a fence in any case. It comes before the word is read, so that a new holder is
+    /// either seen here or sees what was published.
     #[cold]
     #[inline(never)]
-    fn ring_holder(&self, word: u64, object: u32) {
-        if let State::Held(id) = read(word)
-            && let Some(armed) = wait::armed_word(&self.segment, id)
-        {
-            self.bell.set(Bell { word, armed });
-            wait::ring_unfenced(&self.segment, id, object);
+    pub(crate) fn ring_fenced(&self, place: Place, object: u32) {
+        wait::published();
+        let word = self.segment.0.region.u64(place.word).load(Ordering::Relaxed);
+        let State::Held(id) = read(word) else { return };
+        let rang = wait::ring_unfenced(&self.segment, id, object);
+        // A process that no barrier reaches has no quick path: the next time it comes here again.
+        if os::in_barriers() {
+            self.remember(word, id, rang);
         }
+    }
+
+    /// Remembers who was rung, for the quick path.
+    fn remember(&self, word: u64, id: Id, rang: bool) {
+        let mut bell = self.bell.get();
+        if word != bell.word {
+            let Some(armed) = wait::armed_word(&self.segment, id) else { return };
+            bell = Bell { word, armed, vain: 0 };
+        }
+        bell.vain = if rang { 0 } else { bell.vain + 1 };
+        if bell.vain >= FENCES {
+            bell.vain = 0;
+            wait::relax(&self.segment, id);
+        }
+        self.bell.set(bell);
     }
 
     /// Who the other end's word names, and whether there is anybody.

@@ -212,12 +212,12 @@ impl Segment {
 
     /// This process's participant id; a forked child joins here as a new participant.
     pub(crate) fn me(&self) -> Result<Id> {
-        let forks = os::fork_generation();
+        // Whoever joined has called `fork_generation`.
         let member = self.0.member.load(Ordering::Relaxed);
-        if member as u32 != 0 && (member >> 32) as u32 == forks {
+        if member as u32 != 0 && (member >> 32) as u32 == os::forks() {
             return Ok(Id(member as u32));
         }
-        self.join(forks)
+        self.join(os::fork_generation())
     }
 
     #[cold]

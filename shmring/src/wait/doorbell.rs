@@ -1,5 +1,10 @@
 //! The doorbell of one participant. README.md beside this file has the argument.
 
+#[cfg(not(shmring_loom))]
+use std::{thread, time::Duration};
+
+#[cfg(not(shmring_loom))]
+use crate::os;
 use crate::{
     fault::fault,
     layout,
@@ -11,6 +16,37 @@ use crate::{
 pub(crate) const FUTEX: u32 = 1;
 /// The sleeper is in a poll on its bell, or about to be.
 pub(crate) const BELL: u32 = 2;
+/// Who rings fences before it believes that nobody sleeps.
+const FENCED: u32 = 4;
+/// There has been a barrier since `FENCED` was set and since the last doubt.
+const KNOWN: u32 = 8;
+/// This process cannot call the barrier.
+const ALWAYS: u32 = 16;
+/// All that keeps a ringer from the quick path.
+const FLAGS: u32 = FUTEX | BELL | FENCED | KNOWN | ALWAYS;
+/// One doubt; they fill the word up from here.
+const DOUBT: u32 = 1 << 8;
+
+/// Whether a ringer may believe, without a fence, that there is nobody to wake.
+#[inline]
+pub(crate) fn is_quiet(armed: u32) -> bool {
+    armed & FLAGS == 0
+}
+
+/// `armed` after *known* has become doubtful.
+fn doubted(armed: u32) -> u32 {
+    armed.wrapping_add(DOUBT) & !KNOWN
+}
+
+/// `armed` after ringers have fenced in vain for long; `None` when they must go on.
+fn relaxed(armed: u32) -> Option<u32> {
+    (armed & FLAGS == FENCED | KNOWN).then(|| armed.wrapping_add(DOUBT) & !FLAGS)
+}
+
+/// `armed` after a barrier that began when it was `then`; `None` when that proves nothing.
+fn after_barrier(armed: u32, then: u32) -> Option<u32> {
+    (armed / DOUBT == then / DOUBT).then_some(armed | KNOWN)
+}
 
 /// Step R2: whatever is read after this shows who went to sleep without seeing what was published
 /// before it.
@@ -51,10 +87,45 @@ impl<'a> Doorbell<'a> {
     /// Gives the epoch to sleep on.
     pub(crate) fn arm(&self, how: u32) -> u32 {
         let epoch = self.epoch().load(Ordering::Acquire);
-        self.armed().fetch_or(how, Ordering::Relaxed);
-        // SYNC asleep: pairs with the fence in `ring`; one of the two sees the other.
+        let then = self.armed().fetch_or(how | FENCED, Ordering::AcqRel);
+        // SYNC asleep: pairs with the fence in `published`; one of the two sees the other.
         fence(Ordering::SeqCst);
+        if then & KNOWN == 0 {
+            self.make_known(then);
+        }
         epoch
+    }
+
+    /// Fences in the threads of all ringers, after which they see what `armed` says now.
+    #[cold]
+    fn make_known(&self, then: u32) {
+        #[cfg(not(shmring_loom))]
+        if !os::barrier() {
+            // Nothing keeps a store from others for so long.
+            thread::sleep(Duration::from_millis(1));
+            self.armed().fetch_or(ALWAYS, Ordering::Relaxed);
+        }
+        self.update(|armed| after_barrier(armed, then));
+    }
+
+    /// This process has taken a role: who rings its holder may not have seen that yet.
+    pub(crate) fn doubt(&self) {
+        self.update(|armed| Some(doubted(armed)));
+    }
+
+    /// Has no more ringers fence, until somebody sleeps again: they have for long, and in vain.
+    pub(crate) fn relax(&self) {
+        let armed = self.armed().load(Ordering::Relaxed);
+        if let Some(quiet) = relaxed(armed) {
+            // If it is another by now, somebody is about to sleep.
+            let _ =
+                self.armed().compare_exchange(armed, quiet, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    fn update(&self, to: impl FnMut(u32) -> Option<u32>) {
+        let (acq_rel, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.armed().fetch_update(acq_rel, relaxed, to);
     }
 
     /// Whether nobody has rung since `arm(how)` gave this epoch. Another thread of this process can
@@ -71,14 +142,14 @@ impl<'a> Doorbell<'a> {
     /// Step R3, after R2.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {
-        self.armed().load(Ordering::Relaxed) != 0
+        self.armed().load(Ordering::Relaxed) & (FUTEX | BELL) != 0
     }
 
     /// Steps R4 and R5: who must be woken, as bits.
     pub(crate) fn take_armed(&self, object: u32) -> u32 {
         fault!("doorbell.armed");
         self.pending().fetch_or(1 << (object % 64), Ordering::Relaxed);
-        let how = self.armed().swap(0, Ordering::AcqRel);
+        let how = self.armed().fetch_and(!(FUTEX | BELL), Ordering::AcqRel) & (FUTEX | BELL);
         fault!("doorbell.swapped");
         if how & FUTEX != 0 {
             self.epoch().fetch_add(1, Ordering::Release);
@@ -91,3 +162,7 @@ impl<'a> Doorbell<'a> {
         self.pending().swap(0, Ordering::Acquire)
     }
 }
+
+#[cfg(all(test, not(shmring_loom)))]
+#[path = "fences_model.rs"]
+mod fences_model;

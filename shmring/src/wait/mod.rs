@@ -21,8 +21,8 @@ use self::{
     doorbell::{BELL, Doorbell, FUTEX},
 };
 pub(crate) use self::{
-    doorbell::published,
-    ringer::{armed_word, ring, ring_unfenced},
+    doorbell::{is_quiet, published},
+    ringer::{armed_word, doubt, relax, ring, ring_unfenced},
 };
 use crate::{
     fault::fault,

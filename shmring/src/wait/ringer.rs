@@ -12,6 +12,20 @@ pub(crate) fn ring(segment: &Segment, id: Id, object: u32) {
     ring_unfenced(segment, id, object);
 }
 
+/// Has the ringers of a participant fence no more: they have for long, and nobody slept.
+pub(crate) fn relax(segment: &Segment, id: Id) {
+    let inner = &*segment.0;
+    if inner.participants().knows(id) {
+        Doorbell::at(&inner.region, inner.layout.participant(id.index())).relax();
+    }
+}
+
+/// Counts a doubt: this process has taken a role, and who rings its holder may not know.
+pub(crate) fn doubt(segment: &Segment, me: Id) {
+    let inner = &*segment.0;
+    Doorbell::at(&inner.region, inner.layout.participant(me.index())).doubt();
+}
+
 /// Where the word that step R3 reads is; `None` for an id that only a liar writes.
 pub(crate) fn armed_word(segment: &Segment, id: Id) -> Option<usize> {
     let inner = &*segment.0;

@@ -4,14 +4,12 @@
 //! processor; rings between two threads are the lower bound. Payload is written by the sender and
 //! read by the receiver, all of it or only its first word.
 
-mod bare;
 mod iceoryx;
-mod ours;
-mod pipes;
-mod system;
+mod ipc;
 mod threads;
-mod work;
 
+#[path = "../../src/bin/bench/beside/mod.rs"]
+mod beside;
 #[path = "../../src/bin/bench/line.rs"]
 mod line;
 #[allow(dead_code)] // What only bench needs.
@@ -25,7 +23,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-use self::{pair::Result, work::Measure};
+use self::{
+    beside::{bare, ours, pipes, system, work::Measure},
+    pair::Result,
+};
 
 /// Measures shmring beside other ways between processes.
 #[derive(Parser)]
@@ -77,7 +78,7 @@ fn run(case: Case, measure: &Measure<'_>) -> Result {
             measure.trip::<ours::Blocks>("shmring blocks, head only", 20_000)?;
             measure.trip::<iceoryx::Polling>("iceoryx2 polling", 20_000)?;
             measure.trip::<threads::Rtrb>("rtrb, threads", 20_000)?;
-            measure.trip::<threads::Crossbeam>("crossbeam-channel, threads", 20_000)
+            measure.trip::<threads::Crossbeam>("crossbeam-channel, threads", 20_000)?;
         }
         Case::Wake => {
             println!("\nRound trip of 64 B, written and read, asleep in between:");
@@ -86,7 +87,7 @@ fn run(case: Case, measure: &Measure<'_>) -> Result {
             measure.trip::<iceoryx::Event>("iceoryx2 with its event", 400)?;
             measure.trip::<pipes::Pipe>("pipe", 400)?;
             measure.trip::<pipes::SocketPair>("socketpair", 400)?;
-            measure.trip::<pipes::IpcChannel>("ipc-channel", 400)
+            measure.trip::<ipc::IpcChannel>("ipc-channel", 400)?;
         }
         Case::Stream => {
             println!("\n64 B one way, written and read:");
@@ -95,9 +96,9 @@ fn run(case: Case, measure: &Measure<'_>) -> Result {
             measure.stream::<iceoryx::Polling>("iceoryx2 polling", 64)?;
             measure.stream::<pipes::Pipe>("pipe", 64)?;
             measure.stream::<pipes::SocketPair>("socketpair", 64)?;
-            measure.stream::<pipes::IpcChannel>("ipc-channel", 64)?;
+            measure.stream::<ipc::IpcChannel>("ipc-channel", 64)?;
             measure.stream::<threads::Rtrb>("rtrb, threads", 64)?;
-            measure.stream::<threads::Crossbeam>("crossbeam-channel, threads", 64)
+            measure.stream::<threads::Crossbeam>("crossbeam-channel, threads", 64)?;
         }
         Case::Large => {
             for (name, len) in
@@ -110,7 +111,7 @@ fn run(case: Case, measure: &Measure<'_>) -> Result {
                 measure.stream::<pipes::SocketPair>("socketpair", len)?;
                 measure.stream::<pipes::Pipe>("pipe", len)?;
             }
-            Ok(())
         }
     }
+    Ok(())
 }

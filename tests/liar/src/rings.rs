@@ -192,6 +192,7 @@ impl Ring {
 type Message = (u32, Block);
 
 /// The ends of a ring of some kind, as far as they could be had.
+#[allow(clippy::large_enum_variant)] // One lives at a time.
 pub enum Ends {
     /// Of records.
     Records(Records, Option<records::Producer>, Option<records::Consumer>),

@@ -419,7 +419,14 @@ impl<T: DeserializeOwned> Receiver<T> {
                     self.sequence = Some(sequence);
                     return message;
                 }
-                Ok(false) => self.missed += 1,
+                Ok(false) => {
+                    drop(item);
+                    self.missed += 1;
+                    if self.missed >= MOST_KEPT as u64 {
+                        let missed = std::mem::take(&mut self.missed);
+                        return Err(RecvError::Lapped { missed }.into());
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

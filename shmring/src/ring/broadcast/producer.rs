@@ -338,7 +338,7 @@ impl Producer {
     fn ring_each(&self, sleepers: u64) {
         let geometry = self.ring.geometry;
         for index in table::places_in(sleepers, geometry) {
-            self.role.ring(geometry.consumer(index), self.ring.object.index);
+            self.role.ring_fenced(geometry.consumer(index), self.ring.object.index);
         }
     }
 }

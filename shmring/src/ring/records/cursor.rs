@@ -16,7 +16,7 @@ pub(super) const ROLES: usize = 128;
 const TAIL: usize = 256;
 const SENT: usize = 264;
 const LOST: usize = 272;
-const HEAD: usize = 384;
+pub(super) const HEAD: usize = 384;
 /// Two accounts of what was taken, `{head, taken, missed}`. The one that names the head counts.
 const ACCOUNTS: [usize; 2] = [392, 416];
 pub(crate) const DATA: usize = 512;

@@ -22,7 +22,7 @@ mod slots;
 
 use std::fmt;
 
-use self::cursor::{CAPACITY, DATA, Geometry, LEAST_CAPACITY, MOST_CAPACITY, POLICY, ROLES};
+use self::cursor::{CAPACITY, DATA, Geometry, HEAD, LEAST_CAPACITY, MOST_CAPACITY, POLICY, ROLES};
 pub use self::{
     consumer::{Consumer, Record, Records as Run},
     cursor::Stats,
@@ -34,6 +34,7 @@ use super::{
     role::{Place, Role},
 };
 use crate::{
+    block,
     error::{Error, Result},
     region::{LINE, Region},
     segment::{Kind, Object, Segment},
@@ -166,6 +167,11 @@ impl Records {
     /// What has gone through, and what is in it now.
     pub fn stats(&self) -> Stats {
         cursor::stats(&self.segment.0.region, self.geometry)
+    }
+
+    /// Its number, and where it says how far it is released: so pools know it.
+    pub(crate) fn as_carrier(&self) -> block::Ring {
+        block::Ring { object: self.object.index, head: self.geometry.base + HEAD }
     }
 
     fn producer_place(&self) -> Place {

@@ -369,7 +369,7 @@ pub struct Claim<'a> {
     publish: bool,
 }
 
-impl Claim<'_> {
+impl<'a> Claim<'a> {
     /// Where the record will stand.
     pub(crate) fn position(&self) -> u64 {
         self.room.position
@@ -398,12 +398,13 @@ impl Claim<'_> {
     }
 
     #[inline]
-    pub(crate) fn commit_as(self, kind: Kind, len: usize) {
+    pub(crate) fn commit_as(self, kind: Kind, len: usize) -> &'a Producer {
         let Claim { producer, room, publish } = self;
         producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
         if publish {
             producer.publish();
         }
+        producer
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) trait Look: Send + Sync {
 
     /// All those whose death may let this end go on, now or after others have done something: it
     /// need not be the end of the ring.
+    #[cfg_attr(not(any(feature = "stream", feature = "tokio")), allow(dead_code))]
     fn peers(&self, segment: &Segment, each: &mut dyn FnMut(Peer)) {
         // Where there is one other end, that asks for it.
         self.has_ended(segment, &mut |peer| {
@@ -53,6 +54,7 @@ pub(crate) trait Look: Send + Sync {
 
     /// A process has died, one of those peers or another one: what it held in this ring has to come
     /// back now, where others go on with that.
+    #[cfg_attr(not(any(feature = "stream", feature = "tokio")), allow(dead_code))]
     fn somebody_died(&self, _segment: &Segment) {}
 
     /// Tells the ringers of this object that participant `me` is about to sleep, where they do not

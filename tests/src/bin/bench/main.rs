@@ -6,12 +6,16 @@
 
 #![allow(clippy::disallowed_methods)] // Forks and starts programs to measure them.
 
+#[allow(dead_code)] // What only compare needs.
+mod beside;
 mod broadcast;
 mod call;
+mod calls;
 mod camera;
 mod cells;
 mod crowd;
 mod curve;
+mod large;
 mod line;
 mod pair;
 mod queue;
@@ -20,6 +24,7 @@ mod rings;
 mod start;
 mod stats;
 mod stream;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -47,12 +52,18 @@ enum Case {
     Rings,
     /// Items one way, records and cells, one by one and in batches.
     Stream,
+    /// System calls for each item while nobody sleeps.
+    Calls,
+    /// Round trips while both sides sleep, beside a bare futex, a pipe and a socket pair.
+    Wake,
     /// Latency and processor time of each way to wait, from a busy ring to an idle one.
     Curve,
     /// Processor time of a broadcast ring's producer, with up to 8 consumers.
     Broadcast,
     /// Round trips of blocks by handle.
     Block,
+    /// 64 KiB, 1 MiB and a frame one way, beside bare shared pages.
+    Large,
     /// Items through a queue, from one process to one and from many to many.
     Queue,
     /// Call and reply over the control channel, beside a bare socket pair.
@@ -85,9 +96,12 @@ fn main() -> ExitCode {
             Case::Cells => cells::measure(arguments.repetitions),
             Case::Rings => rings::measure(arguments.repetitions),
             Case::Stream => stream::measure(arguments.repetitions),
+            Case::Calls => calls::measure(arguments.repetitions),
+            Case::Wake => wake::measure(arguments.repetitions),
             Case::Curve => curve::measure(arguments.repetitions),
             Case::Broadcast => broadcast::measure(arguments.repetitions),
             Case::Block => ring::measure_blocks(arguments.repetitions),
+            Case::Large => large::measure(arguments.repetitions),
             Case::Queue => queue::measure(arguments.repetitions),
             Case::Call => call::measure(arguments.repetitions),
             Case::Start => start::measure(arguments.repetitions),

@@ -64,7 +64,7 @@ impl Tx for RecordsTx {
 impl Rx for RecordsRx {
     #[inline]
     fn recv(&mut self, mut read: impl FnMut(&[u8])) -> Result {
-        read(&*self.0.recv()?);
+        read(&self.0.recv()?);
         Ok(())
     }
 }
@@ -128,7 +128,7 @@ impl Rx for BatchRx {
     fn recv_all(&mut self, count: u64, mut read: impl FnMut(&[u8])) -> Result {
         let mut left = count;
         while left > 0 {
-            read(&*self.0.recv()?);
+            read(&self.0.recv()?);
             left -= 1;
             let mut run = self.0.records();
             for _ in 1..BATCH.min(left + 1) {

@@ -49,10 +49,10 @@ impl Measure<'_> {
         name.contains(self.only)
     }
 
-    /// Round trips of 64 bytes.
-    pub(crate) fn trip<S: System>(&self, name: &str, trips: u32) -> Result {
+    /// Round trips of 64 bytes. Gives the nanoseconds of one.
+    pub(crate) fn trip<S: System>(&self, name: &str, trips: u32) -> Result<f64> {
         if !self.wants(name) {
-            return Ok(());
+            return Ok(f64::NAN);
         }
         let touched = S::touched(64);
         let (system, line) = (S::new(64)?, Line::new()?);
@@ -96,20 +96,21 @@ impl Measure<'_> {
             }
             Ok(())
         })?;
+        let time = stats::median(&mut times);
         println!(
             "  {name:<32} {:>8.2} lines  ({}, line {})  {}",
             stats::median(&mut ratios),
-            stats::time(stats::median(&mut times)),
+            stats::time(time),
             stats::time(stats::median(&mut lines)),
             stats::tail(&mut single),
         );
-        Ok(())
+        Ok(time)
     }
 
-    /// Messages one way, as fast as they go.
-    pub(crate) fn stream<S: System>(&self, name: &str, len: usize) -> Result {
+    /// Messages one way, as fast as they go. Gives how many a second.
+    pub(crate) fn stream<S: System>(&self, name: &str, len: usize) -> Result<f64> {
         if !self.wants(name) {
-            return Ok(());
+            return Ok(f64::NAN);
         }
         let touched = S::touched(len);
         // About a fifth of a second at the speed of memory, and of the quickest ring.
@@ -153,6 +154,6 @@ impl Measure<'_> {
             rates.first().copied().unwrap_or(0.0) / 1e6,
             rates.last().copied().unwrap_or(0.0) / 1e6,
         );
-        Ok(())
+        Ok(rate)
     }
 }
