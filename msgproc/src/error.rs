@@ -2,9 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{exit::Exit, kernel::InKernel};
+use crate::{exit::Exit, kernel::Busy};
 
 /// The result of whatever concerns a process.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -402,29 +400,6 @@ pub struct Trace {
     pub location: Option<String>,
     /// The backtrace: of a panic always, of an error when `RUST_BACKTRACE` is set.
     pub backtrace: Option<String>,
-}
-
-/// What a backend is doing.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Busy {
-    /// The command whose handler runs, or `pre_run`, `post_run`, `a descriptor`, `a timer`.
-    pub with: String,
-    /// For how long.
-    pub since: Duration,
-    /// Where it is in the kernel, where that was looked at: it is in errors that tell of a wait in
-    /// vain, and in what [`Manager::stuck`](crate::Manager::stuck) gives.
-    pub kernel: Option<InKernel>,
-}
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "in {} for {:.1?}", self.with, self.since)?;
-        match &self.kernel {
-            Some(kernel) => write!(f, " ({kernel})"),
-            None => Ok(()),
-        }
-    }
 }
 
 struct At<'a>(&'a Trace);

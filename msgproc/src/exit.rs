@@ -5,7 +5,7 @@ use std::fmt;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Busy;
+use crate::kernel::Busy;
 
 /// How a process ended, and what is known about why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,8 +1,31 @@
-//! Where a process is in the kernel, by /proc.
+//! What a process is doing: the handler, by its control page, and where in the kernel, by /proc.
 
-use std::{fmt, fs};
+use std::{fmt, fs, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+/// What a backend is doing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Busy {
+    /// The command whose handler runs, or `pre_run`, `post_run`, `a descriptor`, `a timer`.
+    pub with: String,
+    /// For how long.
+    pub since: Duration,
+    /// Where it is in the kernel, where that was looked at: it is in errors that tell of a wait in
+    /// vain, and in what [`Manager::stuck`](crate::Manager::stuck) gives.
+    pub kernel: Option<InKernel>,
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "in {} for {:.1?}", self.with, self.since)?;
+        match &self.kernel {
+            Some(kernel) => write!(f, " ({kernel})"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Where a process is in the kernel, as far as /proc shows it to this program.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -38,9 +38,9 @@ mod start;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
-pub use error::{Busy, Error, Result, Trace};
+pub use error::{Error, Result, Trace};
 pub use exit::{Exit, How, StopStep};
-pub use kernel::InKernel;
+pub use kernel::{Busy, InKernel};
 pub use manager::{Happening, Manager};
 pub use msgproc_macros::backend;
 pub use process::{

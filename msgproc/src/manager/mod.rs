@@ -97,7 +97,8 @@ use self::{
     timers::Timers,
 };
 use crate::{
-    error::{Busy, Error, Result},
+    error::{Error, Result},
+    kernel::Busy,
     process::{Backend, Interest, MessageProcess, Token},
     start::Signals,
 };

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{
     channel::Message,
-    error::{Busy, Error, Result},
+    error::{Error, Result},
     exit::{Exit, StopStep},
+    kernel::Busy,
     message::{Up, decode},
     start,
 };

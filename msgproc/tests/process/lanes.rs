@@ -60,8 +60,9 @@ fn an_urgent_call_finds_its_way_through_a_full_channel() -> Result<()> {
     }
     assert!(behind > 50, "{behind}");
     let since = Instant::now();
-    assert_eq!(worker.ping("urgent".into()).urgent().wait()?, "urgent 2");
-    // The handler that runs, perhaps one more; not all of them.
+    let came = worker.ping("urgent".into()).urgent().wait()?;
+    // After the handler that runs, perhaps one more; not all of them.
+    assert!(["urgent 2", "urgent 3"].contains(&&came[..]), "{came}");
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
     worker.stop_with(&StopOptions::default().graceful(Duration::ZERO))?;
     Ok(())

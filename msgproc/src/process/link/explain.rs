@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Link, Unmet};
 use crate::{
-    error::{Busy, Error},
-    kernel::InKernel,
+    error::Error,
+    kernel::{Busy, InKernel},
     start::{Doing, monotonic},
 };
 

@@ -5,6 +5,7 @@
 
 mod exchange;
 mod explain;
+mod handles;
 mod outbox;
 mod starting;
 mod watch;

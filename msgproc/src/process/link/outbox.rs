@@ -16,13 +16,7 @@
 //! begun: the answer is received before the end is looked at, and is what says so. A backend that
 //! lies in the counters loses its own commands, or gets them twice.
 
-use std::{
-    collections::VecDeque,
-    fmt, io, mem,
-    os::fd::AsFd,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, fmt, io, mem, os::fd::AsFd, sync::Arc, time::Instant};
 
 use shmring::transfer::Parcel;
 
@@ -132,7 +126,7 @@ impl Outbox {
         self.lanes[Lane::of(command.urgent) as usize].commands.push_back(command);
     }
 
-    fn discard(&mut self, command: Command) {
+    pub(super) fn discard(&mut self, command: Command) {
         if command.arguments.is_some() {
             self.trash.push(command);
         }
@@ -178,6 +172,18 @@ impl Outbox {
             || self.count == 0
             || (self.count < limits.messages && self.bytes + kept <= limits.bytes);
         self.backlog.is_empty() && near && few
+    }
+
+    /// Takes a call out of what waits for the next process.
+    pub(super) fn take_left_over(&mut self, call: u64) -> Option<Command> {
+        let place = self.leftover.iter().position(|command| command.call == call)?;
+        self.leftover.remove(place)
+    }
+
+    /// Whether a call is on its way.
+    pub(super) fn has_sent(&self, call: u64) -> bool {
+        let sent = self.lanes.iter().flat_map(|sent| &sent.commands);
+        sent.chain(&self.backlog).any(|command| command.call == call)
     }
 
     /// What is to be told and that nobody waits for.
@@ -330,7 +336,7 @@ impl Link {
         }
     }
 
-    fn empty_trash(&self) {
+    pub(super) fn empty_trash(&self) {
         if self.settings.undelivered.keeps() {
             let trash = mem::take(&mut self.lock().outbox.trash);
             // Their destructors may use this very process.
@@ -470,90 +476,10 @@ impl Link {
         }
         Ok(sent)
     }
-
-    // The handles of before.
-
-    /// Where a call has gone, if it was sent to a next process. It is no longer known here.
-    pub(in crate::process) fn follow(&self, call: u64) -> Option<(Arc<Link>, u64)> {
-        let mut state = self.lock();
-        let Some(Place::Forwarded(link, number)) = state.calls.get(&call) else {
-            return None;
-        };
-        let next = (link.clone(), *number);
-        state.calls.remove(&call);
-        Some(next)
-    }
-
-    /// The same, and it stays known here.
-    pub(in crate::process) fn forwarded(&self, call: u64) -> Option<(Arc<Link>, u64)> {
-        match self.lock().calls.get(&call) {
-            Some(Place::Forwarded(link, number)) => Some((link.clone(), *number)),
-            _ => None,
-        }
-    }
-
-    /// Whether a call waits for the next process.
-    pub(in crate::process) fn is_left_over(&self, call: u64) -> bool {
-        matches!(self.lock().calls.get(&call), Some(Place::Leftover))
-    }
-
-    /// Waits until it is decided what becomes of a call that waits for the next process; `false`
-    /// when it was not in time.
-    pub(in crate::process) fn wait_for_fate(&self, call: u64, until: Instant) -> bool {
-        let mut state = self.lock();
-        while matches!(state.calls.get(&call), Some(Place::Leftover)) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let slice = left.min(Duration::from_secs(3600));
-            let woken = self.changed.wait_timeout(state, slice);
-            state = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    /// Takes a call back that waits for the next process; tells whether there was such.
-    pub(in crate::process) fn withdraw(&self, call: u64) -> bool {
-        let mut state = self.lock();
-        let place = state.outbox.leftover.iter().position(|command| command.call == call);
-        let Some(command) = place.and_then(|place| state.outbox.leftover.remove(place)) else {
-            return false;
-        };
-        state.calls.remove(&call);
-        state.outbox.discard(command);
-        self.changed.notify_all();
-        drop(state);
-        self.empty_trash();
-        true
-    }
-
-    /// Takes a call back, wherever it is.
-    pub(in crate::process) fn cancel(&self, call: u64) {
-        if self.is_left_over(call) {
-            let mut state = self.lock();
-            let place = state.outbox.leftover.iter().position(|command| command.call == call);
-            if let Some(command) = place.and_then(|place| state.outbox.leftover.remove(place)) {
-                let process = self.name().into();
-                let error = Error::Cancelled { process, command: command.name.into() };
-                fail(&mut state, command, error);
-                self.changed.notify_all();
-                self.raise(&mut state);
-            }
-            drop(state);
-            return self.empty_trash();
-        }
-        let state = self.lock();
-        let sent = state.outbox.lanes.iter().flat_map(|sent| &sent.commands);
-        // One that is done leaves no mark: that may be another's by now.
-        if sent.chain(&state.outbox.backlog).any(|command| command.call == call) {
-            self.page.cancel(call);
-        }
-    }
 }
 
 /// A command that will not be sent: whoever waits learns why, or all do.
-fn fail(state: &mut State, command: Command, error: Error) {
+pub(super) fn fail(state: &mut State, command: Command, error: Error) {
     if !command.wants_reply {
         state.outbox.failed.push_back(error);
     } else if let Some(place) = state.calls.get_mut(&command.call) {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::{Link, State};
 use crate::{
-    error::{Busy, Error},
+    error::Error,
+    kernel::Busy,
     process::options::OnTimeout,
     start::{Doing, KILL, monotonic},
 };
