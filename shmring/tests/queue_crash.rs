@@ -112,7 +112,7 @@ fn a_producer_dies(point: &str, pass: u32) {
             tx.send_timeout(item(next), LATE).unwrap();
         }
     });
-    let (mut got, mut running) = (vec![], 2);
+    let (mut got, mut running, late) = (vec![], 2, Instant::now());
     let end = loop {
         match rx.recv_timeout(Duration::from_millis(10)) {
             Ok(found) => {
@@ -127,6 +127,8 @@ fn a_producer_dies(point: &str, pass: u32) {
                 WaitStatus::Exited(pid, 0) if pid == lives => running -= 1,
                 other => panic!("{point} {pass}: {other:?}"),
             },
+            // That the others have ended is seen when they are looked at, now and then.
+            Err(RecvError::TimedOut) if late.elapsed() < LATE => {}
             Err(end) => break end,
         }
     };

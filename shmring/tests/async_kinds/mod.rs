@@ -136,12 +136,18 @@ pub(crate) fn a_queue_between_tasks_and_processes() {
             drop((held, told));
             let mut done = Async::new(done.consumer().unwrap()).unwrap();
             let mut seen = vec![];
-            while let Ok(item) = soon(done.recv()).await {
-                seen.push(number(&item));
-                item.ack().unwrap();
-            }
+            let end = loop {
+                match soon(done.recv()).await {
+                    Ok(item) => {
+                        seen.push(number(&item));
+                        item.ack().unwrap();
+                    }
+                    Err(end) => break end,
+                }
+            };
             seen.sort_unstable();
-            assert!(seen.into_iter().eq(0..3 * ITEMS), "each of them once");
+            let missing: Vec<u64> = (0..3 * ITEMS).filter(|at| !seen.contains(at)).collect();
+            assert_eq!((seen.len() as u64, missing), (3 * ITEMS, vec![]), "{end}");
             tasks.join_all().await;
         });
         join(sends);

@@ -222,8 +222,14 @@ impl Seat {
         }
         let segment = &self.queue.segment;
         let peer = waiter.may_ask().then(|| self.peer()).flatten()?;
-        let died = || End::Died(self.pid_of_dead(segment.pid_of_peer(peer)));
-        (!segment.lives(peer)).then(died)
+        if segment.lives(peer) {
+            return None;
+        }
+        // Whoever had closed its seat before it ended has not died in it: a second look tells.
+        if self.peer() == Some(peer) {
+            return Some(End::Died(self.pid_of_dead(segment.pid_of_peer(peer))));
+        }
+        self.is_over().then_some(End::Closed)
     }
 
     /// Whether nothing will come any more, and everybody has said so.
