@@ -25,6 +25,18 @@
 //!     pinger.stop()
 //! }
 //! ```
+//!
+//! # Which way to start
+//!
+//! The same [`MessageProcess`] comes out of each:
+//!
+//! - [`fork`](MessageProcess::fork) in a program of one thread: the constructor is any closure.
+//! - [`fork_from`](MessageProcess::fork_from) a [`ForkServer`] in a program that has threads, or
+//!   much memory, or starts many: half a millisecond each, whatever the program holds.
+//! - [`spawn`](MessageProcess::spawn) where a process is wanted now and then and a server is too
+//!   much: it executes the program anew. These two need [`init`] first in `main`.
+//! - [`exec`](MessageProcess::exec) for another program, in any language.
+//! - [`thread`](MessageProcess::thread) to look at a backend with a debugger.
 #![deny(unsafe_code)]
 
 mod channel;

@@ -30,7 +30,7 @@ const STATES: [State; 6] = [
 const VICTIMS: [Victim; 4] =
     [Victim::Frontend, Victim::Backend, Victim::Server, Victim::ServerThenFrontend];
 
-/// What the issue is about, and some slack for a machine that does other things too.
+/// A second, and some slack for a machine that does other things too.
 const LIMIT: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_secs(20);
 
