@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
 
@@ -132,8 +132,14 @@ impl ForkServer {
         self.0.process.write().unwrap_or_else(PoisonError::into_inner).restart()
     }
 
-    fn process(&self) -> std::sync::RwLockReadGuard<'_, MessageProcess<Server>> {
-        self.0.process.read().unwrap_or_else(PoisonError::into_inner)
+    /// Starts a new server, unless another thread has done so meanwhile.
+    fn revive(&self) -> Result<()> {
+        let mut process = self.0.process.write().unwrap_or_else(PoisonError::into_inner);
+        if process.is_alive() { Ok(()) } else { process.restart() }
+    }
+
+    fn process(&self) -> RwLockReadGuard<'_, MessageProcess<Server>> {
+        self.0.process()
     }
 
     /// Forks a process that takes its life from this control channel.
@@ -147,17 +153,22 @@ impl ForkServer {
         };
         let answer = match ask() {
             Err(Error::PeerDied { .. }) => {
-                self.restart()?;
+                self.revive()?;
                 ask()
             }
             answer => answer,
         };
         let (pid, pidfd) = answer?;
-        Ok(Child::served(pid, pidfd.into(), self.0.clone()))
+        let parent = Parent { served: self.0.clone(), pid: self.pid() };
+        Ok(Child::served(pid, pidfd.into(), Arc::new(parent)))
     }
 }
 
 impl Served {
+    fn process(&self) -> RwLockReadGuard<'_, MessageProcess<Server>> {
+        self.process.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ends(&self) -> MutexGuard<'_, HashMap<u32, How>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +179,7 @@ impl Served {
             if let Some(how) = self.ends().remove(&pid) {
                 return Some(how);
             }
-            let process = self.process.read().unwrap_or_else(PoisonError::into_inner);
+            let process = self.process();
             // Another thread may take the one that we wait for.
             let slice = Instant::now() + Duration::from_millis(5);
             match process.next_event(slice.min(until).saturating_duration_since(Instant::now())) {
@@ -187,9 +198,22 @@ impl Served {
     }
 }
 
-impl Reaper for Served {
+/// The server that a backend is a child of; there may be a new one by now, which knows nothing of
+/// it.
+#[derive(Debug)]
+struct Parent {
+    served: Arc<Served>,
+    pid: u32,
+}
+
+impl Reaper for Parent {
     fn reap(&self, pid: u32) -> How {
-        self.ask(pid).unwrap_or(How::Unknown)
+        let told = self.served.ends().remove(&pid);
+        let asked = || {
+            let is_same = self.served.process().pid() == self.pid;
+            is_same.then(|| self.served.ask(pid)).flatten()
+        };
+        told.or_else(asked).unwrap_or(How::Unknown)
     }
 }
 
