@@ -172,7 +172,7 @@ impl<T> Sender<T> {
 
 impl<T: Serialize> Sender<T> {
     /// Sends a message, waiting for the slowest lossless consumer as long as that lives, unless the
-    /// ring's [`Policy`] is another. Its blocks are the ring's from then on.
+    /// ring's [`Policy`](crate::ring::Policy) is another. Its blocks are the ring's from then on.
     ///
     /// # Errors
     ///
