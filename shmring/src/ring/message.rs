@@ -1,6 +1,6 @@
 //! What ports over any kind of ring do alike: messages to bytes, and back.
 
-use std::any::Any;
+use std::{any::Any, time::Duration};
 
 use postcard::take_from_bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,6 +13,78 @@ use crate::{
 
 /// Before the message: how many blocks it has; then their table.
 pub(super) const HEAD: usize = 8;
+
+/// How long a sender waits for room.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    None,
+    Bounded(Duration),
+    /// As the ring's policy says.
+    Policy,
+}
+
+/// The verbs of a sender, over its `send_owned` and `send_borrowed`. What is said of the first one
+/// stands where the macro is used: how long it waits, and what becomes of the blocks.
+macro_rules! sends {
+    ($(#[$send:meta])*) => {
+        impl<T: ::serde::Serialize> Sender<T> {
+            $(#[$send])*
+            ///
+            /// # Errors
+            ///
+            /// [`PortError`] hands the message back; nothing in it was given up.
+            #[inline]
+            pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
+                self.send_owned(message, Patience::Policy)
+            }
+
+            /// Sends a message if there is room now.
+            ///
+            /// # Errors
+            ///
+            /// As [`Sender::send`].
+            #[inline]
+            pub fn try_send(&mut self, message: T) -> Result<(), PortError<T>> {
+                self.send_owned(message, Patience::None)
+            }
+
+            /// Sends a message if there is room until the deadline.
+            ///
+            /// # Errors
+            ///
+            /// As [`Sender::send`].
+            #[inline]
+            pub fn send_timeout(
+                &mut self,
+                message: T,
+                timeout: Duration,
+            ) -> Result<(), PortError<T>> {
+                self.send_owned(message, Patience::Bounded(timeout))
+            }
+
+            /// Sends a message and keeps it: its blocks are then held here as well.
+            ///
+            /// # Errors
+            ///
+            /// As [`Sender::send`].
+            #[inline]
+            pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+                self.send_borrowed(message, Patience::Policy)
+            }
+
+            /// The same if there is room now.
+            ///
+            /// # Errors
+            ///
+            /// As [`Sender::send`].
+            #[inline]
+            pub fn try_send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+                self.send_borrowed(message, Patience::None)
+            }
+        }
+    };
+}
+pub(super) use sends;
 
 /// Serializes a message into `bytes`, whose blocks go into `cargo`.
 pub(super) fn serialize<T: Serialize, C: Any + Send>(

@@ -24,6 +24,7 @@ use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
 use super::{
+    message::{Patience, sends},
     records::{Claim, Consumer, Producer, Record, Records, cursor::Kind},
     select::{Selectable, Source},
 };
@@ -134,14 +135,6 @@ pub enum MessageError {
     },
 }
 
-#[derive(Clone, Copy)]
-enum Patience {
-    None,
-    Bounded(Duration),
-    /// As the ring's policy says.
-    Policy,
-}
-
 /// The end that sends messages.
 ///
 /// It takes over what a dead predecessor had begun and not published. Dropping it closes the ring.
@@ -244,59 +237,13 @@ fn receiving_desk(ring: &Records) -> Box<Desk> {
     Desk::to_supply(Box::new(incoming_of(ring)))
 }
 
-impl<T: Serialize> Sender<T> {
+sends! {
     /// Sends a message, waiting for room as long as the consumer lives, unless the ring's
     /// [`Policy`](super::Policy) is another. Its blocks are let go of before it becomes visible, so
     /// that the receiver alone touches them then.
-    ///
-    /// # Errors
-    ///
-    /// [`PortError`] hands the message back; nothing in it was given up.
-    #[inline]
-    pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Policy)
-    }
+}
 
-    /// Sends a message if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    #[inline]
-    pub fn try_send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::None)
-    }
-
-    /// Sends a message if there is room until the deadline.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    #[inline]
-    pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Bounded(timeout))
-    }
-
-    /// Sends a message and keeps it: its blocks are then held here as well.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    #[inline]
-    pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.send_borrowed(message, Patience::Policy)
-    }
-
-    /// The same if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    #[inline]
-    pub fn try_send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.send_borrowed(message, Patience::None)
-    }
-
+impl<T: Serialize> Sender<T> {
     #[inline]
     fn send_owned(&mut self, message: T, patience: Patience) -> Result<(), PortError<T>> {
         match self.prepare(&message, patience, true) {

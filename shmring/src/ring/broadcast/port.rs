@@ -51,7 +51,7 @@ use crate::{
     error::{RecvError, Result, SendError},
     fault::fault,
     ring::{
-        message::{self, HEAD},
+        message::{self, HEAD, Patience, sends},
         port::{MessageError, PortError},
         select::{Selectable, Source},
     },
@@ -60,13 +60,6 @@ use crate::{
 
 /// How many messages' blocks can be kept at most.
 pub const MOST_KEPT: usize = 4096;
-
-enum Patience {
-    None,
-    Bounded(Duration),
-    /// As the ring's policy says.
-    Policy,
-}
 
 /// A place for the blocks of a message, and what lies there.
 #[derive(Default)]
@@ -170,61 +163,20 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T: Serialize> Sender<T> {
+sends! {
     /// Sends a message, waiting for the slowest lossless consumer as long as that lives, unless the
     /// ring's [`Policy`](crate::ring::Policy) is another. Its blocks are the ring's from then on.
-    ///
-    /// # Errors
-    ///
-    /// [`PortError`] hands the message back; nothing in it was given up.
-    pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Policy)
-    }
+}
 
-    /// Sends a message if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn try_send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::None)
-    }
-
-    /// Sends a message if there is room until the deadline.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Bounded(timeout))
-    }
-
-    /// Sends a message and keeps it: its blocks are then held here as well.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.put(message, Patience::Policy)
-    }
-
-    /// The same if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn try_send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.put(message, Patience::None)
-    }
-
+impl<T: Serialize> Sender<T> {
     fn send_owned(&mut self, message: T, patience: Patience) -> Result<(), PortError<T>> {
-        match self.put(&message, patience) {
+        match self.send_borrowed(&message, patience) {
             Ok(()) => Ok(()),
             Err(error) => Err(error.map(|()| message)),
         }
     }
 
-    fn put(&mut self, message: &T, patience: Patience) -> Result<(), PortError<()>> {
+    fn send_borrowed(&mut self, message: &T, patience: Patience) -> Result<(), PortError<()>> {
         self.packing().clear();
         let sent = message::serialize(message, &mut self.packing, &mut self.bytes)
             .and_then(|parcel| self.put_bytes(parcel, &patience));

@@ -43,7 +43,7 @@ use crate::{
     fault::fault,
     ring::{
         face::Policy,
-        message::{self, HEAD},
+        message::{self, HEAD, Patience, sends},
         port::{MessageError, PortError},
         select::{Selectable, Source},
     },
@@ -57,13 +57,6 @@ use crate::{
 /// As [`Queue::split`].
 pub fn ends<T>(queue: &Queue) -> Result<(Sender<T>, Receiver<T>)> {
     Ok((Sender::new(queue.producer()?), Receiver::new(queue.consumer()?)))
-}
-
-enum Patience {
-    None,
-    Bounded(Duration),
-    /// As the queue's policy says.
-    Policy,
 }
 
 /// An end that sends messages. Another thread or process takes one of its own, or gets this one in
@@ -120,62 +113,21 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T: Serialize> Sender<T> {
+sends! {
     /// Sends a message, waiting for room as long as a consumer lives or none has come yet, unless
     /// the queue's [`Policy`] is another. Its blocks are the queue's from then on, and let go of
     /// here.
-    ///
-    /// # Errors
-    ///
-    /// [`PortError`] hands the message back; nothing in it was given up.
-    pub fn send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Policy)
-    }
+}
 
-    /// Sends a message if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn try_send(&mut self, message: T) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::None)
-    }
-
-    /// Sends a message if there is room until the deadline.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), PortError<T>> {
-        self.send_owned(message, Patience::Bounded(timeout))
-    }
-
-    /// Sends a message and keeps it: its blocks are then held here as well.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.put(message, Patience::Policy)
-    }
-
-    /// The same if there is room now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::send`].
-    pub fn try_send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
-        self.put(message, Patience::None)
-    }
-
+impl<T: Serialize> Sender<T> {
     fn send_owned(&mut self, message: T, patience: Patience) -> Result<(), PortError<T>> {
-        match self.put(&message, patience) {
+        match self.send_borrowed(&message, patience) {
             Ok(()) => Ok(()),
             Err(error) => Err(error.map(|()| message)),
         }
     }
 
-    fn put(&mut self, message: &T, patience: Patience) -> Result<(), PortError<()>> {
+    fn send_borrowed(&mut self, message: &T, patience: Patience) -> Result<(), PortError<()>> {
         self.packing().clear();
         let sent = message::serialize(message, &mut self.packing, &mut self.bytes)
             .and_then(|parcel| self.put_bytes(parcel, &patience));
