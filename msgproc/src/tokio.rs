@@ -93,7 +93,11 @@ async fn until<T>(fd: impl AsFd, mut look: impl FnMut() -> Result<Option<T>>) ->
     if let Some(found) = look()? {
         return Ok(found);
     }
-    let watch = Watch::new(fd)?;
+    with_news(Watch::new(fd)?, look).await
+}
+
+/// Looks whenever there is news.
+async fn with_news<T>(watch: Watch, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     loop {
         poll_fn(|cx| watch.poll_news(cx)).await?;
         if let Some(found) = look()? {
@@ -139,24 +143,17 @@ impl<T: DeserializeOwned + Send + 'static> IntoFuture for Call<T> {
     type IntoFuture = Boxed<Result<T>>;
 
     /// Sends the command, also where that has to wait for room, and awaits its result.
-    fn into_future(self) -> Boxed<Result<T>> {
-        // A call can be sent to another thread, but not be used by two: it is not borrowed while
-        // something is awaited.
-        let mut call = Some(self);
+    fn into_future(mut self) -> Boxed<Result<T>> {
         Box::pin(async move {
             let since = Instant::now();
             loop {
-                let Some(mut sending) = call.take() else {
-                    return Err("a call that was sent already".into());
-                };
-                if let Some(reply) = sending.try_send()? {
-                    drop(sending);
+                if let Some(reply) = self.try_send()? {
+                    drop(self);
                     return reply.await;
                 }
-                if since.elapsed() >= sending.send_timeout() {
-                    return Err(sending.no_room(since));
+                if since.elapsed() >= self.send_timeout() {
+                    return Err(self.no_room(since));
                 }
-                call = Some(sending);
                 sleep(LOOK_FOR_ROOM).await;
             }
         })
@@ -251,14 +248,17 @@ impl<B: Backend> Stream for Events<'_, B> {
 ///
 /// As [`Manager::next`].
 pub async fn next<B: Backend>(manager: &mut Manager<B>) -> Result<Option<Happening<B::Event>>> {
-    let fd = os::duplicate(manager.as_fd()).map_err(Error::io("watch a manager in tokio"))?;
-    until(fd, || {
+    let look = |manager: &mut Manager<B>| {
         if let Some(happening) = manager.next(Duration::ZERO)? {
             return Ok(Some(Some(happening)));
         }
         Ok((!manager.may_happen()).then_some(None))
-    })
-    .await
+    };
+    if let Some(found) = look(manager)? {
+        return Ok(found);
+    }
+    let watch = Watch::new(&*manager)?;
+    with_news(watch, || look(manager)).await
 }
 
 /// Stops a backend as [`MessageProcess::stop`], and awaits its end.

@@ -1,6 +1,11 @@
 //! The first message to a process that is no fork of its frontend.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use shmring::{named::Ledger, os, transfer::Descriptor};
@@ -58,7 +63,7 @@ impl Hello {
         entry: Option<Place>,
     ) -> Result<Hello> {
         let failed = || Error::io("hand descriptors to a new process");
-        let duplicate = |fd: &Arc<std::os::fd::OwnedFd>| fd.try_clone().map(Descriptor::from);
+        let duplicate = |fd: &Arc<OwnedFd>| fd.try_clone().map(Descriptor::from);
         let mut handed = [None, None, None];
         if !executed {
             for (to, from) in handed.iter_mut().zip(&streams.fds) {
@@ -66,7 +71,7 @@ impl Hello {
             }
         }
         let names = Ledger::ours()?;
-        let names = os::duplicate(std::os::fd::AsFd::as_fd(&*names)).map_err(failed())?;
+        let names = os::duplicate(names.as_fd()).map_err(failed())?;
         let lifelines = lifelines().map_err(failed())?;
         let texts = texts.iter().map(|text| text.to_fd().map(Descriptor::from));
         Ok(Hello {
@@ -86,7 +91,7 @@ impl Hello {
             names: names.into(),
             lifelines: lifelines.into_iter().map(Descriptor::from).collect(),
             streams: handed,
-            texts: texts.collect::<std::io::Result<_>>().map_err(failed())?,
+            texts: texts.collect::<io::Result<_>>().map_err(failed())?,
             surroundings: (!executed).then(|| settings.surroundings.clone()),
             entry,
         })
@@ -130,13 +135,13 @@ impl Texts {
     }
 
     /// The same files, for the process that writes them.
-    pub(super) fn for_writer(&self) -> std::io::Result<Vec<TextFile>> {
+    pub(super) fn for_writer(&self) -> io::Result<Vec<TextFile>> {
         self.iter().map(|text| text.to_fd().map(TextFile::from_fd)).collect()
     }
 }
 
 /// What the standard streams of a new process are to be, and what is captured of them.
-pub(super) fn streams(stdio: &[Stdio; 3]) -> std::io::Result<(Streams, Texts)> {
+pub(super) fn streams(stdio: &[Stdio; 3]) -> io::Result<(Streams, Texts)> {
     let mut streams = Streams::default();
     let mut texts = Texts::default();
     for (number, (Stdio(stream), place)) in stdio.iter().zip(&mut streams.fds).enumerate() {
@@ -149,7 +154,7 @@ pub(super) fn streams(stdio: &[Stdio; 3]) -> std::io::Result<(Streams, Texts)> {
                 *if number == 1 { &mut texts.out } else { &mut texts.err } = Some(text);
                 Some(Arc::new(fd))
             }
-            Stream::Capture(_) | Stream::Null => Some(nowhere()?),
+            Stream::Capture(_) | Stream::Null => Some(Arc::new(nowhere()?)),
         };
     }
     Ok((streams, texts))

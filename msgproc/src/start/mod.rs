@@ -37,9 +37,9 @@ pub(crate) use panic::{Caught, catch};
 pub(crate) use signals::Signals;
 pub(crate) use spawn::{
     EXECUTED, THIS_PROGRAM, Target, arguments_of_spawned, executed, is_executed, is_initialized,
-    note_initialized, nowhere, spawned,
+    note_initialized, spawned,
 };
-pub(crate) use surroundings::{Stream, Streams, Surroundings};
+pub(crate) use surroundings::{Stream, Streams, Surroundings, nowhere};
 pub(crate) use text::TextFile;
 
 pub use surroundings::{Resource, Stdio};

@@ -15,15 +15,12 @@ use std::{
         unix::ffi::OsStrExt,
     },
     ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use super::{
     Child,
-    surroundings::{Streams, Surroundings, null},
+    surroundings::{Streams, Surroundings},
 };
 
 /// The number of the control descriptor in a program that we execute.
@@ -302,9 +299,4 @@ fn take_control() -> Result<OwnedFd, String> {
         OwnedFd::from_raw_fd(CONTROL)
     };
     Ok(control)
-}
-
-/// What a standard stream that leads nowhere is put in the place of.
-pub(crate) fn nowhere() -> io::Result<Arc<OwnedFd>> {
-    Ok(Arc::new(null()?))
 }

@@ -298,8 +298,8 @@ pub(super) fn replace_stream(number: i32, fd: BorrowedFd<'_>) -> io::Result<()> 
     check(unsafe { libc::dup2(fd.as_raw_fd(), number) }.min(0))
 }
 
-/// What stands for nowhere.
-pub(super) fn null() -> io::Result<OwnedFd> {
+/// What a standard stream means that leads nowhere.
+pub(crate) fn nowhere() -> io::Result<OwnedFd> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     Ok(file.into())
 }

@@ -59,7 +59,7 @@ impl Command {
 
     fn undelivered(&self, process: &str, begun: bool, exit: &Exit) -> Error {
         // What it wrote last would stand here once for each command.
-        let exit = Box::new(Exit { stderr: Vec::new(), ..exit.clone() });
+        let exit = Box::new(Exit { stdout: Vec::new(), stderr: Vec::new(), ..exit.clone() });
         Error::Undelivered { process: process.into(), command: self.name.into(), begun, exit }
     }
 }
