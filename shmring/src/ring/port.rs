@@ -18,11 +18,14 @@
 //! A block in a message travels by handle; the ring must lie in the segment of its pool. The order
 //! of steps, and what a death between any two of them leaves, is in `block/README.md`.
 
+mod lease;
+
 use std::{fmt, marker::PhantomData, os::fd::BorrowedFd, time::Duration};
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
+pub use self::lease::{Lease, Leased};
 use super::{
     message::{Patience, sends},
     records::{Claim, Consumer, Producer, Record, Records, cursor::Kind},
