@@ -510,6 +510,12 @@ impl<T> Receiver<T> {
         self.sequence
     }
 
+    /// Whether there is a message now; as [`Consumer::is_ready`].
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.end().is_ready()
+    }
+
     /// A descriptor for a poll of your own; as [`Consumer::bell`], after [`Receiver::arm`].
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
         self.end().bell()
