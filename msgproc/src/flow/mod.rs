@@ -1,0 +1,3 @@
+//! Work as a graph of nodes.
+
+pub mod join;
