@@ -6,7 +6,10 @@
 mod edge;
 mod engine;
 mod error;
+#[cfg(feature = "graph-files")]
+pub mod file;
 mod graph;
+pub mod join;
 mod layout;
 mod memory;
 mod node;
