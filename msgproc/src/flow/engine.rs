@@ -532,6 +532,7 @@ impl Running {
                     Vec::new()
                 }
             };
+            copy.graph.shut();
             let (result, changed) = &*told;
             lock(result).get_or_insert_default().append(&mut failed);
             changed.notify_all();
@@ -553,12 +554,14 @@ impl Running {
 
     /// Stops sources, and lets what is on its way be finished.
     pub fn stop(&self) {
+        self.plan.graph.drain();
         self.plan.shared.advance(DRAINING);
     }
 
     /// Stops everybody where they are: what is on its way is lost.
     pub fn stop_now(&self) {
         self.plan.shared.advance(STOPPING);
+        self.plan.graph.shut();
     }
 
     /// Lets sources pause. What is on its way goes on.

@@ -18,7 +18,8 @@ use super::{
     memory::Memory,
     node::{Node, WorkerInfo, source},
     outlet::Outlet,
-    placement::{Place, Placement},
+    outside::Door,
+    placement::{Place, Placement, Thread},
     plan::{Executor, Unit},
     worker::{Accept, Failures, OnError, Setting, Worker},
 };
@@ -44,6 +45,8 @@ pub struct Graph {
     pub(crate) edges: Vec<EdgeEntry>,
     pub(crate) memory: Option<Memory>,
     pub(crate) name: String,
+    /// Where items come in from outside, and results leave.
+    pub(crate) doors: Vec<Arc<dyn Door>>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -427,6 +430,35 @@ impl Graph {
             source(items.into_iter().flatten())
         };
         self.node(name, place, make).add()
+    }
+
+    /// Adds a source in a thread of this program, whose items travel as the place says of those who
+    /// take them.
+    pub(crate) fn node_with_wire<N, P, F>(
+        &mut self,
+        name: &str,
+        place: P,
+        make: F,
+    ) -> NodeRef<(), N::Out>
+    where
+        N: Node<In = ()>,
+        N::Out: Send + 'static,
+        P: Place<N::Out>,
+        F: Fn(&WorkerInfo) -> N + Send + Sync + 'static,
+    {
+        let mut node = self.node(name, Thread, make).add();
+        node.wire_out = place.wire();
+        node
+    }
+
+    /// Shuts all doors: the run ends.
+    pub(crate) fn shut(&self) {
+        self.doors.iter().for_each(|door| door.shut());
+    }
+
+    /// Lets nothing more in.
+    pub(crate) fn drain(&self) {
+        self.doors.iter().for_each(|door| door.drain());
     }
 
     /// Connects two nodes by an edge as it is if nothing is said.
