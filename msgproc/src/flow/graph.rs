@@ -549,6 +549,7 @@ where
             survives: site.survives,
             worker: words,
             inherits: site.inherits,
+            from_the_first: entry.is_source && site.restarts > 0,
         };
         let maker = out.maker.downcast_ref::<OutMaker<N::Out>>();
         let maker = maker.ok_or_else(|| transport("an edge has another type".into()))?;
