@@ -18,7 +18,7 @@ use super::{
 use crate::{
     channel::Message,
     error::{Error, Result},
-    message::{Up, decode},
+    message::{self, Up, decode},
     start::monotonic,
 };
 
@@ -115,9 +115,9 @@ impl<T> Call<T> {
         if link.lock().stopping.is_some() {
             return Err(Error::Stopped { process: link.name().into() });
         }
-        let what = format!("the arguments of {command}");
         let encoded = arguments.as_ref().ok_or("it has been sent already")?;
-        let (body, parcel) = encoded.encode(&what, link.child.pid())?;
+        let what = format_args!("the arguments of {command}");
+        let (body, parcel) = encoded.encode(what, link.child.pid())?;
         let keeps = link.settings.undelivered.keeps();
         let mut one = Some(Command {
             call: 0,
@@ -136,6 +136,7 @@ impl<T> Call<T> {
             Err(_) if keeps => *arguments = one.and_then(|one| one.arguments),
             Err(_) => {}
         }
+        message::sent(body);
         sent
     }
 

@@ -192,7 +192,7 @@ fn greet<B: Backend>(
         executed,
         entry,
     )?;
-    let (body, parcel) = encode("the greeting of a process", 0, &hello)?;
+    let (body, parcel) = encode(format_args!("the greeting of a process"), 0, &hello)?;
     let header = header(&Down::Hello)?;
     let outgoing = prepared.parts.port.outgoing(&header, &body, &parcel)?;
     if !prepared.parts.port.try_send(&outgoing).map_err(failed(&name))? {
