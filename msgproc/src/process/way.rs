@@ -206,14 +206,16 @@ fn greet<B: Backend>(
     parts.page.keep_from_forks().map_err(failed(&name))?;
     let until = Instant::now() + settings.start_timeout;
     let link = Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))?;
-    let sent = stated.encode(&start, link.child.pid()).and_then(|state| {
-        let header = self::header(&Down::Start)?;
-        link.send(&header, &state.bytes, &state.parcel, Some(until), "take its state")?;
-        state.parcel.sent();
-        Ok(())
-    });
-    match sent {
-        Ok(()) => Ok(link),
+    let state = stated.encode(&start, link.child.pid()).inspect_err(|error| {
+        // It would wait for its state until its time is over.
+        link.after_failed_start(error);
+    })?;
+    let header = self::header(&Down::Start)?;
+    match link.send(&header, &state.bytes, &state.parcel, Some(until), "take its state") {
+        Ok(()) => {
+            state.parcel.sent();
+            Ok(link)
+        }
         // It may have said why it did not wait for its state.
         Err(error) => Err(match link.finish_start() {
             Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,

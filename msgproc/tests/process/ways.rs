@@ -33,9 +33,11 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_worker_in_another_language, ignore_if = python_is_missing),
     ];
     type Body = fn(Way) -> Result<()>;
-    let of_all: [(&str, Body); 13] = [
+    let of_all: [(&str, Body); 15] = [
         ("smoke", smoke),
         ("rings_arrays_and_descriptors_are_part_of_the_state", state_with_shared_memory),
+        ("the_next_one_gets_the_same_rings", the_next_one_gets_the_same_rings),
+        ("an_end_that_travels_twice_is_refused", an_end_that_travels_twice_is_refused),
         ("errors_of_the_start_reach_the_one_who_starts", errors_of_the_start),
         ("a_start_that_takes_too_long_is_ended", start_that_hangs),
         ("a_kill_is_seen_at_once", kill_is_seen),
@@ -252,6 +254,82 @@ fn state_with_shared_memory(way: Way) -> Result<()> {
     assert_eq!(*ours.recv_timeout(SOON)?, 42);
     assert_eq!(reply.wait()?, 4);
     process.stop()
+}
+
+/// Rings of the test, with ends for a backend, made anew at each start or once for all.
+struct Desk {
+    numbers: Cells<u64>,
+    answers: Cells<u64>,
+    table: SharedArray<u64, ndarray::Ix1>,
+}
+
+impl Desk {
+    fn new() -> Result<Desk> {
+        Ok(Desk {
+            numbers: Cells::options().capacity(8).anonymous()?,
+            answers: Cells::options().capacity(8).anonymous()?,
+            table: SharedArray::anonymous_from(&ndarray::arr1(&[0, 7]))?,
+        })
+    }
+
+    fn mood(&self) -> Mood {
+        let work = Work {
+            numbers: self.numbers.consumer().unwrap(),
+            answers: self.answers.producer().unwrap(),
+            table: self.table.try_clone().unwrap(),
+            note: Descriptor::from(std::os::fd::OwnedFd::from(
+                fs::File::open("/dev/null").unwrap(),
+            )),
+        };
+        Mood { mood: "busy".into(), work: Some(work) }
+    }
+}
+
+fn the_next_one_gets_the_same_rings(way: Way) -> Result<()> {
+    let desk = Desk::new()?;
+    let (mut numbers, mut answers) = (desk.numbers.producer()?, desk.answers.consumer()?);
+    let options: Options<Moody> = MessageProcess::options("busy");
+    let mut process = match way {
+        Way::Fork => {
+            let mut mood = Some(desk.mood());
+            options.fork(move |start: &Start| Moody::new(mood.take().unwrap(), start))?
+        }
+        Way::Spawn => options.spawn_with(move |_| desk.mood(), Moody::new)?,
+        Way::Served => {
+            options.fork_from_with(&ForkServer::start()?, move |_| desk.mood(), Moody::new)?
+        }
+        Way::Exec => options.exec_with(Program::new("/proc/self/exe"), move |_| desk.mood())?,
+    };
+    for number in 1..4 {
+        // One is done, and one is left for the next.
+        numbers.send(number)?;
+        numbers.send(10 * number)?;
+        process.work().wait()?;
+        testkit::kill9(process.pid());
+        assert!(testkit::wait_until(SOON, || process.exit().is_some()));
+        process.restart()?;
+        process.work().wait()?;
+        assert_eq!(*answers.recv_timeout(SOON)?, 7 * number);
+        assert_eq!(*answers.recv_timeout(SOON)?, 70 * number);
+    }
+    process.stop()
+}
+
+/// An end that has gone with the first cannot go with the next: that is told, and soon.
+fn an_end_that_travels_twice_is_refused(way: Way) -> Result<()> {
+    let mood = Desk::new()?.mood();
+    let options: Options<Moody> = MessageProcess::options("busy");
+    let mut process = match way {
+        // The constructor has what it captured at each start.
+        Way::Fork => return Ok(()),
+        Way::Spawn => options.spawn(mood, Moody::new)?,
+        Way::Served => options.fork_from(&ForkServer::start()?, mood, Moody::new)?,
+        Way::Exec => options.exec(Program::new("/proc/self/exe"), mood)?,
+    };
+    testkit::kill9(process.pid());
+    let error = at_once(|| process.restart().unwrap_err()).to_string();
+    assert!(error.contains("the consumer") && error.contains("travels once"), "{error}");
+    Ok(())
 }
 
 fn errors_of_the_start(way: Way) -> Result<()> {
