@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Read,
-    sync::OnceLock,
+    sync::{Arc, Mutex, OnceLock},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_worker_that_nobody_starts_says_so),
         test!(each_backend_of_a_server_has_its_own_exit),
         test!(captured_lines_stand_in_the_exit),
+        test!(captured_lines_are_events_of_tracing),
         test!(a_thread_has_the_surroundings_of_its_program),
         test!(a_worker_in_another_language, ignore_if = python_is_missing),
     ];
@@ -462,6 +463,57 @@ fn captured_lines_stand_in_the_exit() -> Result<()> {
             (&["two".into()][..], &["four".into()][..])
         );
     }
+    Ok(())
+}
+
+/// Keeps the events of msgproc's streams: target, process, line.
+struct Log(Arc<Mutex<Vec<[String; 3]>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("msgproc::std")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields<'a>(&'a mut [String; 3]);
+        impl tracing::field::Visit for Fields<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                let place = if field.name() == "message" { 2 } else { 1 };
+                self.0[place] = format!("{value:?}");
+            }
+        }
+        let mut entry = [event.metadata().target().to_owned(), String::new(), String::new()];
+        event.record(&mut Fields(&mut entry));
+        self.0.lock().unwrap().push(entry);
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+fn captured_lines_are_events_of_tracing() -> Result<()> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    tracing::subscriber::set_global_default(Log(log.clone())).map_err(Error::other)?;
+    let options = MessageProcess::options("talks").stdout(Stdio::capture(1)).capture_stderr(1);
+    let mut process = Way::Spawn.start_with(options, "good")?;
+    process.print("first".into(), "bad".into()).wait()?;
+    process.print("second".into(), "worse".into()).wait()?;
+    process.stop()?;
+    let mut log = log.lock().unwrap().clone();
+    log.sort_by_key(|[target, ..]| target.clone());
+    let lines: Vec<_> = log.iter().map(|entry| entry.each_ref().map(|text| &text[..])).collect();
+    let (out, err) = ("msgproc::stdout", "msgproc::stderr");
+    let name = "\"talks\"";
+    assert_eq!(
+        lines,
+        [[err, name, "bad"], [err, name, "worse"], [out, name, "first"], [out, name, "second"]]
+    );
     Ok(())
 }
 
