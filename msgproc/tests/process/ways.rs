@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(captured_lines_are_events_of_tracing),
         test!(a_thread_has_the_surroundings_of_its_program),
         test!(a_worker_in_another_language, ignore_if = python_is_missing),
+        test!(a_worker_of_another_version_is_refused, ignore_if = python_is_missing),
     ];
     type Body = fn(Way) -> Result<()>;
     let of_all: [(&str, Body); 15] = [
@@ -761,6 +762,14 @@ fn python_is_missing() -> Option<String> {
     let python = python();
     let found = std::process::Command::new(&python).arg("--version").output();
     found.err().map(|error| format!("{python} cannot be started: {error}"))
+}
+
+fn a_worker_of_another_version_is_refused() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/worker.py");
+    let program = Program::new(python()).arg(script).arg("--of-another-version");
+    let error = MessageProcess::<Foreign>::exec("snake", program, 100u64).unwrap_err();
+    assert!(error.to_string().contains("speaks version 2, this program version 1"), "{error}");
+    assert!(testkit::children_of(std::process::id()).is_empty());
 }
 
 fn a_worker_in_another_language() -> Result<()> {
