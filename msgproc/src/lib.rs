@@ -42,6 +42,7 @@
 mod channel;
 mod error;
 mod exit;
+pub mod flow;
 mod kernel;
 pub mod manager;
 mod message;

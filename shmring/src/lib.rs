@@ -16,6 +16,7 @@
 //! | the newest picture, read in place, and the like | [`ring::latest::port`] | a latest value whose blocks the readers hold |
 //! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
 //! | the same of several sizes | [`block::BlockPools`] | the same |
+//! | counters, flags, and one bell for all that a thread waits for | [`board::Board`] | by fork, by name, or in a message |
 //! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |
 //!
 //! ```
@@ -53,6 +54,7 @@
 
 pub mod array;
 pub mod block;
+pub mod board;
 pub mod cleanup;
 pub mod error;
 pub mod fault;

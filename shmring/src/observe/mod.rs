@@ -221,7 +221,7 @@ impl Observer {
             Kind::Broadcast => {
                 broadcast::observe(&self.region, object).map(|stats| Some(stats.into()))
             }
-            Kind::Pool | Kind::Pools => Ok(None),
+            Kind::Pool | Kind::Pools | Kind::Board => Ok(None),
         }
     }
 }

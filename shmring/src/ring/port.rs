@@ -18,11 +18,14 @@
 //! A block in a message travels by handle; the ring must lie in the segment of its pool. The order
 //! of steps, and what a death between any two of them leaves, is in `block/README.md`.
 
+mod lease;
+
 use std::{fmt, marker::PhantomData, os::fd::BorrowedFd, time::Duration};
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
+pub use self::lease::{Lease, Leased};
 use super::{
     message::{Patience, sends},
     records::{Claim, Consumer, Producer, Record, Records, cursor::Kind},
@@ -505,6 +508,12 @@ impl<T> Receiver<T> {
     /// ([`Policy::DropNewest`](super::Policy::DropNewest)). `None` before the first.
     pub fn sequence(&self) -> Option<u64> {
         self.sequence
+    }
+
+    /// Whether there is a message now; as [`Consumer::is_ready`].
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.end().is_ready()
     }
 
     /// A descriptor for a poll of your own; as [`Consumer::bell`], after [`Receiver::arm`].

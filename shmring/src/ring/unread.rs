@@ -30,7 +30,7 @@ impl Drop for UnreadEnd {
             Some(Kind::Queue) => self.end.close::<queue::Producer, queue::Consumer>(),
             Some(Kind::Latest) => self.end.close::<latest::UnreadWriter, latest::UnreadWriter>(),
             Some(Kind::Cells) => self.end.close::<cells::UnreadProducer, cells::UnreadConsumer>(),
-            Some(Kind::Pool | Kind::Pools) | None => {}
+            Some(Kind::Pool | Kind::Pools | Kind::Board) | None => {}
         }
     }
 }

@@ -32,12 +32,14 @@ pub enum Kind {
     Latest = 6,
     /// Pools of several block lengths as one.
     Pools = 7,
+    /// A board of words and bells.
+    Board = 8,
 }
 
 impl Kind {
     pub(crate) fn from_number(number: u32) -> Option<Kind> {
-        use Kind::{Broadcast, Cells, Latest, Pool, Pools, Queue, Records};
-        let all = [Records, Pool, Cells, Broadcast, Queue, Latest, Pools];
+        use Kind::{Board, Broadcast, Cells, Latest, Pool, Pools, Queue, Records};
+        let all = [Records, Pool, Cells, Broadcast, Queue, Latest, Pools, Board];
         all.into_iter().find(|kind| *kind as u32 == number)
     }
 
@@ -59,6 +61,7 @@ impl fmt::Display for Kind {
             Kind::Queue => "a queue",
             Kind::Latest => "a latest value",
             Kind::Pools => "a set of pools of blocks",
+            Kind::Board => "a board",
         })
     }
 }

@@ -197,6 +197,18 @@ impl Waiter {
         self.run(timeout, &mut One { segment, look, peer, arm })
     }
 
+    /// The same at a doorbell that belongs to no participant; nobody's life matters there.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn sleep_at<T>(
+        &self,
+        doorbell: Doorbell<'_>,
+        timeout: Option<Duration>,
+        look: impl FnMut() -> Option<T>,
+    ) -> Ended<T> {
+        self.run(timeout, &mut Lone { doorbell, look })
+    }
+
     /// The one wait loop.
     pub(crate) fn run<S: Sight>(
         &self,
@@ -286,6 +298,38 @@ where
             }
             None => None,
         }
+    }
+}
+
+/// Whatever is told by a doorbell that stands by itself.
+struct Lone<'a, L> {
+    doorbell: Doorbell<'a>,
+    look: L,
+}
+
+impl<T, L: FnMut() -> Option<T>> Sight for Lone<'_, L> {
+    type Found = T;
+
+    #[inline]
+    fn glance(&mut self) -> Option<T> {
+        (self.look)()
+    }
+
+    fn sleep(&mut self, time: Duration) -> Option<T> {
+        let epoch = self.doorbell.arm(FUTEX);
+        if let Some(found) = (self.look)() {
+            return Some(found);
+        }
+        fault!("wait.sleep.lone");
+        #[cfg(not(shmring_loom))]
+        os::futex_wait(self.doorbell.epoch(), epoch, time);
+        #[cfg(shmring_loom)]
+        let _ = (epoch, time);
+        None
+    }
+
+    fn ended(&mut self) -> Option<Ended<T>> {
+        None
     }
 }
 

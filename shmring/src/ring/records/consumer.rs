@@ -84,6 +84,13 @@ impl Consumer {
         Records { consumer: self }
     }
 
+    /// Whether there is a record now, as far as one look tells: cheap enough to be asked again and
+    /// again. In a forked child only after the first receive.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.reader.is_ready(&self.ring.segment.0.region)
+    }
+
     /// Whether the producer has closed its end. Records may still be there.
     pub fn is_closed(&self) -> bool {
         self.role.state_at(self.ring.producer_place()) == State::Closed

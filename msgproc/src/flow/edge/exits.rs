@@ -1,0 +1,301 @@
+//! All edges behind a node.
+
+use std::sync::Arc;
+
+use super::{Head, Lanes};
+use crate::flow::outlet::Closed;
+
+/// A way out of a worker: one edge, seen with the node's own type of items.
+pub(crate) trait Way<T> {
+    fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed>;
+    fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed>;
+    fn flush(&mut self) -> Result<(), Closed>;
+    fn begin(&mut self, head: &Head, again: bool);
+    fn finish(&mut self, head: &Head) -> Result<(), Closed>;
+    fn end(&mut self);
+    fn state(&self) -> WayState;
+    fn can_call(&self) -> bool;
+    fn can_send_pending(&self) -> bool;
+    fn is_hungry(&self) -> bool;
+    /// Whether what comes of one message is sent apart from what comes of another.
+    fn keeps_order(&self) -> bool;
+    fn take_failure(&mut self) -> Option<String>;
+}
+
+/// What is asked of a way now and then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WayState {
+    pub(crate) workers: usize,
+    pub(crate) batch: usize,
+    pub(crate) has_room: bool,
+    pub(crate) is_closed: bool,
+    /// Whether the run is being stopped, or something could not be sent.
+    pub(crate) is_broken: bool,
+}
+
+impl<T: 'static> Way<T> for Lanes<T> {
+    fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
+        Lanes::put(self, items)
+    }
+
+    fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed> {
+        Lanes::put_to(self, to, item)
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        Lanes::flush(self)
+    }
+
+    fn begin(&mut self, head: &Head, again: bool) {
+        Lanes::begin(self, head, again);
+    }
+
+    fn finish(&mut self, head: &Head) -> Result<(), Closed> {
+        Lanes::finish(self, head)
+    }
+
+    fn end(&mut self) {
+        Lanes::end(self);
+    }
+
+    fn state(&self) -> WayState {
+        WayState {
+            workers: self.workers(),
+            batch: self.batch(),
+            has_room: self.has_room(),
+            is_closed: self.is_closed(),
+            is_broken: self.is_broken(),
+        }
+    }
+
+    fn can_call(&self) -> bool {
+        Lanes::can_call(self)
+    }
+
+    fn can_send_pending(&self) -> bool {
+        Lanes::can_send_pending(self)
+    }
+
+    fn is_hungry(&self) -> bool {
+        Lanes::is_hungry(self)
+    }
+
+    fn keeps_order(&self) -> bool {
+        Lanes::keeps_order(self)
+    }
+
+    fn take_failure(&mut self) -> Option<String> {
+        Lanes::take_failure(self)
+    }
+}
+
+pub(crate) type Turn<T, U> = dyn Fn(T) -> Option<U> + Send + Sync;
+
+/// A way into an edge whose items are of another type, or some of them.
+pub(crate) struct Turned<T, U> {
+    turn: Arc<Turn<T, U>>,
+    lanes: Lanes<U>,
+    turned: Vec<U>,
+}
+
+impl<T, U> Turned<T, U> {
+    pub(crate) fn new(turn: Arc<Turn<T, U>>, lanes: Lanes<U>) -> Turned<T, U> {
+        Turned { turn, lanes, turned: Vec::new() }
+    }
+}
+
+impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
+    fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
+        let turn = &self.turn;
+        self.turned.extend(items.drain(..).filter_map(|item| turn(item)));
+        if self.turned.is_empty() { Ok(()) } else { self.lanes.put(&mut self.turned) }
+    }
+
+    fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed> {
+        match (self.turn)(item) {
+            Some(item) => self.lanes.put_to(to, item),
+            None => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        self.lanes.flush()
+    }
+
+    fn begin(&mut self, head: &Head, again: bool) {
+        self.lanes.begin(head, again);
+    }
+
+    fn finish(&mut self, head: &Head) -> Result<(), Closed> {
+        self.lanes.finish(head)
+    }
+
+    fn end(&mut self) {
+        self.lanes.end();
+    }
+
+    fn state(&self) -> WayState {
+        Way::state(&self.lanes)
+    }
+
+    fn can_call(&self) -> bool {
+        self.lanes.can_call()
+    }
+
+    fn can_send_pending(&self) -> bool {
+        self.lanes.can_send_pending()
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.lanes.is_hungry()
+    }
+
+    fn keeps_order(&self) -> bool {
+        self.lanes.keeps_order()
+    }
+
+    fn take_failure(&mut self) -> Option<String> {
+        self.lanes.take_failure()
+    }
+}
+
+/// The ways out of one output of a node; an item goes all of them.
+pub(crate) struct Output<T> {
+    pub(crate) ways: Vec<Box<dyn Way<T>>>,
+    /// How to clone an item, where there are several.
+    pub(crate) clone: Option<fn(&T) -> T>,
+}
+
+/// All ways out of a worker, by output.
+pub(crate) struct Exits<T> {
+    outputs: Vec<Output<T>>,
+}
+
+impl<T> Exits<T> {
+    pub(crate) fn new(outputs: Vec<Output<T>>) -> Exits<T> {
+        Exits { outputs }
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &dyn Way<T>> {
+        self.outputs.iter().flat_map(|output| output.ways.iter().map(|way| &**way))
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut dyn Way<T>)) {
+        self.outputs.iter_mut().flat_map(|output| &mut output.ways).for_each(|way| act(&mut **way));
+    }
+
+    pub(crate) fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
+        let Some(output) = self.outputs.first_mut() else {
+            items.clear();
+            return Ok(());
+        };
+        match (&mut output.ways[..], output.clone) {
+            ([], _) => items.clear(),
+            ([way], _) => {
+                if way.put(items).is_err() {
+                    return self.stop_or_go_on();
+                }
+            }
+            ([first, others @ ..], clone) => {
+                let mut closed = false;
+                for way in others {
+                    let clone = clone.expect("a graph with several edges behind an output has it");
+                    let mut copies: Vec<T> = items.iter().map(clone).collect();
+                    closed |= way.put(&mut copies).is_err();
+                }
+                closed |= first.put(items).is_err();
+                if closed {
+                    return self.stop_or_go_on();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn put_to(
+        &mut self,
+        output: usize,
+        to: Option<usize>,
+        item: T,
+    ) -> Result<(), Closed> {
+        let Some(Output { ways, clone }) = self.outputs.get_mut(output) else { return Ok(()) };
+        let mut closed = false;
+        if let Some((first, others)) = ways.split_first_mut() {
+            for way in others {
+                let clone = clone.expect("a graph with several edges behind an output has it");
+                closed |= way.put_to(to, clone(&item)).is_err();
+            }
+            closed |= first.put_to(to, item).is_err();
+        }
+        if closed { self.stop_or_go_on() } else { Ok(()) }
+    }
+
+    /// One edge takes no more: the others go on without it. A node is done when nobody takes
+    /// anything from it, the run is being stopped, or something could not be sent.
+    #[cold]
+    fn stop_or_go_on(&mut self) -> Result<(), Closed> {
+        let goes_on = self.ways().any(|way| {
+            let state = way.state();
+            !state.is_closed && !state.is_broken
+        });
+        let broken = self.ways().any(|way| way.state().is_broken);
+        if goes_on && !broken { Ok(()) } else { Err(Closed) }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Closed> {
+        let mut closed = false;
+        self.each(|way| closed |= way.flush().is_err());
+        if closed { self.stop_or_go_on() } else { Ok(()) }
+    }
+
+    pub(crate) fn begin(&mut self, head: &Head, again: bool) {
+        self.each(|way| way.begin(head, again));
+    }
+
+    pub(crate) fn finish(&mut self, head: &Head) {
+        self.each(|way| {
+            // The next send tells.
+            let _ = way.finish(head);
+        });
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.each(|way| way.end());
+    }
+
+    pub(crate) fn workers(&self, output: usize) -> usize {
+        let ways = self.outputs.get(output).map_or(&[][..], |output| &output.ways[..]);
+        ways.iter().map(|way| way.state().workers).max().unwrap_or(0)
+    }
+
+    pub(crate) fn batch(&self) -> usize {
+        self.ways().map(|way| way.state().batch).min().unwrap_or(super::deal::MOST)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.ways().all(|way| way.state().has_room)
+    }
+
+    pub(crate) fn can_call(&self) -> bool {
+        self.ways().all(|way| way.can_call())
+    }
+
+    pub(crate) fn can_send_pending(&self) -> bool {
+        self.ways().any(|way| way.can_send_pending())
+    }
+
+    #[inline]
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.ways().any(|way| way.is_hungry())
+    }
+
+    pub(crate) fn take_failure(&mut self) -> Option<String> {
+        let mut failure = None;
+        self.each(|way| failure = failure.take().or_else(|| way.take_failure()));
+        failure
+    }
+
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.ways().any(|way| way.keeps_order())
+    }
+}

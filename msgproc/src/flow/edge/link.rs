@@ -1,0 +1,243 @@
+//! An edge of a graph, before and while it is used.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
+
+use shmring::{Segment, ring::records::Records};
+
+use super::{
+    HeapLane, Inlet, Lanes, OutState, Rx, Tx,
+    deal::{Choose, Deal},
+    shared::Wire,
+};
+use crate::flow::{
+    error::{Error, Result},
+    plan::Executor,
+    worker::{Accept, Direct},
+};
+
+/// How an edge behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EdgeOptions {
+    pub(crate) capacity: usize,
+    pub(crate) bytes: usize,
+    pub(crate) newest: bool,
+}
+
+impl Default for EdgeOptions {
+    fn default() -> EdgeOptions {
+        EdgeOptions { capacity: 1024, bytes: 128 << 10, newest: false }
+    }
+}
+
+/// How a lane gets from its sender to its receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LaneKind {
+    Call,
+    Heap,
+    Shared,
+}
+
+/// One lane of an edge, in the plan of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LanePlan {
+    pub(crate) kind: LaneKind,
+    /// The executors of its ends.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+/// An edge whose type of items is not known here.
+pub(crate) trait AnyEdge: Send + Sync {
+    /// Makes its lanes.
+    fn open(&self, plan: EdgePlan, segment: Option<&Segment>) -> Result<()>;
+
+    /// Whether its items can go from one process to another.
+    fn can_travel(&self) -> bool;
+
+    fn options(&self) -> EdgeOptions;
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync);
+}
+
+/// Where the lanes of an edge are.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgePlan {
+    pub(crate) number: usize,
+    /// What its node's inputs number among its edges.
+    pub(crate) inlet: usize,
+    pub(crate) senders: usize,
+    pub(crate) receivers: usize,
+    /// By sender, then receiver.
+    pub(crate) lanes: Vec<LanePlan>,
+    /// The number of its first lane among those of the run.
+    pub(crate) first_lane: usize,
+    /// Whether messages are numbered, and taken in that order.
+    pub(crate) ordered: bool,
+}
+
+/// An edge.
+pub(crate) struct Edge<T> {
+    wire: Option<Wire<T>>,
+    choose: Option<Arc<Choose<T>>>,
+    round_robin: bool,
+    options: EdgeOptions,
+    opened: OnceLock<Opened<T>>,
+}
+
+struct Opened<T> {
+    plan: EdgePlan,
+    lanes: Vec<Lane<T>>,
+}
+
+enum Lane<T> {
+    Call,
+    Heap(HeapLane<T>),
+    Shared(Records),
+}
+
+impl<T: 'static> Edge<T> {
+    pub(crate) fn new(
+        wire: Option<Wire<T>>,
+        choose: Option<Arc<Choose<T>>>,
+        round_robin: bool,
+        options: EdgeOptions,
+    ) -> Edge<T> {
+        Edge { wire, choose, round_robin, options, opened: OnceLock::new() }
+    }
+
+    fn opened(&self) -> &Opened<T> {
+        self.opened.get().expect("a run opens its edges before it makes workers")
+    }
+
+    fn deal(&self, plan: &EdgePlan) -> Deal<T> {
+        match &self.choose {
+            Some(choose) => Deal::By(choose.clone()),
+            None if plan.ordered => Deal::Ordered,
+            None if self.options.newest => Deal::Newest,
+            None if self.round_robin => Deal::RoundRobin,
+            None => Deal::OnDemand,
+        }
+    }
+
+    /// The ends of one sender.
+    pub(crate) fn lanes(
+        &self,
+        executor: &Rc<Executor>,
+        callees: &Callees,
+        sender: usize,
+        state: OutState,
+    ) -> Result<Lanes<T>, String> {
+        let Opened { plan, lanes } = self.opened();
+        let capacity = self.options.capacity as u64;
+        let mut ends = Lanes::new(executor, self.deal(plan), capacity, state);
+        for receiver in 0..plan.receivers {
+            let at = sender * plan.receivers + receiver;
+            let words = executor.shared.lane(plan.first_lane + at);
+            let tx: Box<dyn Tx<T>> = match &lanes[at] {
+                Lane::Call => {
+                    let target = callees.find::<T>(plan.number, receiver);
+                    let target = target.ok_or("a node that is called is not there")?;
+                    Box::new(Direct::new(target, plan.inlet, sender))
+                }
+                Lane::Heap(lane) => {
+                    Box::new(lane.tx().ok_or("the end of a lane was taken before")?)
+                }
+                Lane::Shared(ring) => {
+                    let wire = self.wire.ok_or("its items cannot travel")?;
+                    (wire.tx)(ring).map_err(|error| error.to_string())?
+                }
+            };
+            ends.add(tx, words, plan.lanes[at].to, matches!(lanes[at], Lane::Call));
+        }
+        Ok(ends)
+    }
+
+    /// The ends of one receiver.
+    pub(crate) fn inlet(
+        &self,
+        executor: &Rc<Executor>,
+        receiver: usize,
+    ) -> Result<Inlet<T>, String> {
+        let Opened { plan, lanes } = self.opened();
+        let merges = plan.ordered && plan.senders > 1;
+        let numbers = merges.then_some((receiver as u64, plan.receivers as u64));
+        let mut inlet = Inlet::new(numbers, self.options.newest);
+        for sender in 0..plan.senders {
+            let at = sender * plan.receivers + receiver;
+            let words = executor.shared.lane(plan.first_lane + at);
+            let rx: Option<Box<dyn Rx<T>>> = match &lanes[at] {
+                Lane::Call => None,
+                Lane::Heap(lane) => {
+                    Some(Box::new(lane.rx().ok_or("the end of a lane was taken before")?))
+                }
+                Lane::Shared(ring) => {
+                    let wire = self.wire.ok_or("its items cannot travel")?;
+                    Some((wire.rx)(ring).map_err(|error| error.to_string())?)
+                }
+            };
+            inlet.add(rx, words, plan.lanes[at].from);
+        }
+        Ok(inlet)
+    }
+}
+
+impl<T: Send + 'static> AnyEdge for Edge<T> {
+    fn open(&self, plan: EdgePlan, segment: Option<&Segment>) -> Result<()> {
+        let lane = |lane: &LanePlan| {
+            Ok(match (lane.kind, segment) {
+                (LaneKind::Call, _) => Lane::Call,
+                (LaneKind::Heap, _) => Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1)),
+                (LaneKind::Shared, Some(segment)) => {
+                    let ring = Records::options().capacity(self.options.bytes).prefault(false);
+                    Lane::Shared(
+                        ring.create_in(segment)
+                            .map_err(Error::start("make a lane between processes"))?,
+                    )
+                }
+                (LaneKind::Shared, None) => {
+                    return Err(Error::Graph("a lane between processes needs memory".into()));
+                }
+            })
+        };
+        let lanes = plan.lanes.iter().map(lane).collect::<Result<_>>()?;
+        let opened = self.opened.set(Opened { plan, lanes });
+        opened.map_err(|_| Error::Graph("it was run before".into()))
+    }
+
+    fn can_travel(&self) -> bool {
+        self.wire.is_some()
+    }
+
+    fn options(&self) -> EdgeOptions {
+        self.options
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+/// The workers of one thread that are called by others of it, by edge and number.
+#[derive(Default)]
+pub(crate) struct Callees(HashMap<(usize, usize), Box<dyn Any>>);
+
+impl Callees {
+    pub(crate) fn add<T: 'static>(
+        &mut self,
+        edge: usize,
+        receiver: usize,
+        worker: Rc<RefCell<dyn Accept<T>>>,
+    ) {
+        self.0.insert((edge, receiver), Box::new(worker));
+    }
+
+    fn find<T: 'static>(&self, edge: usize, receiver: usize) -> Option<Rc<RefCell<dyn Accept<T>>>> {
+        self.0.get(&(edge, receiver))?.downcast_ref::<Rc<RefCell<dyn Accept<T>>>>().cloned()
+    }
+}

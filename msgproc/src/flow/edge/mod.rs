@@ -1,0 +1,99 @@
+//! Edges: how items get from the workers of one node to those of another.
+//!
+//! An edge is a lane from each sender to each receiver. Only this folder knows what a lane is: a
+//! call, where both are in one thread; a ring on the heap between threads; a ring in shared memory
+//! between processes.
+
+pub(crate) mod deal;
+mod exits;
+mod heap;
+mod lanes;
+mod link;
+mod shared;
+
+use std::fmt;
+
+pub use self::shared::Wire;
+pub(crate) use self::{
+    exits::{Exits, Output, Turn, Turned, Way},
+    heap::HeapLane,
+    lanes::{Inlet, Lanes, OutState, Taken},
+    link::{AnyEdge, Callees, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan},
+};
+
+/// What goes over a lane: items that were gathered, and where they belong.
+pub(crate) struct Batch<T> {
+    pub(crate) head: Head,
+    pub(crate) items: Vec<T>,
+}
+
+/// What is said of the items of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Head {
+    /// Which message of its sender on this edge it is: dealt anew after a death, it has the same.
+    pub(crate) id: u64,
+    /// Which number it has where order is kept, and whether it is the last one with that number.
+    pub(crate) number: u64,
+    pub(crate) last: bool,
+    /// How many items its sender has sent on this edge before.
+    pub(crate) first: u64,
+    /// Whether nothing comes after it.
+    pub(crate) end: bool,
+}
+
+impl Head {
+    /// Whether it is the last message with this number.
+    fn passes(&self, number: u64) -> bool {
+        self.last && !self.end && self.number == number
+    }
+}
+
+/// Why a lane did not take a message.
+pub(crate) enum Refused<T> {
+    /// There is no room now.
+    Full(Batch<T>),
+    /// So many items are too long for one message, or have too many blocks: half as many may not.
+    TooMany(Batch<T>),
+    /// It cannot travel.
+    Unsendable(String),
+}
+
+/// A lane's sending end.
+pub(crate) trait Tx<T> {
+    /// Takes a message if there is room now. Gives how many bytes it became, where it did.
+    fn try_put(&mut self, batch: Batch<T>) -> Result<usize, Refused<T>>;
+
+    /// Whether whom it calls can be called; true where nobody is.
+    fn can_call(&self) -> bool {
+        true
+    }
+}
+
+/// What becomes of a message that was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// It is done with.
+    Done,
+    /// It stays: the run is being stopped, or has failed over it.
+    Keep,
+}
+
+/// A lane's receiving end.
+pub(crate) trait Rx<T> {
+    /// Whether there is a message.
+    fn is_ready(&self) -> bool;
+
+    /// Hands the next message over, if there is one. It stays in the lane until it is done with,
+    /// unless it is an item in pieces: each that is taken before the last is told to `piece`.
+    fn take(
+        &mut self,
+        piece: &mut dyn FnMut(),
+        handle: &mut dyn FnMut(Batch<T>) -> Fate,
+    ) -> Result<Option<Fate>, String>;
+}
+
+impl<T> fmt::Debug for Batch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("head", &self.head).field("items", &self.items.len()).finish()
+    }
+}

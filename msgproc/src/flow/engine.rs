@@ -1,0 +1,615 @@
+//! The run: processes, threads and the workers in them, from start to end. README.md has the order
+//! in which things start and stop.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{self, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use shmring::board::Board;
+
+use super::{
+    edge::Callees,
+    error::{Error, Failure, FailureKind, Result},
+    graph::{Graph, Site},
+    layout::Layout,
+    memory::Memory,
+    plan::{DRAINING, Executor, RUNNING, SETUP, STOPPING, Shared, worker},
+    report::Report,
+    worker::Failures,
+};
+use crate::{
+    Backend, Context, Exit, Incoming, Manager, MessageProcess, Outcome,
+    manager::{Happening, ProcessId},
+};
+
+/// All that a process of a run needs; a forked one has a copy.
+struct Plan {
+    graph: Graph,
+    layout: Layout,
+    shared: Shared,
+    /// Whether there are as many processors as threads, so that they may spin.
+    spins: bool,
+    /// Keeps the segment of lanes and board.
+    memory: Memory,
+}
+
+type Failed = Vec<(usize, Failure)>;
+
+impl Plan {
+    fn new(graph: Graph) -> Result<Plan> {
+        let layout = Layout::of(&graph)?;
+        let lanes: usize = graph
+            .edges
+            .iter()
+            .zip(&layout.edges)
+            .map(|(edge, plan)| (edge.edge.options().bytes + 1024) * plan.lanes.len())
+            .sum();
+        let board = Board::options().words(layout.counts.words()).bells(layout.executors.len());
+        let needed = board.len_in_segment().map_err(Error::start("make room for the run"))?;
+        let memory = match &graph.memory {
+            Some(memory) => memory.clone(),
+            // A ring is rounded up to a power of two.
+            None => Memory::for_lanes(2 * lanes + needed + 4096)
+                .map_err(Error::start("make memory for the run"))?,
+        };
+        let board =
+            board.create_in(memory.segment()).map_err(Error::start("make the board of the run"))?;
+        for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
+            edge.edge.open(plan.clone(), Some(memory.segment()))?;
+        }
+        let shared = Shared::new(board, layout.counts);
+        let spins = thread::available_parallelism()
+            .is_ok_and(|cores| cores.get() >= layout.executors.len());
+        Ok(Plan { graph, layout, shared, spins, memory })
+    }
+
+    /// Makes the workers of one thread.
+    fn executor(
+        &self,
+        number: usize,
+        restarts: &dyn Fn(usize) -> u32,
+        ends: Box<dyn Fn() -> bool>,
+    ) -> Result<(Rc<Executor>, Failures), Failed> {
+        let failures: Failures = Rc::new(RefCell::new(Vec::new()));
+        let executor = Executor::new(self.shared.clone(), number, self.spins, ends);
+        let executor = executor.map_err(|error| {
+            let kind = FailureKind::Init;
+            vec![(0, Failure::new("the run", 0, None, kind, error.into()))]
+        })?;
+        let mut callees = Callees::default();
+        let Layout { workers, first_worker, order, .. } = &self.layout;
+        for node in order {
+            let here = workers.iter().filter(|each| each.node == *node && each.executor == number);
+            for planned in here {
+                let worker = first_worker[*node] + planned.index;
+                let mut site = Site {
+                    nodes: &self.graph.nodes,
+                    edges: &self.graph.edges,
+                    node: *node,
+                    first_worker: first_worker[*node],
+                    first_out: planned.first_out,
+                    inherits: planned.inherits,
+                    survives: false,
+                    restarts: restarts(worker),
+                    executor: &executor,
+                    failures: &failures,
+                    callees: &mut callees,
+                };
+                let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
+                executor.add(made.map_err(|failure| {
+                    self.shared.fail(worker);
+                    vec![(worker, failure)]
+                })?);
+            }
+        }
+        Ok((executor, failures))
+    }
+
+    fn executors_of(&self, process: usize) -> impl Iterator<Item = usize> {
+        let executors = self.layout.executors.iter().enumerate();
+        executors.filter(move |(_, at)| at.process == process).map(|(number, _)| number)
+    }
+}
+
+/// Waits for the run to begin. Tells whether it does.
+fn wait_for_begin(executor: &Executor) -> bool {
+    executor.wait_for(|| (executor.shared.phase() != SETUP).then_some(())).is_ok()
+}
+
+/// Runs one thread of a run, from setting it up to its end.
+fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Failed {
+    match plan.executor(number, &|_| 0, Box::new(|| false)) {
+        Err(failed) => {
+            let _ = ready.send(Err(failed));
+            Vec::new()
+        }
+        Ok((executor, failures)) => {
+            let _ = ready.send(Ok(()));
+            drop(ready); // Whoever waits for all threads sees that this one is done with it.
+            if wait_for_begin(&executor) {
+                executor.run();
+            }
+            failures.take()
+        }
+    }
+}
+
+/// The threads of one process but its main one.
+struct Threads {
+    handles: Vec<JoinHandle<Failed>>,
+}
+
+impl Threads {
+    /// Starts them, and waits until all are set up.
+    fn start(plan: &Arc<Plan>, executors: &[usize]) -> Result<Threads, Failed> {
+        let (ready, readies) = mpsc::channel();
+        let mut handles = Vec::new();
+        let mut failed = Vec::new();
+        for &number in executors {
+            let (plan, ready) = (plan.clone(), ready.clone());
+            let name = format!("{}-{number}", plan.graph.name);
+            let started =
+                thread::Builder::new().name(name).spawn(move || run_thread(&plan, number, ready));
+            match started {
+                Ok(handle) => handles.push(handle),
+                Err(error) => {
+                    let kind = FailureKind::Init;
+                    failed.push((0, Failure::new("the run", 0, None, kind, error.into())));
+                }
+            }
+        }
+        drop(ready);
+        failed.extend(readies.iter().filter_map(Result::err).flatten());
+        let threads = Threads { handles };
+        if failed.is_empty() {
+            return Ok(threads);
+        }
+        plan.shared.advance(STOPPING);
+        failed.extend(threads.join());
+        Err(failed)
+    }
+
+    fn join(self) -> Failed {
+        let failed = |handle: JoinHandle<Failed>| {
+            handle.join().unwrap_or_else(|panic| {
+                let kind = FailureKind::Panic;
+                vec![(0, Failure::panicked("the run", 0, None, kind, &*panic))]
+            })
+        };
+        self.handles.into_iter().flat_map(failed).collect()
+    }
+}
+
+/// A process of a run, in itself.
+struct Station {
+    plan: Arc<Plan>,
+    process: usize,
+    main: Option<(Rc<Executor>, Failures)>,
+    threads: Option<Threads>,
+}
+
+/// What a process says when its work has ended.
+#[derive(Serialize, Deserialize)]
+struct Finished {
+    failed: Failed,
+}
+
+impl Station {
+    fn new(plan: Arc<Plan>, process: usize) -> Station {
+        Station { plan, process, main: None, threads: None }
+    }
+
+    fn set_up(&mut self) -> Result<(), Failed> {
+        let executors: Vec<usize> = self.plan.executors_of(self.process).collect();
+        let Some((main, others)) = executors.split_first() else { return Ok(()) };
+        self.main = Some(self.plan.executor(*main, &|_| 0, Box::new(|| false))?);
+        self.threads = Some(Threads::start(&self.plan, others)?);
+        Ok(())
+    }
+
+    /// Does its work. Gives what failed.
+    fn run(&mut self) -> Failed {
+        let mut failed = Vec::new();
+        if let Some((executor, failures)) = self.main.take() {
+            if wait_for_begin(&executor) {
+                executor.run();
+            }
+            failed.extend(failures.take());
+        }
+        failed.extend(self.threads.take().map(Threads::join).unwrap_or_default());
+        failed
+    }
+}
+
+/// By hand, for the macro names this crate from outside.
+impl Backend for Station {
+    type Event = Finished;
+
+    const COMMANDS: &'static [&'static str] = &["run"];
+
+    fn pre_run(&mut self, _ctx: &mut Context<Finished>) -> crate::Result<()> {
+        self.set_up().map_err(|failed| match failed.into_iter().next() {
+            Some((_, failure)) => crate::Error::other(failure),
+            None => crate::Error::other("its threads could not be set up"),
+        })
+    }
+
+    fn dispatch(
+        &mut self,
+        command: &str,
+        incoming: Incoming<'_>,
+        ctx: &mut Context<Finished>,
+    ) -> Outcome {
+        match command {
+            "run" => match incoming.arguments::<()>() {
+                Ok(()) => {
+                    let failed = self.run();
+                    Outcome::result(ctx.emit(Finished { failed }))
+                }
+                Err(outcome) => outcome,
+            },
+            other => Outcome::unknown(other),
+        }
+    }
+}
+
+impl Graph {
+    /// Runs it: from here on until all nodes have ended. Nodes that are placed
+    /// [`Same`](super::Same) run in the thread that calls this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: that of the first node that failed.
+    pub fn run(self) -> Result<Report> {
+        let started = Started::new(self)?;
+        started.run()
+    }
+
+    /// Starts it, and gives a handle of what runs. Nodes that are placed [`Same`](super::Same) run
+    /// in one thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when it cannot begin.
+    pub fn start(self) -> Result<Running> {
+        Running::new(Started::new(self)?)
+    }
+}
+
+/// A run whose processes have been started and are set up.
+struct Started {
+    plan: Arc<Plan>,
+    processes: Vec<(usize, MessageProcess<Station>)>,
+    began: Instant,
+}
+
+impl Started {
+    fn new(graph: Graph) -> Result<Started> {
+        let plan = Arc::new(Plan::new(graph)?);
+        let began = Instant::now();
+        let mut starting = Vec::new();
+        let name = |process: usize| {
+            let first = plan
+                .layout
+                .workers
+                .iter()
+                .find(|worker| plan.layout.executors[worker.executor].process == process);
+            match first {
+                Some(worker) => {
+                    let node = &plan.graph.nodes[worker.node];
+                    match node.workers {
+                        1 => node.name.clone(),
+                        _ => format!("{}-{}", node.name, worker.index),
+                    }
+                }
+                None => format!("{}-{process}", plan.graph.name),
+            }
+        };
+        for process in 1..plan.layout.processes {
+            let copy = plan.clone();
+            let cpus: Vec<usize> = plan
+                .layout
+                .workers
+                .iter()
+                .filter(|each| plan.layout.executors[each.executor].process == process)
+                .flat_map(|each| plan.graph.nodes[each.node].cpus.clone())
+                .collect();
+            let mut options = MessageProcess::options(&name(process));
+            if !cpus.is_empty() {
+                options = options.cpus(cpus);
+            }
+            let begun =
+                options.begin(|options| options.fork(move |_| Station::new(copy.clone(), process)));
+            match begun {
+                Ok(begun) => starting.push((process, begun)),
+                Err(error) => {
+                    plan.shared.advance(STOPPING);
+                    return Err(start_failed(error));
+                }
+            }
+        }
+        let mut processes = Vec::new();
+        let mut failed = None;
+        for (process, begun) in starting {
+            match begun.wait() {
+                Ok(ready) => processes.push((process, ready)),
+                Err(error) => {
+                    plan.shared.advance(STOPPING);
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(start_failed(error)),
+            None => Ok(Started { plan, processes, began }),
+        }
+    }
+
+    /// Runs it in this thread and others.
+    fn run(self) -> Result<Report> {
+        let Started { plan, processes, began } = self;
+        let mut local = Station::new(plan.clone(), 0);
+        if let Err(failed) = local.set_up() {
+            return Err(first_failure(&plan, failed).unwrap_or(Error::Stopped));
+        }
+        let supervisor = (!processes.is_empty()).then(|| Supervisor::start(&plan, processes));
+        plan.shared.advance(RUNNING);
+        let mut failed = local.run();
+        if let Some(supervisor) = supervisor {
+            failed.extend(supervisor.join());
+        }
+        finish(&plan, failed, began)
+    }
+}
+
+fn finish(plan: &Plan, failed: Failed, began: Instant) -> Result<Report> {
+    if let Some(error) = first_failure(plan, failed) {
+        return Err(error);
+    }
+    if plan.shared.phase() == STOPPING {
+        return Err(Error::Stopped);
+    }
+    Ok(report(plan, began.elapsed()))
+}
+
+fn report(plan: &Plan, elapsed: Duration) -> Report {
+    Report::read(&plan.graph, &plan.layout, &plan.shared, &plan.memory, elapsed)
+}
+
+/// The failure that came first, where that is known.
+fn first_failure(plan: &Plan, mut failed: Failed) -> Option<Error> {
+    let first = plan.shared.failed();
+    let at = failed.iter().position(|(worker, _)| Some(*worker) == first).unwrap_or(0);
+    (at < failed.len()).then(|| failed.swap_remove(at).1.into())
+}
+
+fn start_failed(error: crate::Error) -> Error {
+    Error::start("start its processes")(error)
+}
+
+/// Watches the processes of a run.
+struct Supervisor(JoinHandle<Failed>);
+
+impl Supervisor {
+    fn start(plan: &Arc<Plan>, processes: Vec<(usize, MessageProcess<Station>)>) -> Supervisor {
+        let plan = plan.clone();
+        let body = move || supervise(&plan, processes);
+        Supervisor(thread::spawn(body))
+    }
+
+    fn join(self) -> Failed {
+        self.0.join().unwrap_or_else(|panic| {
+            vec![(0, Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))]
+        })
+    }
+}
+
+/// How long processes may take to end by themselves once the run is stopped.
+const GRACE: Duration = Duration::from_secs(2);
+
+fn supervise(plan: &Plan, processes: Vec<(usize, MessageProcess<Station>)>) -> Failed {
+    let mut failed = Vec::new();
+    let cannot = |error: crate::Error| {
+        vec![(0, Failure::new("the run", 0, None, FailureKind::Died, error.into()))]
+    };
+    let mut manager = match Manager::new() {
+        Ok(manager) => manager,
+        Err(error) => {
+            plan.shared.advance(STOPPING);
+            return cannot(error);
+        }
+    };
+    let mut at_work: HashMap<ProcessId, usize> = HashMap::new();
+    for (process, handle) in processes {
+        let told = handle.call::<_, ()>("run", ()).tell();
+        match told.and_then(|()| manager.add(handle)) {
+            Ok(id) => {
+                at_work.insert(id, process);
+            }
+            Err(error) => {
+                plan.shared.advance(STOPPING);
+                failed.extend(cannot(error));
+            }
+        }
+    }
+    let mut stopping: Option<Instant> = None;
+    while !at_work.is_empty() {
+        if plan.shared.phase() == STOPPING {
+            let since = *stopping.get_or_insert_with(Instant::now);
+            if since.elapsed() > GRACE {
+                break;
+            }
+        }
+        let happened = match manager.next(Some(Duration::from_millis(100))) {
+            Ok(happened) => happened,
+            Err(error) => {
+                failed.extend(cannot(error));
+                plan.shared.advance(STOPPING);
+                break;
+            }
+        };
+        match happened {
+            Some(Happening::Event { process: id, event: Finished { failed: theirs } }) => {
+                failed.extend(theirs);
+                at_work.remove(&id);
+                if let Some(process) = manager.process(id) {
+                    let _ = process.request_stop();
+                }
+            }
+            Some(Happening::Ended { process: id, exit, .. }) => {
+                if let Some(process) = at_work.remove(&id) {
+                    failed.push(died(plan, process, &exit));
+                }
+            }
+            Some(Happening::Failed { error, .. }) => {
+                tracing::warn!(%error, "a process of a run");
+            }
+            _ => {}
+        }
+    }
+    drop(manager.stop());
+    failed
+}
+
+/// A process died that was at work.
+fn died(plan: &Plan, process: usize, exit: &Exit) -> (usize, Failure) {
+    let Layout { workers, executors, .. } = &plan.layout;
+    let here = |number: &usize| executors[workers[*number].executor].process == process;
+    let mut numbers = (0..workers.len()).filter(here);
+    let ended = |number: &usize| plan.shared.of_worker(*number, worker::STATE) == worker::ENDED;
+    let number = numbers.clone().find(|number| !ended(number)).or(numbers.next()).unwrap_or(0);
+    plan.shared.fail(number);
+    let planned = &workers[number];
+    let name = &plan.graph.nodes[planned.node].name;
+    let reason = format!("its process died: {exit}");
+    (number, Failure::new(name, planned.index, None, FailureKind::Died, reason.into()))
+}
+
+/// A graph that runs. From [`Graph::start`].
+///
+/// Dropping it stops the run as [`Running::stop_now`] does.
+pub struct Running {
+    plan: Arc<Plan>,
+    began: Instant,
+    done: Arc<(Mutex<Option<Failed>>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Running {
+    fn new(started: Started) -> Result<Running> {
+        let Started { plan, processes, began } = started;
+        let done = Arc::new((Mutex::new(None::<Failed>), Condvar::new()));
+        let (ready, is_ready) = mpsc::channel();
+        let (copy, told) = (plan.clone(), done.clone());
+        let body = move || {
+            let mut local = Station::new(copy.clone(), 0);
+            let mut failed = match local.set_up() {
+                Ok(()) => {
+                    let supervisor =
+                        (!processes.is_empty()).then(|| Supervisor::start(&copy, processes));
+                    copy.shared.advance(RUNNING);
+                    let _ = ready.send(Ok(()));
+                    let mut failed = local.run();
+                    failed.extend(supervisor.map(Supervisor::join).unwrap_or_default());
+                    failed
+                }
+                Err(failed) => {
+                    let _ = ready.send(Err(failed));
+                    Vec::new()
+                }
+            };
+            let (result, changed) = &*told;
+            lock(result).get_or_insert_default().append(&mut failed);
+            changed.notify_all();
+        };
+        let name = format!("{}-main", plan.graph.name);
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map_err(Error::start("start a thread"))?;
+        match is_ready.recv() {
+            Ok(Err(failed)) => {
+                let error = first_failure(&plan, failed).unwrap_or(Error::Stopped);
+                let _ = thread.join();
+                Err(error)
+            }
+            _ => Ok(Running { plan, began, done, thread: Some(thread) }),
+        }
+    }
+
+    /// Stops sources, and lets what is on its way be finished.
+    pub fn stop(&self) {
+        self.plan.shared.advance(DRAINING);
+    }
+
+    /// Stops everybody where they are: what is on its way is lost.
+    pub fn stop_now(&self) {
+        self.plan.shared.advance(STOPPING);
+    }
+
+    /// Lets sources pause. What is on its way goes on.
+    pub fn freeze(&self) {
+        self.plan.shared.set_frozen(true);
+    }
+
+    /// Lets sources go on.
+    pub fn thaw(&self) {
+        self.plan.shared.set_frozen(false);
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        lock(&self.done.0).is_some()
+    }
+
+    /// What has been done up to now.
+    pub fn report(&self) -> Report {
+        report(&self.plan, self.began.elapsed())
+    }
+
+    /// Waits until all nodes have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::run`].
+    pub fn wait(mut self) -> Result<Report> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Report> {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let failed = lock(&self.done.0).take().unwrap_or_default();
+        finish(&self.plan, failed, self.began)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop_now();
+            let _ = self.join();
+        }
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! What can go wrong with a run, and where it did.
+
+use std::{backtrace::Backtrace, error::Error as StdError, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::node::Cause;
+
+/// The result of whatever concerns a run.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a run could not begin, or failed.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The graph cannot be run as it is.
+    #[error("the graph cannot be run: {0}")]
+    Graph(String),
+    /// The memory, the processes or the threads for it could not be had.
+    #[error("the run cannot begin: {what}")]
+    Start {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Cause,
+    },
+    /// A node failed, or a process died: the first that did.
+    #[error(transparent)]
+    Failed(Box<Failure>),
+    /// It was stopped by [`Running::stop_now`](super::Running::stop_now), or because its handle was
+    /// dropped.
+    #[error("the run was stopped before its end")]
+    Stopped,
+}
+
+impl Error {
+    pub(crate) fn start<E: Into<Cause>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+        let what = what.into();
+        move |source| Error::Start { what, source: source.into() }
+    }
+
+    /// The failure of a node, if that is what it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Error::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+/// What a program prints whose `main` gives it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, "\n  caused by: {cause}")?;
+            source = cause.source();
+        }
+        match self {
+            Error::Failed(failure) => match &failure.backtrace {
+                Some(backtrace) => write!(f, "\n{backtrace}"),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::Failed(Box::new(failure))
+    }
+}
+
+/// How a node failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// Its constructor or [`svc_init`](super::Node::svc_init) gave an error, or panicked.
+    Init,
+    /// It gave an error for an item.
+    Error,
+    /// It panicked over an item.
+    Panic,
+    /// [`svc_end`](super::Node::svc_end) gave an error, or panicked.
+    End,
+    /// Its process died.
+    Died,
+    /// What it sent or received could not travel.
+    Transport,
+}
+
+/// A node that failed: where, over which item, and why.
+#[derive(Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The name of the node.
+    pub node: String,
+    /// Which of its workers.
+    pub worker: usize,
+    /// Which item it was: how many came to this worker's edge before it, from the sender that it
+    /// came from. For a chain with one source that is the item's place in the stream.
+    pub item: Option<u64>,
+    /// How.
+    pub kind: FailureKind,
+    /// What the error said.
+    pub message: String,
+    /// What caused it, outermost first.
+    pub causes: Vec<String>,
+    /// Where a panic was, if backtraces are switched on (`RUST_BACKTRACE`).
+    pub backtrace: Option<String>,
+    /// The error itself, where it was made in this process.
+    #[serde(skip)]
+    error: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Failure {
+    pub(crate) fn new(
+        node: &str,
+        worker: usize,
+        item: Option<u64>,
+        kind: FailureKind,
+        cause: Cause,
+    ) -> Failure {
+        let mut causes = Vec::new();
+        let mut source = cause.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        let backtrace = Backtrace::capture();
+        let captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+        Failure {
+            node: node.into(),
+            worker,
+            item,
+            kind,
+            message: cause.to_string(),
+            causes,
+            backtrace: captured.then(|| backtrace.to_string()),
+            error: Some(cause.into()),
+        }
+    }
+
+    pub(crate) fn panicked(
+        node: &str,
+        worker: usize,
+        item: Option<u64>,
+        kind: FailureKind,
+        panic: &(dyn std::any::Any + Send),
+    ) -> Failure {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "something that is no text".into());
+        Failure::new(node, worker, item, kind, format!("panicked: {message}").into())
+    }
+
+    /// The error that the node gave, if it is of this type and was made in this process: what comes
+    /// from another process is known by its words alone.
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        let mut error: Option<&(dyn StdError + 'static)> =
+            self.error.as_deref().map(|error| error as &(dyn StdError + 'static));
+        while let Some(here) = error {
+            if let Some(found) = here.downcast_ref() {
+                return Some(found);
+            }
+            error = here.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {:?}, worker {}", self.node, self.worker)?;
+        if let Some(item) = self.item {
+            write!(f, ", item {item}")?;
+        }
+        match self.kind {
+            FailureKind::Init => f.write_str(", could not begin")?,
+            FailureKind::End => f.write_str(", could not end")?,
+            _ => {}
+        }
+        write!(f, ": {}", self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl StdError for Failure {}

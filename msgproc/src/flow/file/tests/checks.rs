@@ -1,0 +1,173 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn classes() -> BTreeMap<String, ClassInfo> {
+    let class = |name: &str, info: ClassInfo| (name.to_owned(), info);
+    BTreeMap::from([
+        class("Camera", ClassInfo::new().output("frames", "Frame")),
+        class(
+            "Filter",
+            ClassInfo::new()
+                .input("in", "Frame")
+                .optional_input("mask", "Mask")
+                .output("out", "Frame")
+                .output("mask", "Mask"),
+        ),
+        class("View", ClassInfo::new().input("left", "Frame").input("right", "Frame")),
+        class("Table", {
+            let mut table = ClassInfo::new().input("rows", "");
+            table.inputs[0].items = None;
+            table
+        }),
+    ])
+}
+
+fn check(yaml: &str) -> Result<Wiring, Vec<String>> {
+    let graph = GraphFile::from_yaml(yaml).unwrap();
+    graph.check(&classes()).map_err(|problems| told(&problems))
+}
+
+fn port(node: usize, port: usize) -> Port {
+    Port { node, port }
+}
+
+#[test]
+fn wiring() {
+    let wiring = check(
+        "
+nodes:
+  view: {class: View}
+  table: {class: Table}
+  filter: {class: Filter}
+  camera: {class: Camera, compute_on: ['localhost:2:1', '3:', '']}
+connections:
+  - camera -> filter
+  - camera [Camera] -> view.left (latest)
+  - filter [Filter].out -> view.right
+  - filter.mask -> table
+  - filter.mask -> filter.mask (feedback)
+",
+    );
+    let wiring = wiring.unwrap();
+    assert_eq!(wiring.order, [3, 2, 0, 1]);
+    let wires: Vec<_> = wiring.wires.iter().map(|wire| (wire.from, wire.to)).collect();
+    assert_eq!(
+        wires,
+        [
+            (port(3, 0), port(2, 0)),
+            (port(3, 0), port(0, 0)),
+            (port(2, 0), port(0, 1)),
+            (port(2, 1), port(1, 0)),
+            (port(2, 1), port(2, 1)),
+        ]
+    );
+}
+
+#[test]
+fn all_that_does_not_fit() {
+    let problems = check(
+        "
+nodes:
+  - {name: camera, class: Camera, compute_on: ['', '1'], workers: 3}
+  - {name: filter, class: Filtre}
+  - {name: view, class: View, compute_on: 'elsewhere.invalid:1:1'}
+  - {name: camera, class: Camera}
+  - {name: second, class: Filter}
+  - {name: third, class: Filter}
+  - {name: table, class: Table}
+connections:
+  - camra -> view.left
+  - camera [Kamera] -> second
+  - camera.frame -> view.right
+  - camera -> view
+  - second -> second.mask (feedback)
+  - camera -> second.in
+  - table.rows -> filter.x
+  - camera -> view.left (latest, capacity 3)
+",
+    )
+    .unwrap_err();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(
+        problems,
+        [
+            "line 3: node \"camera\" has 3 workers and 2 places: give one, or as many",
+            "line 4: node \"filter\" is of class \"Filtre\", which is not known; did you mean \"Filter\"?",
+            &format!(
+                "line 5: node \"view\" is to compute on host \"elsewhere.invalid\": only this one is \
+             known, {:?} or \"localhost\"",
+                host.trim()
+            ),
+            "line 6: two nodes are called \"camera\", first on line 3",
+            "line 8: input \"in\" of node \"third\" is not connected and must be",
+            "line 9: input \"rows\" of node \"table\" is not connected and must be",
+            "line 11: connection camra -> view.left: there is no node \"camra\"; did you mean \"camera\"?",
+            "line 12: connection camera [Kamera] -> second: node \"camera\" is of class \"Camera\" and \
+         not \"Kamera\"",
+            "line 13: connection camera.frame -> view.right: node \"camera\" has no output \"frame\"; did \
+         you mean \"frames\"?; it has \"frames\"",
+            "line 14: connection camera -> view: say which input of node \"view\" is meant; it has \
+         \"left\", \"right\"",
+            "line 15: connection second -> second.mask gives \"Frame\" to an input that takes \"Mask\"",
+            "line 16: connection camera -> second.in: input \"in\" of node \"second\" has a connection \
+         already, first on line 12; an input has one",
+            "line 17: connection table.rows -> filter.x: node \"table\" has no output \"rows\"; it has none",
+            "line 18: connection camera -> view.left holds only the newest item, so it has no capacity",
+            "line 18: connection camera -> view.left: input \"left\" of node \"view\" has a connection \
+         already, first on line 11; an input has one",
+        ]
+    );
+}
+
+#[test]
+fn cycles_are_named() {
+    let yaml = |marker: &str| {
+        format!(
+            "
+nodes:
+  camera: {{class: Camera}}
+  a: {{class: Filter}}
+  b: {{class: Filter}}
+  table: {{class: Table}}
+connections:
+  - a.out -> b.in
+  - b.mask -> a.mask{marker}
+  - camera -> a.in
+  - b.out -> table
+"
+        )
+    };
+    assert_eq!(
+        check(&yaml("")).unwrap_err(),
+        [
+            "line 9: nodes wait for each other in a cycle: \"b\" -> \"a\" -> \"b\"; mark the connection \
+         that leads back as feedback"
+        ]
+    );
+    assert_eq!(check(&yaml(" (feedback)")).unwrap().order, [0, 1, 2, 3]);
+}
+
+#[test]
+fn all_at_once_from_a_file() {
+    let path = std::env::temp_dir().join(format!("msgproc-check-{}.yaml", std::process::id()));
+    std::fs::write(&path, "nodes:\n  a: {class: Camera, x: 1}\n  b: {class: Camra}\n").unwrap();
+    let error = GraphFile::load_checked(&path, &classes()).unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    let Error::Problems(problems) = &error else { panic!("{error}") };
+    assert_eq!(
+        told(problems),
+        [
+            "line 2: node \"a\" knows no \"x\"",
+            "line 3: node \"b\" is of class \"Camra\", which is not known; did you mean \"Camera\"?",
+        ]
+    );
+    assert!(error.to_string().contains(".yaml has 2 problems:\n  line 2: "));
+}
+
+#[test]
+fn a_graph_without_a_file() {
+    let graph = GraphFile::new().node(Node::new("a", ""));
+    let problems = graph.check(&classes()).unwrap_err();
+    assert_eq!(problems.to_string(), "graph file, node \"a\" is of class \"\", which is not known");
+}

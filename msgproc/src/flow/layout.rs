@@ -1,0 +1,309 @@
+//! From a graph to a plan: which worker runs in which thread of which process, and how the lanes
+//! between them get there. Decisions alone.
+
+use std::collections::BTreeMap;
+
+use super::{
+    edge::{EdgePlan, LaneKind, LanePlan},
+    error::{Error, Result},
+    graph::Graph,
+    placement::Placement,
+    plan::Counts,
+};
+
+/// A thread of a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Location {
+    /// 0 is the program itself.
+    pub(crate) process: usize,
+    /// 0 is the main thread of the process.
+    pub(crate) thread: usize,
+}
+
+/// A worker in a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PlannedWorker {
+    pub(crate) node: usize,
+    pub(crate) index: usize,
+    pub(crate) executor: usize,
+    /// The number of its first way out among those of the run.
+    pub(crate) first_out: usize,
+    /// Whether messages that leave keep the numbers of those that came.
+    pub(crate) inherits: bool,
+}
+
+/// Where everything is.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) executors: Vec<Location>,
+    pub(crate) workers: Vec<PlannedWorker>,
+    /// The number of each node's first worker.
+    pub(crate) first_worker: Vec<usize>,
+    pub(crate) edges: Vec<EdgePlan>,
+    pub(crate) counts: Counts,
+    pub(crate) processes: usize,
+    /// Receivers before senders, so that whoever is called is there before its callers.
+    pub(crate) order: Vec<usize>,
+}
+
+impl Layout {
+    pub(crate) fn of(graph: &Graph) -> Result<Layout> {
+        check(graph)?;
+        let order = receivers_first(graph)?;
+        let mut places = Places::default();
+        let mut workers = Vec::new();
+        let mut first_worker = Vec::new();
+        let mut outs = 0;
+        for (number, node) in graph.nodes.iter().enumerate() {
+            first_worker.push(workers.len());
+            let inherits = is_numbered(graph, number);
+            for index in 0..node.workers {
+                let executor = places.executor(node.placement);
+                workers.push(PlannedWorker {
+                    node: number,
+                    index,
+                    executor,
+                    first_out: outs,
+                    inherits,
+                });
+                outs += node.outs.len();
+            }
+        }
+        let executors = places.executors;
+        let mut lanes = 0;
+        let mut edges = Vec::new();
+        for (number, edge) in graph.edges.iter().enumerate() {
+            let senders = graph.nodes[edge.from].workers;
+            let receivers = graph.nodes[edge.to].workers;
+            let ordered = keeps_order(graph, number);
+            let executor = |node: usize, index: usize| workers[first_worker[node] + index].executor;
+            let mut planned = Vec::new();
+            for sender in 0..senders {
+                for receiver in 0..receivers {
+                    let (from, to) = (executor(edge.from, sender), executor(edge.to, receiver));
+                    let merges = ordered && senders > 1;
+                    let kind = match (from == to, executors[from].process == executors[to].process)
+                    {
+                        // What is called cannot be told to wait for its turn.
+                        (true, _) if !merges => LaneKind::Call,
+                        (_, true) => LaneKind::Heap,
+                        (_, false) => LaneKind::Shared,
+                    };
+                    planned.push(LanePlan { kind, from, to });
+                }
+            }
+            let travels = planned.iter().any(|lane| lane.kind == LaneKind::Shared);
+            if travels && !edge.edge.can_travel() {
+                let (from, to) = (&graph.nodes[edge.from].name, &graph.nodes[edge.to].name);
+                return Err(Error::graph(format!(
+                    "items from {from:?} to {to:?} would go to another process, and there is no way for their type: give one of the two nodes the placement `Process`, or a `Placement`"
+                )));
+            }
+            let inlet = graph.edges[..number].iter().filter(|other| other.to == edge.to).count();
+            let count = planned.len();
+            edges.push(EdgePlan {
+                number,
+                inlet,
+                senders,
+                receivers,
+                lanes: planned,
+                first_lane: lanes,
+                ordered,
+            });
+            lanes += count;
+        }
+        let counts = Counts { executors: executors.len(), workers: workers.len(), outs, lanes };
+        let processes = places.processes.max(1);
+        Ok(Layout { executors, workers, first_worker, edges, counts, processes, order })
+    }
+}
+
+/// Numbers threads and processes as they are asked for.
+struct Places {
+    executors: Vec<Location>,
+    processes: usize,
+    threads: usize,
+    /// Processes that were named by a number.
+    named: BTreeMap<u32, usize>,
+    /// Threads that were.
+    named_threads: BTreeMap<(usize, u32), usize>,
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places {
+            executors: vec![Location { process: 0, thread: 0 }],
+            processes: 1,
+            threads: 1,
+            named: BTreeMap::new(),
+            named_threads: BTreeMap::new(),
+        }
+    }
+}
+
+impl Places {
+    fn executor(&mut self, placement: Placement) -> usize {
+        let location = match placement {
+            Placement::Same => Location { process: 0, thread: 0 },
+            Placement::Thread => {
+                self.threads += 1;
+                Location { process: 0, thread: self.threads - 1 }
+            }
+            Placement::Process => {
+                self.processes += 1;
+                Location { process: self.processes - 1, thread: 0 }
+            }
+            Placement::At { process, thread } => {
+                let process = if process == 0 {
+                    0
+                } else {
+                    let next = &mut self.processes;
+                    *self.named.entry(process).or_insert_with(|| {
+                        *next += 1;
+                        *next - 1
+                    })
+                };
+                let thread = if thread == 0 {
+                    0
+                } else {
+                    let next = &mut self.threads;
+                    *self.named_threads.entry((process, thread)).or_insert_with(|| {
+                        *next += 1;
+                        *next - 1
+                    })
+                };
+                Location { process, thread }
+            }
+        };
+        match self.executors.iter().position(|known| *known == location) {
+            Some(executor) => executor,
+            None => {
+                // The main thread of a process comes first.
+                if location.thread != 0 {
+                    let main = Location { thread: 0, ..location };
+                    if !self.executors.contains(&main) {
+                        self.executors.push(main);
+                    }
+                }
+                self.executors.push(location);
+                self.executors.len() - 1
+            }
+        }
+    }
+}
+
+/// What is wrong before anything is placed.
+fn check(graph: &Graph) -> Result<()> {
+    if let Some(fault) = &graph.fault {
+        return Err(Error::graph(fault.clone()));
+    }
+    if graph.nodes.is_empty() {
+        return Err(Error::graph("it has no nodes"));
+    }
+    for (number, node) in graph.nodes.iter().enumerate() {
+        let has_input = graph.edges.iter().any(|edge| edge.to == number);
+        if node.is_source == has_input {
+            return Err(Error::graph(if has_input {
+                format!("node {:?} is a source, and an edge leads to it", node.name)
+            } else {
+                format!("nothing leads to node {:?}, which takes items", node.name)
+            }));
+        }
+        for output in node.outs.iter().map(|out| out.output) {
+            let ways = || node.outs.iter().filter(|out| out.output == output);
+            if ways().count() > 1 && !ways().any(|out| out.clones()) {
+                return Err(Error::graph(format!(
+                    "several edges leave output {output} of node {:?}: say `output().cloned()` for one of them, so that each gets a clone of every item",
+                    node.name
+                )));
+            }
+        }
+        if node.ordered && node.workers > 1 {
+            check_order(graph, number)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a node has several workers that keep the order.
+fn is_numbered(graph: &Graph, node: usize) -> bool {
+    let node = &graph.nodes[node];
+    node.ordered && node.workers > 1
+}
+
+/// Whether the messages of an edge are numbered.
+fn keeps_order(graph: &Graph, edge: usize) -> bool {
+    let edge = &graph.edges[edge];
+    !edge.chooses && (is_numbered(graph, edge.from) || is_numbered(graph, edge.to))
+}
+
+fn check_order(graph: &Graph, number: usize) -> Result<()> {
+    let node = &graph.nodes[number];
+    let wrong = |what: String| {
+        Err(Error::graph(format!(
+            "node {:?} cannot keep the order of its items: {what}",
+            node.name
+        )))
+    };
+    let mut inward = graph.edges.iter().filter(|edge| edge.to == number);
+    match (inward.next(), inward.next()) {
+        (Some(edge), None) => {
+            let from = &graph.nodes[edge.from];
+            if edge.chooses {
+                return wrong("the edge to it says by itself which worker gets an item".into());
+            }
+            if from.workers > 1 && !from.ordered {
+                return wrong(format!(
+                    "they come from the {} workers of {:?}, which do not keep it",
+                    from.workers, from.name
+                ));
+            }
+        }
+        (Some(_), Some(_)) => {
+            return wrong("several edges lead to it: let one node with one worker take what comes, and send it on".into());
+        }
+        (None, _) => return wrong("a source has one worker".into()),
+    }
+    for edge in graph.edges.iter().filter(|edge| edge.from == number) {
+        let to = &graph.nodes[edge.to];
+        if edge.chooses && to.workers > 1 {
+            return wrong("the edge behind it says by itself which worker gets an item".into());
+        }
+        if to.workers > 1 && !to.ordered {
+            return wrong(format!(
+                "the {} workers of {:?}, which follow, do not keep it: let them be ordered too",
+                to.workers, to.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The nodes, those that receive before those that send to them.
+fn receivers_first(graph: &Graph) -> Result<Vec<usize>> {
+    let mut left: Vec<usize> = (0..graph.nodes.len())
+        .map(|node| graph.edges.iter().filter(|edge| edge.from == node).count())
+        .collect();
+    let mut order: Vec<usize> = (0..left.len()).filter(|node| left[*node] == 0).collect();
+    let mut next = 0;
+    while let Some(&node) = order.get(next) {
+        next += 1;
+        for edge in graph.edges.iter().filter(|edge| edge.to == node) {
+            left[edge.from] -= 1;
+            if left[edge.from] == 0 {
+                order.push(edge.from);
+            }
+        }
+    }
+    if order.len() < graph.nodes.len() {
+        let names: Vec<_> = (0..graph.nodes.len())
+            .filter(|node| !order.contains(node))
+            .map(|node| format!("{:?}", graph.nodes[node].name))
+            .collect();
+        return Err(Error::graph(format!(
+            "its edges lead in a circle through {}",
+            names.join(", ")
+        )));
+    }
+    Ok(order)
+}

@@ -1,0 +1,258 @@
+//! Where a node puts what it sends.
+
+use std::{error::Error, fmt, vec};
+
+use super::edge::Exits;
+
+/// Nobody takes what is sent any more: all that follow have ended, or the run is being stopped. A
+/// node gives it back with `?`, and is ended by it without having failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody takes what is sent any more")
+    }
+}
+
+impl Error for Closed {}
+
+/// Why [`Outlet::try_send`] did not send; hands the item back.
+#[derive(PartialEq, Eq)]
+pub enum TrySendError<T> {
+    /// There is no room now.
+    Full(T),
+    /// As [`Closed`].
+    Closed(T),
+}
+
+impl<T> TrySendError<T> {
+    /// Hands the item back.
+    pub fn into_inner(self) -> T {
+        match self {
+            TrySendError::Full(item) | TrySendError::Closed(item) => item,
+        }
+    }
+}
+
+impl<T> fmt::Debug for TrySendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrySendError::Full(_) => "Full(..)",
+            TrySendError::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for TrySendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrySendError::Full(_) => f.write_str("there is no room now"),
+            TrySendError::Closed(_) => Closed.fmt(f),
+        }
+    }
+}
+
+impl<T> Error for TrySendError<T> {}
+
+/// Where a node puts what it sends.
+///
+/// Items are gathered and go on together: at once when the next worker has nothing to do, else when
+/// enough have come together, and always when the node has nothing more to do. So sending costs
+/// little, and no item waits for others that do not come.
+pub struct Outlet<T> {
+    items: Vec<T>,
+    limit: usize,
+    /// `None` inside of fused nodes: there it only gathers.
+    exits: Option<Exits<T>>,
+    sent: u64,
+    closed: bool,
+}
+
+impl<T> Outlet<T> {
+    pub(crate) fn new(exits: Exits<T>) -> Outlet<T> {
+        let limit = exits.batch().max(1);
+        Outlet { items: Vec::new(), limit, exits: Some(exits), sent: 0, closed: false }
+    }
+
+    pub(crate) fn collecting() -> Outlet<T> {
+        Outlet { items: Vec::new(), limit: usize::MAX, exits: None, sent: 0, closed: false }
+    }
+}
+
+impl<T> Outlet<T> {
+    /// Sends an item, to whichever worker the edge chooses. Waits for room.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    #[inline]
+    pub fn send(&mut self, item: T) -> Result<(), Closed> {
+        if self.closed {
+            return Err(Closed);
+        }
+        self.items.push(item);
+        if self.items.len() >= self.limit { self.put() } else { Ok(()) }
+    }
+
+    /// Sends an item if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] hands it back.
+    pub fn try_send(&mut self, item: T) -> Result<(), TrySendError<T>> {
+        if self.closed {
+            return Err(TrySendError::Closed(item));
+        }
+        let full = self.exits.as_ref().is_some_and(|exits| !exits.has_room());
+        if full && self.items.len() + 1 >= self.limit {
+            return Err(TrySendError::Full(item));
+        }
+        match self.send(item) {
+            // It was taken by then.
+            Ok(()) | Err(Closed) => Ok(()),
+        }
+    }
+
+    /// Sends an item to one of the workers that follow, from 0 to [`Outlet::workers`]; a number
+    /// beyond counts on from 0 again.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub fn send_to(&mut self, worker: usize, item: T) -> Result<(), Closed> {
+        self.route(0, Some(worker), item)
+    }
+
+    /// Sends an item from one of the node's outputs; [`Outlet::send`] does from output 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub fn send_on(&mut self, output: usize, item: T) -> Result<(), Closed> {
+        if output == 0 { self.send(item) } else { self.route(output, None, item) }
+    }
+
+    /// Sends a clone of an item to each of the workers that follow.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub fn broadcast(&mut self, item: T) -> Result<(), Closed>
+    where
+        T: Clone,
+    {
+        let workers = self.workers();
+        for worker in 1..workers {
+            self.send_to(worker, item.clone())?;
+        }
+        self.send_to(0, item)
+    }
+
+    /// How many workers take what is sent.
+    pub fn workers(&self) -> usize {
+        self.exits.as_ref().map_or(1, |exits| exits.workers(0))
+    }
+
+    /// Sends on what has been gathered. Not needed, as a rule.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`].
+    pub fn flush(&mut self) -> Result<(), Closed> {
+        if !self.items.is_empty() {
+            self.put()?;
+        }
+        let Some(exits) = &mut self.exits else { return Ok(()) };
+        let flushed = exits.flush();
+        self.closed |= flushed.is_err();
+        flushed
+    }
+
+    fn route(&mut self, output: usize, worker: Option<usize>, item: T) -> Result<(), Closed> {
+        if self.closed {
+            return Err(Closed);
+        }
+        if !self.items.is_empty() {
+            self.put()?; // They were sent before this one.
+        }
+        let Some(exits) = &mut self.exits else {
+            self.items.push(item);
+            return Ok(());
+        };
+        self.sent += 1;
+        let put = exits.put_to(output, worker, item);
+        self.closed |= put.is_err();
+        put
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put(&mut self) -> Result<(), Closed> {
+        let Some(exits) = &mut self.exits else { return Ok(()) };
+        self.sent += self.items.len() as u64;
+        let put = exits.put(&mut self.items);
+        self.items.clear();
+        self.limit = exits.batch().max(1);
+        self.closed |= put.is_err();
+        put
+    }
+
+    /// After an item: sends on what has been gathered, if somebody waits for it.
+    #[inline]
+    pub(crate) fn breathe(&mut self) {
+        if !self.items.is_empty() && self.exits.as_ref().is_some_and(Exits::is_hungry) {
+            // The next send tells.
+            let _ = self.put();
+        }
+    }
+
+    /// Drops what has been gathered since `len` items were: of an item that failed.
+    pub(crate) fn forget_since(&mut self, len: usize) {
+        self.items.truncate(len);
+    }
+
+    /// How many items are gathered.
+    pub(crate) fn gathered(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Closes it: the run is being stopped.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// How many items were sent since the last call.
+    pub(crate) fn take_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.sent)
+    }
+
+    pub(crate) fn exits(&mut self) -> Option<&mut Exits<T>> {
+        self.exits.as_mut()
+    }
+
+    pub(crate) fn can_call(&self) -> bool {
+        self.exits.as_ref().is_none_or(Exits::can_call)
+    }
+
+    pub(crate) fn can_send_pending(&self) -> bool {
+        self.exits.as_ref().is_some_and(Exits::can_send_pending)
+    }
+
+    pub(crate) fn drain(&mut self) -> vec::Drain<'_, T> {
+        self.items.drain(..)
+    }
+}
+
+impl<T> fmt::Debug for Outlet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet")
+            .field("gathered", &self.items.len())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+//! Where nodes run.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::edge::Wire;
+
+/// Where the workers of a node run.
+///
+/// A typed graph takes one of the markers [`Same`], [`Thread`] and [`Process`] in its place, and the
+/// compiler then asks of the items only what that needs: `Send` within the program, serde across
+/// processes. A placement that is known at run time only needs both.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Placement {
+    /// In the thread of the caller: of whoever calls `run`, or for a run that was started of a
+    /// thread that all such nodes share.
+    #[default]
+    Same,
+    /// In a thread of this program for each worker.
+    Thread,
+    /// In a process for each worker.
+    Process,
+    /// In a place with a number: a process (0 is this program) and a thread of it (0 is its main
+    /// one). Nodes at the same place share it.
+    At {
+        /// Which process.
+        process: u32,
+        /// Which of its threads.
+        thread: u32,
+    },
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placement::Same => f.write_str("same"),
+            Placement::Thread => f.write_str("thread"),
+            Placement::Process => f.write_str("process"),
+            Placement::At { process, thread } => write!(f, "{process}:{thread}"),
+        }
+    }
+}
+
+/// In the caller's thread: see [`Placement::Same`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Same;
+
+/// In threads: see [`Placement::Thread`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Thread;
+
+/// In processes: see [`Placement::Process`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process;
+
+/// A placement for a node with items of this type: how they get there.
+pub trait Place<T>: Copy {
+    /// Where that is.
+    fn placement(self) -> Placement;
+
+    #[doc(hidden)]
+    fn wire(self) -> Option<Wire<T>>;
+}
+
+impl<T: Send + 'static> Place<T> for Same {
+    fn placement(self) -> Placement {
+        Placement::Same
+    }
+
+    fn wire(self) -> Option<Wire<T>> {
+        None
+    }
+}
+
+impl<T: Send + 'static> Place<T> for Thread {
+    fn placement(self) -> Placement {
+        Placement::Thread
+    }
+
+    fn wire(self) -> Option<Wire<T>> {
+        None
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Place<T> for Process {
+    fn placement(self) -> Placement {
+        Placement::Process
+    }
+
+    fn wire(self) -> Option<Wire<T>> {
+        Some(Wire::new())
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Place<T> for Placement {
+    fn placement(self) -> Placement {
+        self
+    }
+
+    fn wire(self) -> Option<Wire<T>> {
+        Some(Wire::new())
+    }
+}

@@ -1,0 +1,383 @@
+//! What the threads and processes of a run share beside the edges: where the words of its board
+//! are, and how a thread of it waits. README.md says what the words mean.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use shmring::{
+    WaitStrategy,
+    board::{Board, Sleeper},
+};
+
+/// The phases of a run, in the board's first word.
+pub(crate) const SETUP: u64 = 0;
+pub(crate) const RUNNING: u64 = 1;
+/// Sources stop; what is on its way is finished.
+pub(crate) const DRAINING: u64 = 2;
+/// Everybody stops where they are.
+pub(crate) const STOPPING: u64 = 3;
+
+const PHASE: usize = 0;
+/// Which worker failed first, plus one.
+const FAILED: usize = 1;
+/// Whether sources pause.
+const FROZEN: usize = 2;
+const HEAD: usize = 16;
+
+/// Words of an executor: whether it waits for items.
+const EXECUTOR: usize = 8;
+/// Words of a worker.
+const WORKER: usize = 24;
+/// Words of a worker's way out into one edge.
+const OUT: usize = 8;
+/// Words of a lane: a line that its sender writes, and one that its receiver does.
+const LANE: usize = 16;
+
+/// What a worker's words are.
+pub(crate) mod worker {
+    pub(crate) const STATE: usize = 0;
+    pub(crate) const ITEMS_IN: usize = 1;
+    pub(crate) const ITEMS_OUT: usize = 2;
+    pub(crate) const BUSY: usize = 3;
+    pub(crate) const WAIT_IN: usize = 4;
+    pub(crate) const WAIT_OUT: usize = 5;
+    pub(crate) const RETRIES: usize = 6;
+    pub(crate) const RESTARTS: usize = 7;
+    pub(crate) const BYTES: usize = 8;
+    pub(crate) const SKIPPED: usize = 9;
+    pub(crate) const QUARANTINED: usize = 10;
+    pub(crate) const DROPPED: usize = 11;
+    /// Which lane the message came on that is being handled, plus one.
+    pub(crate) const LANE: usize = 12;
+    /// Which message of that lane.
+    pub(crate) const MESSAGE: usize = 13;
+    /// Which item of it.
+    pub(crate) const ITEM: usize = 14;
+    /// How often a process died over that item.
+    pub(crate) const CRASHES: usize = 15;
+    /// The item of the first crash, so that another begins to count anew.
+    pub(crate) const CRASHED_AT: usize = 17;
+
+    /// States.
+    pub(crate) const READY: u64 = 1;
+    pub(crate) const AT_WORK: u64 = 2;
+    pub(crate) const ENDED: u64 = 3;
+}
+
+/// What the words of a way out are.
+pub(crate) mod out {
+    /// Messages sent.
+    pub(crate) const SENT: usize = 0;
+    /// Items sent.
+    pub(crate) const FIRST: usize = 1;
+    /// Items sent when the present message began to be handled.
+    pub(crate) const BASE: usize = 2;
+    /// The number of the message about to be sent, plus one.
+    pub(crate) const INTENT: usize = 3;
+    /// The lane it goes to.
+    pub(crate) const INTENT_LANE: usize = 4;
+    /// Items sent before it.
+    pub(crate) const INTENT_FIRST: usize = 5;
+    /// How many items it has.
+    pub(crate) const INTENT_ITEMS: usize = 6;
+}
+
+/// What the words of a lane are.
+pub(crate) mod lane {
+    /// Items sent.
+    pub(crate) const SENT: usize = 0;
+    /// Items done with; on the receiver's line, as what follows.
+    pub(crate) const DONE: usize = 8;
+    /// Whether the receiver takes no more.
+    pub(crate) const CLOSED: usize = 9;
+    /// What an item costs the receiver, in ns.
+    pub(crate) const COST: usize = 10;
+    /// The number of the next message that is new.
+    pub(crate) const NEXT: usize = 11;
+    /// Whether the receiver has taken pieces of an item that is not complete.
+    pub(crate) const IN_PIECES: usize = 12;
+    /// In the first lane of an inlet that keeps order: the number that comes next.
+    pub(crate) const NUMBER: usize = 13;
+}
+
+/// How many there are of everything that has words.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) executors: usize,
+    pub(crate) workers: usize,
+    pub(crate) outs: usize,
+    pub(crate) lanes: usize,
+}
+
+impl Counts {
+    pub(crate) fn words(self) -> usize {
+        HEAD + EXECUTOR * self.executors
+            + WORKER * self.workers
+            + OUT * self.outs
+            + LANE * self.lanes
+    }
+}
+
+/// The board of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    board: Board,
+    counts: Counts,
+}
+
+impl Shared {
+    pub(crate) fn new(board: Board, counts: Counts) -> Shared {
+        Shared { board, counts }
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn executor(&self, number: usize) -> usize {
+        HEAD + EXECUTOR * number
+    }
+
+    /// Where a worker's words begin.
+    pub(crate) fn worker(&self, number: usize) -> usize {
+        HEAD + EXECUTOR * self.counts.executors + WORKER * number
+    }
+
+    /// Where those of a way out do.
+    pub(crate) fn out(&self, number: usize) -> usize {
+        self.worker(self.counts.workers) + OUT * number
+    }
+
+    /// Where those of a lane do.
+    pub(crate) fn lane(&self, number: usize) -> usize {
+        self.out(self.counts.outs) + LANE * number
+    }
+
+    pub(crate) fn of_worker(&self, number: usize, word: usize) -> u64 {
+        self.board.load(self.worker(number) + word)
+    }
+
+    pub(crate) fn phase(&self) -> u64 {
+        self.board.load(PHASE)
+    }
+
+    /// Goes on to a later phase. Nothing leads back.
+    pub(crate) fn advance(&self, phase: u64) {
+        let mut now = self.phase();
+        while now < phase {
+            match self.board.change(PHASE, now, phase) {
+                Ok(()) => break,
+                Err(other) => now = other,
+            }
+        }
+        self.board.ring_all();
+    }
+
+    /// Says that a worker has failed. Tells whether it was the first.
+    pub(crate) fn fail(&self, worker: usize) -> bool {
+        let first = self.board.change(FAILED, 0, worker as u64 + 1).is_ok();
+        self.advance(STOPPING);
+        first
+    }
+
+    /// Which worker failed first.
+    pub(crate) fn failed(&self) -> Option<usize> {
+        self.board.load(FAILED).checked_sub(1).map(|worker| worker as usize)
+    }
+
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        self.board.store(FROZEN, frozen.into());
+        self.board.ring_all();
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.board.load(FROZEN) != 0
+    }
+
+    pub(crate) fn is_idle(&self, executor: usize) -> bool {
+        self.board.load(self.executor(executor)) != 0
+    }
+}
+
+/// Something that an executor runs.
+pub(crate) trait Unit {
+    /// Does what there is to do now, and not for long.
+    fn poll(&mut self) -> Poll;
+
+    /// Whether there is something to do, as far as one sees without doing it.
+    fn is_ready(&self) -> bool;
+
+    /// Whether all whom it calls can be called.
+    fn can_run(&self) -> bool;
+
+    /// How long it waited for items, is added here.
+    fn waited(&self, time: Duration);
+}
+
+/// How a poll went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Poll {
+    Worked,
+    Idle,
+    Ended,
+}
+
+/// The run is being stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stopped;
+
+/// One thread of a run: what its workers share.
+pub(crate) struct Executor {
+    pub(crate) shared: Shared,
+    pub(crate) number: usize,
+    sleeper: RefCell<Sleeper>,
+    units: RefCell<Vec<Rc<RefCell<dyn Unit>>>>,
+    /// Whether the frontend is gone or asks to stop, for processes.
+    pub(crate) ends: Box<dyn Fn() -> bool>,
+    waited: Cell<Duration>,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        shared: Shared,
+        number: usize,
+        spins: bool,
+        ends: Box<dyn Fn() -> bool>,
+    ) -> Result<Rc<Executor>, shmring::Error> {
+        let mut sleeper = shared.board().sleeper(number)?;
+        if !spins {
+            sleeper.set_wait(WaitStrategy::Park);
+        }
+        Ok(Rc::new(Executor {
+            shared,
+            number,
+            sleeper: RefCell::new(sleeper),
+            units: RefCell::new(Vec::new()),
+            ends,
+            waited: Cell::new(Duration::ZERO),
+        }))
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        self.shared.board()
+    }
+
+    pub(crate) fn add(&self, unit: Rc<RefCell<dyn Unit>>) {
+        self.units.borrow_mut().push(unit);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.phase() >= STOPPING
+    }
+
+    /// Runs its workers until all have ended, or the run is stopped.
+    pub(crate) fn run(&self) {
+        loop {
+            if self.is_stopped() {
+                return;
+            }
+            match self.round() {
+                Poll::Worked => {}
+                Poll::Ended => return,
+                Poll::Idle => {
+                    let began = Instant::now();
+                    self.sleep(None, || self.any_ready().then_some(()));
+                    let waited = began.elapsed();
+                    for unit in self.units.borrow().iter() {
+                        if let Ok(unit) = unit.try_borrow() {
+                            unit.waited(waited);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets each worker do something that is not in the middle of it.
+    fn round(&self) -> Poll {
+        let units: Vec<_> = self.units.borrow().clone();
+        let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
+        for unit in units {
+            let polled = match unit.try_borrow_mut() {
+                Ok(mut unit) if unit.can_run() => unit.poll(),
+                _ => continue,
+            };
+            match polled {
+                Poll::Worked => outcome = Poll::Worked,
+                Poll::Idle => {}
+                Poll::Ended => {
+                    let mut units = self.units.borrow_mut();
+                    units.retain(|other| !Rc::ptr_eq(other, &unit));
+                    if units.is_empty() {
+                        return Poll::Ended;
+                    }
+                    outcome = Poll::Worked;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn any_ready(&self) -> bool {
+        self.units.borrow().iter().any(|unit| match unit.try_borrow() {
+            Ok(unit) => unit.is_ready() && unit.can_run(),
+            Err(_) => false,
+        })
+    }
+
+    /// Waits until `look` finds something, for a worker in the middle of its work; the others go on
+    /// meanwhile. Gives how long that took.
+    pub(crate) fn wait_for<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
+        let began = Instant::now();
+        loop {
+            if self.is_stopped() {
+                return Err(Stopped);
+            }
+            if let Some(found) = look() {
+                self.waited.set(self.waited.get() + began.elapsed());
+                return Ok(found);
+            }
+            if self.round() == Poll::Worked {
+                continue;
+            }
+            let found = self.sleep(None, || match look() {
+                Some(found) => Some(Some(found)),
+                None => self.any_ready().then_some(None),
+            });
+            if let Some(Some(found)) = found {
+                self.waited.set(self.waited.get() + began.elapsed());
+                return Ok(found);
+            }
+        }
+    }
+
+    /// How long its workers waited for room since the last call.
+    pub(crate) fn take_waited(&self) -> Duration {
+        self.waited.replace(Duration::ZERO)
+    }
+
+    /// Sleeps until `look` finds something or the run is stopped.
+    fn sleep<T>(
+        &self,
+        timeout: Option<Duration>,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let Ok(mut sleeper) = self.sleeper.try_borrow_mut() else { return look() };
+        let board = self.board();
+        let word = self.shared.executor(self.number);
+        board.store(word, 1);
+        let slice = timeout.unwrap_or(Duration::from_millis(100));
+        let found = sleeper.wait(Some(slice), || match look() {
+            Some(found) => Some(Some(found)),
+            None => self.is_stopped().then_some(None),
+        });
+        board.store(word, 0);
+        if found.is_none() && (self.ends)() {
+            self.shared.advance(STOPPING);
+        }
+        found.flatten()
+    }
+}

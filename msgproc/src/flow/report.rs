@@ -1,0 +1,170 @@
+//! What a run has done.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    graph::Graph,
+    layout::Layout,
+    memory::Memory,
+    plan::{Shared, worker as words},
+};
+
+/// What a run has done, up to its end or up to now.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// How long it took, from the start of the first process on.
+    pub elapsed: Duration,
+    /// Its nodes, in the order in which they were added.
+    pub nodes: Vec<NodeReport>,
+    /// Its edges, as numbers of nodes: from, to.
+    pub edges: Vec<(usize, usize)>,
+    /// Blocks of its memory's pool that somebody holds: 0 at the end, unless the program does.
+    pub blocks_in_use: usize,
+}
+
+/// What a node has done.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub placement: String,
+    /// Each of its workers.
+    pub workers: Vec<WorkerReport>,
+}
+
+/// What a worker has done.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerReport {
+    /// Items it has taken.
+    pub items_in: u64,
+    /// Items it has sent.
+    pub items_out: u64,
+    /// How long it worked.
+    pub busy: Duration,
+    /// How long it waited for items.
+    pub waiting_for_input: Duration,
+    /// How long it waited for room.
+    pub waiting_for_output: Duration,
+    /// How often it handled an item again.
+    pub retries: u64,
+    /// How often its process was replaced.
+    pub restarts: u64,
+    /// Items left out because the node failed over them.
+    pub skipped: u64,
+    /// Items left out because processes died over them.
+    pub quarantined: u64,
+    /// Items dropped because a newer one came before they were taken.
+    pub dropped: u64,
+    /// Bytes it has sent to other processes.
+    pub bytes: u64,
+}
+
+impl NodeReport {
+    /// Items that its workers have taken.
+    pub fn items_in(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.items_in).sum()
+    }
+
+    /// Items that its workers have sent.
+    pub fn items_out(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.items_out).sum()
+    }
+
+    /// How long they worked, all together.
+    pub fn busy(&self) -> Duration {
+        self.workers.iter().map(|worker| worker.busy).sum()
+    }
+}
+
+impl Report {
+    /// The node with this name.
+    pub fn node(&self, name: &str) -> Option<&NodeReport> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    pub(crate) fn read(
+        graph: &Graph,
+        layout: &Layout,
+        shared: &Shared,
+        memory: &Memory,
+        elapsed: Duration,
+    ) -> Report {
+        let worker = |number: usize| {
+            let word = |word| shared.of_worker(number, word);
+            let time = |at| Duration::from_nanos(word(at));
+            WorkerReport {
+                items_in: word(words::ITEMS_IN),
+                items_out: word(words::ITEMS_OUT),
+                busy: time(words::BUSY),
+                waiting_for_input: time(words::WAIT_IN),
+                waiting_for_output: time(words::WAIT_OUT),
+                retries: word(words::RETRIES),
+                restarts: word(words::RESTARTS),
+                skipped: word(words::SKIPPED),
+                quarantined: word(words::QUARANTINED),
+                dropped: word(words::DROPPED),
+                bytes: word(words::BYTES),
+            }
+        };
+        let node = |(number, node): (usize, &super::graph::NodeEntry)| NodeReport {
+            name: node.name.clone(),
+            placement: node.placement.to_string(),
+            workers: (0..node.workers)
+                .map(|index| worker(layout.first_worker[number] + index))
+                .collect(),
+        };
+        Report {
+            elapsed,
+            nodes: graph.nodes.iter().enumerate().map(node).collect(),
+            edges: graph.edges.iter().map(|edge| (edge.from, edge.to)).collect(),
+            blocks_in_use: memory.pool().map_or(0, |pool| pool.in_use()),
+        }
+    }
+}
+
+/// A line for each worker.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "elapsed {:.3} s", self.elapsed.as_secs_f64())?;
+        writeln!(
+            f,
+            "{:<20} {:>6} {:>12} {:>12} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7}",
+            "node",
+            "worker",
+            "in",
+            "out",
+            "busy s",
+            "input s",
+            "output s",
+            "retry",
+            "restart",
+            "lost"
+        )?;
+        for node in &self.nodes {
+            for (index, worker) in node.workers.iter().enumerate() {
+                let seconds = |time: Duration| time.as_secs_f64();
+                writeln!(
+                    f,
+                    "{:<20} {:>6} {:>12} {:>12} {:>9.3} {:>9.3} {:>9.3} {:>7} {:>7} {:>7}",
+                    node.name,
+                    index,
+                    worker.items_in,
+                    worker.items_out,
+                    seconds(worker.busy),
+                    seconds(worker.waiting_for_input),
+                    seconds(worker.waiting_for_output),
+                    worker.retries,
+                    worker.restarts,
+                    worker.skipped + worker.quarantined + worker.dropped,
+                )?;
+            }
+        }
+        write!(f, "blocks in use {}", self.blocks_in_use)
+    }
+}

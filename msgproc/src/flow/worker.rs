@@ -1,0 +1,713 @@
+//! The step: take, handle, put. Every node runs by this, whatever it is and wherever.
+
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::{Duration, Instant},
+    vec,
+};
+
+use super::{
+    edge::{Batch, Fate, Head, Inlet, Refused, Taken, Tx},
+    error::{Failure, FailureKind},
+    node::{Cause, Flow, Node, WorkerInfo},
+    outlet::{Closed, Outlet},
+    plan::{DRAINING, Executor, Poll, Unit, lane, worker as words},
+};
+
+/// What becomes of an item over which a node fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OnError {
+    retries: u32,
+    skips: bool,
+}
+
+impl OnError {
+    /// The run fails: the first error ends it, and is what it gives. So by default.
+    pub fn fail() -> OnError {
+        OnError::default()
+    }
+
+    /// The item is left out, and counted.
+    pub fn skip() -> OnError {
+        OnError { retries: 0, skips: true }
+    }
+
+    /// The item is handled again, up to so many times; then the run fails. An item over which a
+    /// process died is handled again by the process that replaces it, with all else that it had.
+    pub fn retry(times: u32) -> OnError {
+        OnError { retries: times, skips: false }
+    }
+
+    /// In the end leaves the item out, rather than fail: one over which processes died is then in
+    /// quarantine.
+    #[must_use]
+    pub fn or_skip(mut self) -> OnError {
+        self.skips = true;
+        self
+    }
+
+    pub(crate) fn retries(self) -> u32 {
+        self.retries
+    }
+
+    pub(crate) fn skips(self) -> bool {
+        self.skips
+    }
+}
+
+/// What a worker is, beside its node.
+pub(crate) struct Setting<T> {
+    pub(crate) info: WorkerInfo,
+    /// Which of all workers of the run.
+    pub(crate) number: usize,
+    pub(crate) on_error: OnError,
+    /// How to keep an item that may have to be handled again.
+    pub(crate) clone: Option<fn(&T) -> T>,
+    /// Whether a process that died is replaced.
+    pub(crate) survives: bool,
+}
+
+/// Where failures of an executor's workers are put.
+pub(crate) type Failures = Rc<RefCell<Vec<(usize, Failure)>>>;
+
+/// A node at work.
+pub(crate) struct Worker<N: Node> {
+    core: Core<N>,
+    inlets: Vec<Inlet<N::In>>,
+    /// Which input of the node each inlet belongs to.
+    inputs: Vec<usize>,
+    /// Which inlet is looked at first.
+    cursor: usize,
+}
+
+/// All of a worker but where its items come from.
+struct Core<N: Node> {
+    executor: Rc<Executor>,
+    node: N,
+    outlet: Outlet<N::Out>,
+    setting: Setting<N::In>,
+    /// Where its words begin.
+    words: usize,
+    failures: Failures,
+    /// Which message it was at when the process died that it replaces.
+    again: Option<Again>,
+    ended: bool,
+    waited: Cell<Duration>,
+}
+
+/// What is handled again after a death.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    lane: u64,
+    message: u64,
+    item: u64,
+    crashes: u64,
+    /// The item to leave out, since it has killed too often.
+    without: Option<u64>,
+    /// Whether the run is to fail because of that.
+    gives_up: bool,
+}
+
+impl<N: Node> Worker<N> {
+    pub(crate) fn new(
+        executor: &Rc<Executor>,
+        node: N,
+        outlet: Outlet<N::Out>,
+        (inlets, inputs): (Vec<Inlet<N::In>>, Vec<usize>),
+        setting: Setting<N::In>,
+        failures: &Failures,
+    ) -> Worker<N> {
+        let words = executor.shared.worker(setting.number);
+        let mut core = Core {
+            executor: executor.clone(),
+            node,
+            outlet,
+            setting,
+            words,
+            failures: failures.clone(),
+            again: None,
+            ended: false,
+            waited: Cell::new(Duration::ZERO),
+        };
+        core.again = core.look_back();
+        Worker { core, inlets, inputs, cursor: 0 }
+    }
+
+    /// Runs the node's `svc_init`.
+    pub(crate) fn init(&mut self) -> Result<(), Failure> {
+        let core = &mut self.core;
+        let (node, info) = (&mut core.node, &core.setting.info);
+        let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(cause)) => Err(core.failure(None, FailureKind::Init, cause)),
+            Err(panic) => {
+                let Setting { info, .. } = &core.setting;
+                Err(Failure::panicked(&info.node, info.index, None, FailureKind::Init, &*panic))
+            }
+        };
+        if outcome.is_ok() {
+            core.store(words::STATE, words::READY);
+        }
+        outcome
+    }
+
+    fn inputs_ended(&self) -> bool {
+        self.inlets.iter().all(Inlet::is_ended)
+    }
+
+    /// Tells the node that an input has ended, after the last of its edges.
+    fn note_end(&mut self, inlet: usize) {
+        let input = self.inputs[inlet];
+        let mut same = self.inlets.iter().zip(&self.inputs).filter(|(_, other)| **other == input);
+        if same.all(|(inlet, _)| inlet.is_ended()) {
+            self.core.input_ended(input);
+        }
+    }
+
+    /// Ends the node after its last item.
+    fn end(&mut self) -> Poll {
+        self.core.end();
+        for inlet in &self.inlets {
+            inlet.close(&self.core.executor);
+        }
+        Poll::Ended
+    }
+
+    fn poll_source(&mut self) -> Poll {
+        let core = &mut self.core;
+        let shared = core.executor.shared.clone();
+        if shared.phase() >= DRAINING || core.outlet.is_closed() {
+            return self.end();
+        }
+        if shared.is_frozen() {
+            let _ = core.outlet.flush();
+            return Poll::Idle;
+        }
+        if core.produce() { Poll::Worked } else { self.end() }
+    }
+
+    fn poll_inlets(&mut self) -> Poll {
+        let count = self.inlets.len();
+        for step in 0..count {
+            let at = (self.cursor + step) % count;
+            let Worker { core, inlets, inputs, .. } = self;
+            let executor = core.executor.clone();
+            let taken =
+                inlets[at].take(&executor, &mut |lane, batch| core.handle(inputs[at], lane, batch));
+            match taken {
+                Ok(Taken::Nothing) => {}
+                Ok(Taken::Kept) => {
+                    return if core.outlet.is_closed() && !executor.is_stopped() {
+                        self.end()
+                    } else {
+                        Poll::Ended
+                    };
+                }
+                Ok(Taken::Done) => {
+                    self.cursor = (at + 1) % count;
+                    if self.inlets[at].is_ended() {
+                        self.note_end(at);
+                    }
+                    return if self.core.is_done() || self.inputs_ended() {
+                        self.end()
+                    } else {
+                        Poll::Worked
+                    };
+                }
+                Err(reason) => {
+                    core.fail(None, FailureKind::Transport, reason.into());
+                    return Poll::Ended;
+                }
+            }
+        }
+        let core = &mut self.core;
+        if core.outlet.gathered() > 0 || core.outlet.can_send_pending() {
+            let _ = core.outlet.flush();
+            core.check_sends(None);
+        }
+        if core.outlet.is_closed() {
+            return self.end();
+        }
+        Poll::Idle
+    }
+}
+
+impl<N: Node> Unit for Worker<N> {
+    fn poll(&mut self) -> Poll {
+        if self.core.ended {
+            return Poll::Ended;
+        }
+        self.core.note_waits();
+        self.core.store(words::STATE, words::AT_WORK);
+        match self.inlets.is_empty() {
+            true => self.poll_source(),
+            // One that is only called has nothing to do by itself.
+            false => self.poll_inlets(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let core = &self.core;
+        let shared = &core.executor.shared;
+        if core.ended || core.outlet.is_closed() {
+            return true;
+        }
+        match self.inlets.is_empty() {
+            true => !shared.is_frozen() || shared.phase() >= DRAINING,
+            false => self.inlets.iter().any(Inlet::is_ready) || core.outlet.can_send_pending(),
+        }
+    }
+
+    fn can_run(&self) -> bool {
+        self.core.outlet.can_call()
+    }
+
+    fn waited(&self, time: Duration) {
+        self.core.waited.set(self.core.waited.get() + time);
+    }
+}
+
+impl<N: Node> Core<N> {
+    fn store(&self, word: usize, value: u64) {
+        self.executor.board().store(self.words + word, value);
+    }
+
+    fn load(&self, word: usize) -> u64 {
+        self.executor.board().load(self.words + word)
+    }
+
+    fn add(&self, word: usize, value: u64) {
+        self.executor.board().add_own(self.words + word, value);
+    }
+
+    fn note_waits(&self) {
+        let waited = self.waited.replace(Duration::ZERO);
+        if !waited.is_zero() {
+            self.add(words::WAIT_IN, waited.as_nanos() as u64);
+        }
+    }
+
+    /// What the process that this one replaces was at when it died.
+    fn look_back(&self) -> Option<Again> {
+        if self.setting.info.restarts == 0 {
+            return None;
+        }
+        let lane = self.load(words::LANE).checked_sub(1)?;
+        let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
+        let at = message << 16 | (item & 0xffff);
+        let crashes = match self.load(words::CRASHED_AT) == at {
+            true => self.load(words::CRASHES) + 1,
+            false => 1,
+        };
+        self.store(words::CRASHED_AT, at);
+        self.store(words::CRASHES, crashes);
+        let too_many = crashes > u64::from(self.setting.on_error.retries());
+        let skips = self.setting.on_error.skips();
+        let without = (too_many && skips).then_some(item);
+        Some(Again { lane, message, item, crashes, without, gives_up: too_many && !skips })
+    }
+
+    fn failure(&self, item: Option<u64>, kind: FailureKind, cause: Cause) -> Failure {
+        let WorkerInfo { node, index, .. } = &self.setting.info;
+        Failure::new(node, *index, item, kind, cause)
+    }
+
+    #[cold]
+    fn fail(&mut self, item: Option<u64>, kind: FailureKind, cause: Cause) {
+        let failure = self.failure(item, kind, cause);
+        self.fail_with(failure);
+    }
+
+    #[cold]
+    fn fail_with(&mut self, failure: Failure) {
+        self.ended = true;
+        self.outlet.close();
+        self.failures.borrow_mut().push((self.setting.number, failure));
+        self.executor.shared.fail(self.setting.number);
+    }
+
+    /// Whether what was sent could not travel.
+    fn check_sends(&mut self, item: Option<u64>) -> bool {
+        let failure = self.outlet.exits().and_then(|exits| exits.take_failure());
+        match failure {
+            None => false,
+            Some(reason) => {
+                self.fail(item, FailureKind::Transport, reason.into());
+                true
+            }
+        }
+    }
+
+    /// Whether it takes no more, though its inputs have not ended.
+    fn is_done(&self) -> bool {
+        self.ended || self.outlet.is_closed()
+    }
+
+    /// Lets a source go on for a while. Tells whether there is more to come.
+    fn produce(&mut self) -> bool {
+        let began = Instant::now();
+        let mut next_look = 1;
+        for count in 1..=64_u32 {
+            let Core { node, outlet, .. } = self;
+            let Some(nothing) = nothing::<N::In>() else {
+                self.fail(None, FailureKind::Init, "it has no input, and takes something".into());
+                return false;
+            };
+            let called = catch_unwind(AssertUnwindSafe(|| node.svc(nothing, outlet)));
+            let number = self.load(words::ITEMS_OUT) + u64::from(count) - 1;
+            match called {
+                Ok(Ok(Flow::GoOn)) => {}
+                Ok(Ok(Flow::Eos)) => {
+                    self.note_produced(began);
+                    return false;
+                }
+                Ok(Err(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    return false;
+                }
+                Ok(Err(cause)) => {
+                    if self.setting.on_error.skips() {
+                        self.add(words::SKIPPED, 1);
+                        continue;
+                    }
+                    self.fail(Some(number), FailureKind::Error, cause);
+                    return false;
+                }
+                Err(panic) => {
+                    let info = &self.setting.info;
+                    let failure = Failure::panicked(
+                        &info.node,
+                        info.index,
+                        Some(number),
+                        FailureKind::Panic,
+                        &*panic,
+                    );
+                    self.fail_with(failure);
+                    return false;
+                }
+            }
+            self.outlet.breathe();
+            if self.outlet.is_closed() {
+                self.check_sends(Some(number));
+                return false;
+            }
+            // The clock costs as much as a short item.
+            if count == next_look {
+                if began.elapsed() > Duration::from_micros(50) {
+                    break;
+                }
+                next_look *= 2;
+            }
+        }
+        self.note_produced(began);
+        true
+    }
+
+    fn note_produced(&mut self, began: Instant) {
+        let waited = self.executor.take_waited();
+        let busy = began.elapsed().saturating_sub(waited);
+        self.add(words::BUSY, busy.as_nanos() as u64);
+        self.add(words::WAIT_OUT, waited.as_nanos() as u64);
+        let sent = self.outlet.take_sent();
+        self.add(words::ITEMS_OUT, sent);
+    }
+
+    /// Handles a message. `lane` is where the words of its lane begin.
+    fn handle(&mut self, input: usize, lane: usize, batch: Batch<N::In>) -> Fate {
+        let Batch { head, items } = batch;
+        let again =
+            self.again.take().filter(|again| again.lane == lane as u64 && again.message == head.id);
+        // What says that this message is handled is written first and last, so that a death in
+        // between leaves nothing half said. Handled again, all of it stands there.
+        let notes = self.setting.survives && again.is_none();
+        if notes {
+            self.store(words::LANE, 0);
+            self.store(words::MESSAGE, head.id);
+            self.store(words::ITEM, 0);
+        }
+        if let Some(exits) = self.outlet.exits() {
+            exits.begin(&head, again.is_some());
+        }
+        if notes {
+            self.store(words::LANE, lane as u64 + 1);
+        }
+        if let Some(Again { crashes, item, gives_up: true, .. }) = again {
+            let reason = format!("its process died {crashes} times over this item");
+            self.fail(Some(head.first + item), FailureKind::Died, reason.into());
+            return Fate::Keep;
+        }
+        let count = items.len() as u64;
+        let began = Instant::now();
+        let without = again.and_then(|again| again.without);
+        let fate = self.handle_items(input, &head, items.into_iter(), without);
+        if fate == Fate::Done {
+            self.finish(&head);
+        }
+        let waited = self.executor.take_waited();
+        let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
+        self.add(words::ITEMS_IN, count);
+        self.add(words::BUSY, busy);
+        self.add(words::WAIT_OUT, waited.as_nanos() as u64);
+        let sent = self.outlet.take_sent();
+        self.add(words::ITEMS_OUT, sent);
+        if count > 0 {
+            // The receiver's own line: an average over the last few messages.
+            let cost = lane + lane::COST;
+            let (before, now) = (self.executor.board().load(cost), (busy / count).max(1));
+            let average = if before == 0 { now } else { (3 * before + now) / 4 };
+            self.executor.board().store(cost, average.max(1));
+        }
+        if self.check_sends(Some(head.first)) { Fate::Keep } else { fate }
+    }
+
+    /// Sends on what came of a message, where it must not mix with what comes of the next.
+    fn finish(&mut self, head: &Head) {
+        let waits = self.setting.survives || head.end;
+        let keeps = self.outlet.exits().is_some_and(|exits| exits.keeps_order());
+        if waits || keeps {
+            let _ = self.outlet.flush();
+        }
+        if let Some(exits) = self.outlet.exits()
+            && !head.end
+        {
+            exits.finish(head);
+        }
+    }
+
+    fn handle_items(
+        &mut self,
+        input: usize,
+        head: &Head,
+        mut items: vec::IntoIter<N::In>,
+        without: Option<u64>,
+    ) -> Fate {
+        let mut index = 0;
+        loop {
+            let survives = self.setting.survives;
+            let (clone, item_word) = (self.setting.clone, self.words + words::ITEM);
+            let mut kept = None;
+            let Core { node, outlet, executor, .. } = self;
+            let mut before = 0;
+            // One door for all items of a message: entering it costs.
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                for item in items.by_ref() {
+                    if survives {
+                        executor.board().store(item_word, index);
+                        if without == Some(index) {
+                            index += 1;
+                            return Stop::LeftOut;
+                        }
+                    }
+                    if let Some(clone) = clone {
+                        kept = Some(clone(&item));
+                    }
+                    before = outlet.gathered();
+                    match node.svc_on(input, item, outlet) {
+                        Ok(Flow::GoOn) => {}
+                        Ok(Flow::Eos) => return Stop::Eos,
+                        Err(cause) => return Stop::Failed(cause),
+                    }
+                    index += 1;
+                    outlet.breathe();
+                    if outlet.is_closed() {
+                        return Stop::Eos;
+                    }
+                }
+                Stop::Through
+            }));
+            let number = head.first + index;
+            let (kind, cause) = match stopped {
+                Ok(Stop::Through) => return Fate::Done,
+                Ok(Stop::LeftOut) => {
+                    self.add(words::QUARANTINED, 1);
+                    continue;
+                }
+                Ok(Stop::Eos) => {
+                    let _ = self.outlet.flush();
+                    self.outlet.close();
+                    return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
+                }
+                Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
+                }
+                Ok(Stop::Failed(cause)) => (FailureKind::Error, Ok(cause)),
+                Err(panic) => (FailureKind::Panic, Err(panic)),
+            };
+            self.outlet.forget_since(before);
+            match self.retry(input, kept) {
+                Some(Flow::GoOn) => {}
+                Some(Flow::Eos) => {
+                    let _ = self.outlet.flush();
+                    self.outlet.close();
+                    return Fate::Done;
+                }
+                None if self.setting.on_error.skips() => self.add(words::SKIPPED, 1),
+                None => {
+                    let info = &self.setting.info;
+                    let failure = match cause {
+                        Ok(cause) => self.failure(Some(number), kind, cause),
+                        Err(panic) => {
+                            Failure::panicked(&info.node, info.index, Some(number), kind, &*panic)
+                        }
+                    };
+                    self.fail_with(failure);
+                    return Fate::Keep;
+                }
+            }
+            index += 1;
+        }
+    }
+
+    /// Handles an item again over which the node failed.
+    #[cold]
+    fn retry(&mut self, input: usize, kept: Option<N::In>) -> Option<Flow> {
+        let (kept, clone) = (kept?, self.setting.clone?);
+        for _ in 0..self.setting.on_error.retries() {
+            self.add(words::RETRIES, 1);
+            let before = self.outlet.gathered();
+            let item = clone(&kept);
+            let Core { node, outlet, .. } = self;
+            let called = catch_unwind(AssertUnwindSafe(|| node.svc_on(input, item, outlet)));
+            match called {
+                Ok(Ok(flow)) => return Some(flow),
+                _ => self.outlet.forget_since(before),
+            }
+        }
+        None
+    }
+
+    fn input_ended(&mut self, input: usize) {
+        if self.ended {
+            return;
+        }
+        let Core { node, outlet, .. } = self;
+        match catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet))) {
+            Ok(Ok(Flow::GoOn)) => {}
+            Ok(Ok(Flow::Eos)) => {
+                let _ = self.outlet.flush();
+                self.outlet.close();
+            }
+            Ok(Err(cause)) if cause.is::<Closed>() => {}
+            Ok(Err(cause)) => self.fail(None, FailureKind::Error, cause),
+            Err(panic) => {
+                let WorkerInfo { node, index, .. } = &self.setting.info;
+                let failure = Failure::panicked(node, *index, None, FailureKind::Panic, &*panic);
+                self.fail_with(failure);
+            }
+        }
+    }
+
+    /// Runs the node's `svc_end`, and says to those that follow that nothing more comes.
+    fn end(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if self.executor.is_stopped() {
+            return;
+        }
+        let Core { node, outlet, .. } = self;
+        let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
+        match ended {
+            Ok(Err(cause)) if !cause.is::<Closed>() => {
+                return self.fail(None, FailureKind::End, cause);
+            }
+            Ok(_) => {}
+            Err(panic) => {
+                let WorkerInfo { node, index, .. } = &self.setting.info;
+                let failure = Failure::panicked(node, *index, None, FailureKind::End, &*panic);
+                return self.fail_with(failure);
+            }
+        }
+        let _ = self.outlet.flush();
+        if self.check_sends(None) {
+            return;
+        }
+        if let Some(exits) = self.outlet.exits() {
+            exits.end();
+        }
+        let sent = self.outlet.take_sent();
+        self.add(words::ITEMS_OUT, sent);
+        self.store(words::LANE, 0);
+        self.store(words::STATE, words::ENDED);
+    }
+}
+
+/// Why a worker left the items of a message.
+enum Stop {
+    Through,
+    Eos,
+    Failed(Cause),
+    /// An item that has killed too often.
+    LeftOut,
+}
+
+/// What a source takes.
+fn nothing<T: 'static>() -> Option<T> {
+    let mut nothing = Some(());
+    (&mut nothing as &mut dyn std::any::Any).downcast_mut::<Option<T>>().and_then(Option::take)
+}
+
+/// A worker, for those in the same thread who send to it: they call it.
+pub(crate) trait Accept<T> {
+    /// Takes a message.
+    fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<T>);
+
+    /// Whether all whom it calls can be called.
+    fn can_accept(&self) -> bool;
+}
+
+impl<N: Node> Accept<N::In> for Worker<N> {
+    fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
+        let Worker { core, inlets, inputs, .. } = self;
+        if core.ended {
+            return;
+        }
+        let head = batch.head;
+        let lane_words = inlets[inlet].words(lane);
+        let fate = core.handle(inputs[inlet], lane_words, batch);
+        inlets[inlet].called(lane, &head);
+        if fate == Fate::Done && inlets[inlet].is_ended() && head.end {
+            self.note_end(inlet);
+        }
+        if self.core.is_done() || self.inputs_ended() {
+            self.end();
+        }
+    }
+
+    fn can_accept(&self) -> bool {
+        self.core.outlet.can_call()
+    }
+}
+
+/// A lane that is a call.
+pub(crate) struct Direct<T> {
+    target: Rc<RefCell<dyn Accept<T>>>,
+    inlet: usize,
+    lane: usize,
+}
+
+impl<T> Direct<T> {
+    pub(crate) fn new(target: Rc<RefCell<dyn Accept<T>>>, inlet: usize, lane: usize) -> Direct<T> {
+        Direct { target, inlet, lane }
+    }
+}
+
+impl<T> Tx<T> for Direct<T> {
+    fn try_put(&mut self, batch: Batch<T>) -> Result<usize, Refused<T>> {
+        match self.target.try_borrow_mut() {
+            Ok(mut target) => {
+                target.accept(self.inlet, self.lane, batch);
+                Ok(0)
+            }
+            Err(_) => Err(Refused::Full(batch)),
+        }
+    }
+
+    fn can_call(&self) -> bool {
+        self.target.try_borrow().is_ok_and(|target| target.can_accept())
+    }
+}

@@ -1,0 +1,141 @@
+//! How runs end: early, by a stop, by what nobody takes.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use msgproc::flow::{Error, Flow, Graph, Outlet, Placement, each, from_fn, map};
+
+use crate::common::{PLACES, keep, taken};
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    vec![
+        testkit::test!(an_end_that_has_enough_ends_the_source),
+        testkit::test!(a_stop_finishes_what_is_on_its_way),
+        testkit::test!(a_stop_at_once),
+        testkit::test!(a_dropped_handle_stops_the_run),
+        testkit::test!(sources_pause),
+        testkit::test!(svc_end_may_send),
+    ]
+}
+
+fn an_end_that_has_enough_ends_the_source() {
+    for a in PLACES {
+        for b in PLACES {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", a, 0_u64..);
+            let same = graph.node("same", b, |_| map(|n: u64| n)).workers(2).add();
+            let enough = graph
+                .node("enough", Placement::Same, |_| {
+                    let mut left = 1000;
+                    from_fn(move |n: u64, out: &mut Outlet<u64>| {
+                        left -= 1;
+                        out.send(n)?;
+                        Ok(if left == 0 { Flow::Eos } else { Flow::GoOn })
+                    })
+                })
+                .add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), same.input());
+            graph.connect(same.output(), enough.input());
+            graph.connect(enough.output(), sink.input());
+            graph.run().unwrap();
+            assert_eq!(taken(&kept).len(), 1000, "{a} {b}");
+        }
+    }
+}
+
+fn endless(place: Placement) -> (Graph, crate::common::Kept<u64>) {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", place, 0_u64..);
+    let same = graph.node("same", place, |_| map(|n: u64| n)).add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), same.input());
+    graph.connect(same.output(), sink.input());
+    (graph, kept)
+}
+
+fn a_stop_finishes_what_is_on_its_way() {
+    for place in [Placement::Thread, Placement::Process] {
+        let (graph, kept) = endless(place);
+        let running = graph.start().unwrap();
+        sleep(Duration::from_millis(20));
+        running.stop();
+        let report = running.wait().unwrap();
+        let items = taken(&kept);
+        assert!(items.iter().copied().eq(0..items.len() as u64), "{place}");
+        assert_eq!(report.node("numbers").unwrap().items_out(), items.len() as u64, "{place}");
+    }
+}
+
+fn a_stop_at_once() {
+    for place in PLACES {
+        let (graph, _kept) = endless(place);
+        let running = graph.start().unwrap();
+        sleep(Duration::from_millis(10));
+        assert!(!running.is_finished());
+        assert!(running.report().node("numbers").unwrap().items_out() > 0);
+        let began = Instant::now();
+        running.stop_now();
+        assert!(matches!(running.wait(), Err(Error::Stopped)), "{place}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{place}: {:?}", began.elapsed());
+    }
+}
+
+fn a_dropped_handle_stops_the_run() {
+    for place in PLACES {
+        drop(endless(place).0.start().unwrap());
+    }
+}
+
+fn sources_pause() {
+    let (graph, _kept) = endless(Placement::Thread);
+    let running = graph.start().unwrap();
+    sleep(Duration::from_millis(10));
+    running.freeze();
+    sleep(Duration::from_millis(50));
+    let before = running.report().node("sink").unwrap().items_in();
+    sleep(Duration::from_millis(50));
+    assert_eq!(running.report().node("sink").unwrap().items_in(), before);
+    running.thaw();
+    let until = Instant::now() + Duration::from_secs(10);
+    while running.report().node("sink").unwrap().items_in() == before {
+        assert!(Instant::now() < until);
+        sleep(Duration::from_millis(1));
+    }
+    running.stop();
+    running.wait().unwrap();
+}
+
+struct Total(u64);
+
+impl msgproc::flow::Node for Total {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, item: u64, _: &mut Outlet<u64>) -> Result<Flow, msgproc::flow::Cause> {
+        self.0 += item;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), msgproc::flow::Cause> {
+        Ok(out.send(self.0)?)
+    }
+}
+
+fn svc_end_may_send() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..1000_u64);
+        let totals = graph.node("totals", place, |_| Total(0)).workers(3).add();
+        let total = graph.node("total", place, |_| Total(0)).add();
+        let check = graph.node("check", place, |_| each(|n: u64| assert_eq!(n, 499_500))).add();
+        graph.connect(numbers.output(), totals.input());
+        graph.connect(totals.output(), total.input());
+        graph.connect(total.output(), check.input());
+        let report = graph.run().unwrap();
+        assert_eq!(report.node("check").unwrap().items_in(), 1, "{place}");
+        assert_eq!(report.node("total").unwrap().items_in(), 3, "{place}");
+    }
+}

@@ -1,0 +1,211 @@
+//! Errors and panics, anywhere.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use msgproc::flow::{
+    Cause, Error, Failure, FailureKind, Flow, Graph, Node, OnError, Outlet, Placement, WorkerInfo,
+    map, try_each, try_map,
+};
+
+use crate::common::{PLACES, keep, taken};
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    vec![
+        testkit::test!(an_error_anywhere_fails_the_run),
+        testkit::test!(a_panic_anywhere_fails_the_run),
+        testkit::test!(an_error_of_a_thread_keeps_its_type),
+        testkit::test!(items_are_left_out),
+        testkit::test!(items_are_tried_again),
+        testkit::test!(svc_init_fails_before_anything_flows),
+        testkit::test!(graphs_that_cannot_be_run),
+    ]
+}
+
+fn failing(at: usize, place: Placement, fails: fn(u64) -> Result<u64, io::Error>) -> Failure {
+    let mut graph = Graph::new();
+    let step = move |here: usize| move |n: u64| if here == at { fails(n) } else { Ok(n) };
+    let numbers = graph.source(
+        "numbers",
+        place,
+        (0_u64..).inspect(move |n| {
+            if at == 0 && *n == 700 {
+                panic!("no more");
+            }
+        }),
+    );
+    let first = graph.node("first", place, move |_| try_map(step(1))).add();
+    let second = graph.node("second", place, move |_| try_map(step(2))).workers(2).add();
+    let last = graph
+        .node("last", Placement::Same, move |_| try_each(move |n: u64| step(3)(n).map(|_| ())))
+        .add();
+    graph.edge(numbers.output(), first.input()).capacity(8).add();
+    graph.edge(first.output(), second.input()).capacity(8).add();
+    graph.edge(second.output(), last.input()).capacity(8).add();
+    match graph.run().unwrap_err() {
+        Error::Failed(failure) => *failure,
+        error => panic!("{error}"),
+    }
+}
+
+const NAMES: [&str; 4] = ["numbers", "first", "second", "last"];
+
+fn an_error_anywhere_fails_the_run() {
+    for place in PLACES {
+        for (at, name) in NAMES.iter().enumerate().skip(1) {
+            let failure = failing(at, place, |n| match n {
+                700 => Err(io::Error::other("no more")),
+                n => Ok(n),
+            });
+            assert_eq!(failure.node, *name, "{place}");
+            assert_eq!(failure.message, "no more", "{place}");
+            assert_eq!(failure.kind, FailureKind::Error, "{place}");
+            if at == 1 {
+                assert_eq!(failure.item, Some(700), "{place}");
+            }
+        }
+    }
+}
+
+fn a_panic_anywhere_fails_the_run() {
+    for place in PLACES {
+        for (at, name) in NAMES.iter().enumerate() {
+            let failure = failing(at, place, |n| {
+                assert_ne!(n, 700, "no more");
+                Ok(n)
+            });
+            assert_eq!(failure.node, *name, "{place}");
+            assert!(failure.message.contains("no more"), "{place}: {failure}");
+            assert_eq!(failure.kind, FailureKind::Panic, "{place}");
+        }
+    }
+}
+
+fn an_error_of_a_thread_keeps_its_type() {
+    let failure = failing(2, Placement::Thread, |_| Err(io::ErrorKind::AddrInUse.into()));
+    let error = failure.downcast_ref::<io::Error>().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+fn items_are_left_out() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..1000_u64);
+        let odd = |n: u64| match n % 10 {
+            3 => Err("three"),
+            7 => panic!("seven"),
+            _ => Ok(n),
+        };
+        let some = graph.node("some", place, move |_| try_map(odd)).skip_errors().add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), some.input());
+        graph.connect(some.output(), sink.input());
+        let report = graph.run().unwrap();
+        let expected: Vec<u64> = (0..1000).filter(|n| ![3, 7].contains(&(n % 10))).collect();
+        assert_eq!(taken(&kept), expected, "{place}");
+        assert_eq!(report.node("some").unwrap().workers[0].skipped, 200, "{place}");
+    }
+}
+
+fn items_are_tried_again() {
+    static TRIES: AtomicU64 = AtomicU64::new(0);
+    for place in PLACES {
+        for retries in [1, 3] {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", place, 0..100_u64);
+            let flaky = |n: u64| {
+                let tries = TRIES.fetch_add(1, Ordering::Relaxed);
+                if n == 50 && tries < 52 { Err("not yet") } else { Ok(n) }
+            };
+            TRIES.store(0, Ordering::Relaxed);
+            let node = graph.node("flaky", place, move |_| try_map(flaky));
+            let flaky = node.on_error(OnError::retry(retries)).add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), flaky.input());
+            graph.connect(flaky.output(), sink.input());
+            match graph.run() {
+                Ok(report) => {
+                    assert_eq!(retries, 3);
+                    assert_eq!(report.node("flaky").unwrap().workers[0].retries, 2, "{place}");
+                    assert_eq!(taken(&kept), (0..100).collect::<Vec<_>>(), "{place}");
+                }
+                Err(error) => {
+                    assert_eq!(retries, 1);
+                    assert_eq!(error.failure().unwrap().item, Some(50), "{place}");
+                }
+            }
+        }
+    }
+}
+
+struct Refuses;
+
+impl Node for Refuses {
+    type In = u64;
+    type Out = ();
+
+    fn svc_init(&mut self, worker: &WorkerInfo) -> Result<(), Cause> {
+        if worker.index == 1 { Err("no device".into()) } else { Ok(()) }
+    }
+
+    fn svc(&mut self, _: u64, _: &mut Outlet<()>) -> Result<Flow, Cause> {
+        unreachable!("nothing flows")
+    }
+}
+
+fn svc_init_fails_before_anything_flows() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
+        let refuses = graph.node("refuses", place, |_| Refuses).workers(2).add();
+        graph.connect(numbers.output(), refuses.input());
+        let error = graph.run().unwrap_err();
+        assert!(format!("{error:?}").contains("no device"), "{place}: {error:?}");
+        assert!(format!("{error:?}").contains("refuses"), "{place}: {error:?}");
+    }
+}
+
+fn graphs_that_cannot_be_run() {
+    let says = |graph: Graph, words: &str| {
+        let error = graph.run().unwrap_err();
+        assert!(matches!(&error, Error::Graph(what) if what.contains(words)), "{error}");
+    };
+    says(Graph::new(), "no nodes");
+
+    let mut graph = Graph::new();
+    graph.node("alone", Placement::Same, |_| map(|n: u64| n)).add();
+    says(graph, "nothing leads to node \"alone\"");
+
+    let mut graph = Graph::new();
+    graph.source("twice", Placement::Same, 0..1);
+    graph.source("twice", Placement::Same, 0..1);
+    says(graph, "two nodes have the name");
+
+    let mut graph = Graph::new();
+    let a = graph.node("a", Placement::Same, |_| map(|n: u64| n)).add();
+    let b = graph.node("b", Placement::Same, |_| map(|n: u64| n)).add();
+    graph.connect(a.output(), b.input());
+    graph.connect(b.output(), a.input());
+    says(graph, "in a circle");
+
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Same, 0..5_u64);
+    let (one, _) = keep(&mut graph, "one");
+    let (two, _) = keep(&mut graph, "two");
+    graph.connect(numbers.output(), one.input());
+    graph.connect(numbers.output(), two.input());
+    says(graph, "several edges leave output 0");
+
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", msgproc::flow::Thread, 0..5_u64);
+    let (sink, _) = keep::<u64>(&mut graph, "sink");
+    let text = graph.node("text", msgproc::flow::Thread, |_| map(|n: u64| n)).workers(2).add();
+    let late =
+        graph.node("late", Placement::Same, |_| map(|n: u64| n)).workers(2).ordered(true).add();
+    graph.connect(numbers.output(), text.input());
+    graph.connect(text.output(), late.input());
+    graph.connect(late.output(), sink.input());
+    says(graph, "cannot keep the order");
+}

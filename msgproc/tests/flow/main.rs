@@ -1,0 +1,14 @@
+//! Runs of graphs, in threads and processes.
+
+mod common;
+mod death;
+mod ends;
+mod errors;
+mod order;
+mod places;
+
+fn main() -> std::process::ExitCode {
+    msgproc::init();
+    let groups = [death::tests(), ends::tests(), errors::tests(), order::tests(), places::tests()];
+    testkit::run(groups.into_iter().flatten())
+}

@@ -1,0 +1,192 @@
+//! Order that is kept, and items that are bounded.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::sleep,
+    time::Duration,
+};
+
+use msgproc::flow::{Flow, Graph, Outlet, Same, Thread, each, filter, flat_map, from_fn, map};
+
+use crate::common::{PLACES, keep, taken};
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    vec![
+        testkit::test!(several_workers_keep_the_order),
+        testkit::test!(order_goes_through_filters_and_floods),
+        testkit::test!(a_slow_end_holds_the_source_back),
+        testkit::test!(items_go_to_whom_they_are_sent),
+        testkit::test!(items_go_by_key),
+        testkit::test!(views_get_the_newest),
+    ]
+}
+
+fn several_workers_keep_the_order() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..2000_u64);
+        let slow = move |n: u64| {
+            if n.is_multiple_of(97) {
+                sleep(Duration::from_micros(300));
+            }
+            n * 2
+        };
+        let twice = graph.node("twice", place, move |_| map(slow)).workers(3).ordered(true).add();
+        let next =
+            graph.node("next", place, |_| map(|n: u64| n + 1)).workers(2).ordered(true).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), twice.input());
+        graph.connect(twice.output(), next.input());
+        graph.connect(next.output(), sink.input());
+        graph.run().unwrap();
+        let expected: Vec<u64> = (0..2000).map(|n| n * 2 + 1).collect();
+        assert_eq!(taken(&kept), expected, "{place}");
+    }
+}
+
+fn order_goes_through_filters_and_floods() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..1000_u64);
+        let some = graph
+            .node("some", place, |_| filter(|n: &u64| n % 7 == 0))
+            .workers(2)
+            .ordered(true)
+            .add();
+        let flood = |n: u64| (0..if n == 70 { 5000 } else { n % 3 }).map(move |k| n * 10_000 + k);
+        let flooded =
+            graph.node("flooded", place, move |_| flat_map(flood)).workers(3).ordered(true).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), some.input());
+        graph.connect(some.output(), flooded.input());
+        graph.connect(flooded.output(), sink.input());
+        graph.run().unwrap();
+        let expected: Vec<u64> = (0..1000).filter(|n| n % 7 == 0).flat_map(flood).collect();
+        assert_eq!(taken(&kept), expected, "{place}");
+    }
+}
+
+/// An endless source does not run ahead of what is taken.
+fn a_slow_end_holds_the_source_back() {
+    for (place, ordered) in [(Thread, false), (Thread, true)] {
+        let made = Arc::new(AtomicU64::new(0));
+        let count = made.clone();
+        let mut graph = Graph::new();
+        let numbers = graph.source(
+            "numbers",
+            place,
+            (0_u64..).inspect(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
+        let same = graph.node("same", place, |_| map(|n: u64| n)).workers(2).ordered(ordered).add();
+        let seen = made.clone();
+        let end = graph
+            .node("end", Same, move |_| {
+                let (made, mut count) = (seen.clone(), 0_u64);
+                from_fn(move |_: u64, _: &mut Outlet<()>| {
+                    count += 1;
+                    if count.is_multiple_of(100) {
+                        sleep(Duration::from_millis(5));
+                    }
+                    // Two edges, two lanes each, and what is in hand.
+                    let ahead = made.load(Ordering::Relaxed) - count;
+                    assert!(ahead < 6000, "{ahead} items ahead");
+                    Ok(if count == 5000 { Flow::Eos } else { Flow::GoOn })
+                })
+            })
+            .add();
+        graph.connect(numbers.output(), same.input());
+        graph.connect(same.output(), end.input());
+        graph.run().unwrap();
+    }
+}
+
+fn items_go_to_whom_they_are_sent() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..300_u64);
+        let deal = graph
+            .node("deal", place, |_| {
+                from_fn(|n: u64, out: &mut Outlet<u64>| {
+                    assert_eq!(out.workers(), 3);
+                    out.send_to((n % 3) as usize, n)?;
+                    if n == 299 {
+                        out.broadcast(1000)?;
+                    }
+                    Ok(Flow::GoOn)
+                })
+            })
+            .add();
+        let mark = graph
+            .node("mark", place, |worker| {
+                let index = worker.index as u64;
+                map(move |n: u64| (index, n))
+            })
+            .workers(3)
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), deal.input());
+        graph.connect(deal.output(), mark.input());
+        graph.connect(mark.output(), sink.input());
+        graph.run().unwrap();
+        let items = taken(&kept);
+        assert_eq!(items.len(), 303);
+        for worker in 0..3 {
+            let mine: Vec<u64> =
+                items.iter().filter(|item| item.0 == worker).map(|item| item.1).collect();
+            let mut expected: Vec<u64> = (0..300).filter(|n| n % 3 == worker).collect();
+            expected.push(1000);
+            assert_eq!(mine, expected, "{place}");
+        }
+    }
+}
+
+fn items_go_by_key() {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..1000_usize);
+    let mark = graph
+        .node("mark", Thread, |worker| {
+            let index = worker.index;
+            each(move |n: usize| assert_eq!(n / 10 % 4, index))
+        })
+        .workers(4)
+        .add();
+    graph.edge(numbers.output(), mark.input()).by(|n| n / 10).capacity(16).add();
+    let report = graph.run().unwrap();
+    assert_eq!(report.node("mark").unwrap().items_in(), 1000);
+}
+
+fn views_get_the_newest() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source(
+            "numbers",
+            Thread,
+            (0..200_u64).inspect(|_| {
+                sleep(Duration::from_micros(100));
+            }),
+        );
+        let view = graph
+            .node("view", place, |_| {
+                map(|n: u64| {
+                    sleep(Duration::from_millis(2));
+                    n
+                })
+            })
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        // The graph knows of the way into a process by the node there.
+        graph.edge(numbers.output(), view.input()).newest().add();
+        graph.connect(view.output(), sink.input());
+        let report = graph.run().unwrap();
+        let items = taken(&kept);
+        assert!(items.is_sorted() && items.last() == Some(&199), "{place}: {items:?}");
+        assert!(items.len() < 150, "{place}: {} items", items.len());
+        let dropped = report.node("numbers").unwrap().workers[0].dropped;
+        assert_eq!(dropped + items.len() as u64, 200, "{place}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The same graph in every place.
+
+use msgproc::flow::{Graph, Placement, Report, filter, flat_map, map};
+
+use crate::common::{PLACES, keep, taken};
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    vec![
+        testkit::test!(every_pair_of_places),
+        testkit::test!(many_items),
+        testkit::test!(no_items),
+        testkit::test!(one_item),
+        testkit::test!(long_items),
+        testkit::test!(several_workers_everywhere),
+    ]
+}
+
+/// source at `a` → map at `b` → filter at `c` → here.
+fn chain(a: Placement, b: Placement, c: Placement, count: u64) -> (Vec<u64>, Report) {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", a, 0..count);
+    let tripled = graph.node("tripled", b, |_| map(|n: u64| 3 * n)).add();
+    let even = graph.node("even", c, |_| filter(|n: &u64| n % 2 == 0)).add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), tripled.input());
+    graph.connect(tripled.output(), even.input());
+    graph.connect(even.output(), sink.input());
+    let report = graph.run().unwrap();
+    (taken(&kept), report)
+}
+
+fn expected(count: u64) -> Vec<u64> {
+    (0..count).map(|n| 3 * n).filter(|n| n % 2 == 0).collect()
+}
+
+fn every_pair_of_places() {
+    for a in PLACES {
+        for b in PLACES {
+            for c in PLACES {
+                let (items, report) = chain(a, b, c, 500);
+                assert_eq!(items, expected(500), "{a} {b} {c}");
+                assert_eq!(report.node("tripled").unwrap().items_in(), 500, "{a} {b} {c}");
+                assert_eq!(report.node("tripled").unwrap().items_out(), 500, "{a} {b} {c}");
+                assert_eq!(report.node("sink").unwrap().items_in(), 250, "{a} {b} {c}");
+            }
+        }
+    }
+}
+
+fn many_items() {
+    use Placement::{Process, Same, Thread};
+    for (a, b, c) in [
+        (Thread, Thread, Thread),
+        (Process, Process, Process),
+        (Thread, Process, Same),
+        (Process, Thread, Process),
+        (Same, Process, Thread),
+    ] {
+        assert_eq!(chain(a, b, c, 100_000).0, expected(100_000), "{a} {b} {c}");
+    }
+}
+
+fn no_items() {
+    for place in PLACES {
+        assert_eq!(chain(place, place, place, 0).0, [], "{place}");
+    }
+}
+
+fn one_item() {
+    for place in PLACES {
+        assert_eq!(chain(place, place, place, 1).0, [0], "{place}");
+    }
+}
+
+/// Items of no byte to many more than fit into a lane.
+fn long_items() {
+    let lengths = [0, 1, 1000, 60_000, 70_000, 1 << 20, 64 << 20, 5];
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let source = graph.source("source", Placement::Thread, lengths);
+        let texts = graph.node("texts", place, |_| map(|len: usize| "x".repeat(len))).add();
+        let lens = graph.node("lens", place, |_| map(|text: String| text.len())).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(source.output(), texts.input());
+        graph.connect(texts.output(), lens.input());
+        graph.connect(lens.output(), sink.input());
+        graph.run().unwrap();
+        assert_eq!(taken(&kept), lengths, "{place}");
+    }
+}
+
+fn several_workers_everywhere() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..3000_u64);
+        let twice =
+            graph.node("twice", place, |_| flat_map(|n: u64| [n, n + 10_000])).workers(3).add();
+        let next = graph.node("next", place, |_| map(|n: u64| n + 1)).workers(2).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), twice.input());
+        graph.connect(twice.output(), next.input());
+        graph.connect(next.output(), sink.input());
+        let report = graph.run().unwrap();
+        let mut items = taken(&kept);
+        items.sort_unstable();
+        let all: Vec<u64> = (1..=3000).chain(10_001..=13_000).collect();
+        assert_eq!(items, all, "{place}");
+        let workers = &report.node("twice").unwrap().workers;
+        assert_eq!(workers.iter().map(|worker| worker.items_in).sum::<u64>(), 3000);
+    }
+}

@@ -1,0 +1,222 @@
+//! Messages that stay in their ring until they are done with.
+
+use std::{fmt, ops::Deref};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    HEAD, MessageError, Receiver, TABLE_ENTRY, deserialize, incoming, open, take_over, unreadable,
+};
+use crate::{error::RecvError, fault::fault};
+
+/// A message in hand that is still in the ring. [`Leased::release`] ends it; dropped, it stays the
+/// next one to be received, here or by whoever takes this end over: with the same blocks, which the
+/// ring holds meanwhile.
+#[must_use = "a message that is not released comes again"]
+pub struct Leased<'a, T> {
+    receiver: &'a mut Receiver<T>,
+    message: T,
+}
+
+impl<T: DeserializeOwned> Receiver<T> {
+    /// Reads the next message, if there is one now, and leaves it in the ring until it is released:
+    /// should this process die before, the next receiver gets it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::try_recv`].
+    pub fn try_lease(&mut self) -> Result<Leased<'_, T>, MessageError> {
+        let message = self.read_in_place()?;
+        Ok(Leased { receiver: self, message })
+    }
+
+    fn read_in_place(&mut self) -> Result<T, MessageError> {
+        let Receiver { consumer, desk, recovered, sequence, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
+        *sequence = Some(record.sequence());
+        if *recovered != record.consumer().role().word() {
+            take_over(record.consumer(), desk, recovered);
+        }
+        let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
+        let ring = record.consumer().ring();
+        let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
+        // The message takes holds of its own; those of the ring stay until the release.
+        let message = match incoming(desk, ring).read(table) {
+            true => deserialize(body, desk, ring),
+            false => Err(unreadable("its table of blocks contradicts itself")),
+        };
+        if message.is_ok() {
+            // Forgotten, a record comes again.
+            std::mem::forget(record);
+        }
+        message
+    }
+
+    /// Ends the message that was leased: as receiving it and dropping it.
+    fn release(&mut self) -> Result<(), RecvError> {
+        let Receiver { consumer, desk, recovered, .. } = self;
+        let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
+        if *recovered != record.consumer().role().word() {
+            take_over(record.consumer(), desk, recovered);
+        }
+        let Some((bytes, blocks)) = open(&record) else { return Ok(()) };
+        if blocks == 0 {
+            return Ok(());
+        }
+        let word = record.consumer().role().word();
+        let table = &bytes[HEAD..HEAD + blocks * TABLE_ENTRY];
+        let incoming = incoming(desk, record.consumer().ring());
+        if incoming.read(table) {
+            *recovered = 0;
+            incoming.arrive(record.end());
+            fault!("port.lease.arrived");
+            drop(record);
+            incoming.released();
+            *recovered = word;
+        }
+        Ok(())
+    }
+}
+
+impl<T: DeserializeOwned> Leased<'_, T> {
+    /// Says that the message is done with: the ring lets go of it and of its blocks. Hands it over;
+    /// blocks that are kept from it stay held.
+    ///
+    /// # Errors
+    ///
+    /// `Moved` when this end has been sent away meanwhile, `Corrupt`; then it comes again.
+    pub fn release(self) -> Result<T, RecvError> {
+        self.receiver.release()?;
+        Ok(self.message)
+    }
+
+    /// Says the same and takes the message apart before that: what is taken out of it is used while
+    /// the ring still has it.
+    pub fn split(self) -> (T, Lease<impl FnOnce() -> Result<(), RecvError>>) {
+        let Leased { receiver, message } = self;
+        (message, Lease(move || receiver.release()))
+    }
+}
+
+/// What ends a message whose content has been taken out. From [`Leased::split`].
+#[must_use = "a message that is not released comes again"]
+pub struct Lease<F>(F);
+
+impl<F: FnOnce() -> Result<(), RecvError>> Lease<F> {
+    /// As [`Leased::release`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn release(self) -> Result<(), RecvError> {
+        (self.0)()
+    }
+}
+
+impl<F> fmt::Debug for Lease<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").finish_non_exhaustive()
+    }
+}
+
+impl<T> Deref for Leased<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.message
+    }
+}
+
+impl<T> fmt::Debug for Leased<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leased").field("ring", self.receiver.ring()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use crate::{
+        RecvError,
+        block::{Block, BlockPool},
+        ring::{
+            port::{self, MessageError},
+            records::Records,
+        },
+    };
+
+    type Message = (u64, Vec<Block>);
+
+    fn pool_and_ends() -> (BlockPool, Records) {
+        let pool = BlockPool::options().blocks(4).block_len(64).create().unwrap();
+        let ring = Records::options().capacity(4096).create_in(pool.segment()).unwrap();
+        (pool, ring)
+    }
+
+    fn filled(pool: &BlockPool, byte: u8) -> Block {
+        let mut loan = pool.try_loan().unwrap();
+        loan.as_bytes_mut().fill(byte);
+        loan.freeze()
+    }
+
+    #[test]
+    fn what_is_not_released_comes_again() {
+        let (pool, ring) = pool_and_ends();
+        let (mut tx, mut rx) = port::ends::<Message>(&ring).unwrap();
+        let block = filled(&pool, 7);
+        tx.send((1, vec![block.clone(), block])).unwrap();
+        tx.send((2, vec![filled(&pool, 8)])).unwrap();
+        tx.send((3, vec![])).unwrap();
+        for (number, byte, used) in [(1, 7, 2), (2, 8, 1)] {
+            for _ in 0..3 {
+                let leased = rx.try_lease().unwrap();
+                assert_eq!((leased.0, leased.1[0].as_bytes()[0]), (number, byte));
+            }
+            assert_eq!(pool.in_use(), used);
+            let (kept, lease) = rx.try_lease().unwrap().split();
+            lease.release().unwrap();
+            assert_eq!(pool.in_use(), used, "the message holds it");
+            drop(kept);
+            assert_eq!(pool.in_use(), used - 1);
+        }
+        assert_eq!(rx.try_lease().unwrap().release().unwrap().0, 3);
+        assert!(matches!(rx.try_lease(), Err(MessageError::Ring(RecvError::Empty))));
+    }
+
+    #[test]
+    fn the_next_receiver_gets_it_again() {
+        let (pool, ring) = pool_and_ends();
+        let (mut tx, mut rx) = port::ends::<Message>(&ring).unwrap();
+        tx.send((1, vec![filled(&pool, 7)])).unwrap();
+        let kept = rx.try_lease().unwrap().split().0;
+        drop(kept);
+        let other = rx.try_recv().unwrap();
+        assert_eq!((other.0, other.1[0].as_bytes()[0]), (1, 7));
+        drop(other);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_leased_block_goes_on() {
+        let (pool, ring) = pool_and_ends();
+        let onward = Records::options().capacity(4096).create_in(pool.segment()).unwrap();
+        let (mut tx, mut rx) = port::ends::<Message>(&ring).unwrap();
+        let (mut tx2, mut rx2) = port::ends::<Message>(&onward).unwrap();
+        tx.send((1, vec![filled(&pool, 7)])).unwrap();
+        let (message, lease) = rx.try_lease().unwrap().split();
+        tx2.send(message).unwrap();
+        lease.release().unwrap();
+        assert_eq!(pool.in_use(), 1);
+        assert_eq!(rx2.recv().unwrap().1[0].as_bytes()[0], 7);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn nonsense_is_gone() {
+        let (_pool, ring) = pool_and_ends();
+        let (mut tx, mut rx) = port::ends::<Message>(&ring).unwrap();
+        tx.producer().send(b"no message").unwrap();
+        tx.send((1, vec![])).unwrap();
+        assert!(matches!(rx.try_lease(), Err(MessageError::Unreadable { .. })));
+        assert_eq!(rx.try_lease().unwrap().release().unwrap().0, 1);
+    }
+}
