@@ -3,11 +3,11 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     rc::Rc,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError, Weak,
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
@@ -21,14 +21,14 @@ use super::{
     edge::Callees,
     error::{Error, Failure, FailureKind, Result},
     graph::{Graph, Site},
-    layout::Layout,
+    layout::{Layout, PlannedWorker},
     memory::Memory,
     plan::{DRAINING, Executor, RUNNING, SETUP, STOPPING, Shared, worker},
     report::Report,
     worker::Failures,
 };
 use crate::{
-    Backend, Context, Exit, Incoming, Manager, MessageProcess, Outcome,
+    Backend, Context, Exit, ForkServer, Incoming, Manager, MessageProcess, Options, Outcome, Start,
     manager::{Happening, ProcessId},
 };
 
@@ -99,7 +99,7 @@ impl Plan {
                     first_worker: first_worker[*node],
                     first_out: planned.first_out,
                     inherits: planned.inherits,
-                    survives: false,
+                    survives: planned.survives,
                     restarts: restarts(worker),
                     executor: &executor,
                     failures: &failures,
@@ -115,9 +115,74 @@ impl Plan {
         Ok((executor, failures))
     }
 
+    /// How a process of the run is started.
+    fn options(&self, process: usize) -> Options<Station> {
+        let executors = &self.layout.executors;
+        let here = |each: &&PlannedWorker| executors[each.executor].process == process;
+        let workers = || self.layout.workers.iter().filter(here);
+        let name = match workers().next() {
+            Some(worker) => {
+                let node = &self.graph.nodes[worker.node];
+                match node.workers {
+                    1 => node.name.clone(),
+                    _ => format!("{}-{}", node.name, worker.index),
+                }
+            }
+            None => format!("{}-{process}", self.graph.name),
+        };
+        let cpus: Vec<usize> =
+            workers().flat_map(|each| self.graph.nodes[each.node].cpus.clone()).collect();
+        let options = MessageProcess::options(&name);
+        if cpus.is_empty() { options } else { options.cpus(cpus) }
+    }
+
     fn executors_of(&self, process: usize) -> impl Iterator<Item = usize> {
         let executors = self.layout.executors.iter().enumerate();
         executors.filter(move |(_, at)| at.process == process).map(|(number, _)| number)
+    }
+}
+
+/// The plans of runs whose processes may have to be replaced. A fork server that is a copy of the
+/// program has them in its memory, and a fork of that finds its own here.
+static PLANS: Mutex<Vec<(u64, Weak<Plan>)>> = Mutex::new(Vec::new());
+
+/// Keeps a plan where replacements find it. Gives its number.
+fn keep_plan(plan: &Arc<Plan>) -> u64 {
+    let mut plans = lock(&PLANS);
+    plans.retain(|(_, plan)| plan.strong_count() > 0);
+    let number = plans.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    plans.push((number, Arc::downgrade(plan)));
+    number
+}
+
+fn kept_plan(number: u64) -> Option<Arc<Plan>> {
+    let plans = lock(&PLANS);
+    plans.iter().find(|(known, _)| *known == number).and_then(|(_, plan)| plan.upgrade())
+}
+
+/// Where replacements of processes that died come from.
+struct Spares {
+    server: ForkServer,
+    plan: u64,
+}
+
+impl Spares {
+    /// `None` where no process is to be replaced.
+    fn prepare(plan: &Arc<Plan>) -> crate::Result<Option<Spares>> {
+        if !plan.layout.workers.iter().any(|worker| worker.survives) {
+            return Ok(None);
+        }
+        let number = keep_plan(plan);
+        let server = ForkServer::copy_of_this(&format!("{}-spares", plan.graph.name))?;
+        Ok(Some(Spares { server, plan: number }))
+    }
+
+    fn start(&self, plan: &Plan, process: usize) -> crate::Result<MessageProcess<Station>> {
+        let make = |(number, process): (u64, usize), _: &Start| -> crate::Result<Station> {
+            let plan = kept_plan(number).ok_or_else(|| crate::Error::other("its run is gone"))?;
+            Ok(Station::new(plan, process))
+        };
+        plan.options(process).fork_from_copy(&self.server, (self.plan, process), make)
     }
 }
 
@@ -212,7 +277,9 @@ impl Station {
     fn set_up(&mut self) -> Result<(), Failed> {
         let executors: Vec<usize> = self.plan.executors_of(self.process).collect();
         let Some((main, others)) = executors.split_first() else { return Ok(()) };
-        self.main = Some(self.plan.executor(*main, &|_| 0, Box::new(|| false))?);
+        let shared = self.plan.shared.clone();
+        let restarts = move |number| shared.of_worker(number, worker::RESTARTS) as u32;
+        self.main = Some(self.plan.executor(*main, &restarts, Box::new(|| false))?);
         self.threads = Some(Threads::start(&self.plan, others)?);
         Ok(())
     }
@@ -289,8 +356,14 @@ impl Graph {
 /// A run whose processes have been started and are set up.
 struct Started {
     plan: Arc<Plan>,
-    processes: Vec<(usize, MessageProcess<Station>)>,
+    processes: Processes,
     began: Instant,
+}
+
+/// Those of a run, by number, and where others come from.
+struct Processes {
+    handles: Vec<(usize, MessageProcess<Station>)>,
+    spares: Option<Spares>,
 }
 
 impl Started {
@@ -298,36 +371,10 @@ impl Started {
         let plan = Arc::new(Plan::new(graph)?);
         let began = Instant::now();
         let mut starting = Vec::new();
-        let name = |process: usize| {
-            let first = plan
-                .layout
-                .workers
-                .iter()
-                .find(|worker| plan.layout.executors[worker.executor].process == process);
-            match first {
-                Some(worker) => {
-                    let node = &plan.graph.nodes[worker.node];
-                    match node.workers {
-                        1 => node.name.clone(),
-                        _ => format!("{}-{}", node.name, worker.index),
-                    }
-                }
-                None => format!("{}-{process}", plan.graph.name),
-            }
-        };
+        let spares = Spares::prepare(&plan).map_err(start_failed)?;
         for process in 1..plan.layout.processes {
             let copy = plan.clone();
-            let cpus: Vec<usize> = plan
-                .layout
-                .workers
-                .iter()
-                .filter(|each| plan.layout.executors[each.executor].process == process)
-                .flat_map(|each| plan.graph.nodes[each.node].cpus.clone())
-                .collect();
-            let mut options = MessageProcess::options(&name(process));
-            if !cpus.is_empty() {
-                options = options.cpus(cpus);
-            }
+            let options = plan.options(process);
             let begun =
                 options.begin(|options| options.fork(move |_| Station::new(copy.clone(), process)));
             match begun {
@@ -351,7 +398,9 @@ impl Started {
         }
         match failed {
             Some(error) => Err(start_failed(error)),
-            None => Ok(Started { plan, processes, began }),
+            None => {
+                Ok(Started { plan, processes: Processes { handles: processes, spares }, began })
+            }
         }
     }
 
@@ -362,7 +411,8 @@ impl Started {
         if let Err(failed) = local.set_up() {
             return Err(first_failure(&plan, failed).unwrap_or(Error::Stopped));
         }
-        let supervisor = (!processes.is_empty()).then(|| Supervisor::start(&plan, processes));
+        let supervisor =
+            (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
         plan.shared.advance(RUNNING);
         let mut failed = local.run();
         if let Some(supervisor) = supervisor {
@@ -401,7 +451,7 @@ fn start_failed(error: crate::Error) -> Error {
 struct Supervisor(JoinHandle<Failed>);
 
 impl Supervisor {
-    fn start(plan: &Arc<Plan>, processes: Vec<(usize, MessageProcess<Station>)>) -> Supervisor {
+    fn start(plan: &Arc<Plan>, processes: Processes) -> Supervisor {
         let plan = plan.clone();
         let body = move || supervise(&plan, processes);
         Supervisor(thread::spawn(body))
@@ -417,7 +467,8 @@ impl Supervisor {
 /// How long processes may take to end by themselves once the run is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-fn supervise(plan: &Plan, processes: Vec<(usize, MessageProcess<Station>)>) -> Failed {
+fn supervise(plan: &Plan, processes: Processes) -> Failed {
+    let Processes { handles, spares } = processes;
     let mut failed = Vec::new();
     let cannot = |error: crate::Error| {
         vec![(0, Failure::new("the run", 0, None, FailureKind::Died, error.into()))]
@@ -430,9 +481,8 @@ fn supervise(plan: &Plan, processes: Vec<(usize, MessageProcess<Station>)>) -> F
         }
     };
     let mut at_work: HashMap<ProcessId, usize> = HashMap::new();
-    for (process, handle) in processes {
-        let told = handle.call::<_, ()>("run", ()).tell();
-        match told.and_then(|()| manager.add(handle)) {
+    for (process, handle) in handles {
+        match set_to_work(&mut manager, handle) {
             Ok(id) => {
                 at_work.insert(id, process);
             }
@@ -442,6 +492,7 @@ fn supervise(plan: &Plan, processes: Vec<(usize, MessageProcess<Station>)>) -> F
             }
         }
     }
+    let mut recent = Recent::default();
     let mut stopping: Option<Instant> = None;
     while !at_work.is_empty() {
         if plan.shared.phase() == STOPPING {
@@ -467,8 +518,20 @@ fn supervise(plan: &Plan, processes: Vec<(usize, MessageProcess<Station>)>) -> F
                 }
             }
             Some(Happening::Ended { process: id, exit, .. }) => {
-                if let Some(process) = at_work.remove(&id) {
-                    failed.push(died(plan, process, &exit));
+                let Some(process) = at_work.remove(&id) else { continue };
+                let _ = manager.remove(id);
+                let spares = spares.as_ref().filter(|_| recent.has_room(process));
+                let begun = replace(plan, process, spares)
+                    .map(|begun| begun.and_then(|handle| set_to_work(&mut manager, handle)));
+                match begun {
+                    Some(Ok(id)) => {
+                        at_work.insert(id, process);
+                    }
+                    Some(Err(error)) => {
+                        plan.shared.advance(STOPPING);
+                        failed.extend(cannot(error));
+                    }
+                    None => failed.push(died(plan, process, &exit)),
                 }
             }
             Some(Happening::Failed { error, .. }) => {
@@ -479,6 +542,51 @@ fn supervise(plan: &Plan, processes: Vec<(usize, MessageProcess<Station>)>) -> F
     }
     drop(manager.stop());
     failed
+}
+
+fn set_to_work(
+    manager: &mut Manager<Station>,
+    process: MessageProcess<Station>,
+) -> crate::Result<ProcessId> {
+    process.call::<_, ()>("run", ()).tell()?;
+    manager.add(process)
+}
+
+/// How often processes were replaced of late: one that dies again and again, whatever it is at,
+/// is not replaced for ever.
+#[derive(Default)]
+struct Recent(HashMap<usize, VecDeque<Instant>>);
+
+impl Recent {
+    const MOST: usize = 100;
+    const WITHIN: Duration = Duration::from_secs(10);
+
+    fn has_room(&mut self, process: usize) -> bool {
+        let times = self.0.entry(process).or_default();
+        let now = Instant::now();
+        times.retain(|time| now.duration_since(*time) < Recent::WITHIN);
+        times.push_back(now);
+        times.len() <= Recent::MOST
+    }
+}
+
+/// Starts another process for one that died, if that is said of its worker.
+fn replace(
+    plan: &Plan,
+    process: usize,
+    spares: Option<&Spares>,
+) -> Option<crate::Result<MessageProcess<Station>>> {
+    let Layout { workers, executors, .. } = &plan.layout;
+    let here = |worker: &PlannedWorker| executors[worker.executor].process == process;
+    let number = workers.iter().position(here)?;
+    let spares = spares.filter(|_| workers[number].survives)?;
+    if plan.shared.phase() >= STOPPING {
+        return None;
+    }
+    plan.shared.count_restart(number);
+    // What the dead one held is free again before others wait for it.
+    plan.memory.segment().repair();
+    Some(spares.start(plan, process))
 }
 
 /// A process died that was at work.
@@ -519,8 +627,8 @@ impl Running {
             let mut local = Station::new(copy.clone(), 0);
             let mut failed = match local.set_up() {
                 Ok(()) => {
-                    let supervisor =
-                        (!processes.is_empty()).then(|| Supervisor::start(&copy, processes));
+                    let supervisor = (!processes.handles.is_empty())
+                        .then(|| Supervisor::start(&copy, processes));
                     copy.shared.advance(RUNNING);
                     let _ = ready.send(Ok(()));
                     let mut failed = local.run();
@@ -532,6 +640,7 @@ impl Running {
                     Vec::new()
                 }
             };
+            copy.graph.shut();
             let (result, changed) = &*told;
             lock(result).get_or_insert_default().append(&mut failed);
             changed.notify_all();
@@ -553,12 +662,14 @@ impl Running {
 
     /// Stops sources, and lets what is on its way be finished.
     pub fn stop(&self) {
+        self.plan.graph.drain();
         self.plan.shared.advance(DRAINING);
     }
 
     /// Stops everybody where they are: what is on its way is lost.
     pub fn stop_now(&self) {
         self.plan.shared.advance(STOPPING);
+        self.plan.graph.shut();
     }
 
     /// Lets sources pause. What is on its way goes on.

@@ -18,7 +18,8 @@ use super::{
     memory::Memory,
     node::{Node, WorkerInfo, source},
     outlet::Outlet,
-    placement::{Place, Placement},
+    outside::Door,
+    placement::{Place, Placement, Thread},
     plan::{Executor, Unit},
     worker::{Accept, Failures, OnError, Setting, Worker},
 };
@@ -44,6 +45,8 @@ pub struct Graph {
     pub(crate) edges: Vec<EdgeEntry>,
     pub(crate) memory: Option<Memory>,
     pub(crate) name: String,
+    /// Where items come in from outside, and results leave.
+    pub(crate) doors: Vec<Arc<dyn Door>>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -429,6 +432,35 @@ impl Graph {
         self.node(name, place, make).add()
     }
 
+    /// Adds a source in a thread of this program, whose items travel as the place says of those who
+    /// take them.
+    pub(crate) fn node_with_wire<N, P, F>(
+        &mut self,
+        name: &str,
+        place: P,
+        make: F,
+    ) -> NodeRef<(), N::Out>
+    where
+        N: Node<In = ()>,
+        N::Out: Send + 'static,
+        P: Place<N::Out>,
+        F: Fn(&WorkerInfo) -> N + Send + Sync + 'static,
+    {
+        let mut node = self.node(name, Thread, make).add();
+        node.wire_out = place.wire();
+        node
+    }
+
+    /// Shuts all doors: the run ends.
+    pub(crate) fn shut(&self) {
+        self.doors.iter().for_each(|door| door.shut());
+    }
+
+    /// Lets nothing more in.
+    pub(crate) fn drain(&self) {
+        self.doors.iter().for_each(|door| door.drain());
+    }
+
     /// Connects two nodes by an edge as it is if nothing is said.
     pub fn connect<T: Send + 'static>(&mut self, from: Output<T>, to: Input<T>) {
         self.edge(from, to).add();
@@ -517,6 +549,7 @@ where
             survives: site.survives,
             worker: words,
             inherits: site.inherits,
+            from_the_first: entry.is_source && site.restarts > 0,
         };
         let maker = out.maker.downcast_ref::<OutMaker<N::Out>>();
         let maker = maker.ok_or_else(|| transport("an edge has another type".into()))?;

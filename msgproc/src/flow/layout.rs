@@ -30,6 +30,8 @@ pub(crate) struct PlannedWorker {
     pub(crate) first_out: usize,
     /// Whether messages that leave keep the numbers of those that came.
     pub(crate) inherits: bool,
+    /// Whether its process is replaced when it dies.
+    pub(crate) survives: bool,
 }
 
 /// Where everything is.
@@ -65,11 +67,20 @@ impl Layout {
                     executor,
                     first_out: outs,
                     inherits,
+                    survives: false,
                 });
                 outs += node.outs.len();
             }
         }
         let executors = places.executors;
+        for number in 0..workers.len() {
+            let process = executors[workers[number].executor].process;
+            let here = workers.iter().filter(|each| executors[each.executor].process == process);
+            // What goes from one node to another within a process is lost with it.
+            let alone = process != 0 && here.count() == 1;
+            let retries = graph.nodes[workers[number].node].on_error.retries();
+            workers[number].survives = alone && retries > 0;
+        }
         let mut lanes = 0;
         let mut edges = Vec::new();
         for (number, edge) in graph.edges.iter().enumerate() {

@@ -62,6 +62,12 @@ impl Memory {
         self.pool.as_ref()
     }
 
+    /// Its blocks, after those were given back that the dead held.
+    pub(crate) fn settled_pool(&self) -> Option<&BlockPool> {
+        self.segment.repair();
+        self.pool.as_ref()
+    }
+
     /// The segment that all of it lies in: what else is made there can travel in items as well.
     pub fn segment(&self) -> &Segment {
         &self.segment

@@ -14,6 +14,7 @@ mod layout;
 mod memory;
 mod node;
 mod outlet;
+mod outside;
 mod placement;
 mod plan;
 mod report;
@@ -29,6 +30,7 @@ pub use node::{
     map, source, try_each, try_map,
 };
 pub use outlet::{Closed, Outlet, TrySendError};
+pub use outside::{Feed, Results};
 pub use placement::{Place, Placement, Process, Same, Thread};
 pub use report::{NodeReport, Report, WorkerReport};
 pub use worker::OnError;

@@ -160,6 +160,11 @@ impl Shared {
         self.board.load(self.worker(number) + word)
     }
 
+    /// Counts that a worker's process was replaced.
+    pub(crate) fn count_restart(&self, number: usize) {
+        self.board.add(self.worker(number) + worker::RESTARTS, 1);
+    }
+
     pub(crate) fn phase(&self) -> u64 {
         self.board.load(PHASE)
     }

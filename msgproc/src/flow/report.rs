@@ -123,7 +123,7 @@ impl Report {
             elapsed,
             nodes: graph.nodes.iter().enumerate().map(node).collect(),
             edges: graph.edges.iter().map(|edge| (edge.from, edge.to)).collect(),
-            blocks_in_use: memory.pool().map_or(0, |pool| pool.in_use()),
+            blocks_in_use: memory.settled_pool().map_or(0, |pool| pool.in_use()),
         }
     }
 }

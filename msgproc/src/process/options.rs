@@ -431,6 +431,23 @@ impl<B: Backend> Options<B> {
         MessageProcess::start(self.settings, Way::Served(server.clone(), recipe))
     }
 
+    /// Starts the backend in a fork of a server that is itself a fork of this program: what that had
+    /// in memory then is there.
+    pub(crate) fn fork_from_copy<S, C, R>(
+        self,
+        server: &ForkServer,
+        state: S,
+        constructor: C,
+    ) -> Result<MessageProcess<B>>
+    where
+        S: Serialize + DeserializeOwned + Send + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
+        R: IntoBackend<Backend = B>,
+    {
+        let recipe = Recipe::of_copy(&self.settings.name, Stated::kept(state), constructor)?;
+        MessageProcess::start(self.settings, Way::Served(server.clone(), recipe))
+    }
+
     /// As [`Options::fork_from`], with a state that is made anew at each start, as
     /// [`Options::spawn_with`] says.
     ///

@@ -123,6 +123,21 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// For a copy of this process as it is now, which need not be told what it is.
+    pub(super) fn of_copy<B, S, C, R>(process: &str, stated: Stated, _: C) -> Result<Recipe>
+    where
+        B: Backend,
+        S: DeserializeOwned + 'static,
+        C: Fn(S, &Start) -> R + Copy + 'static,
+        R: IntoBackend<Backend = B>,
+    {
+        let place = Place::of(enter::<B, S, C, R>, type_name::<(B, S, C)>())
+            .map_err(|NotMainProgram| Error::NotMainProgram { process: process.into() })?;
+        Ok(Recipe { place, stated })
+    }
+}
+
 /// The place of a function that is to run in another process of this program.
 pub(super) fn place_of<A, T>(process: &str, function: fn(A) -> T, of: &str) -> Result<Place> {
     if !is_initialized() {

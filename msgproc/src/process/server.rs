@@ -98,6 +98,16 @@ impl ForkServer {
         ForkServer::options().start()
     }
 
+    /// A server that is a fork of this program, so that its backends have what this has in memory
+    /// now. It cannot be replaced once this program has threads.
+    pub(crate) fn copy_of_this(name: &str) -> Result<ForkServer> {
+        let process = MessageProcess::fork(name, |_: &Start| Server::new(Vec::new()))?;
+        Ok(ForkServer(Arc::new(Served {
+            process: RwLock::new(process),
+            ends: Mutex::new(HashMap::new()),
+        })))
+    }
+
     /// Says more about the server to be started.
     pub fn options() -> ForkServerOptions {
         ForkServerOptions {

@@ -1,13 +1,31 @@
 //! Processes that are killed.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
 
-use msgproc::flow::{Error, FailureKind, Graph, Placement, map};
+use msgproc::flow::{
+    Error, FailureKind, Graph, Memory, OnError, Placement, Process, Report, flat_map, map, source,
+    try_map,
+};
+use shmring::block::Block;
 
 use crate::common::{keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
-    vec![testkit::test!(a_death_fails_the_run)]
+    vec![
+        testkit::test!(a_death_fails_the_run),
+        testkit::test!(a_death_is_made_good),
+        testkit::test!(a_source_that_died_goes_on),
+        testkit::test!(kills_at_random_times, timeout = 120),
+        testkit::test!(kills_at_random_times_keep_the_order, timeout = 120),
+        testkit::test!(blocks_come_back_after_kills, timeout = 120),
+        testkit::test!(an_item_that_kills_ends_in_quarantine),
+        testkit::test!(an_item_that_kills_too_often_fails_the_run),
+    ]
 }
 
 fn a_death_fails_the_run() {
@@ -36,4 +54,228 @@ fn a_death_fails_the_run() {
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         drop(taken(&kept));
     }
+}
+
+/// Kills this process at item `n`, but only once: a file says that it was done.
+fn kill_once(name: String, at: u64) -> impl Fn(u64) -> u64 + Clone + Send + Sync {
+    move |n| {
+        if n == at {
+            let done = format!("/dev/shm/{name}");
+            if fs::metadata(&done).is_err() {
+                fs::write(&done, "").unwrap();
+                testkit::kill9(std::process::id());
+            }
+        }
+        n
+    }
+}
+
+fn a_death_is_made_good() {
+    for (round, at) in [0, 1, 700, 1999].into_iter().enumerate() {
+        let name = testkit::name(&format!("once-{round}"));
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Placement::Thread, 0..2000_u64);
+        let kill = kill_once(name.clone(), at);
+        let step = graph
+            .node("step", Process, move |_| {
+                let kill = kill.clone();
+                flat_map(move |n: u64| [kill(n), n + 10_000])
+            })
+            .on_error(OnError::retry(2))
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), step.input());
+        graph.connect(step.output(), sink.input());
+        let report = graph.run().unwrap();
+        fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+        assert_eq!(taken(&kept), (0..2000).flat_map(|n| [n, n + 10_000]).collect::<Vec<_>>());
+        assert_eq!(report.node("step").unwrap().workers[0].restarts, 1);
+    }
+}
+
+fn a_source_that_died_goes_on() {
+    let name = testkit::name("source");
+    let kill = kill_once(name.clone(), 1234);
+    let mut graph = Graph::new();
+    let numbers = graph
+        .node("numbers", Process, move |_| {
+            let kill = kill.clone();
+            source((0..3000_u64).map(kill))
+        })
+        .on_error(OnError::retry(1))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), sink.input());
+    graph.run().unwrap();
+    fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    assert_eq!(taken(&kept), (0..3000).collect::<Vec<_>>());
+}
+
+/// Runs a graph, and kills processes of it at random until it ends.
+fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
+    let running = graph.start().unwrap();
+    let mut kills = 0;
+    let until = Instant::now() + Duration::from_secs(seconds + 60);
+    while !running.is_finished() {
+        assert!(Instant::now() < until, "{}", running.report());
+        // xorshift: any numbers will do.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        sleep(Duration::from_micros(500 + seed % 20_000));
+        let children: Vec<_> = testkit::children_of(std::process::id())
+            .into_iter()
+            .flat_map(|child| {
+                let mut all = testkit::children_of(child);
+                all.push(child);
+                all
+            })
+            .filter(|child| {
+                testkit::name_of(*child).is_some_and(|name| name.starts_with("step"))
+            })
+            .collect();
+        if let Some(victim) = children.get(seed as usize % children.len().max(1)) {
+            testkit::kill9(*victim);
+            kills += 1;
+        }
+    }
+    (running.wait().unwrap(), kills)
+}
+
+/// Two stages of processes, with some work for each item.
+fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
+    static WORK: AtomicU64 = AtomicU64::new(0);
+    let work = |n: u64| {
+        for _ in 0..2000 {
+            WORK.fetch_add(n, Ordering::Relaxed);
+        }
+        n
+    };
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 0..count);
+    let first = graph
+        .node("step-one", Process, move |_| map(work))
+        .workers(2)
+        .ordered(ordered)
+        .on_error(OnError::retry(1000))
+        .add();
+    let second = graph
+        .node("step-two", Process, move |_| {
+            flat_map(move |n: u64| if n % 3 == 0 { vec![work(n); 2] } else { vec![n] })
+        })
+        .workers(2)
+        .ordered(ordered)
+        .on_error(OnError::retry(1000))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), first.input());
+    graph.connect(first.output(), second.input());
+    graph.connect(second.output(), sink.input());
+    (graph, kept)
+}
+
+fn expected(count: u64) -> Vec<u64> {
+    (0..count).flat_map(|n| vec![n; if n % 3 == 0 { 2 } else { 1 }]).collect()
+}
+
+fn kills_at_random_times() {
+    let count = 60_000;
+    let (graph, kept) = two_stages(false, count);
+    let (report, kills) = with_kills(graph, 30, 88_172_645_463_325_252);
+    let mut items = taken(&kept);
+    items.sort_unstable();
+    assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
+    assert!(kills > 10, "{kills} kills only\n{report}");
+}
+
+fn kills_at_random_times_keep_the_order() {
+    let count = 60_000;
+    let (graph, kept) = two_stages(true, count);
+    let (report, kills) = with_kills(graph, 30, 3_172_645_463_325_253);
+    let items = taken(&kept);
+    assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
+    assert!(kills > 10, "{kills} kills only\n{report}");
+}
+
+fn blocks_come_back_after_kills() {
+    let memory = Memory::with_blocks(64, 4096).unwrap();
+    let pool = memory.pool().unwrap().clone();
+    let mut graph = Graph::new();
+    graph.set_memory(&memory);
+    let filled = pool.clone();
+    let numbers = graph.source(
+        "numbers",
+        Placement::Thread,
+        (0..20_000_u64).inspect(|_| thread::yield_now()),
+    );
+    let fill = graph
+        .node("fill", Placement::Thread, move |_| {
+            let pool = filled.clone();
+            try_map(move |n: u64| {
+                let mut loan = pool.loan()?;
+                loan.as_bytes_mut()[..8].copy_from_slice(&n.to_le_bytes());
+                Ok::<Block, shmring::block::LoanError>(loan.freeze())
+            })
+        })
+        .add();
+    let same = graph
+        .node("step", Placement::Process, |_| map(|block: Block| block))
+        .workers(2)
+        .ordered(true)
+        .on_error(OnError::retry(1000))
+        .add();
+    let read = graph
+        .node("read", Placement::Thread, |_| {
+            map(|block: Block| u64::from_le_bytes(block.as_bytes()[..8].try_into().unwrap()))
+        })
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), fill.input());
+    graph.edge(fill.output(), same.input()).capacity(16).add();
+    graph.edge(same.output(), read.input()).capacity(16).add();
+    graph.connect(read.output(), sink.input());
+    let (report, kills) = with_kills(graph, 30, 9_172_645_463_325_257);
+    let items = taken(&kept);
+    assert!(items.iter().copied().eq(0..20_000), "{kills} kills, {} items\n{report}", items.len());
+    assert_eq!(report.blocks_in_use, 0, "{kills} kills");
+    assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+fn deadly(on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 0..500_u64);
+    let step = graph
+        .node("step", Process, |_| {
+            map(|n: u64| {
+                if n == 321 {
+                    testkit::kill9(std::process::id());
+                }
+                n
+            })
+        })
+        .workers(2)
+        .on_error(on_error)
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let result = graph.run();
+    let mut items = taken(&kept);
+    items.sort_unstable();
+    (result, items)
+}
+
+fn an_item_that_kills_ends_in_quarantine() {
+    let (report, items) = deadly(OnError::retry(2).or_skip());
+    let report = report.unwrap();
+    assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>());
+    let workers = &report.node("step").unwrap().workers;
+    assert_eq!(workers.iter().map(|worker| worker.quarantined).sum::<u64>(), 1, "{report}");
+    assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 3, "{report}");
+}
+
+fn an_item_that_kills_too_often_fails_the_run() {
+    let Err(Error::Failed(failure)) = deadly(OnError::retry(2)).0 else { panic!("it ended well") };
+    assert_eq!((failure.kind, failure.item), (FailureKind::Died, Some(321)), "{failure}");
+    assert!(failure.message.contains("3 times"), "{failure}");
 }

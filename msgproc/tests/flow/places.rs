@@ -62,7 +62,7 @@ fn many_items() {
 
 fn no_items() {
     for place in PLACES {
-        assert_eq!(chain(place, place, place, 0).0, [], "{place}");
+        assert!(chain(place, place, place, 0).0.is_empty(), "{place}");
     }
 }
 

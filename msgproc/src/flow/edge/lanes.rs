@@ -22,6 +22,8 @@ pub(crate) struct OutState {
     pub(crate) worker: usize,
     /// Whether messages keep the numbers of those that came in.
     pub(crate) inherits: bool,
+    /// Whether it sends all items again from the first on: a source that replaces another.
+    pub(crate) from_the_first: bool,
 }
 
 /// The sending ends of a worker's lanes into one edge.
@@ -93,7 +95,7 @@ impl<T: 'static> Lanes<T> {
             next: 0,
             state,
             id,
-            first,
+            first: if state.from_the_first { 0 } else { first },
             known: first,
             forced,
             number: 0,
