@@ -68,8 +68,10 @@ impl Plan {
             edge.edge.open(plan.clone(), Some(memory.segment()))?;
         }
         let shared = Shared::new(board, layout.counts);
-        let spins = thread::available_parallelism()
-            .is_ok_and(|cores| cores.get() >= layout.executors.len());
+        let at_work = (0..layout.executors.len())
+            .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
+        let spins =
+            thread::available_parallelism().is_ok_and(|cores| cores.get() >= at_work.count());
         Ok(Plan { graph, layout, shared, spins, memory })
     }
 

@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -243,7 +244,14 @@ pub(crate) struct Executor {
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
+    spins: bool,
 }
+
+/// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
+/// then does not wait for more to send together.
+const LOOKS: u32 = 128;
+/// How often an executor that does not spin lets others run before it sleeps.
+const YIELDS: u32 = 4;
 
 impl Executor {
     pub(crate) fn new(
@@ -263,6 +271,7 @@ impl Executor {
             units: RefCell::new(Vec::new()),
             ends,
             waited: Cell::new(Duration::ZERO),
+            spins,
         }))
     }
 
@@ -373,13 +382,34 @@ impl Executor {
         let Ok(mut sleeper) = self.sleeper.try_borrow_mut() else { return look() };
         let board = self.board();
         let word = self.shared.executor(self.number);
-        board.store(word, 1);
+        // Where others need the processor, it is theirs before this one says that it sleeps: so it
+        // need not be woken, and finds more together.
+        for _ in 0..if self.spins { 0 } else { YIELDS } {
+            thread::yield_now();
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            if self.is_stopped() {
+                return None;
+            }
+        }
         let slice = timeout.unwrap_or(Duration::from_millis(100));
-        let found = sleeper.wait(Some(slice), || match look() {
-            Some(found) => Some(Some(found)),
-            None => self.is_stopped().then_some(None),
+        let mut looks = if self.spins { LOOKS } else { 0 };
+        let mut idle = false;
+        let found = sleeper.wait(Some(slice), || {
+            if !idle && looks == 0 {
+                idle = true;
+                board.store(word, 1);
+            }
+            looks = looks.saturating_sub(1);
+            match look() {
+                Some(found) => Some(Some(found)),
+                None => self.is_stopped().then_some(None),
+            }
         });
-        board.store(word, 0);
+        if idle {
+            board.store(word, 0);
+        }
         if found.is_none() && (self.ends)() {
             self.shared.advance(STOPPING);
         }

@@ -72,6 +72,9 @@ pub(crate) struct Setting<T> {
 /// Where failures of an executor's workers are put.
 pub(crate) type Failures = Rc<RefCell<Vec<(usize, Failure)>>>;
 
+/// An item that costs more than this, in ns, is handed on by itself.
+const SLOW: u64 = 2000;
+
 /// A node at work.
 pub(crate) struct Worker<N: Node> {
     core: Core<N>,
@@ -356,61 +359,65 @@ impl<N: Node> Core<N> {
     /// Lets a source go on for a while. Tells whether there is more to come.
     fn produce(&mut self) -> bool {
         let began = Instant::now();
-        let mut next_look = 1;
-        for count in 1..=64_u32 {
+        let (mut count, mut next_look) = (0_u64, 1);
+        let goes_on = {
             let Core { node, outlet, .. } = self;
-            let Some(nothing) = nothing::<N::In>() else {
-                self.fail(None, FailureKind::Init, "it has no input, and takes something".into());
-                return false;
-            };
-            let called = catch_unwind(AssertUnwindSafe(|| node.svc(nothing, outlet)));
-            let number = self.load(words::ITEMS_OUT) + u64::from(count) - 1;
-            match called {
-                Ok(Ok(Flow::GoOn)) => {}
-                Ok(Ok(Flow::Eos)) => {
-                    self.note_produced(began);
-                    return false;
-                }
-                Ok(Err(cause)) if cause.is::<Closed>() => {
-                    self.check_sends(Some(number));
-                    return false;
-                }
-                Ok(Err(cause)) => {
-                    if self.setting.on_error.skips() {
-                        self.add(words::SKIPPED, 1);
-                        continue;
+            // One door for all items: entering it costs.
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    let Some(nothing) = nothing::<N::In>() else {
+                        return Stop::Failed("it has no input, and takes something".into());
+                    };
+                    match node.svc(nothing, outlet) {
+                        Ok(Flow::GoOn) => {}
+                        Ok(Flow::Eos) => return Stop::Eos,
+                        Err(cause) => return Stop::Failed(cause),
                     }
+                    outlet.breathe();
+                    count += 1;
+                    if outlet.is_closed() {
+                        return Stop::Eos;
+                    }
+                    // The clock costs as much as a short item.
+                    if count == next_look {
+                        if count >= 256 || began.elapsed() > Duration::from_micros(50) {
+                            return Stop::Through;
+                        }
+                        next_look *= 2;
+                    }
+                }
+            }));
+            let number = self.load(words::ITEMS_OUT) + count;
+            match stopped {
+                Ok(Stop::Through) => true,
+                Ok(Stop::Eos | Stop::LeftOut) => {
+                    self.check_sends(Some(number));
+                    false
+                }
+                Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    false
+                }
+                Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
+                    self.add(words::SKIPPED, 1);
+                    true
+                }
+                Ok(Stop::Failed(cause)) => {
                     self.fail(Some(number), FailureKind::Error, cause);
-                    return false;
+                    false
                 }
                 Err(panic) => {
-                    let info = &self.setting.info;
-                    let failure = Failure::panicked(
-                        &info.node,
-                        info.index,
-                        Some(number),
-                        FailureKind::Panic,
-                        &*panic,
-                    );
+                    let WorkerInfo { node, index, .. } = &self.setting.info;
+                    let kind = FailureKind::Panic;
+                    let failure = Failure::panicked(node, *index, Some(number), kind, &*panic);
                     self.fail_with(failure);
-                    return false;
+                    false
                 }
             }
-            self.outlet.breathe();
-            if self.outlet.is_closed() {
-                self.check_sends(Some(number));
-                return false;
-            }
-            // The clock costs as much as a short item.
-            if count == next_look {
-                if began.elapsed() > Duration::from_micros(50) {
-                    break;
-                }
-                next_look *= 2;
-            }
-        }
+        };
+        self.hand_to_called();
         self.note_produced(began);
-        true
+        goes_on
     }
 
     fn note_produced(&mut self, began: Instant) {
@@ -447,12 +454,17 @@ impl<N: Node> Core<N> {
             return Fate::Keep;
         }
         let count = items.len() as u64;
+        let slow = self.executor.board().load(lane + lane::COST) > SLOW;
+        if let Some(exits) = self.outlet.exits() {
+            exits.set_slow(slow);
+        }
         let began = Instant::now();
         let without = again.and_then(|again| again.without);
         let fate = self.handle_items(input, &head, items.into_iter(), without);
         if fate == Fate::Done {
             self.finish(&head);
         }
+        self.hand_to_called();
         let waited = self.executor.take_waited();
         let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);
@@ -468,6 +480,16 @@ impl<N: Node> Core<N> {
             self.executor.board().store(cost, average.max(1));
         }
         if self.check_sends(Some(head.first)) { Fate::Keep } else { fate }
+    }
+
+    /// Those that are called get what was gathered before this worker does anything else: their
+    /// thread is this one.
+    fn hand_to_called(&mut self) {
+        let calls = self.outlet.exits().is_some_and(|exits| exits.calls());
+        if calls && self.outlet.gathered() > 0 {
+            // The next send tells.
+            let _ = self.outlet.flush();
+        }
     }
 
     /// Sends on what came of a message, where it must not mix with what comes of the next.

@@ -154,11 +154,17 @@ impl<T: 'static> Lanes<T> {
     }
 
     /// Whether some receiver has nothing to do.
-    pub(crate) fn is_hungry(&self) -> bool {
+    pub(crate) fn is_hungry(&self, calls: bool) -> bool {
         self.lanes.iter().enumerate().any(|(index, lane)| {
-            lane.calls
-                || (self.executor.shared.is_idle(lane.receiver) && self.in_flight(index) == 0)
+            (lane.calls && calls)
+                || (!lane.calls
+                    && self.executor.shared.is_idle(lane.receiver)
+                    && self.in_flight(index) == 0)
         })
+    }
+
+    pub(crate) fn calls(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.calls)
     }
 
     pub(crate) fn has_room(&self) -> bool {
