@@ -138,6 +138,15 @@ impl Plan {
         if cpus.is_empty() { options } else { options.cpus(cpus) }
     }
 
+    /// Whether all workers of a process have ended.
+    fn has_ended(&self, process: usize) -> bool {
+        let Layout { workers, executors, .. } = &self.layout;
+        let ended = |number| self.shared.of_worker(number, worker::STATE) == worker::ENDED;
+        (0..workers.len())
+            .filter(|number| executors[workers[*number].executor].process == process)
+            .all(ended)
+    }
+
     fn executors_of(&self, process: usize) -> impl Iterator<Item = usize> {
         let executors = self.layout.executors.iter().enumerate();
         executors.filter(move |(_, at)| at.process == process).map(|(number, _)| number)
@@ -522,6 +531,9 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
             Some(Happening::Ended { process: id, exit, .. }) => {
                 let Some(process) = at_work.remove(&id) else { continue };
                 let _ = manager.remove(id);
+                if plan.has_ended(process) {
+                    continue; // It was only not heard any more.
+                }
                 // The new one may be killed as well, before it is at work.
                 let begun = loop {
                     let spares = spares.as_ref().filter(|_| in_vain.may_go_on(plan, process));

@@ -51,7 +51,7 @@ pub(crate) mod worker {
     pub(crate) const SKIPPED: usize = 9;
     pub(crate) const QUARANTINED: usize = 10;
     pub(crate) const DROPPED: usize = 11;
-    /// Which lane the message came on that is being handled, plus one.
+    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
@@ -61,6 +61,9 @@ pub(crate) mod worker {
     pub(crate) const CRASHES: usize = 15;
     /// The item of the first crash, so that another begins to count anew.
     pub(crate) const CRASHED_AT: usize = 17;
+
+    /// In [`LANE`]: the node's `svc_end` runs.
+    pub(crate) const ENDING: u64 = u64::MAX;
 
     /// States.
     pub(crate) const READY: u64 = 1;
@@ -102,6 +105,8 @@ pub(crate) mod lane {
     pub(crate) const IN_PIECES: usize = 12;
     /// In the first lane of an inlet that keeps order: the number that comes next.
     pub(crate) const NUMBER: usize = 13;
+    /// Whether nothing comes any more.
+    pub(crate) const ENDED: usize = 14;
 }
 
 /// How many there are of everything that has words.

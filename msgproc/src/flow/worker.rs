@@ -96,6 +96,8 @@ struct Core<N: Node> {
     failures: Failures,
     /// Which message it was at when the process died that it replaces.
     again: Option<Again>,
+    /// Whether that process was running `svc_end`.
+    ends_again: bool,
     ended: bool,
     waited: Cell<Duration>,
 }
@@ -131,6 +133,7 @@ impl<N: Node> Worker<N> {
             words,
             failures: failures.clone(),
             again: None,
+            ends_again: false,
             ended: false,
             waited: Cell::new(Duration::ZERO),
         };
@@ -200,6 +203,9 @@ impl<N: Node> Worker<N> {
     }
 
     fn poll_inlets(&mut self) -> Poll {
+        if self.inputs_ended() {
+            return self.end(); // All of it was taken by a worker that this one replaces.
+        }
         let count = self.inlets.len();
         for step in 0..count {
             let at = (self.cursor + step) % count;
@@ -267,7 +273,11 @@ impl<N: Node> Unit for Worker<N> {
         }
         match self.inlets.is_empty() {
             true => !shared.is_frozen() || shared.phase() >= DRAINING,
-            false => self.inlets.iter().any(Inlet::is_ready) || core.outlet.can_send_pending(),
+            false => {
+                self.inputs_ended()
+                    || self.inlets.iter().any(Inlet::is_ready)
+                    || core.outlet.can_send_pending()
+            }
         }
     }
 
@@ -301,11 +311,13 @@ impl<N: Node> Core<N> {
     }
 
     /// What the process that this one replaces was at when it died.
-    fn look_back(&self) -> Option<Again> {
+    fn look_back(&mut self) -> Option<Again> {
         if self.setting.info.restarts == 0 {
             return None;
         }
-        let lane = self.load(words::LANE).checked_sub(1)?;
+        let lane = self.load(words::LANE);
+        self.ends_again = lane == words::ENDING;
+        let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
         let at = message << 16 | (item & 0xffff);
         let crashes = match self.load(words::CRASHED_AT) == at {
@@ -639,6 +651,15 @@ impl<N: Node> Core<N> {
         if self.executor.is_stopped() {
             return;
         }
+        if self.setting.survives {
+            if !self.ends_again {
+                self.store(words::LANE, 0);
+            }
+            if let Some(exits) = self.outlet.exits() {
+                exits.begin(&Head::default(), self.ends_again);
+            }
+            self.store(words::LANE, words::ENDING);
+        }
         let Core { node, outlet, .. } = self;
         let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
         match ended {
@@ -661,7 +682,6 @@ impl<N: Node> Core<N> {
         }
         let sent = self.outlet.take_sent();
         self.add(words::ITEMS_OUT, sent);
-        self.store(words::LANE, 0);
         self.store(words::STATE, words::ENDED);
     }
 }

@@ -582,6 +582,9 @@ impl<T: 'static> Inlet<T> {
         if let (Some((next, _)), Some(first)) = (&mut self.next_number, self.lanes.first()) {
             *next = (*next).max(word(first, lane::NUMBER));
         }
+        for each in &mut self.lanes {
+            each.ended = word(each, lane::ENDED) != 0;
+        }
         match self.lanes.iter().any(|each| word(each, lane::IN_PIECES) > 0) {
             true => Err("its process died over an item that is longer than a message, and its first pieces went with it. Send long data in blocks".into()),
             false => Ok(()),
@@ -670,6 +673,9 @@ impl<T: 'static> Inlet<T> {
                 let passes = numbers.filter(|(next, _)| seen.0.passes(*next));
                 if let Some((next, step)) = passes {
                     board.store(first_words + lane::NUMBER, next + step);
+                }
+                if seen.0.end {
+                    board.store(words + lane::ENDED, 1);
                 }
                 board.store(words + lane::NEXT, seen.0.id + 1);
             }
