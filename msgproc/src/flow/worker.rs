@@ -14,6 +14,7 @@ use super::{
     node::{Cause, Flow, Node, WorkerInfo},
     outlet::{Closed, Outlet},
     plan::{DRAINING, Executor, Poll, Unit, lane, worker as words},
+    trace::Doing,
 };
 
 /// What becomes of an item over which a node fails.
@@ -285,8 +286,12 @@ impl<N: Node> Unit for Worker<N> {
         self.core.outlet.can_call()
     }
 
-    fn waited(&self, time: Duration) {
-        self.core.waited.set(self.core.waited.get() + time);
+    fn waited(&self, since: Instant) {
+        let core = &self.core;
+        core.waited.set(core.waited.get() + since.elapsed());
+        if let Some(notes) = &core.executor.notes {
+            notes.note(core.setting.number as u32, Doing::WaitingForInput, since);
+        }
     }
 }
 
@@ -370,6 +375,7 @@ impl<N: Node> Core<N> {
 
     /// Lets a source go on for a while. Tells whether there is more to come.
     fn produce(&mut self) -> bool {
+        let before = self.begin_to_work();
         let began = Instant::now();
         let (mut count, mut next_look) = (0_u64, 1);
         let goes_on = {
@@ -429,7 +435,20 @@ impl<N: Node> Core<N> {
         };
         self.hand_to_called();
         self.note_produced(began);
+        self.note_busy(began, before);
         goes_on
+    }
+
+    /// Notes that it worked, for those who look at a trace; `before` is who was at work then.
+    fn note_busy(&self, began: Instant, before: Option<u32>) {
+        if let (Some(notes), Some(before)) = (&self.executor.notes, before) {
+            notes.note_current(Doing::Busy, began);
+            notes.begin(before);
+        }
+    }
+
+    fn begin_to_work(&self) -> Option<u32> {
+        self.executor.notes.as_ref().map(|notes| notes.begin(self.setting.number as u32))
     }
 
     fn note_produced(&mut self, began: Instant) {
@@ -470,6 +489,7 @@ impl<N: Node> Core<N> {
         if let Some(exits) = self.outlet.exits() {
             exits.set_slow(slow);
         }
+        let before = self.begin_to_work();
         let began = Instant::now();
         let without = again.and_then(|again| again.without);
         let fate = self.handle_items(input, &head, items.into_iter(), without);
@@ -477,6 +497,7 @@ impl<N: Node> Core<N> {
             self.finish(&head);
         }
         self.hand_to_called();
+        self.note_busy(began, before);
         let waited = self.executor.take_waited();
         let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);

@@ -6,9 +6,17 @@ mod ends;
 mod errors;
 mod order;
 mod places;
+mod reports;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
-    let groups = [death::tests(), ends::tests(), errors::tests(), order::tests(), places::tests()];
+    let groups = [
+        death::tests(),
+        ends::tests(),
+        errors::tests(),
+        order::tests(),
+        places::tests(),
+        reports::tests(),
+    ];
     testkit::run(groups.into_iter().flatten())
 }
