@@ -135,7 +135,7 @@ impl Plan {
                 let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
                 executor.add(made.map_err(|failure| {
                     self.shared.fail(worker);
-                    vec![(worker, failure)]
+                    vec![(worker, *failure)]
                 })?);
             }
         }
