@@ -23,7 +23,7 @@ use super::{
     graph::{Graph, Site},
     layout::{Layout, PlannedWorker},
     memory::Memory,
-    plan::{DRAINING, Executor, RUNNING, SETUP, STOPPING, Shared, worker},
+    plan::{DRAINING, Executor, RUNNING, STOPPING, Shared, worker},
     report::Report,
     trace::{self, Named, Notes, Span},
     worker::Failures,
@@ -134,6 +134,7 @@ impl Plan {
                 };
                 let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
                 executor.add(made.map_err(|failure| {
+                    executor.release();
                     self.shared.fail(worker);
                     vec![(worker, *failure)]
                 })?);
@@ -231,11 +232,6 @@ impl Spares {
     }
 }
 
-/// Waits for the run to begin. Tells whether it does.
-fn wait_for_begin(executor: &Executor) -> bool {
-    executor.wait_for(|| (executor.shared.phase() != SETUP).then_some(())).is_ok()
-}
-
 /// Runs one thread of a run, from setting it up to its end.
 fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
     match plan.executor(number, &|_| 0, Box::new(|| false)) {
@@ -246,7 +242,7 @@ fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> 
         Ok((executor, failures)) => {
             let _ = ready.send(Ok(()));
             drop(ready); // Whoever waits for all threads sees that this one is done with it.
-            if wait_for_begin(&executor) {
+            if executor.wait_for_begin() {
                 executor.run();
             }
             told(&executor, &failures)
@@ -333,7 +329,7 @@ impl Station {
     fn run(&mut self) -> Told {
         let mut all = Told::default();
         if let Some((executor, failures)) = self.main.take() {
-            if wait_for_begin(&executor) {
+            if executor.wait_for_begin() {
                 executor.run();
             }
             all.add(told(&executor, &failures));

@@ -233,6 +233,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
         self
     }
 
+    /// The same, where it is known only here whether items can be cloned.
+    pub(crate) fn on_error_with(mut self, on_error: OnError, clone: Option<fn(&I) -> I>) -> Self {
+        self.entry.on_error = on_error;
+        *lock(&self.clone) = clone;
+        self
+    }
+
     /// Leaves out, and counts, items over which it fails. Items need not be cloned for this.
     pub fn skip_errors(mut self) -> Self {
         self.entry.on_error = OnError::skip();
@@ -584,7 +591,7 @@ where
     let mut worker = Worker::new(
         site.executor,
         node,
-        Outlet::new(Exits::new(ways)),
+        Outlet::new(Exits::new(ways), site.executor),
         (inlets, inputs),
         setting,
         site.failures,

@@ -18,6 +18,7 @@ mod outside;
 mod placement;
 mod plan;
 mod report;
+pub mod stage;
 mod trace;
 mod worker;
 

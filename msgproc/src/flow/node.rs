@@ -92,6 +92,25 @@ pub trait Node: 'static {
         Ok(Flow::GoOn)
     }
 
+    /// Goes on with what it waited for beside its items, when [`Node::is_ready`] says so.
+    #[doc(hidden)]
+    fn svc_idle(&mut self, _out: &mut Outlet<Self::Out>) -> Result<Flow, Cause> {
+        Ok(Flow::GoOn)
+    }
+
+    /// Whether there is something to do though no item has come. Whoever makes it so rings the bell
+    /// of the outlet afterwards.
+    #[doc(hidden)]
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// Which item of the source the node is at, if it knows: said where it fails.
+    #[doc(hidden)]
+    fn at_item(&self) -> Option<u64> {
+        None
+    }
+
     /// Runs once after the last item, and may still send.
     ///
     /// # Errors
@@ -120,6 +139,18 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
 
     fn input_ended(&mut self, input: usize, out: &mut Outlet<O>) -> Result<Flow, Cause> {
         (**self).input_ended(input, out)
+    }
+
+    fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        (**self).svc_idle(out)
+    }
+
+    fn is_ready(&self) -> bool {
+        (**self).is_ready()
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        (**self).at_item()
     }
 
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {

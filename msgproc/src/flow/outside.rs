@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    graph::{Graph, NodeRef, Output},
+    graph::{Graph, Input, NodeRef, Output},
     node::{Flow, from_fn},
     outlet::{Closed, Outlet, TrySendError},
     placement::{Place, Thread},
@@ -65,12 +65,14 @@ impl<T> Channel<T> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn send(&self, item: T) -> Result<(), Closed> {
+    /// Waits for room until `stops` says so: it is asked now and then.
+    fn send(&self, item: T, stops: impl Fn() -> bool) -> Result<(), Closed> {
         let mut state = self.state();
-        while state.items.len() >= self.capacity && !state.closed {
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.items.len() >= self.capacity && !state.closed && !stops() {
+            let waited = self.drained.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.closed {
+        if state.closed || state.items.len() >= self.capacity {
             return Err(Closed);
         }
         self.put(state, item);
@@ -95,7 +97,7 @@ impl<T> Channel<T> {
             return Poll::Ready(Err(Closed));
         }
         if state.items.len() >= self.capacity {
-            state.senders_awaiting.push(context.waker().clone());
+            add(&mut state.senders_awaiting, context.waker());
             return Poll::Pending;
         }
         if let Some(item) = item.take() {
@@ -157,7 +159,7 @@ impl<T> Channel<T> {
         if state.ended {
             return Poll::Ready(None);
         }
-        state.receivers.push(context.waker().clone());
+        add(&mut state.receivers, context.waker());
         Poll::Pending
     }
 
@@ -184,6 +186,16 @@ impl<T> Channel<T> {
         drop(state);
         self.drained.notify_all();
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// How long a thread of the run waits for its outside before it looks whether the run is stopped.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A task that is polled often waits once.
+fn add(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
     }
 }
 
@@ -229,7 +241,7 @@ impl<T> Feed<T> {
     ///
     /// [`Closed`] when the run takes nothing any more.
     pub fn offload(&self, item: T) -> Result<(), Closed> {
-        self.0.send(item)
+        self.0.send(item, || false)
     }
 
     /// Gives an item if there is room now.
@@ -355,7 +367,7 @@ impl Graph {
                     Some(item) => Some(item),
                     None => {
                         out.flush()?;
-                        channel.recv(None)
+                        channel.recv(Some(Instant::now() + LOOK))
                     }
                 };
                 match item {
@@ -363,7 +375,8 @@ impl Graph {
                         out.send(item)?;
                         Ok(Flow::GoOn)
                     }
-                    None => Ok(Flow::Eos),
+                    None if channel.is_ended() => Ok(Flow::Eos),
+                    None => Ok(Flow::GoOn),
                 }
             })
         });
@@ -376,21 +389,30 @@ impl Graph {
     where
         T: Send + 'static,
     {
+        let (results, input) = self.results_of(name, capacity);
+        self.connect(from, input);
+        results
+    }
+
+    /// The same, before it is known whose results these are.
+    pub(crate) fn results_of<T>(&mut self, name: &str, capacity: usize) -> (Results<T>, Input<T>)
+    where
+        T: Send + 'static,
+    {
         let channel = Channel::new(capacity);
         self.doors.push(Arc::new(Outward(channel.clone())));
         let sink = channel.clone();
         let node = self
             .node(name, Thread, move |_| {
                 let (channel, guard) = (sink.clone(), EndOnDrop(sink.clone()));
-                from_fn(move |item: T, _out: &mut Outlet<()>| {
+                from_fn(move |item: T, out: &mut Outlet<()>| {
                     let _ = &guard;
-                    channel.send(item)?;
+                    channel.send(item, || out.is_stopped())?;
                     Ok(Flow::GoOn)
                 })
             })
             .add();
-        self.connect(from, node.input());
-        Results(channel)
+        (Results(channel), node.input())
     }
 }
 

@@ -242,6 +242,20 @@ pub(crate) enum Poll {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stopped;
 
+/// Wakes a thread of a run, from any thread of its process.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell {
+    board: Board,
+    number: usize,
+}
+
+impl Bell {
+    /// Wakes it. What it is to see was written before.
+    pub(crate) fn ring(&self) {
+        self.board.ring(self.number);
+    }
+}
+
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
@@ -298,8 +312,36 @@ impl Executor {
         self.shared.phase() >= STOPPING
     }
 
+    pub(crate) fn bell(&self) -> Bell {
+        Bell { board: self.board().clone(), number: self.number }
+    }
+
+    /// Drops its workers with their nodes: they hold it as it holds them.
+    pub(crate) fn release(&self) {
+        let units = std::mem::take(&mut *self.units.borrow_mut());
+        drop(units);
+    }
+
+    /// Waits for the run to begin, and does nothing meanwhile. Tells whether it does.
+    pub(crate) fn wait_for_begin(&self) -> bool {
+        let begun = || (self.shared.phase() != SETUP).then_some(());
+        while begun().is_none() {
+            self.sleep(None, begun);
+        }
+        if self.is_stopped() {
+            self.release();
+            return false;
+        }
+        true
+    }
+
     /// Runs its workers until all have ended, or the run is stopped.
     pub(crate) fn run(&self) {
+        self.run_units();
+        self.release();
+    }
+
+    fn run_units(&self) {
         loop {
             if self.is_stopped() {
                 return;

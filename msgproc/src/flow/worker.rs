@@ -245,6 +245,9 @@ impl<N: Node> Worker<N> {
             }
         }
         let core = &mut self.core;
+        if core.node.is_ready() {
+            return if core.go_on() { Poll::Worked } else { self.end() };
+        }
         if core.outlet.gathered() > 0 || core.outlet.can_send_pending() {
             let _ = core.outlet.flush();
             core.check_sends(None);
@@ -282,6 +285,7 @@ impl<N: Node> Unit for Worker<N> {
                 self.inputs_ended()
                     || self.inlets.iter().any(Inlet::is_ready)
                     || core.outlet.can_send_pending()
+                    || core.node.is_ready()
             }
         }
     }
@@ -410,6 +414,7 @@ impl<N: Node> Core<N> {
                 }
             }));
             let number = self.load(words::ITEMS_OUT) + count;
+            let number = self.node.at_item().unwrap_or(number);
             match stopped {
                 Ok(Stop::Through) => true,
                 Ok(Stop::Eos | Stop::LeftOut) => {
@@ -443,6 +448,44 @@ impl<N: Node> Core<N> {
         goes_on
     }
 
+    /// Lets a node go on that waited for something beside its items. Tells whether it takes more.
+    fn go_on(&mut self) -> bool {
+        let (began, was) = (Instant::now(), self.begin_to_work());
+        let Core { node, outlet, .. } = self;
+        let called = catch_unwind(AssertUnwindSafe(|| node.svc_idle(outlet)));
+        self.note_busy(began, was);
+        self.note_produced(began);
+        let number = self.node.at_item();
+        match called {
+            Ok(Ok(Flow::GoOn)) => {}
+            Ok(Ok(Flow::Eos)) => {
+                let _ = self.outlet.flush();
+                self.outlet.close();
+            }
+            Ok(Err(cause)) if cause.is::<Closed>() => {
+                self.check_sends(number);
+            }
+            Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
+            Err(panic) => {
+                let WorkerInfo { node, index, .. } = &self.setting.info;
+                let kind = FailureKind::Panic;
+                let failure = Failure::panicked(node, *index, number, kind, &*panic);
+                self.fail_with(failure);
+            }
+        }
+        !self.is_done()
+    }
+
+    fn note_sent(&mut self) {
+        let sent = self.outlet.take_sent();
+        self.add(words::ITEMS_OUT, sent);
+        let notes = std::mem::take(self.outlet.notes());
+        if notes.skipped + notes.retried > 0 {
+            self.add(words::SKIPPED, notes.skipped);
+            self.add(words::RETRIES, notes.retried);
+        }
+    }
+
     /// Notes that it worked, for those who look at a trace; `before` is who was at work then.
     fn note_busy(&self, began: Instant, before: Option<u32>) {
         if let (Some(notes), Some(before)) = (&self.executor.notes, before) {
@@ -460,8 +503,7 @@ impl<N: Node> Core<N> {
         let busy = began.elapsed().saturating_sub(waited);
         self.add(words::BUSY, busy.as_nanos() as u64);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
     }
 
     /// Handles a message. `lane` is where the words of its lane begin.
@@ -507,8 +549,7 @@ impl<N: Node> Core<N> {
         self.add(words::ITEMS_IN, count);
         self.add(words::BUSY, busy);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
         if let Some(each) = busy.checked_div(count) {
             // The receiver's own line: an average over the last few messages.
             let cost = lane + lane::COST;
@@ -584,7 +625,7 @@ impl<N: Node> Core<N> {
                 }
                 Stop::Through
             }));
-            let number = head.first + index;
+            let number = self.node.at_item().unwrap_or(head.first + index);
             let (kind, cause) = match stopped {
                 Ok(Stop::Through) => return Fate::Done,
                 Ok(Stop::LeftOut) => {
@@ -705,8 +746,7 @@ impl<N: Node> Core<N> {
         if let Some(exits) = self.outlet.exits() {
             exits.end();
         }
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
         self.store(words::STATE, words::ENDED);
     }
 }

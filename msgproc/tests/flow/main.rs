@@ -7,6 +7,7 @@ mod errors;
 mod order;
 mod places;
 mod reports;
+mod stages;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
@@ -16,6 +17,7 @@ fn main() -> std::process::ExitCode {
         errors::tests(),
         order::tests(),
         places::tests(),
+        stages::tests(),
         reports::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
