@@ -3,6 +3,7 @@
 //! README.md in this folder says who owns an item at each moment, how the end of a stream travels,
 //! and what happens when something fails or dies.
 
+mod circle;
 mod edge;
 mod engine;
 mod error;

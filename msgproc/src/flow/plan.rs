@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,8 @@ use shmring::{
     WaitStrategy,
     board::{Board, Sleeper},
 };
+
+use super::circle::CirclePlan;
 
 /// The phases of a run, in the board's first word.
 pub(crate) const SETUP: u64 = 0;
@@ -35,6 +38,8 @@ const WORKER: usize = 24;
 const OUT: usize = 8;
 /// Words of a lane: a line that its sender writes, and one that its receiver does.
 const LANE: usize = 16;
+/// Words of a circle.
+const CIRCLE: usize = 16;
 
 /// What a worker's words are.
 pub(crate) mod worker {
@@ -110,6 +115,7 @@ pub(crate) struct Counts {
     pub(crate) workers: usize,
     pub(crate) outs: usize,
     pub(crate) lanes: usize,
+    pub(crate) circles: usize,
 }
 
 impl Counts {
@@ -118,6 +124,7 @@ impl Counts {
             + WORKER * self.workers
             + OUT * self.outs
             + LANE * self.lanes
+            + CIRCLE * self.circles
     }
 }
 
@@ -126,11 +133,12 @@ impl Counts {
 pub(crate) struct Shared {
     board: Board,
     counts: Counts,
+    circles: Arc<[CirclePlan]>,
 }
 
 impl Shared {
-    pub(crate) fn new(board: Board, counts: Counts) -> Shared {
-        Shared { board, counts }
+    pub(crate) fn new(board: Board, counts: Counts, circles: &[CirclePlan]) -> Shared {
+        Shared { board, counts, circles: circles.into() }
     }
 
     pub(crate) fn board(&self) -> &Board {
@@ -154,6 +162,15 @@ impl Shared {
     /// Where those of a lane do.
     pub(crate) fn lane(&self, number: usize) -> usize {
         self.out(self.counts.outs) + LANE * number
+    }
+
+    /// Where those of a circle do.
+    pub(crate) fn circle(&self, number: usize) -> usize {
+        self.lane(self.counts.lanes) + CIRCLE * number
+    }
+
+    pub(crate) fn circles(&self) -> &[CirclePlan] {
+        &self.circles
     }
 
     pub(crate) fn of_worker(&self, number: usize, word: usize) -> u64 {
@@ -234,12 +251,19 @@ pub(crate) enum Poll {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stopped;
 
+/// A unit, with its rank: those that receive stand below those that send to them. While one waits
+/// for room, only units up to its own rank run on top of it: one further up might wait in turn for
+/// what the first has yet to do, and that lies below it on the stack.
+type Ranked = (usize, Rc<RefCell<dyn Unit>>);
+
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
-    units: RefCell<Vec<Rc<RefCell<dyn Unit>>>>,
+    units: RefCell<Vec<Ranked>>,
+    /// Units of lower ranks may run now.
+    limit: Cell<usize>,
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
@@ -261,6 +285,7 @@ impl Executor {
             number,
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
+            limit: Cell::new(0),
             ends,
             waited: Cell::new(Duration::ZERO),
         }))
@@ -270,8 +295,16 @@ impl Executor {
         self.shared.board()
     }
 
-    pub(crate) fn add(&self, unit: Rc<RefCell<dyn Unit>>) {
-        self.units.borrow_mut().push(unit);
+    pub(crate) fn add(&self, rank: usize, unit: Rc<RefCell<dyn Unit>>) {
+        self.units.borrow_mut().push((rank, unit));
+    }
+
+    /// Calls what a unit does, which has this rank.
+    pub(crate) fn enter<R>(&self, rank: usize, act: impl FnOnce() -> R) -> R {
+        let outer = self.limit.replace(rank + 1);
+        let result = act();
+        self.limit.set(outer);
+        result
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -280,6 +313,7 @@ impl Executor {
 
     /// Runs its workers until all have ended, or the run is stopped.
     pub(crate) fn run(&self) {
+        self.limit.set(usize::MAX);
         loop {
             if self.is_stopped() {
                 return;
@@ -291,7 +325,7 @@ impl Executor {
                     let began = Instant::now();
                     self.sleep(None, || self.any_ready().then_some(()));
                     let waited = began.elapsed();
-                    for unit in self.units.borrow().iter() {
+                    for (_, unit) in self.units.borrow().iter() {
                         if let Ok(unit) = unit.try_borrow() {
                             unit.waited(waited);
                         }
@@ -305,9 +339,10 @@ impl Executor {
     fn round(&self) -> Poll {
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
-        for unit in units {
+        let limit = self.limit.get();
+        for (rank, unit) in units.into_iter().filter(|(rank, _)| *rank < limit) {
             let polled = match unit.try_borrow_mut() {
-                Ok(mut unit) if unit.can_run() => unit.poll(),
+                Ok(mut unit) if unit.can_run() => self.enter(rank, || unit.poll()),
                 _ => continue,
             };
             match polled {
@@ -315,7 +350,7 @@ impl Executor {
                 Poll::Idle => {}
                 Poll::Ended => {
                     let mut units = self.units.borrow_mut();
-                    units.retain(|other| !Rc::ptr_eq(other, &unit));
+                    units.retain(|(_, other)| !Rc::ptr_eq(other, &unit));
                     if units.is_empty() {
                         return Poll::Ended;
                     }
@@ -327,10 +362,12 @@ impl Executor {
     }
 
     fn any_ready(&self) -> bool {
-        self.units.borrow().iter().any(|unit| match unit.try_borrow() {
-            Ok(unit) => unit.is_ready() && unit.can_run(),
-            Err(_) => false,
-        })
+        let limit = self.limit.get();
+        self.units
+            .borrow()
+            .iter()
+            .filter(|(rank, _)| *rank < limit)
+            .any(|(_, unit)| unit.try_borrow().is_ok_and(|unit| unit.is_ready() && unit.can_run()))
     }
 
     /// Waits until `look` finds something, for a worker in the middle of its work; the others go on

@@ -7,6 +7,7 @@ use super::{
     deal::{self, Deal, Load},
 };
 use crate::flow::{
+    circle::Circle,
     outlet::Closed,
     plan::{Executor, lane, out, worker},
 };
@@ -34,6 +35,8 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<OutLane<T>>,
     next: usize,
     state: OutState,
+    /// The circle that the edge is in.
+    circle: Option<Circle>,
     /// The number of the next message.
     id: u64,
     /// How many items went before.
@@ -73,6 +76,7 @@ impl<T: 'static> Lanes<T> {
         deal: Deal<T>,
         capacity: u64,
         state: OutState,
+        circle: Option<Circle>,
     ) -> Lanes<T> {
         let word = |word| executor.board().load(state.words + word);
         let (mut id, first) = (word(out::SENT), word(out::FIRST));
@@ -94,6 +98,7 @@ impl<T: 'static> Lanes<T> {
             lanes: Vec::new(),
             next: 0,
             state,
+            circle,
             id,
             first: if state.from_the_first { 0 } else { first },
             known: first,
@@ -149,8 +154,14 @@ impl<T: 'static> Lanes<T> {
         self.failure.is_some() || self.executor.is_stopped()
     }
 
+    /// Whether nobody takes what is sent. Where each message has its receiver, so that order is
+    /// kept, that is so when the first of them takes no more.
     pub(crate) fn is_closed(&self) -> bool {
-        !self.lanes.is_empty() && (0..self.lanes.len()).all(|index| !self.is_open(index))
+        let mut open = (0..self.lanes.len()).map(|index| self.is_open(index));
+        match self.deal {
+            Deal::Ordered => !open.all(|open| open),
+            _ => !self.lanes.is_empty() && !open.any(|open| open),
+        }
     }
 
     /// Whether some receiver has nothing to do.
@@ -253,6 +264,15 @@ impl<T: 'static> Lanes<T> {
                 for item in items.drain(..) {
                     let to = choose(&item) % self.lanes.len();
                     self.gather(to, item)?;
+                }
+                self.send_to_idle()
+            }
+            Deal::All(clone) => {
+                for item in items.drain(..) {
+                    for to in 1..self.lanes.len() {
+                        self.gather(to, clone(&item))?;
+                    }
+                    self.gather(0, item)?;
                 }
                 self.send_to_idle()
             }
@@ -424,6 +444,19 @@ impl<T: 'static> Lanes<T> {
 
     /// Sends one message, waiting for room.
     fn send(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
+        let counts = !items.is_empty();
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts) {
+            // Who takes them counts them off, so they are counted before.
+            circle.send(items.len() as u64);
+        }
+        let sent = self.send_uncounted(to, head, items);
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts && sent.is_err()) {
+            circle.break_off();
+        }
+        sent
+    }
+
+    fn send_uncounted(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
         let weight = items.len().max(1) as u64;
         let head = Head { id: self.id, first: self.first, ..head };
         let executor = self.executor.clone();
@@ -440,8 +473,8 @@ impl<T: 'static> Lanes<T> {
         let sent = items.len() as u64;
         let mut batch = Batch { head, items };
         loop {
-            if !self.is_open(to) && !head.end {
-                return Err(Closed);
+            if !self.is_open(to) {
+                return Err(Closed); // Its receiver has ended, and waits for no end.
             }
             let before = progress();
             let full = !head.end && self.in_flight(to) >= self.capacity;
@@ -472,8 +505,8 @@ impl<T: 'static> Lanes<T> {
                 Refused::TooMany(back) => {
                     let Batch { head, mut items } = back;
                     let rest = items.split_off(items.len() / 2);
-                    self.send(to, Head { last: false, ..head }, items)?;
-                    return self.send(to, head, rest);
+                    self.send_uncounted(to, Head { last: false, ..head }, items)?;
+                    return self.send_uncounted(to, head, rest);
                 }
                 Refused::Unsendable(reason) => {
                     self.failure = Some(reason);
