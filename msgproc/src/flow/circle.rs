@@ -275,12 +275,8 @@ impl<T: 'static> Entrance<T> {
         }
     }
 
-    pub(crate) fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         self.waiting.is_some()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.is_open
     }
 
     /// Nothing more comes from outside, and all that did is counted.

@@ -235,6 +235,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
         self
     }
 
+    /// The same where it is known how items are cloned, if they are.
+    pub(crate) fn on_error_with(mut self, on_error: OnError, clone: Option<fn(&I) -> I>) -> Self {
+        self.entry.on_error = on_error;
+        *lock(&self.clone) = clone;
+        self
+    }
+
     /// Leaves out, and counts, items over which it fails. Items need not be cloned for this.
     pub fn skip_errors(mut self) -> Self {
         self.entry.on_error = OnError::skip();
@@ -367,14 +374,20 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     }
 }
 
-/// An edge of those that [`Graph::branch`] makes: where it leads, how its items travel and are dealt,
-/// and whether it leads back.
-pub(crate) struct Branch<T> {
+/// Where an edge leads, and how its items get there.
+pub(crate) struct Target<T> {
     pub(crate) to: Input<T>,
+    /// How they travel, if the input does not say.
     pub(crate) wire: Option<Wire<T>>,
     pub(crate) dealing: Dealing<T>,
     pub(crate) options: EdgeOptions,
     pub(crate) feedback: Option<u64>,
+}
+
+impl<T> Clone for Target<T> {
+    fn clone(&self) -> Target<T> {
+        Target { dealing: self.dealing.clone(), ..*self }
+    }
 }
 
 impl Graph {
@@ -417,25 +430,29 @@ impl Graph {
         }
     }
 
+    /// An edge to a target.
+    pub(crate) fn lead<T: Send + 'static>(&mut self, from: Output<T>, target: Target<T>) {
+        let Target { to, wire, dealing, options, feedback } = target;
+        let to = Input { wire: to.wire.or(wire), ..to };
+        EdgeBuilder { graph: self, from, to, turn: Turning::Same, options, dealing, feedback }
+            .add();
+    }
+
     /// Two edges from one output: `choose` says which an item goes, and as what. Without a second
     /// one, items for it are dropped.
     pub(crate) fn branch<T, A, B>(
         &mut self,
         from: &Output<T>,
         choose: fn(T) -> std::result::Result<A, B>,
-        first: Branch<A>,
-        second: Option<Branch<B>>,
+        first: Target<A>,
+        second: Option<Target<B>>,
     ) where
         T: Send + 'static,
         A: Send + 'static,
         B: Send + 'static,
     {
-        let Branch { to, wire, dealing, options, feedback } = first;
-        let first = self.put_edge(from, &to, wire.or(to.wire), (dealing, options, feedback));
-        let second = second.map(|branch| {
-            let Branch { to, wire, dealing, options, feedback } = branch;
-            self.put_edge(from, &to, wire.or(to.wire), (dealing, options, feedback))
-        });
+        let first = self.put_target(from, first);
+        let second = second.map(|second| self.put_target(from, second));
         self.put_way(from, move |site, sender, state| {
             let first = first.lanes(site.executor, site.callees, sender, state)?;
             let second = match &second {
@@ -444,6 +461,15 @@ impl Graph {
             };
             Ok(Box::new(Branched::new(choose, first, second)))
         });
+    }
+
+    fn put_target<T, U: Send + 'static>(
+        &mut self,
+        from: &Output<T>,
+        target: Target<U>,
+    ) -> Arc<Edge<U>> {
+        let Target { to, wire, dealing, options, feedback } = target;
+        self.put_edge(from, &to, to.wire.or(wire), (dealing, options, feedback))
     }
 }
 
@@ -477,7 +503,7 @@ impl Graph {
         self.memory = Some(memory.clone());
     }
 
-    fn is_wrong(&mut self, what: String) {
+    pub(crate) fn is_wrong(&mut self, what: String) {
         self.fault.get_or_insert(what);
     }
 

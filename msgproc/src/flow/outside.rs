@@ -432,6 +432,20 @@ impl Graph {
     where
         T: Send + 'static,
     {
+        let (results, node) = self.results_node(name, capacity);
+        self.connect(from, node.input());
+        results
+    }
+
+    /// The same for edges that are added later.
+    pub(crate) fn results_node<T>(
+        &mut self,
+        name: &str,
+        capacity: usize,
+    ) -> (Results<T>, NodeRef<T, ()>)
+    where
+        T: Send + 'static,
+    {
         let channel = Channel::new(capacity);
         self.doors.push(Arc::new(Outward(channel.clone())));
         let sink = channel.clone();
@@ -445,8 +459,7 @@ impl Graph {
                 })
             })
             .add();
-        self.connect(from, node.input());
-        Results(channel)
+        (Results(channel), node)
     }
 }
 

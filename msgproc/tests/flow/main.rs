@@ -1,5 +1,6 @@
 //! Runs of graphs, in threads and processes.
 
+mod builders;
 mod common;
 mod death;
 mod ends;
@@ -11,6 +12,7 @@ mod places;
 fn main() -> std::process::ExitCode {
     msgproc::init();
     let groups = [
+        builders::tests(),
         death::tests(),
         ends::tests(),
         errors::tests(),

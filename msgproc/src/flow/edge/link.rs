@@ -94,6 +94,18 @@ pub(crate) enum Dealing<T> {
     Straight,
 }
 
+impl<T> Clone for Dealing<T> {
+    fn clone(&self) -> Dealing<T> {
+        match self {
+            Dealing::OnDemand => Dealing::OnDemand,
+            Dealing::RoundRobin => Dealing::RoundRobin,
+            Dealing::By(choose) => Dealing::By(choose.clone()),
+            Dealing::All(clone) => Dealing::All(*clone),
+            Dealing::Straight => Dealing::Straight,
+        }
+    }
+}
+
 /// An edge.
 pub(crate) struct Edge<T> {
     wire: Option<Wire<T>>,
