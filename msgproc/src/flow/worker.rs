@@ -139,8 +139,16 @@ impl<N: Node> Worker<N> {
             ended: false,
             waited: Cell::new(Duration::ZERO),
         };
-        core.again = core.look_back();
-        Worker { core, inlets, inputs, cursor: 0, entrance }
+        let (mut inlets, mut cursor) = (inlets, 0);
+        if let Some(again) = core.look_back() {
+            // What was handled then comes first now. If it is not there, it was done with.
+            let lane = again.lane as usize;
+            if let Some(inlet) = inlets.iter_mut().position(|inlet| inlet.begin_with(lane)) {
+                cursor = inlet;
+                core.again = Some(again);
+            }
+        }
+        Worker { core, inlets, inputs, cursor, entrance }
     }
 
     /// Runs the node's `svc_init`.

