@@ -700,6 +700,7 @@ where
         clone,
         survives: site.survives,
         rank: site.rank,
+        numbered: site.inherits,
         circle: site.circle.map(|circle| Circle::new(&site.executor.shared, circle)),
     };
     let entrance = match &setting.circle {

@@ -235,6 +235,11 @@ pub(crate) trait Unit {
     /// Whether all whom it calls can be called.
     fn can_run(&self) -> bool;
 
+    /// Which number it handles next, if its node keeps the order.
+    fn turn(&self) -> Option<u64> {
+        None
+    }
+
     /// How long it waited for items, is added here.
     fn waited(&self, time: Duration);
 }
@@ -251,9 +256,10 @@ pub(crate) enum Poll {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stopped;
 
-/// A unit, with its rank: those that receive stand below those that send to them. While one waits
-/// for room, only units up to its own rank run on top of it: one further up might wait in turn for
-/// what the first has yet to do, and that lies below it on the stack.
+/// A unit, with its rank: those that receive have lower ones than those that send to them. While one
+/// waits for room, others run on top of it on the stack, but none of a higher rank: that might wait
+/// in turn for what the first has yet to do, and could not be left for it. For the same reason, of
+/// workers that keep the order only those run whose turn is before its own.
 type Ranked = (usize, Rc<RefCell<dyn Unit>>);
 
 /// One thread of a run: what its workers share.
@@ -262,8 +268,8 @@ pub(crate) struct Executor {
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
     units: RefCell<Vec<Ranked>>,
-    /// Units of lower ranks may run now.
-    limit: Cell<usize>,
+    /// Units below may run now: their ranks, then their turns.
+    limit: Cell<(usize, u64)>,
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
@@ -285,7 +291,7 @@ impl Executor {
             number,
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
-            limit: Cell::new(0),
+            limit: Cell::new((0, 0)),
             ends,
             waited: Cell::new(Duration::ZERO),
         }))
@@ -299,12 +305,16 @@ impl Executor {
         self.units.borrow_mut().push((rank, unit));
     }
 
-    /// Calls what a unit does, which has this rank.
-    pub(crate) fn enter<R>(&self, rank: usize, act: impl FnOnce() -> R) -> R {
-        let outer = self.limit.replace(rank + 1);
+    /// Calls what a unit does, which has this rank and turn.
+    pub(crate) fn enter<R>(&self, rank: usize, turn: Option<u64>, act: impl FnOnce() -> R) -> R {
+        let outer = self.limit.replace((rank, turn.unwrap_or(1)));
         let result = act();
         self.limit.set(outer);
         result
+    }
+
+    fn is_below(&self, rank: usize, unit: &dyn Unit) -> bool {
+        (rank, unit.turn().unwrap_or(0)) < self.limit.get()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -313,7 +323,7 @@ impl Executor {
 
     /// Runs its workers until all have ended, or the run is stopped.
     pub(crate) fn run(&self) {
-        self.limit.set(usize::MAX);
+        self.limit.set((usize::MAX, 0));
         loop {
             if self.is_stopped() {
                 return;
@@ -339,10 +349,11 @@ impl Executor {
     fn round(&self) -> Poll {
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
-        let limit = self.limit.get();
-        for (rank, unit) in units.into_iter().filter(|(rank, _)| *rank < limit) {
+        for (rank, unit) in units {
             let polled = match unit.try_borrow_mut() {
-                Ok(mut unit) if unit.can_run() => self.enter(rank, || unit.poll()),
+                Ok(mut unit) if self.is_below(rank, &*unit) && unit.can_run() => {
+                    self.enter(rank, unit.turn(), || unit.poll())
+                }
                 _ => continue,
             };
             match polled {
@@ -362,12 +373,10 @@ impl Executor {
     }
 
     fn any_ready(&self) -> bool {
-        let limit = self.limit.get();
-        self.units
-            .borrow()
-            .iter()
-            .filter(|(rank, _)| *rank < limit)
-            .any(|(_, unit)| unit.try_borrow().is_ok_and(|unit| unit.is_ready() && unit.can_run()))
+        self.units.borrow().iter().any(|(rank, unit)| {
+            unit.try_borrow()
+                .is_ok_and(|unit| self.is_below(*rank, &*unit) && unit.is_ready() && unit.can_run())
+        })
     }
 
     /// Waits until `look` finds something, for a worker in the middle of its work; the others go on

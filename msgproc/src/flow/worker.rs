@@ -70,6 +70,8 @@ pub(crate) struct Setting<T> {
     pub(crate) survives: bool,
     /// Where it stands among the units of its executor.
     pub(crate) rank: usize,
+    /// Whether its node has several workers that keep the order.
+    pub(crate) numbered: bool,
     /// The circle that it is in.
     pub(crate) circle: Option<Circle>,
 }
@@ -102,6 +104,8 @@ struct Core<N: Node> {
     again: Option<Again>,
     ended: bool,
     waited: Cell<Duration>,
+    /// Which number it handles next, where order is kept.
+    turn: u64,
 }
 
 /// What is handled again after a death.
@@ -128,6 +132,7 @@ impl<N: Node> Worker<N> {
         failures: &Failures,
     ) -> Worker<N> {
         let words = executor.shared.worker(setting.number);
+        let turn = setting.info.index as u64;
         let mut core = Core {
             executor: executor.clone(),
             node,
@@ -138,6 +143,7 @@ impl<N: Node> Worker<N> {
             again: None,
             ended: false,
             waited: Cell::new(Duration::ZERO),
+            turn,
         };
         let (mut inlets, mut cursor) = (inlets, 0);
         if let Some(again) = core.look_back() {
@@ -385,6 +391,10 @@ impl<N: Node> Unit for Worker<N> {
         self.core.outlet.can_call()
     }
 
+    fn turn(&self) -> Option<u64> {
+        self.core.turn()
+    }
+
     fn waited(&self, time: Duration) {
         self.core.waited.set(self.core.waited.get() + time);
     }
@@ -401,6 +411,10 @@ impl<N: Node> Core<N> {
 
     fn add(&self, word: usize, value: u64) {
         self.executor.board().add_own(self.words + word, value);
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.setting.numbered.then_some(self.turn)
     }
 
     fn note_waits(&self) {
@@ -565,6 +579,10 @@ impl<N: Node> Core<N> {
         let fate = self.handle_items(input, &head, items.into_iter(), without);
         if fate == Fate::Done {
             self.finish(&head);
+            if !head.end {
+                let step = if head.last { self.setting.info.workers as u64 } else { 0 };
+                self.turn = head.number + step;
+            }
             if let Some(circle) = &self.setting.circle {
                 // All that came of them is sent and counted before they are counted off.
                 let _ = self.outlet.flush();
@@ -789,7 +807,8 @@ pub(crate) trait Accept<T> {
 impl<N: Node> Accept<N::In> for Worker<N> {
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
         let (executor, rank) = (self.core.executor.clone(), self.core.setting.rank);
-        executor.enter(rank, || self.called(inlet, lane, batch));
+        let turn = self.core.turn();
+        executor.enter(rank, turn, || self.called(inlet, lane, batch));
     }
 
     fn can_accept(&self) -> bool {
