@@ -19,6 +19,7 @@ mod memory;
 mod node;
 mod outlet;
 mod outside;
+pub mod par;
 mod part;
 mod pipeline;
 mod placement;

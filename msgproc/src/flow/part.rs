@@ -146,8 +146,10 @@ pub(crate) fn entry<T>(to: Input<T>) -> Target<T> {
 pub(crate) enum Exit<O> {
     Output(Output<O>),
     /// Where not all of them do. Waits to be told where they go, if they go anywhere.
-    Branch(Box<dyn FnOnce(&mut Graph, Option<Target<O>>)>),
+    Branch(Box<Lead<O>>),
 }
+
+type Lead<O> = dyn FnOnce(&mut Graph, Option<Target<O>>);
 
 impl<O: Send + 'static> Exit<O> {
     /// Leads what leaves to what follows.

@@ -9,8 +9,10 @@ use std::{
 use msgproc::flow::{
     AllToAll, Around, Cause, Error, FailureKind, Farm, Flow, Node, OnError, Outlet, Part, Pipeline,
     Placement, Process, Same, Scheduling, Thread, Workers, each, filter, flat_map, from_fn, map,
-    try_map,
+    par, try_map,
 };
+use ndarray::{Array3, Axis};
+use shmring::array::{Order, SharedArray2};
 
 use crate::common::PLACES;
 
@@ -34,6 +36,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_failed_run_lets_go_of_who_gives_items),
         testkit::test!(results_that_nobody_takes),
         testkit::test!(order_and_dealing_that_do_not_go_together),
+        testkit::test!(rows_are_shared_by_workers),
+        testkit::test!(rows_that_fail),
     ]
 }
 
@@ -54,7 +58,7 @@ fn stages_at_every_pair_of_places() {
 /// Also with items between them that could not go to another thread.
 fn neighbours_in_the_same_place_are_one_node() {
     let report = Pipeline::from(0..100_u64)
-        .stage("wrap", Same, |_| map(|n: u64| std::rc::Rc::new(n)))
+        .stage("wrap", Same, |_| map(std::rc::Rc::<u64>::new))
         .stage("unwrap", Same, |_| map(|n: std::rc::Rc<u64>| *n + 1))
         .stage("there", Thread, |_| map(|n: u64| n))
         .stage("check", Same, |_| each(|n: u64| assert!((1..=100).contains(&n))))
@@ -407,4 +411,52 @@ fn order_and_dealing_that_do_not_go_together() {
     let farm = Farm::new("same", Thread, |_| map(|n: u64| n)).workers(2).ordered();
     let error = farm.scheduling(Scheduling::broadcast()).run_collect(0..5).unwrap_err();
     assert!(error.to_string().contains("cannot keep the order"), "{error}");
+}
+
+fn rows_are_shared_by_workers() {
+    for place in PLACES {
+        for (rows, workers) in [(1, 2), (100, 3), (1000, 2), (0, 2)] {
+            let input =
+                Array3::from_shape_fn((rows, 4, 5), |(row, y, x)| (row * 100 + y * 10 + x) as i64);
+            let mut output = SharedArray2::<i64>::anonymous((rows, 4)).unwrap();
+            let input = input.into_shared();
+            let report = par::map_rows(&input, &mut output, place, workers, |frame, mut sums| {
+                sums.assign(&frame.sum_axis(Axis(1)));
+            });
+            let report = report.unwrap();
+            assert_eq!(*output.read().unwrap(), input.sum_axis(Axis(2)), "{place} {rows}");
+            let blocks = report.node("rows").unwrap().items_in();
+            assert!(blocks <= 16 * workers as u64 && blocks >= (rows as u64).min(16), "{blocks}");
+
+            let report = par::for_each_row(&mut output, place, workers, |index, mut row| {
+                row -= &ndarray::arr1(&[index as i64; 4]);
+            });
+            report.unwrap();
+            let mut expected = input.sum_axis(Axis(2));
+            for (index, mut row) in expected.rows_mut().into_iter().enumerate() {
+                row -= index as i64;
+            }
+            assert_eq!(*output.read().unwrap(), expected, "{place} {rows}");
+        }
+    }
+}
+
+fn rows_that_fail() {
+    let input = Array3::<u8>::zeros((4, 2, 2)).into_shared();
+    let mut output = SharedArray2::<u8>::anonymous((5, 2)).unwrap();
+    let error = par::map_rows(&input, &mut output, Same, 2, |_, _| ()).unwrap_err();
+    assert!(error.to_string().contains("has not as many rows"), "{error}");
+
+    for place in PLACES {
+        let error = par::for_each_row(&mut output, place, 2, |index, _| assert_ne!(index, 3));
+        let error = error.unwrap_err();
+        assert_eq!(error.failure().unwrap().kind, FailureKind::Panic, "{place}");
+        // The lock went with the worker.
+        output.write().unwrap().fill(1);
+    }
+
+    let mut fortran =
+        SharedArray2::<u8>::options().order(Order::Fortran).anonymous((3, 3)).unwrap();
+    let error = par::for_each_row(&mut fortran, Same, 2, |_, _| ()).unwrap_err();
+    assert!(error.to_string().contains("Fortran"), "{error}");
 }
