@@ -61,6 +61,8 @@ pub(crate) struct NodeEntry {
     pub(crate) on_error: OnError,
     pub(crate) cpus: Vec<usize>,
     pub(crate) is_source: bool,
+    /// Whether it ends by itself when the run drains, after what it was given.
+    pub(crate) is_fed: bool,
     pub(crate) make: Arc<Make>,
     /// Its ways out, each an [`OutMaker`] of its type of items.
     pub(crate) outs: Vec<OutEntry>,
@@ -533,6 +535,7 @@ impl Graph {
                 on_error: OnError::default(),
                 cpus: Vec::new(),
                 is_source,
+                is_fed: false,
                 make: Arc::new(make),
                 outs: Vec::new(),
             },
@@ -573,7 +576,9 @@ impl Graph {
         P: Place<N::Out>,
         F: Fn(&WorkerInfo) -> N + Send + Sync + 'static,
     {
-        let mut node = self.node(name, Thread, make).add();
+        let mut node = self.node(name, Thread, make);
+        node.entry.is_fed = true;
+        let mut node = node.add();
         node.wire_out = place.wire();
         node
     }
@@ -701,6 +706,7 @@ where
         survives: site.survives,
         rank: site.rank,
         numbered: site.inherits,
+        is_fed: entry.is_fed,
         circle: site.circle.map(|circle| Circle::new(&site.executor.shared, circle)),
     };
     let entrance = match &setting.circle {

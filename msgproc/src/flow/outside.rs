@@ -13,7 +13,7 @@ use super::{
     node::{Flow, from_fn},
     outlet::{Closed, Outlet, TrySendError},
     placement::{Place, Thread},
-    plan::{STOPPING, Shared},
+    plan::{DRAINING, STOPPING, Shared},
 };
 
 /// How long a wait lasts before it looks whether the run is being stopped, which rings nobody here.
@@ -72,7 +72,7 @@ impl<T> Channel<T> {
     }
 
     fn is_frozen(&self) -> bool {
-        self.run.get().is_some_and(Shared::is_frozen)
+        self.run.get().is_some_and(|run| run.is_frozen() && run.phase() < DRAINING)
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {

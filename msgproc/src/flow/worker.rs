@@ -72,6 +72,8 @@ pub(crate) struct Setting<T> {
     pub(crate) rank: usize,
     /// Whether its node has several workers that keep the order.
     pub(crate) numbered: bool,
+    /// Whether it is a source that ends by itself when the run drains.
+    pub(crate) is_fed: bool,
     /// The circle that it is in.
     pub(crate) circle: Option<Circle>,
 }
@@ -209,10 +211,11 @@ impl<N: Node> Worker<N> {
     fn poll_source(&mut self) -> Poll {
         let core = &mut self.core;
         let shared = core.executor.shared.clone();
-        if shared.phase() >= DRAINING || core.outlet.is_closed() {
+        let drains = shared.phase() >= DRAINING;
+        if (drains && !core.setting.is_fed) || core.outlet.is_closed() {
             return self.end();
         }
-        if shared.is_frozen() {
+        if shared.is_frozen() && !drains {
             let _ = core.outlet.flush();
             return Poll::Idle;
         }
