@@ -1,6 +1,6 @@
 //! Circles: edges that lead back. FEEDBACK.md argues why they neither lock up nor end too early.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Instant};
 
 use super::{
     edge::{Batch, Fate, Head, Inlet, Taken},
@@ -195,7 +195,7 @@ impl<T: 'static> Unit for Returns<T> {
         true
     }
 
-    fn waited(&self, _: Duration) {}
+    fn waited(&self, _: Instant) {}
 }
 
 /// Where items come into a circle: for a worker of its head.

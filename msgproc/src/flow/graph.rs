@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -48,6 +49,8 @@ pub struct Graph {
     pub(crate) name: String,
     /// Where items come in from outside, and results leave.
     pub(crate) doors: Vec<Arc<dyn Door>>,
+    /// Where to write who was busy when.
+    pub(crate) trace: Option<PathBuf>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -503,6 +506,13 @@ impl Graph {
     /// that of their pool.
     pub fn set_memory(&mut self, memory: &Memory) {
         self.memory = Some(memory.clone());
+    }
+
+    /// Writes into this file, at the end of the run, which worker was busy, waited for items or
+    /// waited for room, and when: for <https://ui.perfetto.dev> or `chrome://tracing`. What a process
+    /// noted that was killed is not there.
+    pub fn trace_to(&mut self, file: impl Into<PathBuf>) {
+        self.trace = Some(file.into());
     }
 
     pub(crate) fn is_wrong(&mut self, what: String) {

@@ -25,6 +25,7 @@ mod pipeline;
 mod placement;
 mod plan;
 mod report;
+mod trace;
 mod worker;
 mod workers;
 
@@ -44,7 +45,7 @@ pub use outlet::{Closed, Outlet, TrySendError};
 pub use outside::{Feed, Results};
 pub use part::{Around, Chain, Ends, Part, WrapAround};
 pub use pipeline::{Added, Both, MakeNode, MakeSource, Pending, Pipeline, Tail, Then};
-pub use placement::{Place, Placement, Process, Same, Thread};
+pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
 pub use report::{NodeReport, Report, WorkerReport};
 pub use worker::OnError;
 pub use workers::Workers;

@@ -12,7 +12,7 @@ use super::{
     outlet::Outlet,
     outside::Feed,
     part::{Exit, Part, entry},
-    placement::{Place, Placement, Process, Same, Thread},
+    placement::{Place, Placement, PlainProcess, Process, Same, Thread},
     report::Report,
 };
 
@@ -214,10 +214,11 @@ macro_rules! nodes_of_their_own {
 }
 
 nodes_of_their_own! {
-    Same => Thread, Same => Process, Same => Placement,
-    Thread => Same, Thread => Thread, Thread => Process, Thread => Placement,
-    Process => Same, Process => Thread, Process => Process, Process => Placement,
-    Placement => Same, Placement => Thread, Placement => Process, Placement => Placement,
+    Same => Thread, Same => Process, Same => PlainProcess, Same => Placement,
+    Thread => Same, Thread => Thread, Thread => Process, Thread => PlainProcess, Thread => Placement,
+    Process => Same, Process => Thread, Process => Process, Process => PlainProcess, Process => Placement,
+    PlainProcess => Same, PlainProcess => Thread, PlainProcess => Process, PlainProcess => PlainProcess, PlainProcess => Placement,
+    Placement => Same, Placement => Thread, Placement => Process, Placement => PlainProcess, Placement => Placement,
 }
 
 /// How many results may wait to be taken, if nothing is said.

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,10 @@ use shmring::{
     board::{Board, Sleeper},
 };
 
-use super::circle::CirclePlan;
+use super::{
+    circle::CirclePlan,
+    trace::{Doing, Notes},
+};
 
 /// The phases of a run, in the board's first word.
 pub(crate) const SETUP: u64 = 0;
@@ -55,7 +59,7 @@ pub(crate) mod worker {
     pub(crate) const SKIPPED: usize = 9;
     pub(crate) const QUARANTINED: usize = 10;
     pub(crate) const DROPPED: usize = 11;
-    /// Which lane the message came on that is being handled, plus one.
+    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
@@ -65,6 +69,9 @@ pub(crate) mod worker {
     pub(crate) const CRASHES: usize = 15;
     /// The item of the first crash, so that another begins to count anew.
     pub(crate) const CRASHED_AT: usize = 17;
+
+    /// In [`LANE`]: the node's `svc_end` runs.
+    pub(crate) const ENDING: u64 = u64::MAX;
 
     /// States.
     pub(crate) const READY: u64 = 1;
@@ -106,6 +113,8 @@ pub(crate) mod lane {
     pub(crate) const IN_PIECES: usize = 12;
     /// In the first lane of an inlet that keeps order: the number that comes next.
     pub(crate) const NUMBER: usize = 13;
+    /// Whether nothing comes any more.
+    pub(crate) const ENDED: usize = 14;
 }
 
 /// How many there are of everything that has words.
@@ -240,8 +249,8 @@ pub(crate) trait Unit {
         None
     }
 
-    /// How long it waited for items, is added here.
-    fn waited(&self, time: Duration);
+    /// It has waited for items since then.
+    fn waited(&self, since: Instant);
 }
 
 /// How a poll went.
@@ -273,13 +282,23 @@ pub(crate) struct Executor {
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
+    spins: bool,
+    /// If the run is traced.
+    pub(crate) notes: Option<Notes>,
 }
+
+/// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
+/// then does not wait for more to send together.
+const LOOKS: u32 = 128;
+/// How often an executor that does not spin lets others run before it sleeps.
+const YIELDS: u32 = 4;
 
 impl Executor {
     pub(crate) fn new(
         shared: Shared,
         number: usize,
         spins: bool,
+        traced: bool,
         ends: Box<dyn Fn() -> bool>,
     ) -> Result<Rc<Executor>, shmring::Error> {
         let mut sleeper = shared.board().sleeper(number)?;
@@ -294,6 +313,8 @@ impl Executor {
             limit: Cell::new((0, 0)),
             ends,
             waited: Cell::new(Duration::ZERO),
+            spins,
+            notes: traced.then(Notes::new),
         }))
     }
 
@@ -334,10 +355,9 @@ impl Executor {
                 Poll::Idle => {
                     let began = Instant::now();
                     self.sleep(None, || self.any_ready().then_some(()));
-                    let waited = began.elapsed();
                     for (_, unit) in self.units.borrow().iter() {
                         if let Ok(unit) = unit.try_borrow() {
-                            unit.waited(waited);
+                            unit.waited(began);
                         }
                     }
                 }
@@ -388,7 +408,7 @@ impl Executor {
                 return Err(Stopped);
             }
             if let Some(found) = look() {
-                self.waited.set(self.waited.get() + began.elapsed());
+                self.note_wait(began);
                 return Ok(found);
             }
             if self.round() == Poll::Worked {
@@ -399,9 +419,16 @@ impl Executor {
                 None => self.any_ready().then_some(None),
             });
             if let Some(Some(found)) = found {
-                self.waited.set(self.waited.get() + began.elapsed());
+                self.note_wait(began);
                 return Ok(found);
             }
+        }
+    }
+
+    fn note_wait(&self, began: Instant) {
+        self.waited.set(self.waited.get() + began.elapsed());
+        if let Some(notes) = &self.notes {
+            notes.note_current(Doing::WaitingForOutput, began);
         }
     }
 
@@ -419,13 +446,34 @@ impl Executor {
         let Ok(mut sleeper) = self.sleeper.try_borrow_mut() else { return look() };
         let board = self.board();
         let word = self.shared.executor(self.number);
-        board.store(word, 1);
+        // Where others need the processor, it is theirs before this one says that it sleeps: so it
+        // need not be woken, and finds more together.
+        for _ in 0..if self.spins { 0 } else { YIELDS } {
+            thread::yield_now();
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            if self.is_stopped() {
+                return None;
+            }
+        }
         let slice = timeout.unwrap_or(Duration::from_millis(100));
-        let found = sleeper.wait(Some(slice), || match look() {
-            Some(found) => Some(Some(found)),
-            None => self.is_stopped().then_some(None),
+        let mut looks = if self.spins { LOOKS } else { 0 };
+        let mut idle = false;
+        let found = sleeper.wait(Some(slice), || {
+            if !idle && looks == 0 {
+                idle = true;
+                board.store(word, 1);
+            }
+            looks = looks.saturating_sub(1);
+            match look() {
+                Some(found) => Some(Some(found)),
+                None => self.is_stopped().then_some(None),
+            }
         });
-        board.store(word, 0);
+        if idle {
+            board.store(word, 0);
+        }
         if found.is_none() && (self.ends)() {
             self.shared.advance(STOPPING);
         }

@@ -15,6 +15,7 @@ use super::{
     node::{Cause, Flow, Node, WorkerInfo},
     outlet::{Closed, Outlet},
     plan::{DRAINING, Executor, Poll, Unit, lane, worker as words},
+    trace::Doing,
 };
 
 /// What becomes of an item over which a node fails.
@@ -81,6 +82,9 @@ pub(crate) struct Setting<T> {
 /// Where failures of an executor's workers are put.
 pub(crate) type Failures = Rc<RefCell<Vec<(usize, Failure)>>>;
 
+/// An item that costs more than this, in ns, is handed on by itself.
+const SLOW: u64 = 2000;
+
 /// A node at work.
 pub(crate) struct Worker<N: Node> {
     core: Core<N>,
@@ -104,6 +108,8 @@ struct Core<N: Node> {
     failures: Failures,
     /// Which message it was at when the process died that it replaces.
     again: Option<Again>,
+    /// Whether that process was running `svc_end`.
+    ends_again: bool,
     ended: bool,
     waited: Cell<Duration>,
     /// Which number it handles next, where order is kept.
@@ -143,6 +149,7 @@ impl<N: Node> Worker<N> {
             words,
             failures: failures.clone(),
             again: None,
+            ends_again: false,
             ended: false,
             waited: Cell::new(Duration::ZERO),
             turn,
@@ -287,6 +294,9 @@ impl<N: Node> Worker<N> {
         if self.entrance.is_some() {
             return self.poll_entrance();
         }
+        if self.inputs_ended() {
+            return self.end(); // All of it was taken by a worker that this one replaces.
+        }
         let count = self.inlets.len();
         for step in 0..count {
             let at = (self.cursor + step) % count;
@@ -385,7 +395,9 @@ impl<N: Node> Unit for Worker<N> {
                     None => outside(),
                     Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
                 };
-                has_items || core.outlet.can_send_pending()
+                has_items
+                    || (self.entrance.is_none() && self.inputs_ended())
+                    || core.outlet.can_send_pending()
             }
         }
     }
@@ -398,8 +410,12 @@ impl<N: Node> Unit for Worker<N> {
         self.core.turn()
     }
 
-    fn waited(&self, time: Duration) {
-        self.core.waited.set(self.core.waited.get() + time);
+    fn waited(&self, since: Instant) {
+        let core = &self.core;
+        core.waited.set(core.waited.get() + since.elapsed());
+        if let Some(notes) = &core.executor.notes {
+            notes.note(core.setting.number as u32, Doing::WaitingForInput, since);
+        }
     }
 }
 
@@ -428,11 +444,13 @@ impl<N: Node> Core<N> {
     }
 
     /// What the process that this one replaces was at when it died.
-    fn look_back(&self) -> Option<Again> {
+    fn look_back(&mut self) -> Option<Again> {
         if self.setting.info.restarts == 0 {
             return None;
         }
-        let lane = self.load(words::LANE).checked_sub(1)?;
+        let lane = self.load(words::LANE);
+        self.ends_again = lane == words::ENDING;
+        let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
         let at = message << 16 | (item & 0xffff);
         let crashes = match self.load(words::CRASHED_AT) == at {
@@ -485,62 +503,80 @@ impl<N: Node> Core<N> {
 
     /// Lets a source go on for a while. Tells whether there is more to come.
     fn produce(&mut self) -> bool {
+        let before = self.begin_to_work();
         let began = Instant::now();
-        let mut next_look = 1;
-        for count in 1..=64_u32 {
+        let (mut count, mut next_look) = (0_u64, 1);
+        let goes_on = {
             let Core { node, outlet, .. } = self;
-            let Some(nothing) = nothing::<N::In>() else {
-                self.fail(None, FailureKind::Init, "it has no input, and takes something".into());
-                return false;
-            };
-            let called = catch_unwind(AssertUnwindSafe(|| node.svc(nothing, outlet)));
-            let number = self.load(words::ITEMS_OUT) + u64::from(count) - 1;
-            match called {
-                Ok(Ok(Flow::GoOn)) => {}
-                Ok(Ok(Flow::Eos)) => {
-                    self.note_produced(began);
-                    return false;
-                }
-                Ok(Err(cause)) if cause.is::<Closed>() => {
-                    self.check_sends(Some(number));
-                    return false;
-                }
-                Ok(Err(cause)) => {
-                    if self.setting.on_error.skips() {
-                        self.add(words::SKIPPED, 1);
-                        continue;
+            // One door for all items: entering it costs.
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    let Some(nothing) = nothing::<N::In>() else {
+                        return Stop::Failed("it has no input, and takes something".into());
+                    };
+                    match node.svc(nothing, outlet) {
+                        Ok(Flow::GoOn) => {}
+                        Ok(Flow::Eos) => return Stop::Eos,
+                        Err(cause) => return Stop::Failed(cause),
                     }
+                    outlet.breathe();
+                    count += 1;
+                    if outlet.is_closed() {
+                        return Stop::Eos;
+                    }
+                    // The clock costs as much as a short item.
+                    if count == next_look {
+                        if count >= 256 || began.elapsed() > Duration::from_micros(50) {
+                            return Stop::Through;
+                        }
+                        next_look *= 2;
+                    }
+                }
+            }));
+            let number = self.load(words::ITEMS_OUT) + count;
+            match stopped {
+                Ok(Stop::Through) => true,
+                Ok(Stop::Eos | Stop::LeftOut) => {
+                    self.check_sends(Some(number));
+                    false
+                }
+                Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    false
+                }
+                Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
+                    self.add(words::SKIPPED, 1);
+                    true
+                }
+                Ok(Stop::Failed(cause)) => {
                     self.fail(Some(number), FailureKind::Error, cause);
-                    return false;
+                    false
                 }
                 Err(panic) => {
-                    let info = &self.setting.info;
-                    let failure = Failure::panicked(
-                        &info.node,
-                        info.index,
-                        Some(number),
-                        FailureKind::Panic,
-                        &*panic,
-                    );
+                    let WorkerInfo { node, index, .. } = &self.setting.info;
+                    let kind = FailureKind::Panic;
+                    let failure = Failure::panicked(node, *index, Some(number), kind, &*panic);
                     self.fail_with(failure);
-                    return false;
+                    false
                 }
             }
-            self.outlet.breathe();
-            if self.outlet.is_closed() {
-                self.check_sends(Some(number));
-                return false;
-            }
-            // The clock costs as much as a short item.
-            if count == next_look {
-                if began.elapsed() > Duration::from_micros(50) {
-                    break;
-                }
-                next_look *= 2;
-            }
-        }
+        };
+        self.hand_to_called();
         self.note_produced(began);
-        true
+        self.note_busy(began, before);
+        goes_on
+    }
+
+    /// Notes that it worked, for those who look at a trace; `before` is who was at work then.
+    fn note_busy(&self, began: Instant, before: Option<u32>) {
+        if let (Some(notes), Some(before)) = (&self.executor.notes, before) {
+            notes.note_current(Doing::Busy, began);
+            notes.begin(before);
+        }
+    }
+
+    fn begin_to_work(&self) -> Option<u32> {
+        self.executor.notes.as_ref().map(|notes| notes.begin(self.setting.number as u32))
     }
 
     fn note_produced(&mut self, began: Instant) {
@@ -577,6 +613,11 @@ impl<N: Node> Core<N> {
             return Fate::Keep;
         }
         let count = items.len() as u64;
+        let slow = self.executor.board().load(lane + lane::COST) > SLOW;
+        if let Some(exits) = self.outlet.exits() {
+            exits.set_slow(slow);
+        }
+        let before = self.begin_to_work();
         let began = Instant::now();
         let without = again.and_then(|again| again.without);
         let fate = self.handle_items(input, &head, items.into_iter(), without);
@@ -592,6 +633,8 @@ impl<N: Node> Core<N> {
                 circle.leave(count);
             }
         }
+        self.hand_to_called();
+        self.note_busy(began, before);
         let waited = self.executor.take_waited();
         let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);
@@ -607,6 +650,16 @@ impl<N: Node> Core<N> {
             self.executor.board().store(cost, average.max(1));
         }
         if self.check_sends(Some(head.first)) { Fate::Keep } else { fate }
+    }
+
+    /// Those that are called get what was gathered before this worker does anything else: their
+    /// thread is this one.
+    fn hand_to_called(&mut self) {
+        let calls = self.outlet.exits().is_some_and(|exits| exits.calls());
+        if calls && self.outlet.gathered() > 0 {
+            // The next send tells.
+            let _ = self.outlet.flush();
+        }
     }
 
     /// Sends on what came of a message, where it must not mix with what comes of the next.
@@ -756,6 +809,15 @@ impl<N: Node> Core<N> {
         if self.executor.is_stopped() {
             return;
         }
+        if self.setting.survives {
+            if !self.ends_again {
+                self.store(words::LANE, 0);
+            }
+            if let Some(exits) = self.outlet.exits() {
+                exits.begin(&Head::default(), self.ends_again);
+            }
+            self.store(words::LANE, words::ENDING);
+        }
         let Core { node, outlet, .. } = self;
         let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
         match ended {
@@ -778,7 +840,6 @@ impl<N: Node> Core<N> {
         }
         let sent = self.outlet.take_sent();
         self.add(words::ITEMS_OUT, sent);
-        self.store(words::LANE, 0);
         self.store(words::STATE, words::ENDED);
     }
 }

@@ -8,6 +8,7 @@ mod errors;
 mod feedback;
 mod order;
 mod places;
+mod reports;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
         feedback::tests(),
         order::tests(),
         places::tests(),
+        reports::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }
