@@ -1,6 +1,6 @@
 //! Arrays within one process: their types, their locks between handles, how they travel.
 
-use std::{fmt::Debug, thread, time::Duration};
+use std::{fmt::Debug, ops::Range, thread, time::Duration};
 
 use half::f16;
 use ndarray::{Array, Array2, Dimension, IntoDimension, IxDyn, array};
@@ -176,7 +176,7 @@ fn rows_are_written_at_the_same_time() {
     one.write_rows(5..6).unwrap().fill(7);
     assert!(two.try_write().unwrap().is_some());
 
-    for rows in [0..0, 3..2, 5..7, 7..8] {
+    for rows in [0..0, Range { start: 3, end: 2 }, 5..7, 7..8] {
         let error = one.write_rows(rows).unwrap_err();
         assert!(matches!(error, Error::BadParameters { .. }), "{error}");
     }

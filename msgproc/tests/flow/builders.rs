@@ -46,10 +46,11 @@ fn stages_at_every_pair_of_places() {
         for b in PLACES {
             let items = Pipeline::source("numbers", a, 0..500_u64)
                 .stage("triple", b, |_| map(|n: u64| 3 * n))
-                .stage("even", a, |_| filter(|n: &u64| n % 2 == 0))
+                .stage("even", a, |_| filter(|n: &u64| n.is_multiple_of(2)))
                 .run_collect()
                 .unwrap();
-            let expected: Vec<u64> = (0..500).map(|n| 3 * n).filter(|n| n % 2 == 0).collect();
+            let expected: Vec<u64> =
+                (0..500).map(|n| 3 * n).filter(|n: &u64| n.is_multiple_of(2)).collect();
             assert_eq!(items, expected, "{a} {b}");
         }
     }
