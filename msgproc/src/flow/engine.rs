@@ -142,7 +142,7 @@ impl Plan {
                 let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
                 let made = made.map_err(|failure| {
                     self.shared.fail(worker);
-                    vec![(worker, failure)]
+                    vec![(worker, *failure)]
                 })?;
                 executor.add(rank, made);
             }

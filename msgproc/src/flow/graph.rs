@@ -23,7 +23,7 @@ use super::{
     outside::Door,
     placement::{Place, Placement, Thread},
     plan::{Executor, Unit},
-    worker::{Accept, Failures, OnError, Setting, Worker},
+    worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
 };
 
 /// Work as a graph: nodes that take and send items, and edges between them.
@@ -72,7 +72,9 @@ pub(crate) struct NodeEntry {
 }
 
 /// Makes a worker where it runs.
-type Make = dyn Fn(&mut Site<'_>, usize) -> Result<Rc<RefCell<dyn Unit>>, Failure> + Send + Sync;
+type Make = dyn Fn(&mut Site<'_>, usize) -> Made + Send + Sync;
+
+type Made = Result<Rc<RefCell<dyn Unit>>, Box<Failure>>;
 
 /// One way out of a node.
 pub(crate) struct OutEntry {
@@ -210,7 +212,7 @@ impl<I, O> NodeRef<I, O> {
 pub struct NodeBuilder<'a, I, O> {
     graph: &'a mut Graph,
     entry: NodeEntry,
-    clone: Arc<Mutex<Option<fn(&I) -> I>>>,
+    clone: Arc<Mutex<Option<CloneFn<I>>>>,
     node: NodeRef<I, O>,
 }
 
@@ -532,7 +534,7 @@ impl Graph {
         let (wire_in, wire_out) = (Place::<N::In>::wire(place), Place::<N::Out>::wire(place));
         let cloning = clone.clone();
         let make = move |site: &mut Site<'_>, index: usize| {
-            let clone: Option<fn(&N::In) -> N::In> = *lock(&cloning);
+            let clone = *lock(&cloning);
             make_worker(site, index, clone, &make)
         };
         let is_source = std::any::TypeId::of::<N::In>() == std::any::TypeId::of::<()>();
@@ -650,9 +652,9 @@ impl Graph {
 fn make_worker<N, F>(
     site: &mut Site<'_>,
     index: usize,
-    clone: Option<fn(&N::In) -> N::In>,
+    clone: Option<CloneFn<N::In>>,
     make: &F,
-) -> Result<Rc<RefCell<dyn Unit>>, Failure>
+) -> Made
 where
     N: Node,
     N::In: Send + 'static,
@@ -667,7 +669,7 @@ where
         restarts: site.restarts,
     };
     let transport = |reason: String| {
-        Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into())
+        Box::new(Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into()))
     };
     let (mut inlets, mut inputs, mut inward) = (Vec::new(), Vec::new(), Vec::new());
     let mut returning = Vec::new();
@@ -707,7 +709,8 @@ where
     }
     let made = catch_unwind(AssertUnwindSafe(|| make(&info)));
     let node = made
-        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))?;
+        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))
+        .map_err(Box::new)?;
     let setting = Setting {
         info,
         number: site.first_worker + index,

@@ -59,6 +59,9 @@ impl OnError {
     }
 }
 
+/// How items are cloned.
+pub(crate) type CloneFn<T> = fn(&T) -> T;
+
 /// What a worker is, beside its node.
 pub(crate) struct Setting<T> {
     pub(crate) info: WorkerInfo,
@@ -66,7 +69,7 @@ pub(crate) struct Setting<T> {
     pub(crate) number: usize,
     pub(crate) on_error: OnError,
     /// How to keep an item that may have to be handled again.
-    pub(crate) clone: Option<fn(&T) -> T>,
+    pub(crate) clone: Option<CloneFn<T>>,
     /// Whether a process that died is replaced.
     pub(crate) survives: bool,
     /// Where it stands among the units of its executor.
@@ -167,15 +170,16 @@ impl<N: Node> Worker<N> {
     }
 
     /// Runs the node's `svc_init`.
-    pub(crate) fn init(&mut self) -> Result<(), Failure> {
+    pub(crate) fn init(&mut self) -> Result<(), Box<Failure>> {
         let core = &mut self.core;
         let (node, info) = (&mut core.node, &core.setting.info);
         let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(core.failure(None, FailureKind::Init, cause)),
+            Ok(Err(cause)) => Err(Box::new(core.failure(None, FailureKind::Init, cause))),
             Err(panic) => {
                 let Setting { info, .. } = &core.setting;
-                Err(Failure::panicked(&info.node, info.index, None, FailureKind::Init, &*panic))
+                let kind = FailureKind::Init;
+                Err(Box::new(Failure::panicked(&info.node, info.index, None, kind, &*panic)))
             }
         };
         if outcome.is_ok() {
@@ -642,10 +646,10 @@ impl<N: Node> Core<N> {
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
         let sent = self.outlet.take_sent();
         self.add(words::ITEMS_OUT, sent);
-        if count > 0 {
+        if let Some(each) = busy.checked_div(count) {
             // The receiver's own line: an average over the last few messages.
             let cost = lane + lane::COST;
-            let (before, now) = (self.executor.board().load(cost), (busy / count).max(1));
+            let (before, now) = (self.executor.board().load(cost), each.max(1));
             let average = if before == 0 { now } else { (3 * before + now) / 4 };
             self.executor.board().store(cost, average.max(1));
         }

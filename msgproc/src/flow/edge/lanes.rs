@@ -49,6 +49,8 @@ pub(crate) struct Lanes<T> {
     number: u64,
     /// What was put and belongs to the next message.
     pending: Vec<T>,
+    /// What could not be sent, since its receiver takes no more.
+    back: Vec<T>,
     failure: Option<String>,
 }
 
@@ -105,6 +107,7 @@ impl<T: 'static> Lanes<T> {
             forced,
             number: 0,
             pending: Vec::new(),
+            back: Vec::new(),
             failure: None,
         }
     }
@@ -157,10 +160,11 @@ impl<T: 'static> Lanes<T> {
     /// Whether nobody takes what is sent. Where each message has its receiver, so that order is
     /// kept, that is so when the first of them takes no more.
     pub(crate) fn is_closed(&self) -> bool {
-        let mut open = (0..self.lanes.len()).map(|index| self.is_open(index));
+        let mut closed = (0..self.lanes.len()).map(|index| !self.is_open(index));
         match self.deal {
-            Deal::Ordered => !open.all(|open| open),
-            _ => !self.lanes.is_empty() && !open.any(|open| open),
+            // Nobody else can take what one of them does not.
+            Deal::Ordered => closed.any(|closed| closed),
+            _ => !self.lanes.is_empty() && closed.all(|closed| closed),
         }
     }
 
@@ -324,7 +328,13 @@ impl<T: 'static> Lanes<T> {
             let most = self.batch().min(room);
             self.next = (to + 1) % self.lanes.len();
             let part = cut(items, most);
-            self.send(to, Head::default(), part)?;
+            if self.send(to, Head::default(), part).is_err() {
+                if self.is_closed() || self.is_broken() {
+                    return Err(Closed);
+                }
+                // One of several takes no more: another gets what was meant for it.
+                items.splice(..0, self.back.drain(..));
+            }
         }
         Ok(())
     }
@@ -457,7 +467,11 @@ impl<T: 'static> Lanes<T> {
         }
         let sent = self.send_uncounted(to, head, items);
         if let Some(circle) = self.circle.as_ref().filter(|_| counts && sent.is_err()) {
-            circle.break_off();
+            match self.back.len() as u64 {
+                0 => circle.break_off(),
+                // They are counted again if another gets them.
+                back => circle.leave(back),
+            }
         }
         sent
     }
@@ -480,7 +494,8 @@ impl<T: 'static> Lanes<T> {
         let mut batch = Batch { head, items };
         loop {
             if !self.is_open(to) {
-                return Err(Closed); // Its receiver has ended, and waits for no end.
+                self.back = batch.items;
+                return Err(Closed);
             }
             let before = progress();
             let full = !head.end && self.in_flight(to) >= self.capacity;
