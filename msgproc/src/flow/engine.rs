@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use shmring::board::Board;
 
 use super::{
+    circle::Circle,
     edge::Callees,
     error::{Error, Failure, FailureKind, Result},
     graph::{Graph, Site},
@@ -86,7 +87,9 @@ impl Plan {
         for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
             edge.edge.open(plan.clone(), Some(memory.segment()))?;
         }
-        let shared = Shared::new(board, layout.counts);
+        let shared = Shared::new(board, layout.counts, &layout.circles);
+        (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
+        graph.doors.iter().for_each(|door| door.open(&shared));
         let at_work = (0..layout.executors.len())
             .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
         let spins =
@@ -115,7 +118,9 @@ impl Plan {
         })?;
         let mut callees = Callees::default();
         let Layout { workers, first_worker, order, .. } = &self.layout;
-        for node in order {
+        for (rank, node) in order.iter().enumerate() {
+            // What only takes things in stands below all nodes.
+            let rank = rank + 1;
             let here = workers.iter().filter(|each| each.node == *node && each.executor == number);
             for planned in here {
                 let worker = first_worker[*node] + planned.index;
@@ -127,17 +132,20 @@ impl Plan {
                     first_out: planned.first_out,
                     inherits: planned.inherits,
                     survives: planned.survives,
+                    circle: planned.circle,
+                    rank,
                     restarts: restarts(worker),
                     executor: &executor,
                     failures: &failures,
                     callees: &mut callees,
                 };
                 let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
-                executor.add(made.map_err(|failure| {
+                let made = made.map_err(|failure| {
                     executor.release();
                     self.shared.fail(worker);
                     vec![(worker, *failure)]
-                })?);
+                })?;
+                executor.add(rank, made);
             }
         }
         Ok((executor, failures))

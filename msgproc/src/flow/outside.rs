@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -13,7 +13,11 @@ use super::{
     node::{Flow, from_fn},
     outlet::{Closed, Outlet, TrySendError},
     placement::{Place, Thread},
+    plan::{DRAINING, STOPPING, Shared},
 };
+
+/// How long a wait lasts before it looks whether the run is being stopped, which rings nobody here.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A bounded queue between the threads of this program and the threads of a run.
 struct Channel<T> {
@@ -23,6 +27,15 @@ struct Channel<T> {
     /// There is room, or nobody takes items.
     drained: Condvar,
     capacity: usize,
+    /// The run, once it has begun.
+    run: OnceLock<Shared>,
+}
+
+/// What the source of a run finds.
+enum Fed<T> {
+    Item(T),
+    Nothing,
+    Ended,
 }
 
 struct State<T> {
@@ -50,7 +63,16 @@ impl<T> Channel<T> {
             filled: Condvar::new(),
             drained: Condvar::new(),
             capacity: capacity.max(1),
+            run: OnceLock::new(),
         })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.run.get().is_some_and(|run| run.phase() >= STOPPING)
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.run.get().is_some_and(|run| run.is_frozen() && run.phase() < DRAINING)
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -68,8 +90,11 @@ impl<T> Channel<T> {
     /// Waits for room until `stops` says so: it is asked now and then.
     fn send(&self, item: T, stops: impl Fn() -> bool) -> Result<(), Closed> {
         let mut state = self.state();
-        while state.items.len() >= self.capacity && !state.closed && !stops() {
-            let waited = self.drained.wait_timeout(state, LOOK);
+        while state.items.len() >= self.capacity && !state.closed {
+            if stops() || self.is_stopped() {
+                return Err(Closed);
+            }
+            let waited = self.drained.wait_timeout(state, SLICE);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.closed || state.items.len() >= self.capacity {
@@ -150,6 +175,30 @@ impl<T> Channel<T> {
         }
     }
 
+    /// For the run's source: nothing while the run is frozen.
+    fn take_in(&self) -> Fed<T> {
+        if self.is_frozen() {
+            return Fed::Nothing;
+        }
+        let mut state = self.state();
+        match state.items.pop_front() {
+            Some(item) => {
+                self.took(state);
+                Fed::Item(item)
+            }
+            None if state.ended => Fed::Ended,
+            None => Fed::Nothing,
+        }
+    }
+
+    /// Waits a while for what [`Channel::take_in`] may find.
+    fn wait_for_more(&self) {
+        let state = self.state();
+        if !self.is_frozen() && !self.is_stopped() && state.items.is_empty() && !state.ended {
+            drop(self.filled.wait_timeout(state, SLICE));
+        }
+    }
+
     fn poll_recv(&self, context: &Context<'_>) -> Poll<Option<T>> {
         let mut state = self.state();
         if let Some(item) = state.items.pop_front() {
@@ -189,9 +238,6 @@ impl<T> Channel<T> {
     }
 }
 
-/// How long a thread of the run waits for its outside before it looks whether the run is stopped.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// A task that is polled often waits once.
 fn add(wakers: &mut Vec<Waker>, waker: &Waker) {
     if !wakers.iter().any(|known| known.will_wake(waker)) {
@@ -201,6 +247,8 @@ fn add(wakers: &mut Vec<Waker>, waker: &Waker) {
 
 /// A door of a run, for the engine: which closes it when the run ends.
 pub(crate) trait Door: Send + Sync {
+    /// The run begins.
+    fn open(&self, _run: &Shared) {}
     /// The run ends.
     fn shut(&self);
     /// Nothing more comes in.
@@ -211,6 +259,10 @@ struct Inward<T>(Arc<Channel<T>>);
 struct Outward<T>(Arc<Channel<T>>);
 
 impl<T: Send> Door for Inward<T> {
+    fn open(&self, run: &Shared) {
+        let _ = self.0.run.set(run.clone());
+    }
+
     fn shut(&self) {
         self.0.end();
         self.0.close();
@@ -222,6 +274,10 @@ impl<T: Send> Door for Inward<T> {
 }
 
 impl<T: Send> Door for Outward<T> {
+    fn open(&self, run: &Shared) {
+        let _ = self.0.run.set(run.clone());
+    }
+
     fn shut(&self) {
         self.0.end();
         self.0.close();
@@ -361,23 +417,18 @@ impl Graph {
         self.doors.push(Arc::new(Inward(channel.clone())));
         let source = channel.clone();
         let node = self.node_with_wire(name, place, move |_| {
-            let channel = source.clone();
+            let (channel, guard) = (source.clone(), CloseOnDrop(source.clone()));
             from_fn(move |(), out: &mut Outlet<T>| {
-                let item = match channel.try_recv() {
-                    Some(item) => Some(item),
-                    None => {
+                let _ = &guard;
+                match channel.take_in() {
+                    Fed::Item(item) => out.send(item)?,
+                    Fed::Nothing => {
                         out.flush()?;
-                        channel.recv(Some(Instant::now() + LOOK))
+                        channel.wait_for_more();
                     }
-                };
-                match item {
-                    Some(item) => {
-                        out.send(item)?;
-                        Ok(Flow::GoOn)
-                    }
-                    None if channel.is_ended() => Ok(Flow::Eos),
-                    None => Ok(Flow::GoOn),
+                    Fed::Ended => return Ok(Flow::Eos),
                 }
+                Ok(Flow::GoOn)
             })
         });
         (Feed(channel), node)
@@ -413,6 +464,15 @@ impl Graph {
             })
             .add();
         (Results(channel), node.input())
+    }
+}
+
+/// When the source is gone, nobody takes anything any more.
+struct CloseOnDrop<T>(Arc<Channel<T>>);
+
+impl<T> Drop for CloseOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +14,10 @@ use shmring::{
     board::{Board, Sleeper},
 };
 
-use super::trace::{Doing, Notes};
+use super::{
+    circle::CirclePlan,
+    trace::{Doing, Notes},
+};
 
 /// The phases of a run, in the board's first word.
 pub(crate) const SETUP: u64 = 0;
@@ -38,6 +42,8 @@ const WORKER: usize = 24;
 const OUT: usize = 8;
 /// Words of a lane: a line that its sender writes, and one that its receiver does.
 const LANE: usize = 16;
+/// Words of a circle.
+const CIRCLE: usize = 16;
 
 /// What a worker's words are.
 pub(crate) mod worker {
@@ -118,6 +124,7 @@ pub(crate) struct Counts {
     pub(crate) workers: usize,
     pub(crate) outs: usize,
     pub(crate) lanes: usize,
+    pub(crate) circles: usize,
 }
 
 impl Counts {
@@ -126,6 +133,7 @@ impl Counts {
             + WORKER * self.workers
             + OUT * self.outs
             + LANE * self.lanes
+            + CIRCLE * self.circles
     }
 }
 
@@ -134,11 +142,12 @@ impl Counts {
 pub(crate) struct Shared {
     board: Board,
     counts: Counts,
+    circles: Arc<[CirclePlan]>,
 }
 
 impl Shared {
-    pub(crate) fn new(board: Board, counts: Counts) -> Shared {
-        Shared { board, counts }
+    pub(crate) fn new(board: Board, counts: Counts, circles: &[CirclePlan]) -> Shared {
+        Shared { board, counts, circles: circles.into() }
     }
 
     pub(crate) fn board(&self) -> &Board {
@@ -162,6 +171,15 @@ impl Shared {
     /// Where those of a lane do.
     pub(crate) fn lane(&self, number: usize) -> usize {
         self.out(self.counts.outs) + LANE * number
+    }
+
+    /// Where those of a circle do.
+    pub(crate) fn circle(&self, number: usize) -> usize {
+        self.lane(self.counts.lanes) + CIRCLE * number
+    }
+
+    pub(crate) fn circles(&self) -> &[CirclePlan] {
+        &self.circles
     }
 
     pub(crate) fn of_worker(&self, number: usize, word: usize) -> u64 {
@@ -226,6 +244,11 @@ pub(crate) trait Unit {
     /// Whether all whom it calls can be called.
     fn can_run(&self) -> bool;
 
+    /// Which number it handles next, if its node keeps the order.
+    fn turn(&self) -> Option<u64> {
+        None
+    }
+
     /// It has waited for items since then.
     fn waited(&self, since: Instant);
 }
@@ -255,13 +278,20 @@ impl Bell {
         self.board.ring(self.number);
     }
 }
+/// A unit, with its rank: those that receive have lower ones than those that send to them. While one
+/// waits for room, others run on top of it on the stack, but none of a higher rank: that might wait
+/// in turn for what the first has yet to do, and could not be left for it. For the same reason, of
+/// workers that keep the order only those run whose turn is before its own.
+type Ranked = (usize, Rc<RefCell<dyn Unit>>);
 
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
-    units: RefCell<Vec<Rc<RefCell<dyn Unit>>>>,
+    units: RefCell<Vec<Ranked>>,
+    /// Units below may run now: their ranks, then their turns.
+    limit: Cell<(usize, u64)>,
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
@@ -293,6 +323,7 @@ impl Executor {
             number,
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
+            limit: Cell::new((0, 0)),
             ends,
             waited: Cell::new(Duration::ZERO),
             spins,
@@ -304,8 +335,20 @@ impl Executor {
         self.shared.board()
     }
 
-    pub(crate) fn add(&self, unit: Rc<RefCell<dyn Unit>>) {
-        self.units.borrow_mut().push(unit);
+    pub(crate) fn add(&self, rank: usize, unit: Rc<RefCell<dyn Unit>>) {
+        self.units.borrow_mut().push((rank, unit));
+    }
+
+    /// Calls what a unit does, which has this rank and turn.
+    pub(crate) fn enter<R>(&self, rank: usize, turn: Option<u64>, act: impl FnOnce() -> R) -> R {
+        let outer = self.limit.replace((rank, turn.unwrap_or(1)));
+        let result = act();
+        self.limit.set(outer);
+        result
+    }
+
+    fn is_below(&self, rank: usize, unit: &dyn Unit) -> bool {
+        (rank, unit.turn().unwrap_or(0)) < self.limit.get()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -342,6 +385,7 @@ impl Executor {
     }
 
     fn run_units(&self) {
+        self.limit.set((usize::MAX, 0));
         loop {
             if self.is_stopped() {
                 return;
@@ -352,7 +396,7 @@ impl Executor {
                 Poll::Idle => {
                     let began = Instant::now();
                     self.sleep(None, || self.any_ready().then_some(()));
-                    for unit in self.units.borrow().iter() {
+                    for (_, unit) in self.units.borrow().iter() {
                         if let Ok(unit) = unit.try_borrow() {
                             unit.waited(began);
                         }
@@ -366,9 +410,11 @@ impl Executor {
     fn round(&self) -> Poll {
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
-        for unit in units {
+        for (rank, unit) in units {
             let polled = match unit.try_borrow_mut() {
-                Ok(mut unit) if unit.can_run() => unit.poll(),
+                Ok(mut unit) if self.is_below(rank, &*unit) && unit.can_run() => {
+                    self.enter(rank, unit.turn(), || unit.poll())
+                }
                 _ => continue,
             };
             match polled {
@@ -376,7 +422,7 @@ impl Executor {
                 Poll::Idle => {}
                 Poll::Ended => {
                     let mut units = self.units.borrow_mut();
-                    units.retain(|other| !Rc::ptr_eq(other, &unit));
+                    units.retain(|(_, other)| !Rc::ptr_eq(other, &unit));
                     if units.is_empty() {
                         return Poll::Ended;
                     }
@@ -388,9 +434,9 @@ impl Executor {
     }
 
     fn any_ready(&self) -> bool {
-        self.units.borrow().iter().any(|unit| match unit.try_borrow() {
-            Ok(unit) => unit.is_ready() && unit.can_run(),
-            Err(_) => false,
+        self.units.borrow().iter().any(|(rank, unit)| {
+            unit.try_borrow()
+                .is_ok_and(|unit| self.is_below(*rank, &*unit) && unit.is_ready() && unit.can_run())
         })
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    circle::{Circle, Entrance, Step},
     edge::{Batch, Fate, Head, Inlet, Refused, Taken, Tx},
     error::{Failure, FailureKind},
     node::{Cause, Flow, Node, WorkerInfo},
@@ -71,6 +72,14 @@ pub(crate) struct Setting<T> {
     pub(crate) clone: Option<CloneFn<T>>,
     /// Whether a process that died is replaced.
     pub(crate) survives: bool,
+    /// Where it stands among the units of its executor.
+    pub(crate) rank: usize,
+    /// Whether its node has several workers that keep the order.
+    pub(crate) numbered: bool,
+    /// Whether it is a source that ends by itself when the run drains.
+    pub(crate) is_fed: bool,
+    /// The circle that it is in.
+    pub(crate) circle: Option<Circle>,
 }
 
 /// Where failures of an executor's workers are put.
@@ -87,6 +96,8 @@ pub(crate) struct Worker<N: Node> {
     inputs: Vec<usize>,
     /// Which inlet is looked at first.
     cursor: usize,
+    /// For the head of a circle: where items come in, and back.
+    entrance: Option<Entrance<N::In>>,
 }
 
 /// All of a worker but where its items come from.
@@ -104,6 +115,8 @@ struct Core<N: Node> {
     ends_again: bool,
     ended: bool,
     waited: Cell<Duration>,
+    /// Which number it handles next, where order is kept.
+    turn: u64,
 }
 
 /// What is handled again after a death.
@@ -125,10 +138,12 @@ impl<N: Node> Worker<N> {
         node: N,
         outlet: Outlet<N::Out>,
         (inlets, inputs): (Vec<Inlet<N::In>>, Vec<usize>),
+        entrance: Option<Entrance<N::In>>,
         setting: Setting<N::In>,
         failures: &Failures,
     ) -> Worker<N> {
         let words = executor.shared.worker(setting.number);
+        let turn = setting.info.index as u64;
         let mut core = Core {
             executor: executor.clone(),
             node,
@@ -140,6 +155,7 @@ impl<N: Node> Worker<N> {
             ends_again: false,
             ended: false,
             waited: Cell::new(Duration::ZERO),
+            turn,
         };
         let (mut inlets, mut cursor) = (inlets, 0);
         if let Some(again) = core.look_back() {
@@ -150,7 +166,7 @@ impl<N: Node> Worker<N> {
                 core.again = Some(again);
             }
         }
-        Worker { core, inlets, inputs, cursor }
+        Worker { core, inlets, inputs, cursor, entrance }
     }
 
     /// Runs the node's `svc_init`.
@@ -179,6 +195,9 @@ impl<N: Node> Worker<N> {
     /// Tells the node that an input has ended, after the last of its edges.
     fn note_end(&mut self, inlet: usize) {
         let input = self.inputs[inlet];
+        if self.entrance.as_ref().is_some_and(|entrance| entrance.comes_back_to(input)) {
+            return; // It ends when the circle is at rest.
+        }
         let mut same = self.inlets.iter().zip(&self.inputs).filter(|(_, other)| **other == input);
         if same.all(|(inlet, _)| inlet.is_ended()) {
             self.core.input_ended(input);
@@ -187,7 +206,13 @@ impl<N: Node> Worker<N> {
 
     /// Ends the node after its last item.
     fn end(&mut self) -> Poll {
+        if let Some(circle) = &self.core.setting.circle {
+            circle.note_end();
+        }
         self.core.end();
+        if let Some(entrance) = &self.entrance {
+            entrance.close();
+        }
         for inlet in &self.inlets {
             inlet.close(&self.core.executor);
         }
@@ -197,17 +222,82 @@ impl<N: Node> Worker<N> {
     fn poll_source(&mut self) -> Poll {
         let core = &mut self.core;
         let shared = core.executor.shared.clone();
-        if shared.phase() >= DRAINING || core.outlet.is_closed() {
+        let drains = shared.phase() >= DRAINING;
+        if (drains && !core.setting.is_fed) || core.outlet.is_closed() {
             return self.end();
         }
-        if shared.is_frozen() {
+        if shared.is_frozen() && !drains {
             let _ = core.outlet.flush();
             return Poll::Idle;
         }
         if core.produce() { Poll::Worked } else { self.end() }
     }
 
+    /// For the head of a circle: what comes back first, then what there are credits for.
+    fn poll_entrance(&mut self) -> Poll {
+        loop {
+            let Worker { core, inlets, inputs, cursor, entrance } = self;
+            let Some(entrance) = entrance else { return Poll::Ended };
+            match entrance.step() {
+                Step::Handle((input, lane, batch)) => {
+                    let fate = core.handle(input, lane, batch);
+                    return match fate {
+                        Fate::Keep => Poll::Ended,
+                        Fate::Done if core.is_done() => self.end(),
+                        Fate::Done => Poll::Worked,
+                    };
+                }
+                Step::Take => {
+                    let executor = core.executor.clone();
+                    let count = inlets.len();
+                    let at = (0..count)
+                        .map(|step| (*cursor + step) % count)
+                        .find(|index| inlets[*index].is_ready());
+                    if let Some(at) = at {
+                        let input = inputs[at];
+                        let taken = inlets[at].take(&executor, &mut |lane, batch| {
+                            entrance.keep(input, lane, batch);
+                            Fate::Done
+                        });
+                        *cursor = (at + 1) % count;
+                        match taken {
+                            Ok(Taken::Done) => {}
+                            Ok(_) => break,
+                            Err(reason) => {
+                                core.fail(None, FailureKind::Transport, reason.into());
+                                return Poll::Ended;
+                            }
+                        }
+                        if self.inlets[at].is_ended() {
+                            self.note_end(at);
+                        }
+                    } else if !self.inputs_ended() {
+                        break;
+                    } else if let Some(entrance) = &mut self.entrance {
+                        // What came of the end is counted before the door is shut.
+                        let _ = self.core.outlet.flush();
+                        entrance.shut();
+                    }
+                }
+                Step::Wait => break,
+                Step::End => {
+                    let inputs = entrance.inputs().to_vec();
+                    inputs.into_iter().for_each(|input| core.input_ended(input));
+                    return self.end();
+                }
+                Step::Fail(reason) => {
+                    core.fail(None, FailureKind::Transport, reason.into());
+                    return Poll::Ended;
+                }
+            }
+        }
+        self.rest()
+    }
+
     fn poll_inlets(&mut self) -> Poll {
+        if self.entrance.is_some() {
+            return self.poll_entrance();
+        }
         if self.inputs_ended() {
             return self.end(); // All of it was taken by a worker that this one replaces.
         }
@@ -244,6 +334,11 @@ impl<N: Node> Worker<N> {
                 }
             }
         }
+        self.rest()
+    }
+
+    /// Sends on what was gathered, when there is nothing to do.
+    fn rest(&mut self) -> Poll {
         let core = &mut self.core;
         if core.node.is_ready() {
             return if core.go_on() { Poll::Worked } else { self.end() };
@@ -256,6 +351,26 @@ impl<N: Node> Worker<N> {
             return self.end();
         }
         Poll::Idle
+    }
+}
+
+impl<N: Node> Worker<N> {
+    /// Takes a message from a worker in the same thread.
+    fn called(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
+        let Worker { core, inlets, inputs, .. } = self;
+        if core.ended {
+            return;
+        }
+        let head = batch.head;
+        let lane_words = inlets[inlet].words(lane);
+        let fate = core.handle(inputs[inlet], lane_words, batch);
+        inlets[inlet].called(lane, &head);
+        if fate == Fate::Done && inlets[inlet].is_ended() && head.end {
+            self.note_end(inlet);
+        }
+        if self.core.is_done() || self.inputs_ended() {
+            self.end();
+        }
     }
 }
 
@@ -282,8 +397,13 @@ impl<N: Node> Unit for Worker<N> {
         match self.inlets.is_empty() {
             true => !shared.is_frozen() || shared.phase() >= DRAINING,
             false => {
-                self.inputs_ended()
-                    || self.inlets.iter().any(Inlet::is_ready)
+                let outside = || self.inlets.iter().any(Inlet::is_ready);
+                let has_items = match &self.entrance {
+                    None => outside(),
+                    Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
+                };
+                has_items
+                    || (self.entrance.is_none() && self.inputs_ended())
                     || core.outlet.can_send_pending()
                     || core.node.is_ready()
             }
@@ -292,6 +412,10 @@ impl<N: Node> Unit for Worker<N> {
 
     fn can_run(&self) -> bool {
         self.core.outlet.can_call()
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.core.turn()
     }
 
     fn waited(&self, since: Instant) {
@@ -314,6 +438,10 @@ impl<N: Node> Core<N> {
 
     fn add(&self, word: usize, value: u64) {
         self.executor.board().add_own(self.words + word, value);
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.setting.numbered.then_some(self.turn)
     }
 
     fn note_waits(&self) {
@@ -541,6 +669,15 @@ impl<N: Node> Core<N> {
         let fate = self.handle_items(input, &head, items.into_iter(), without);
         if fate == Fate::Done {
             self.finish(&head);
+            if !head.end {
+                let step = if head.last { self.setting.info.workers as u64 } else { 0 };
+                self.turn = head.number + step;
+            }
+            if let Some(circle) = &self.setting.circle {
+                // All that came of them is sent and counted before they are counted off.
+                let _ = self.outlet.flush();
+                circle.leave(count);
+            }
         }
         self.hand_to_called();
         self.note_busy(began, before);
@@ -777,20 +914,9 @@ pub(crate) trait Accept<T> {
 
 impl<N: Node> Accept<N::In> for Worker<N> {
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
-        let Worker { core, inlets, inputs, .. } = self;
-        if core.ended {
-            return;
-        }
-        let head = batch.head;
-        let lane_words = inlets[inlet].words(lane);
-        let fate = core.handle(inputs[inlet], lane_words, batch);
-        inlets[inlet].called(lane, &head);
-        if fate == Fate::Done && inlets[inlet].is_ended() && head.end {
-            self.note_end(inlet);
-        }
-        if self.core.is_done() || self.inputs_ended() {
-            self.end();
-        }
+        let (executor, rank) = (self.core.executor.clone(), self.core.setting.rank);
+        let turn = self.core.turn();
+        executor.enter(rank, turn, || self.called(inlet, lane, batch));
     }
 
     fn can_accept(&self) -> bool {

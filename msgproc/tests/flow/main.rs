@@ -1,9 +1,11 @@
 //! Runs of graphs, in threads and processes.
 
+mod builders;
 mod common;
 mod death;
 mod ends;
 mod errors;
+mod feedback;
 mod order;
 mod places;
 mod reports;
@@ -12,9 +14,11 @@ mod stages;
 fn main() -> std::process::ExitCode {
     msgproc::init();
     let groups = [
+        builders::tests(),
         death::tests(),
         ends::tests(),
         errors::tests(),
+        feedback::tests(),
         order::tests(),
         places::tests(),
         stages::tests(),

@@ -7,6 +7,7 @@ use super::{
     deal::{self, Deal, Load},
 };
 use crate::flow::{
+    circle::Circle,
     outlet::Closed,
     plan::{Executor, lane, out, worker},
 };
@@ -34,6 +35,8 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<OutLane<T>>,
     next: usize,
     state: OutState,
+    /// The circle that the edge is in.
+    circle: Option<Circle>,
     /// The number of the next message.
     id: u64,
     /// How many items went before.
@@ -75,6 +78,7 @@ impl<T: 'static> Lanes<T> {
         deal: Deal<T>,
         capacity: u64,
         state: OutState,
+        circle: Option<Circle>,
     ) -> Lanes<T> {
         let word = |word| executor.board().load(state.words + word);
         let (mut id, first) = (word(out::SENT), word(out::FIRST));
@@ -96,6 +100,7 @@ impl<T: 'static> Lanes<T> {
             lanes: Vec::new(),
             next: 0,
             state,
+            circle,
             id,
             first: if state.from_the_first { 0 } else { first },
             known: first,
@@ -152,6 +157,8 @@ impl<T: 'static> Lanes<T> {
         self.failure.is_some() || self.executor.is_stopped()
     }
 
+    /// Whether nobody takes what is sent. Where each message has its receiver, so that order is
+    /// kept, that is so when the first of them takes no more.
     pub(crate) fn is_closed(&self) -> bool {
         let mut closed = (0..self.lanes.len()).map(|index| !self.is_open(index));
         match self.deal {
@@ -267,6 +274,15 @@ impl<T: 'static> Lanes<T> {
                 for item in items.drain(..) {
                     let to = choose(&item) % self.lanes.len();
                     self.gather(to, item)?;
+                }
+                self.send_to_idle()
+            }
+            Deal::All(clone) => {
+                for item in items.drain(..) {
+                    for to in 1..self.lanes.len() {
+                        self.gather(to, clone(&item))?;
+                    }
+                    self.gather(0, item)?;
                 }
                 self.send_to_idle()
             }
@@ -444,6 +460,23 @@ impl<T: 'static> Lanes<T> {
 
     /// Sends one message, waiting for room.
     fn send(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
+        let counts = !items.is_empty();
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts) {
+            // Who takes them counts them off, so they are counted before.
+            circle.send(items.len() as u64);
+        }
+        let sent = self.send_uncounted(to, head, items);
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts && sent.is_err()) {
+            match self.back.len() as u64 {
+                0 => circle.break_off(),
+                // They are counted again if another gets them.
+                back => circle.leave(back),
+            }
+        }
+        sent
+    }
+
+    fn send_uncounted(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
         let weight = items.len().max(1) as u64;
         let head = Head { id: self.id, first: self.first, ..head };
         let executor = self.executor.clone();
@@ -493,8 +526,8 @@ impl<T: 'static> Lanes<T> {
                 Refused::TooMany(back) => {
                     let Batch { head, mut items } = back;
                     let rest = items.split_off(items.len() / 2);
-                    self.send(to, Head { last: false, ..head }, items)?;
-                    return self.send(to, head, rest);
+                    self.send_uncounted(to, Head { last: false, ..head }, items)?;
+                    return self.send_uncounted(to, head, rest);
                 }
                 Refused::Unsendable(reason) => {
                     self.failure = Some(reason);
