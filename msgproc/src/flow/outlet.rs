@@ -66,17 +66,32 @@ pub struct Outlet<T> {
     /// `None` inside of fused nodes: there it only gathers.
     exits: Option<Exits<T>>,
     sent: u64,
+    discarded: u64,
     closed: bool,
 }
 
 impl<T> Outlet<T> {
     pub(crate) fn new(exits: Exits<T>) -> Outlet<T> {
         let limit = exits.batch().max(1);
-        Outlet { items: Vec::new(), limit, exits: Some(exits), sent: 0, closed: false }
+        Outlet {
+            items: Vec::new(),
+            limit,
+            exits: Some(exits),
+            sent: 0,
+            discarded: 0,
+            closed: false,
+        }
     }
 
     pub(crate) fn collecting() -> Outlet<T> {
-        Outlet { items: Vec::new(), limit: usize::MAX, exits: None, sent: 0, closed: false }
+        Outlet {
+            items: Vec::new(),
+            limit: usize::MAX,
+            exits: None,
+            sent: 0,
+            discarded: 0,
+            closed: false,
+        }
     }
 }
 
@@ -169,6 +184,12 @@ impl<T> Outlet<T> {
         flushed
     }
 
+    /// Counts items that the node leaves out by itself, such as those that found no partner: they
+    /// stand in its report as discarded.
+    pub fn discard(&mut self, items: u64) {
+        self.discarded += items;
+    }
+
     fn route(&mut self, output: usize, worker: Option<usize>, item: T) -> Result<(), Closed> {
         if self.closed {
             return Err(Closed);
@@ -229,6 +250,11 @@ impl<T> Outlet<T> {
     /// How many items were sent since the last call.
     pub(crate) fn take_sent(&mut self) -> u64 {
         std::mem::take(&mut self.sent)
+    }
+
+    /// How many items the node has left out since the last call.
+    pub(crate) fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
     }
 
     pub(crate) fn exits(&mut self) -> Option<&mut Exits<T>> {

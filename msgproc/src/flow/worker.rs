@@ -193,6 +193,9 @@ impl<N: Node> Worker<N> {
         for step in 0..count {
             let at = (self.cursor + step) % count;
             let Worker { core, inlets, inputs, .. } = self;
+            if !core.node.wants(inputs[at]) {
+                continue;
+            }
             let executor = core.executor.clone();
             let taken =
                 inlets[at].take(&executor, &mut |lane, batch| core.handle(inputs[at], lane, batch));
@@ -256,7 +259,11 @@ impl<N: Node> Unit for Worker<N> {
         }
         match self.inlets.is_empty() {
             true => !shared.is_frozen() || shared.phase() >= DRAINING,
-            false => self.inlets.iter().any(Inlet::is_ready) || core.outlet.can_send_pending(),
+            false => {
+                let mut inlets = self.inlets.iter().zip(&self.inputs);
+                inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input))
+                    || core.outlet.can_send_pending()
+            }
         }
     }
 
@@ -410,8 +417,16 @@ impl<N: Node> Core<N> {
         let busy = began.elapsed().saturating_sub(waited);
         self.add(words::BUSY, busy.as_nanos() as u64);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
+        self.note_sent();
+    }
+
+    fn note_sent(&mut self) {
         let sent = self.outlet.take_sent();
         self.add(words::ITEMS_OUT, sent);
+        let discarded = self.outlet.take_discarded();
+        if discarded > 0 {
+            self.add(words::DISCARDED, discarded);
+        }
     }
 
     /// Handles a message. `lane` is where the words of its lane begin.
@@ -450,8 +465,7 @@ impl<N: Node> Core<N> {
         self.add(words::ITEMS_IN, count);
         self.add(words::BUSY, busy);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
         if count > 0 {
             // The receiver's own line: an average over the last few messages.
             let cost = lane + lane::COST;
@@ -629,8 +643,7 @@ impl<N: Node> Core<N> {
         if let Some(exits) = self.outlet.exits() {
             exits.end();
         }
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
         self.store(words::LANE, 0);
         self.store(words::STATE, words::ENDED);
     }
@@ -656,8 +669,10 @@ pub(crate) trait Accept<T> {
     /// Takes a message.
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<T>);
 
-    /// Whether all whom it calls can be called.
-    fn can_accept(&self) -> bool;
+    /// Whether all whom it calls can be called, and its node wants what comes at this inlet. Asked
+    /// before a caller does anything: in the middle of its work it cannot be held back, for others
+    /// that it waits for may lie below it on the stack.
+    fn can_accept(&self, inlet: usize) -> bool;
 }
 
 impl<N: Node> Accept<N::In> for Worker<N> {
@@ -678,8 +693,9 @@ impl<N: Node> Accept<N::In> for Worker<N> {
         }
     }
 
-    fn can_accept(&self) -> bool {
-        self.core.outlet.can_call()
+    fn can_accept(&self, inlet: usize) -> bool {
+        let core = &self.core;
+        core.outlet.can_call() && (core.ended || core.node.wants(self.inputs[inlet]))
     }
 }
 
@@ -708,6 +724,6 @@ impl<T> Tx<T> for Direct<T> {
     }
 
     fn can_call(&self) -> bool {
-        self.target.try_borrow().is_ok_and(|target| target.can_accept())
+        self.target.try_borrow().is_ok_and(|target| target.can_accept(self.inlet))
     }
 }

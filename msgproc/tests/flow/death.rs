@@ -130,9 +130,7 @@ fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
                 all.push(child);
                 all
             })
-            .filter(|child| {
-                testkit::name_of(*child).is_some_and(|name| name.starts_with("step"))
-            })
+            .filter(|child| testkit::name_of(*child).is_some_and(|name| name.starts_with("step")))
             .collect();
         if let Some(victim) = children.get(seed as usize % children.len().max(1)) {
             testkit::kill9(*victim);

@@ -4,11 +4,19 @@ mod common;
 mod death;
 mod ends;
 mod errors;
+mod files;
 mod order;
 mod places;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
-    let groups = [death::tests(), ends::tests(), errors::tests(), order::tests(), places::tests()];
+    let groups = [
+        death::tests(),
+        ends::tests(),
+        errors::tests(),
+        files::tests(),
+        order::tests(),
+        places::tests(),
+    ];
     testkit::run(groups.into_iter().flatten())
 }
