@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(the_same_values_everywhere),
         testkit::test!(several_workers_at_several_places),
+        testkit::test!(long_items_keep_their_order),
         testkit::test!(outputs_and_inputs_have_numbers),
         testkit::test!(run_twice),
         testkit::test!(problems_have_line_and_node),
@@ -144,6 +145,14 @@ fn registry() -> (Registry<Item>, Kept<Item>) {
                 _ => Ok(item),
             }))
         })
+        .node("Long", numbers(), |making| {
+            let Divisor { by } = making.settings()?;
+            Ok(try_map(move |item: Item| {
+                let length = by + tick(&item).ok_or("no number")?;
+                Ok::<_, Cause>(Item::Name("x".repeat(length as usize)))
+            }))
+        })
+        .node("Same", numbers(), |_| Ok(try_map(Ok::<Item, Cause>)))
         .node("OnlyHere", numbers(), move |_| {
             if std::process::id() != main {
                 return Err("not here".into());
@@ -259,6 +268,28 @@ connections: [numbers -> tenfold, tenfold -> keep]
         assert_eq!(tenfold.items_in(), 3000, "{how}");
         assert_eq!(taken(&kept), (0..3000).map(|n| Item::Number(10 * n)).collect::<Vec<_>>());
     }
+}
+
+fn length(item: Item) -> usize {
+    let Item::Name(name) = item else { panic!("{item:?}") };
+    name.len()
+}
+
+/// Of which only few go into a message.
+fn long_items_keep_their_order() {
+    let yaml = "
+nodes:
+  numbers: {class: Count, settings: {to: 300}, compute_on: '1:'}
+  names: {class: Long, settings: {by: 30000}, compute_on: '2:'}
+  same: {class: Same, compute_on: ['3:', '4:', '5'], ordered: true}
+  last: {class: Same, compute_on: '6:'}
+  keep: {class: Keep}
+connections: [numbers -> names, names -> same, same -> last, last -> keep]
+";
+    let (registry, kept) = registry();
+    registry.check(GraphFile::from_yaml(yaml).unwrap()).unwrap().run().unwrap();
+    let lengths: Vec<_> = taken(&kept).into_iter().map(length).collect();
+    assert_eq!(lengths, (0..300).map(|n| 30000 + n).collect::<Vec<_>>());
 }
 
 fn outputs_and_inputs_have_numbers() {

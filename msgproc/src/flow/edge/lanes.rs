@@ -207,6 +207,11 @@ impl<T: 'static> Lanes<T> {
         self.send(self.lane_of(head.number), told, items)
     }
 
+    /// Whether the numbers by which order is kept begin here: each message has its own.
+    fn gives_numbers(&self) -> bool {
+        matches!(self.deal, Deal::Ordered) && !self.state.inherits
+    }
+
     fn lane_of(&self, number: u64) -> usize {
         (number % self.lanes.len().max(1) as u64) as usize
     }
@@ -472,8 +477,14 @@ impl<T: 'static> Lanes<T> {
                 Refused::TooMany(back) => {
                     let Batch { head, mut items } = back;
                     let rest = items.split_off(items.len() / 2);
-                    self.send(to, Head { last: false, ..head }, items)?;
-                    return self.send(to, head, rest);
+                    if !self.gives_numbers() || head.end {
+                        self.send(to, Head { last: false, ..head }, items)?;
+                        return self.send(to, head, rest);
+                    }
+                    // Numbers are those of messages, and none is left out.
+                    self.send(to, head, items)?;
+                    let next = Head { number: self.id, ..head };
+                    return self.send(self.lane_of(self.id), next, rest);
                 }
                 Refused::Unsendable(reason) => {
                     self.failure = Some(reason);
