@@ -5,6 +5,8 @@
 //! nothing follows it. A body of another type than expected leaves bytes over or lacks some:
 //! both are errors.
 
+use std::{cell::Cell, fmt};
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shmring::transfer::{self, Parcel};
 
@@ -16,6 +18,16 @@ pub(crate) const VERSION: u32 = 1;
 
 /// The longest header, in bytes: an enum, some numbers, and the name of a command.
 pub(crate) const MAX_HEADER: usize = 1024;
+
+/// Room that is made for a header before it is written, in bytes.
+const USUAL: usize = 128;
+
+/// The most room that a thread keeps for the next value that it sends, in bytes.
+const SPARED: usize = 16 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// From the frontend to the backend.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
@@ -143,13 +155,32 @@ impl Failure {
 }
 
 /// Puts a value and what travels beside it into bytes, for the process `to`.
-pub(crate) fn encode<T: Serialize>(what: &str, to: u32, value: &T) -> Result<(Vec<u8>, Parcel)> {
-    let (bytes, parcel) = transfer::collect_for(to, || postcard::to_stdvec(value));
+pub(crate) fn encode<T: Serialize>(
+    what: fmt::Arguments<'_>,
+    to: u32,
+    value: &T,
+) -> Result<(Vec<u8>, Parcel)> {
+    let room = SPARE.try_with(Cell::take).unwrap_or_default();
+    let (bytes, parcel) = transfer::collect_for(to, || postcard::to_extend(value, room));
     let bytes = bytes.map_err(|error| {
         let reason = transfer::take_reason().unwrap_or_else(|| error.to_string());
-        Error::Unsendable { what: what.into(), reason }
+        Error::Unsendable { what: what.to_string(), reason }
     })?;
     Ok((bytes, parcel))
+}
+
+/// Takes the bytes of a value back that have been sent.
+pub(crate) fn sent(mut bytes: Vec<u8>) {
+    if bytes.capacity() <= SPARED {
+        bytes.clear();
+        // A thread that is ending keeps none.
+        let _ = SPARE.try_with(|spare| spare.set(bytes));
+    }
+}
+
+/// Puts a header into bytes.
+pub(crate) fn header<T: Serialize>(header: &T) -> Result<Vec<u8>> {
+    postcard::to_extend(header, Vec::with_capacity(USUAL)).map_err(Error::other)
 }
 
 /// Reads a value and what came beside it; bytes left over are an error.
@@ -181,7 +212,7 @@ mod tests {
 
     #[test]
     fn bytes_left_over_are_refused() {
-        let (mut bytes, parcel) = encode("a value", 1, &(1u8, "x")).unwrap();
+        let (mut bytes, parcel) = encode(format_args!("a value"), 1, &(1u8, "x")).unwrap();
         bytes.push(0);
         let error = decode::<(u8, String)>(&bytes, parcel).unwrap_err();
         assert_eq!(error, "1 of 4 bytes are left over");

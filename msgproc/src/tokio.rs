@@ -50,11 +50,11 @@ use std::{
     future::{Future, IntoFuture, poll_fn},
     os::fd::AsFd,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use ::tokio::time::{sleep, timeout_at};
+use ::tokio::time::{Sleep, sleep, sleep_until, timeout_at};
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use shmring::{future::AsyncReady, os, tokio::Readiness};
@@ -88,21 +88,30 @@ impl Watch {
     }
 }
 
-/// Looks until there is something; in between waits for news.
-async fn until<T>(fd: impl AsFd, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+/// Looks until there is something from a process; in between waits for news, and looks after
+/// handlers that run too long.
+async fn until<B: Backend, T>(
+    process: &MessageProcess<B>,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     if let Some(found) = look()? {
         return Ok(found);
     }
-    with_news(Watch::new(fd)?, look).await
-}
-
-/// Looks whenever there is news.
-async fn with_news<T>(watch: Watch, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let watch = Watch::new(process)?;
     loop {
-        poll_fn(|cx| watch.poll_news(cx)).await?;
+        news(&watch, process.look_after()).await?;
         if let Some(found) = look()? {
             return Ok(found);
         }
+    }
+}
+
+/// Waits for news, at most until then.
+async fn news(watch: &Watch, until: Option<Instant>) -> Result<()> {
+    let news = poll_fn(|cx| watch.poll_news(cx));
+    match until {
+        Some(until) => timeout_at(until.into(), news).await.unwrap_or(Ok(())),
+        None => news.await,
     }
 }
 
@@ -114,7 +123,7 @@ async fn with_news<T>(watch: Watch, mut look: impl FnMut() -> Result<Option<T>>)
 pub async fn result<T: DeserializeOwned>(reply: &mut Reply<T>) -> Result<T> {
     let mut watch: Option<(usize, Watch)> = None;
     loop {
-        if let Some(found) = reply.try_take()? {
+        if let Some(found) = reply.try_result()? {
             return Ok(found);
         }
         // It may have gone to the replacement of its process, which rings at another place.
@@ -124,7 +133,7 @@ pub async fn result<T: DeserializeOwned>(reply: &mut Reply<T>) -> Result<T> {
             _ => Some((place, Watch::new(&*reply)?)),
         };
         if let Some((_, watch)) = &watch {
-            poll_fn(|cx| watch.poll_news(cx)).await?;
+            news(watch, reply.look_after()).await?;
         }
     }
 }
@@ -202,14 +211,30 @@ pub async fn next_event<B: Backend>(process: &MessageProcess<B>) -> Result<Event
 ///
 /// [`Error::Io`] when no descriptor is left.
 pub fn events<B: Backend>(process: &MessageProcess<B>) -> Result<Events<'_, B>> {
-    Ok(Events { process, watch: Watch::new(process)?, ended: false })
+    Ok(Events { process, watch: Watch::new(process)?, timer: None, ended: false })
 }
 
 /// What comes up from a process: see [`events`].
 pub struct Events<'a, B: Backend> {
     process: &'a MessageProcess<B>,
     watch: Watch,
+    /// Runs until it is time to look after the process's handlers.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
     ended: bool,
+}
+
+impl<B: Backend> Events<'_, B> {
+    /// Ready when the process has to be looked after.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.process.look_after() else {
+            return Poll::Pending;
+        };
+        let (_, timer) = match self.timer.take() {
+            Some((set, timer)) if set == at => self.timer.insert((at, timer)),
+            _ => self.timer.insert((at, Box::pin(sleep_until(at.into())))),
+        };
+        timer.as_mut().poll(cx)
+    }
 }
 
 impl<B: Backend> Stream for Events<'_, B> {
@@ -236,7 +261,7 @@ impl<B: Backend> Stream for Events<'_, B> {
             match self.watch.poll_news(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Event::Failed(error))),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => ready!(self.poll_timer(cx)),
             }
         }
     }
@@ -248,7 +273,7 @@ impl<B: Backend> Stream for Events<'_, B> {
 ///
 /// As [`Manager::next`].
 pub async fn next<B: Backend>(manager: &mut Manager<B>) -> Result<Option<Happening<B::Event>>> {
-    let look = |manager: &mut Manager<B>| {
+    let look = |manager: &mut Manager<B>| -> Result<_> {
         if let Some(happening) = manager.next(Duration::ZERO)? {
             return Ok(Some(Some(happening)));
         }
@@ -257,8 +282,14 @@ pub async fn next<B: Backend>(manager: &mut Manager<B>) -> Result<Option<Happeni
     if let Some(found) = look(manager)? {
         return Ok(found);
     }
+    // It has a timer of its own among what it watches.
     let watch = Watch::new(&*manager)?;
-    with_news(watch, || look(manager)).await
+    loop {
+        news(&watch, None).await?;
+        if let Some(found) = look(manager)? {
+            return Ok(found);
+        }
+    }
 }
 
 /// Stops a backend as [`MessageProcess::stop`], and awaits its end.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all};
-use msgproc::{StopOptions, Undelivered, manager::Policy, prelude::*};
+use msgproc::{OnTimeout, StopOptions, Undelivered, manager::Policy, prelude::*};
 use testkit::Process;
 use tokio::time::timeout;
 
@@ -100,6 +100,48 @@ async fn a_result_that_is_not_awaited_to_its_end_is_not_lost() -> Result<()> {
     assert!(timeout(Duration::from_millis(20), msgproc::tokio::result(&mut reply)).await.is_err());
     assert_eq!(timeout(SOON, msgproc::tokio::result(&mut reply)).await.unwrap()?, 200);
     msgproc::tokio::stop(worker).await
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_wait() -> Result<()> {
+    let worker = start(0).await?;
+    let began = Instant::now();
+    let call = worker.sleep(1000).deadline(Duration::from_millis(50));
+    let error = timeout(SOON, call.into_future()).await.unwrap().unwrap_err();
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(error.to_string().contains("c__sleep"), "{error}");
+    msgproc::tokio::stop(worker).await
+}
+
+fn hasty(then: OnTimeout) -> Result<MessageProcess<Worker>> {
+    MessageProcess::options("hasty")
+        .handler_timeout(Duration::from_millis(100))
+        .on_timeout(then)
+        .spawn(0, |calls, _| Worker { calls })
+}
+
+#[tokio::test]
+async fn a_handler_that_runs_too_long_is_killed() -> Result<()> {
+    let worker = hasty(OnTimeout::Kill)?;
+    let error = timeout(SOON, worker.sleep(100_000).into_future()).await.unwrap().unwrap_err();
+    let Error::PeerDied { exit, .. } = error else { panic!("{error}") };
+    assert_eq!(exit.overdue.unwrap().with, "c__sleep");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handler_that_runs_too_long_comes_up() -> Result<()> {
+    let worker = hasty(OnTimeout::Report)?;
+    let options = StopOptions::default().graceful(Duration::ZERO).urgent(Duration::ZERO);
+    // Both for one who awaits a single event and for a stream, each a handler of its own.
+    worker.sleep(400).tell()?;
+    let event = timeout(SOON, msgproc::tokio::next_event(&worker)).await.unwrap()?;
+    assert!(matches!(event, Event::Failed(Error::Overdue { .. })), "{event:?}");
+    worker.sleep(100_000).tell()?;
+    let event = timeout(SOON, msgproc::tokio::events(&worker)?.next()).await.unwrap();
+    assert!(matches!(event, Some(Event::Failed(Error::Overdue { .. }))), "{event:?}");
+    msgproc::tokio::stop_with(&worker, &options).await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -125,11 +125,11 @@ pub enum Error {
         limit: usize,
     },
     /// Somebody else has it.
-    #[error("{what} is taken by process {pid}")]
+    #[error("{what} is {}", taken(*pid))]
     Busy {
         /// The role, the lock.
         what: String,
-        /// Who has it.
+        /// Who has it; 0 where it only is not ours any more.
         pid: u32,
     },
     /// It did not become free before the deadline.
@@ -175,6 +175,14 @@ impl Error {
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let action = action.into();
         move |source| Error::Io { action, source }
+    }
+}
+
+/// Of a role or a lock that has a holder.
+fn taken(pid: u32) -> String {
+    match pid {
+        0 => "not held by this process any more: it was sent away, and travels once".into(),
+        pid => format!("taken by process {pid}"),
     }
 }
 

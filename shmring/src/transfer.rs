@@ -185,6 +185,12 @@ pub(crate) fn explain(error: Error) -> Error {
     error
 }
 
+/// The error of a serializer or a deserializer that says why a value refuses to travel.
+#[inline]
+pub(crate) fn refuse<R>(custom: impl FnOnce(Error) -> R) -> impl FnOnce(Error) -> R {
+    move |error| custom(explain(error))
+}
+
 /// Why a value in the message that this thread last serialized or read refused to travel; for a
 /// port whose serializer only says that there was an error.
 #[cold]
@@ -477,7 +483,7 @@ impl AsFd for Descriptor {
 impl Serialize for Descriptor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         put_fd("a descriptor", self.0.as_fd(), None)
-            .map_err(ser::Error::custom)?
+            .map_err(refuse(ser::Error::custom))?
             .serialize(serializer)
     }
 }
@@ -485,7 +491,7 @@ impl Serialize for Descriptor {
 impl<'de> Deserialize<'de> for Descriptor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        take_fd("a descriptor", number, false).map(Descriptor).map_err(de::Error::custom)
+        take_fd("a descriptor", number, false).map(Descriptor).map_err(refuse(de::Error::custom))
     }
 }
 

@@ -10,13 +10,20 @@
 //!
 //! Notes are what the receiver must know of what came beside the message, before it reads it.
 
-use std::{ops::Range, os::fd::OwnedFd};
+use std::{mem, ops::Range, os::fd::OwnedFd};
 
+use serde::Serialize;
 use shmring::transfer::Parcel;
 
-use crate::message::MAX_HEADER;
+use crate::{
+    error::{Error, Result},
+    message::MAX_HEADER,
+};
 
 const PREFIX: usize = 3;
+
+/// The most that stands before the body where there are no notes.
+pub(super) const MAX_HEAD: usize = PREFIX + MAX_HEADER;
 
 const INLINE: u8 = 0;
 const ASIDE: u8 = 1;
@@ -28,6 +35,19 @@ const NOTES_LEN: usize = 4;
 /// What goes before the body of an ordinary message, and the notes after that.
 pub(super) fn head(header: &[u8], notes: usize) -> Vec<u8> {
     start(INLINE, header, notes)
+}
+
+/// Writes the whole datagram of a message that is bytes alone.
+pub(super) fn write<H: Serialize>(datagram: &mut Vec<u8>, header: &H, body: &[u8]) -> Result<()> {
+    datagram.clear();
+    datagram.extend_from_slice(&[INLINE, 0, 0]);
+    let started = mem::take(datagram);
+    *datagram = postcard::to_extend(header, started).map_err(Error::other)?;
+    let len = datagram.len() - PREFIX;
+    debug_assert!(len <= MAX_HEADER);
+    datagram[1..PREFIX].copy_from_slice(&(len as u16).to_le_bytes());
+    datagram.extend_from_slice(body);
+    Ok(())
 }
 
 /// The whole datagram of a message whose body and notes, of `len` bytes, are in a descriptor.
@@ -167,6 +187,7 @@ impl Message {
         fds: Vec<OwnedFd>,
     ) -> Message {
         let parcel = match body.split_off(&datagram, notes) {
+            Some(notes) if notes.is_empty() && fds.is_empty() => Parcel::default(),
             Some(notes) => shmring::received(fds, &notes),
             None => {
                 body = Body::Lost(format!("its notes do not have {notes} bytes"));
@@ -188,6 +209,11 @@ impl Message {
             Body::Fetched(bytes) => Ok(bytes),
             Body::Lost(reason) => Err(reason.clone()),
         }
+    }
+
+    /// Its memory; all else of it is let go of.
+    pub(super) fn into_datagram(self) -> Vec<u8> {
+        self.datagram
     }
 
     /// How much memory it takes.
@@ -246,6 +272,14 @@ mod tests {
         assert_eq!(layout.aside(), None);
         let message = Message::inline(head(&[], 0), layout, Vec::new());
         assert_eq!((message.header(), message.body()), (&[][..], Ok(&[][..])));
+    }
+
+    #[test]
+    fn what_is_written_at_once_is_the_same() {
+        let mut datagram = b"what was there before".to_vec();
+        write(&mut datagram, &(7u8, "name"), b"body").unwrap();
+        let header = postcard::to_stdvec(&(7u8, "name")).unwrap();
+        assert_eq!(datagram, [&head(&header, 0)[..], b"body"].concat());
     }
 
     #[test]

@@ -2,17 +2,19 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     fs::File,
     io::{self, IoSlice, Read, Seek, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use serde::Serialize;
 use shmring::{os, transfer::Parcel};
 
 use super::{
     Message,
     frame::{self, Layout},
-    socket::{self, Datagram, MAX_DATAGRAM, MAX_FDS},
+    socket::{self, AT_ONCE, Datagram, MAX_DATAGRAM, MAX_FDS},
 };
 use crate::error::{Error, Result};
 
@@ -21,6 +23,14 @@ use crate::error::{Error, Result};
 pub(crate) struct Port<S> {
     socket: S,
     longest: usize,
+    /// How many datagrams it takes from the kernel at once.
+    at_once: usize,
+    /// Those that nobody has asked for yet.
+    ahead: VecDeque<Datagram>,
+    /// Memory of messages that have been handled, for those that come.
+    spare: Vec<Vec<u8>>,
+    /// Where small messages are written before they are sent.
+    written: Vec<u8>,
 }
 
 thread_local! {
@@ -32,7 +42,7 @@ thread_local! {
 fn take_buffer() -> Vec<u8> {
     // A thread that is ending has none any more.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-    buffer.reserve(MAX_DATAGRAM);
+    buffer.reserve(AT_ONCE * MAX_DATAGRAM);
     buffer
 }
 
@@ -40,6 +50,13 @@ fn put_back(mut buffer: Vec<u8>) {
     buffer.clear();
     let _ = BUFFER.try_with(|place| place.set(buffer));
 }
+
+/// Bodies up to this are copied into one piece before they are sent: the kernel takes that faster
+/// than pieces.
+const COPIED: usize = 4096;
+
+/// Memory of up to this length is kept for the next messages.
+const SPARED: usize = 8192;
 
 /// A message that is ready to go.
 pub(crate) struct Outgoing<'a> {
@@ -68,7 +85,26 @@ impl<S: AsFd> Port<S> {
     pub(crate) fn new(socket: S) -> io::Result<Port<S>> {
         let longest = socket::longest_datagram(socket.as_fd())?;
         put_back(take_buffer());
-        Ok(Port { socket, longest })
+        Ok(Port {
+            socket,
+            longest,
+            at_once: 1,
+            ahead: VecDeque::new(),
+            spare: Vec::new(),
+            written: Vec::new(),
+        })
+    }
+
+    /// From now on it takes several datagrams from the kernel at once, if there are several.
+    ///
+    /// Whoever polls the socket has to ask [`has_ahead`](Port::has_ahead) before.
+    pub(crate) fn read_ahead(&mut self) {
+        self.at_once = AT_ONCE;
+    }
+
+    /// Whether there is something to receive that the socket does not show any more.
+    pub(crate) fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty()
     }
 
     /// Makes a message ready; a body that is longer than a datagram is put aside.
@@ -100,6 +136,26 @@ impl<S: AsFd> Port<S> {
         Ok(outgoing)
     }
 
+    /// Whether a message may be sent by [`try_send_small`](Port::try_send_small).
+    pub(crate) fn is_small(&self, body: &[u8], parcel: &Parcel) -> bool {
+        let most = COPIED.min(self.longest.saturating_sub(frame::MAX_HEAD));
+        body.len() <= most && parcel.fds().is_empty() && parcel.notes().is_empty()
+    }
+
+    /// Sends a small message, if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Port::try_send).
+    pub(crate) fn try_send_small<H: Serialize>(
+        &mut self,
+        header: &H,
+        body: &[u8],
+    ) -> io::Result<bool> {
+        frame::write(&mut self.written, header, body).map_err(io::Error::other)?;
+        socket::send(self.socket.as_fd(), &self.written)
+    }
+
     /// Sends, if there is room now.
     ///
     /// # Errors
@@ -114,7 +170,7 @@ impl<S: AsFd> Port<S> {
             (_, []) => 2,
             _ => 3,
         };
-        socket::send(self.socket.as_fd(), &parts[..count], &fds)
+        socket::send_parts(self.socket.as_fd(), &parts[..count], &fds)
     }
 
     /// Receives what still lies in the socket and lets go of it; from now on the other side cannot
@@ -126,31 +182,39 @@ impl<S: AsFd> Port<S> {
         }
     }
 
+    /// Takes the memory of a message back that has been handled.
+    pub(crate) fn reuse(&mut self, message: Message) {
+        let mut bytes = message.into_datagram();
+        if self.spare.len() < AT_ONCE && bytes.capacity() <= SPARED {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+
     /// Receives a message if there is one, or waits for it.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub(crate) fn receive(&mut self, wait: bool) -> io::Result<Received> {
-        let mut buffer = take_buffer();
-        let received = self.receive_into(&mut buffer, wait);
-        put_back(buffer);
-        received
-    }
-
-    fn receive_into(&self, buffer: &mut Vec<u8>, wait: bool) -> io::Result<Received> {
-        let datagram = socket::receive(self.socket.as_fd(), buffer, wait)?;
-        let Datagram::Some { len, mut fds, cut } = datagram else {
-            return Ok(match datagram {
-                Datagram::Closed => Received::Closed,
-                _ => Received::Nothing,
-            });
-        };
-        if cut {
-            let reason = format!("a datagram of more than {len} bytes");
-            return Ok(Received::Malformed(reason));
+        if self.ahead.is_empty() {
+            let Port { socket, at_once, ahead, spare, .. } = self;
+            let mut buffer = take_buffer();
+            let place = || spare.pop().unwrap_or_default();
+            let take = |datagram| ahead.push_back(datagram);
+            let came = socket::receive(socket.as_fd(), &mut buffer, *at_once, wait, place, take);
+            put_back(buffer);
+            came?;
         }
-        let datagram = buffer[..len].to_vec();
+        let (datagram, mut fds) = match self.ahead.pop_front() {
+            Some(Datagram::Whole { bytes, fds }) => (bytes, fds),
+            Some(Datagram::Cut) => {
+                let reason = format!("a datagram of more than {MAX_DATAGRAM} bytes");
+                return Ok(Received::Malformed(reason));
+            }
+            Some(Datagram::Closed) => return Ok(Received::Closed),
+            None => return Ok(Received::Nothing),
+        };
         let layout = match Layout::of(&datagram) {
             Ok(layout) => layout,
             Err(reason) => return Ok(Received::Malformed(reason)),
@@ -296,6 +360,47 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_ahead_comes_in_its_order_and_before_the_end() {
+        let lengths = [3, 5000, 1 << 20];
+        let parcels = [Parcel::default(), events(1)];
+        for count in [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE] {
+            let (left, mut right) = ports();
+            right.read_ahead();
+            for number in 0..count {
+                let body = vec![number as u8; lengths[number % 3]];
+                let message = left.outgoing(b"h", &body, &parcels[number % 2]).unwrap();
+                assert!(left.try_send(&message).unwrap(), "{number}");
+            }
+            drop(left);
+            for number in 0..count {
+                let message = received(&mut right);
+                let left = count - 1 - number;
+                let more = left > 0 && (number + 1) % AT_ONCE > 0;
+                assert!(right.has_ahead() || !more, "{left} are left");
+                let body = message.body().unwrap();
+                assert_eq!((body[0], body.len()), (number as u8, lengths[number % 3]));
+                assert_eq!(message.parcel.fds().len(), number % 2);
+            }
+            assert!(matches!(right.receive(true).unwrap(), Received::Closed));
+            assert!(matches!(right.receive(false).unwrap(), Received::Closed));
+        }
+    }
+
+    #[test]
+    fn memory_that_is_used_again_shows_nothing_of_what_was_in_it() {
+        let (mut left, mut right) = ports();
+        for len in [700, 3, 0, SPARED + 1, 20, 699] {
+            let body = vec![len as u8; len];
+            assert!(left.try_send_small(&7u64, &body).unwrap());
+            let message = received(&mut right);
+            assert_eq!((message.header(), message.body().unwrap()), (&[7u8][..], &body[..]));
+            right.reuse(message);
+        }
+        assert_eq!(right.spare.len(), 1, "the long one is not kept");
+        assert!(right.spare[0].capacity() <= SPARED);
+    }
+
+    #[test]
     fn too_many_descriptors_are_refused_before_the_kernel_does() {
         let (left, _right) = ports();
         for (body, count) in [(&b""[..], MAX_FDS + 1), (&vec![7; 1 << 20], MAX_FDS)] {
@@ -335,7 +440,7 @@ mod tests {
             }
             let head = frame::head_aside(b"h", 0, len);
             let fds = [file.as_fd()];
-            socket::send(left.as_fd(), &[IoSlice::new(&head)], &fds).unwrap();
+            socket::send_parts(left.as_fd(), &[IoSlice::new(&head)], &fds).unwrap();
         };
         for (len, sealed) in [(100, false), (99, true), (u64::MAX, true), (101, true)] {
             forged(len, sealed);
@@ -347,9 +452,9 @@ mod tests {
         assert_eq!(received(&mut right).body().unwrap(), [0; 100]);
 
         let head = frame::head_aside(b"h", 0, 8);
-        socket::send(left.as_fd(), &[IoSlice::new(&head)], &[]).unwrap();
+        socket::send(left.as_fd(), &head).unwrap();
         assert!(received(&mut right).body().is_err(), "no descriptor came");
-        socket::send(left.as_fd(), &[IoSlice::new(&[9; 9])], &[]).unwrap();
+        socket::send(left.as_fd(), &[9; 9]).unwrap();
         assert!(matches!(right.receive(false).unwrap(), Received::Malformed(_)));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice},
     mem::{MaybeUninit, zeroed},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-    ptr,
+    ptr, slice,
 };
 
 /// The kernel's SCM_MAX_FD: more descriptors than this do not go with one message.
@@ -66,8 +66,17 @@ struct Control([MaybeUninit<u8>; CONTROL_LEN]);
 const CONTROL_LEN: usize =
     unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) as usize };
 
-/// Sends one datagram, made of `parts` one after the other. `false` when there is no room now.
-pub(super) fn send(
+/// Sends one datagram. `false` when there is no room now.
+pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<bool> {
+    // SAFETY: `bytes` lives through the call and has the length we say.
+    until_sent(|flags| unsafe {
+        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
+    })
+}
+
+/// Sends one datagram, made of `parts` one after the other, with descriptors. `false` when there
+/// is no room now.
+pub(super) fn send_parts(
     socket: BorrowedFd<'_>,
     parts: &[IoSlice<'_>],
     fds: &[BorrowedFd<'_>],
@@ -96,10 +105,13 @@ pub(super) fn send(
             );
         }
     }
+    // SAFETY: `header` points to parts and control data that live through the call.
+    until_sent(|flags| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) })
+}
+
+fn until_sent(attempt: impl Fn(libc::c_int) -> isize) -> io::Result<bool> {
     loop {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: `header` points to parts and control data that live through the call.
-        if unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) } != -1 {
+        if attempt(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != -1 {
             return Ok(true);
         }
         let error = io::Error::last_os_error();
@@ -120,57 +132,105 @@ pub(super) fn stop_receiving(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// What one receive gave.
+/// A datagram as it came.
+#[derive(Debug)]
 pub(super) enum Datagram {
-    /// This many bytes of the buffer, and these descriptors.
-    Some { len: usize, fds: Vec<OwnedFd>, cut: bool },
-    /// There is none now.
-    None,
-    /// There will be none: the other side is closed.
+    /// Its bytes, and its descriptors.
+    Whole { bytes: Vec<u8>, fds: Vec<OwnedFd> },
+    /// It was longer than any that is ever sent.
+    Cut,
+    /// There will be no more: the other side is closed.
     Closed,
 }
 
-/// Receives one datagram into `buffer`, up to its capacity; waits for it if asked to. A signal
-/// ends the wait with `None`.
+/// How many datagrams are received at once, at most.
+pub(super) const AT_ONCE: usize = 8;
+
+/// Receives what there is, at most `count` datagrams and `AT_ONCE`, in their order; may wait for
+/// the first. Gives none when there is none now, or when a signal has ended the wait.
 ///
-/// The buffer is not filled with zeros before: it is large, and only what comes is touched.
+/// `buffer` is where the kernel puts them; each is copied to a `place`, an empty one. It is not filled with zeros before: it is large, and
+/// only what comes is touched.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,
+    count: usize,
     wait: bool,
-) -> io::Result<Datagram> {
+    mut place: impl FnMut() -> Vec<u8>,
+    mut take: impl FnMut(Datagram),
+) -> io::Result<()> {
     buffer.clear();
-    let mut control = Control([MaybeUninit::uninit(); CONTROL_LEN]);
-    let room = buffer.spare_capacity_mut();
-    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-    // SAFETY: all zeros is a valid msghdr.
-    let mut header: libc::msghdr = unsafe { zeroed() };
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_LEN as _;
-    let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
-    let len = loop {
-        // SAFETY: `header` points to a buffer and to control room that live through the call and
-        // have the lengths it says.
-        let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
-        if len != -1 {
-            break len;
+    buffer.reserve(AT_ONCE * MAX_DATAGRAM);
+    let rooms = buffer.spare_capacity_mut().chunks_exact_mut(MAX_DATAGRAM);
+    let mut controls = [const { Control([MaybeUninit::uninit(); CONTROL_LEN]) }; AT_ONCE];
+    // SAFETY: all zeros is a valid iovec.
+    let mut parts: [libc::iovec; AT_ONCE] = unsafe { zeroed() };
+    // SAFETY: all zeros is a valid mmsghdr.
+    let mut headers: [libc::mmsghdr; AT_ONCE] = unsafe { zeroed() };
+    let count = count.clamp(1, AT_ONCE);
+    let places = rooms.zip(&mut parts).zip(&mut controls).zip(&mut headers);
+    for (((room, part), control), header) in places.take(count) {
+        *part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        header.msg_hdr.msg_iov = part;
+        header.msg_hdr.msg_iovlen = 1;
+        header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_hdr.msg_controllen = CONTROL_LEN as _;
+    }
+    let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
+    let flags = (flags | libc::MSG_CMSG_CLOEXEC) as _;
+    let came = loop {
+        // SAFETY: the first `count` headers point to buffers and to control room that live through
+        // the call and have the lengths they say; no time is given.
+        let came = unsafe {
+            let headers = headers.as_mut_ptr();
+            libc::recvmmsg(socket.as_raw_fd(), headers, count as _, flags, ptr::null_mut())
+        };
+        if came != -1 {
+            break came as usize;
         }
         let error = io::Error::last_os_error();
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(Datagram::None),
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(()),
             // The other side closed before it had read all. The kernel says so once, and only
             // then gives what that side had sent before.
             io::ErrorKind::ConnectionReset => {}
             _ => return Err(error),
         }
     };
+    for (header, part) in headers.iter().zip(&parts).take(came) {
+        // SAFETY: the kernel has just filled this header.
+        let fds = unsafe { descriptors(&header.msg_hdr) };
+        // We never send an empty datagram, so an empty one is the end.
+        if header.msg_len == 0 {
+            take(Datagram::Closed);
+            break;
+        }
+        if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+            take(Datagram::Cut);
+            continue;
+        }
+        let len = (header.msg_len as usize).min(part.iov_len);
+        // SAFETY: the kernel has written that many bytes into this part of the spare capacity;
+        // without MSG_TRUNC among the flags it gives never more than the room it was told of.
+        let came = unsafe { slice::from_raw_parts(part.iov_base.cast::<u8>(), len) };
+        let mut bytes = place();
+        bytes.extend_from_slice(came);
+        take(Datagram::Whole { bytes, fds });
+    }
+    Ok(())
+}
+
+/// The descriptors that came with a datagram.
+///
+/// # Safety
+///
+/// The kernel has filled the header, and nobody has taken them yet.
+unsafe fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled the control room as msg_controllen now says; the macros walk
     // it within those bounds. Each descriptor in it was made for us just now.
     unsafe {
-        let mut at = libc::CMSG_FIRSTHDR(&raw const header);
+        let mut at = libc::CMSG_FIRSTHDR(header);
         while !at.is_null() {
             if (*at).cmsg_level == libc::SOL_SOCKET && (*at).cmsg_type == libc::SCM_RIGHTS {
                 let payload = (*at).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
@@ -179,15 +239,8 @@ pub(super) fn receive(
                     fds.push(OwnedFd::from_raw_fd(data.add(number).read_unaligned()));
                 }
             }
-            at = libc::CMSG_NXTHDR(&raw const header, at);
+            at = libc::CMSG_NXTHDR(header, at);
         }
     }
-    // SAFETY: the kernel has written that many bytes into the spare capacity; without MSG_TRUNC
-    // among the flags it gives never more than the room it was told of.
-    unsafe { buffer.set_len((len as usize).min(buffer.capacity())) };
-    // We never send an empty datagram, so an empty one is the end.
-    if len == 0 {
-        return Ok(Datagram::Closed);
-    }
-    Ok(Datagram::Some { len: len as usize, fds, cut: header.msg_flags & libc::MSG_TRUNC != 0 })
+    fds
 }

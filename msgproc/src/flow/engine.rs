@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt,
     rc::Rc,
     sync::{
@@ -68,8 +68,10 @@ impl Plan {
             edge.edge.open(plan.clone(), Some(memory.segment()))?;
         }
         let shared = Shared::new(board, layout.counts);
-        let spins = thread::available_parallelism()
-            .is_ok_and(|cores| cores.get() >= layout.executors.len());
+        let at_work = (0..layout.executors.len())
+            .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
+        let spins =
+            thread::available_parallelism().is_ok_and(|cores| cores.get() >= at_work.count());
         Ok(Plan { graph, layout, shared, spins, memory })
     }
 
@@ -134,6 +136,15 @@ impl Plan {
             workers().flat_map(|each| self.graph.nodes[each.node].cpus.clone()).collect();
         let options = MessageProcess::options(&name);
         if cpus.is_empty() { options } else { options.cpus(cpus) }
+    }
+
+    /// Whether all workers of a process have ended.
+    fn has_ended(&self, process: usize) -> bool {
+        let Layout { workers, executors, .. } = &self.layout;
+        let ended = |number| self.shared.of_worker(number, worker::STATE) == worker::ENDED;
+        (0..workers.len())
+            .filter(|number| executors[workers[*number].executor].process == process)
+            .all(ended)
     }
 
     fn executors_of(&self, process: usize) -> impl Iterator<Item = usize> {
@@ -492,7 +503,7 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
             }
         }
     }
-    let mut recent = Recent::default();
+    let mut in_vain = InVain::default();
     let mut stopping: Option<Instant> = None;
     while !at_work.is_empty() {
         if plan.shared.phase() == STOPPING {
@@ -520,9 +531,19 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
             Some(Happening::Ended { process: id, exit, .. }) => {
                 let Some(process) = at_work.remove(&id) else { continue };
                 let _ = manager.remove(id);
-                let spares = spares.as_ref().filter(|_| recent.has_room(process));
-                let begun = replace(plan, process, spares)
-                    .map(|begun| begun.and_then(|handle| set_to_work(&mut manager, handle)));
+                if plan.has_ended(process) {
+                    continue; // It was only not heard any more.
+                }
+                // The new one may be killed as well, before it is at work.
+                let begun = loop {
+                    let spares = spares.as_ref().filter(|_| in_vain.may_go_on(plan, process));
+                    let begun = replace(plan, process, spares)
+                        .map(|begun| begun.and_then(|handle| set_to_work(&mut manager, handle)));
+                    match begun {
+                        Some(Err(crate::Error::PeerDied { .. })) => {}
+                        begun => break begun,
+                    }
+                };
                 match begun {
                     Some(Ok(id)) => {
                         at_work.insert(id, process);
@@ -552,21 +573,26 @@ fn set_to_work(
     manager.add(process)
 }
 
-/// How often processes were replaced of late: one that dies again and again, whatever it is at,
-/// is not replaced for ever.
+/// How often processes were replaced in a row without having done anything: one that dies again
+/// and again, whatever it is at, is not replaced for ever.
 #[derive(Default)]
-struct Recent(HashMap<usize, VecDeque<Instant>>);
+struct InVain(HashMap<usize, (u64, u32)>);
 
-impl Recent {
-    const MOST: usize = 100;
-    const WITHIN: Duration = Duration::from_secs(10);
+impl InVain {
+    const MOST: u32 = 100;
 
-    fn has_room(&mut self, process: usize) -> bool {
-        let times = self.0.entry(process).or_default();
-        let now = Instant::now();
-        times.retain(|time| now.duration_since(*time) < Recent::WITHIN);
-        times.push_back(now);
-        times.len() <= Recent::MOST
+    fn may_go_on(&mut self, plan: &Plan, process: usize) -> bool {
+        let Layout { workers, executors, .. } = &plan.layout;
+        let here = |number: &usize| executors[workers[*number].executor].process == process;
+        let items = |number| {
+            plan.shared.of_worker(number, worker::ITEMS_IN)
+                + plan.shared.of_worker(number, worker::ITEMS_OUT)
+        };
+        let done = (0..workers.len()).filter(here).map(items).sum();
+        let (before, times) = self.0.entry(process).or_insert((done, 0));
+        *times = if *before == done { *times + 1 } else { 1 };
+        *before = done;
+        *times <= InVain::MOST
     }
 }
 

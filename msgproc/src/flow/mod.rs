@@ -31,6 +31,6 @@ pub use node::{
 };
 pub use outlet::{Closed, Outlet, TrySendError};
 pub use outside::{Feed, Results};
-pub use placement::{Place, Placement, Process, Same, Thread};
+pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
 pub use report::{NodeReport, Report, WorkerReport};
 pub use worker::OnError;

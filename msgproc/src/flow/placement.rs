@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytemuck::Pod;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::edge::Wire;
@@ -55,6 +56,11 @@ pub struct Thread;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Process;
 
+/// In processes, for items that are plain data ([`bytemuck::Pod`]): they travel as they lie in
+/// memory, and not by serde, which takes most of the time where items are small.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlainProcess;
+
 /// A placement for a node with items of this type: how they get there.
 pub trait Place<T>: Copy {
     /// Where that is.
@@ -91,6 +97,16 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Place<T> for Process {
 
     fn wire(self) -> Option<Wire<T>> {
         Some(Wire::new())
+    }
+}
+
+impl<T: Pod + Send> Place<T> for PlainProcess {
+    fn placement(self) -> Placement {
+        Placement::Process
+    }
+
+    fn wire(self) -> Option<Wire<T>> {
+        Some(Wire::plain())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -52,7 +53,7 @@ pub(crate) mod worker {
     pub(crate) const DROPPED: usize = 11;
     /// Items that the node left out by itself.
     pub(crate) const DISCARDED: usize = 16;
-    /// Which lane the message came on that is being handled, plus one.
+    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
@@ -62,6 +63,9 @@ pub(crate) mod worker {
     pub(crate) const CRASHES: usize = 15;
     /// The item of the first crash, so that another begins to count anew.
     pub(crate) const CRASHED_AT: usize = 17;
+
+    /// In [`LANE`]: the node's `svc_end` runs.
+    pub(crate) const ENDING: u64 = u64::MAX;
 
     /// States.
     pub(crate) const READY: u64 = 1;
@@ -103,6 +107,8 @@ pub(crate) mod lane {
     pub(crate) const IN_PIECES: usize = 12;
     /// In the first lane of an inlet that keeps order: the number that comes next.
     pub(crate) const NUMBER: usize = 13;
+    /// Whether nothing comes any more.
+    pub(crate) const ENDED: usize = 14;
 }
 
 /// How many there are of everything that has words.
@@ -245,7 +251,14 @@ pub(crate) struct Executor {
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
+    spins: bool,
 }
+
+/// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
+/// then does not wait for more to send together.
+const LOOKS: u32 = 128;
+/// How often an executor that does not spin lets others run before it sleeps.
+const YIELDS: u32 = 4;
 
 impl Executor {
     pub(crate) fn new(
@@ -265,6 +278,7 @@ impl Executor {
             units: RefCell::new(Vec::new()),
             ends,
             waited: Cell::new(Duration::ZERO),
+            spins,
         }))
     }
 
@@ -375,13 +389,34 @@ impl Executor {
         let Ok(mut sleeper) = self.sleeper.try_borrow_mut() else { return look() };
         let board = self.board();
         let word = self.shared.executor(self.number);
-        board.store(word, 1);
+        // Where others need the processor, it is theirs before this one says that it sleeps: so it
+        // need not be woken, and finds more together.
+        for _ in 0..if self.spins { 0 } else { YIELDS } {
+            thread::yield_now();
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            if self.is_stopped() {
+                return None;
+            }
+        }
         let slice = timeout.unwrap_or(Duration::from_millis(100));
-        let found = sleeper.wait(Some(slice), || match look() {
-            Some(found) => Some(Some(found)),
-            None => self.is_stopped().then_some(None),
+        let mut looks = if self.spins { LOOKS } else { 0 };
+        let mut idle = false;
+        let found = sleeper.wait(Some(slice), || {
+            if !idle && looks == 0 {
+                idle = true;
+                board.store(word, 1);
+            }
+            looks = looks.saturating_sub(1);
+            match look() {
+                Some(found) => Some(Some(found)),
+                None => self.is_stopped().then_some(None),
+            }
         });
-        board.store(word, 0);
+        if idle {
+            board.store(word, 0);
+        }
         if found.is_none() && (self.ends)() {
             self.shared.advance(STOPPING);
         }

@@ -72,6 +72,9 @@ pub(crate) struct Setting<T> {
 /// Where failures of an executor's workers are put.
 pub(crate) type Failures = Rc<RefCell<Vec<(usize, Failure)>>>;
 
+/// An item that costs more than this, in ns, is handed on by itself.
+const SLOW: u64 = 2000;
+
 /// A node at work.
 pub(crate) struct Worker<N: Node> {
     core: Core<N>,
@@ -93,6 +96,8 @@ struct Core<N: Node> {
     failures: Failures,
     /// Which message it was at when the process died that it replaces.
     again: Option<Again>,
+    /// Whether that process was running `svc_end`.
+    ends_again: bool,
     ended: bool,
     waited: Cell<Duration>,
 }
@@ -128,11 +133,20 @@ impl<N: Node> Worker<N> {
             words,
             failures: failures.clone(),
             again: None,
+            ends_again: false,
             ended: false,
             waited: Cell::new(Duration::ZERO),
         };
-        core.again = core.look_back();
-        Worker { core, inlets, inputs, cursor: 0 }
+        let (mut inlets, mut cursor) = (inlets, 0);
+        if let Some(again) = core.look_back() {
+            // What was handled then comes first now. If it is not there, it was done with.
+            let lane = again.lane as usize;
+            if let Some(inlet) = inlets.iter_mut().position(|inlet| inlet.begin_with(lane)) {
+                cursor = inlet;
+                core.again = Some(again);
+            }
+        }
+        Worker { core, inlets, inputs, cursor }
     }
 
     /// Runs the node's `svc_init`.
@@ -189,6 +203,9 @@ impl<N: Node> Worker<N> {
     }
 
     fn poll_inlets(&mut self) -> Poll {
+        if self.inputs_ended() {
+            return self.end(); // All of it was taken by a worker that this one replaces.
+        }
         let count = self.inlets.len();
         for step in 0..count {
             let at = (self.cursor + step) % count;
@@ -261,7 +278,8 @@ impl<N: Node> Unit for Worker<N> {
             true => !shared.is_frozen() || shared.phase() >= DRAINING,
             false => {
                 let mut inlets = self.inlets.iter().zip(&self.inputs);
-                inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input))
+                self.inputs_ended()
+                    || inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input))
                     || core.outlet.can_send_pending()
             }
         }
@@ -297,11 +315,13 @@ impl<N: Node> Core<N> {
     }
 
     /// What the process that this one replaces was at when it died.
-    fn look_back(&self) -> Option<Again> {
+    fn look_back(&mut self) -> Option<Again> {
         if self.setting.info.restarts == 0 {
             return None;
         }
-        let lane = self.load(words::LANE).checked_sub(1)?;
+        let lane = self.load(words::LANE);
+        self.ends_again = lane == words::ENDING;
+        let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
         let at = message << 16 | (item & 0xffff);
         let crashes = match self.load(words::CRASHED_AT) == at {
@@ -355,61 +375,65 @@ impl<N: Node> Core<N> {
     /// Lets a source go on for a while. Tells whether there is more to come.
     fn produce(&mut self) -> bool {
         let began = Instant::now();
-        let mut next_look = 1;
-        for count in 1..=64_u32 {
+        let (mut count, mut next_look) = (0_u64, 1);
+        let goes_on = {
             let Core { node, outlet, .. } = self;
-            let Some(nothing) = nothing::<N::In>() else {
-                self.fail(None, FailureKind::Init, "it has no input, and takes something".into());
-                return false;
-            };
-            let called = catch_unwind(AssertUnwindSafe(|| node.svc(nothing, outlet)));
-            let number = self.load(words::ITEMS_OUT) + u64::from(count) - 1;
-            match called {
-                Ok(Ok(Flow::GoOn)) => {}
-                Ok(Ok(Flow::Eos)) => {
-                    self.note_produced(began);
-                    return false;
-                }
-                Ok(Err(cause)) if cause.is::<Closed>() => {
-                    self.check_sends(Some(number));
-                    return false;
-                }
-                Ok(Err(cause)) => {
-                    if self.setting.on_error.skips() {
-                        self.add(words::SKIPPED, 1);
-                        continue;
+            // One door for all items: entering it costs.
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    let Some(nothing) = nothing::<N::In>() else {
+                        return Stop::Failed("it has no input, and takes something".into());
+                    };
+                    match node.svc(nothing, outlet) {
+                        Ok(Flow::GoOn) => {}
+                        Ok(Flow::Eos) => return Stop::Eos,
+                        Err(cause) => return Stop::Failed(cause),
                     }
+                    outlet.breathe();
+                    count += 1;
+                    if outlet.is_closed() {
+                        return Stop::Eos;
+                    }
+                    // The clock costs as much as a short item.
+                    if count == next_look {
+                        if count >= 256 || began.elapsed() > Duration::from_micros(50) {
+                            return Stop::Through;
+                        }
+                        next_look *= 2;
+                    }
+                }
+            }));
+            let number = self.load(words::ITEMS_OUT) + count;
+            match stopped {
+                Ok(Stop::Through) => true,
+                Ok(Stop::Eos | Stop::LeftOut) => {
+                    self.check_sends(Some(number));
+                    false
+                }
+                Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    false
+                }
+                Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
+                    self.add(words::SKIPPED, 1);
+                    true
+                }
+                Ok(Stop::Failed(cause)) => {
                     self.fail(Some(number), FailureKind::Error, cause);
-                    return false;
+                    false
                 }
                 Err(panic) => {
-                    let info = &self.setting.info;
-                    let failure = Failure::panicked(
-                        &info.node,
-                        info.index,
-                        Some(number),
-                        FailureKind::Panic,
-                        &*panic,
-                    );
+                    let WorkerInfo { node, index, .. } = &self.setting.info;
+                    let kind = FailureKind::Panic;
+                    let failure = Failure::panicked(node, *index, Some(number), kind, &*panic);
                     self.fail_with(failure);
-                    return false;
+                    false
                 }
             }
-            self.outlet.breathe();
-            if self.outlet.is_closed() {
-                self.check_sends(Some(number));
-                return false;
-            }
-            // The clock costs as much as a short item.
-            if count == next_look {
-                if began.elapsed() > Duration::from_micros(50) {
-                    break;
-                }
-                next_look *= 2;
-            }
-        }
+        };
+        self.hand_to_called();
         self.note_produced(began);
-        true
+        goes_on
     }
 
     fn note_produced(&mut self, began: Instant) {
@@ -454,12 +478,17 @@ impl<N: Node> Core<N> {
             return Fate::Keep;
         }
         let count = items.len() as u64;
+        let slow = self.executor.board().load(lane + lane::COST) > SLOW;
+        if let Some(exits) = self.outlet.exits() {
+            exits.set_slow(slow);
+        }
         let began = Instant::now();
         let without = again.and_then(|again| again.without);
         let fate = self.handle_items(input, &head, items.into_iter(), without);
         if fate == Fate::Done {
             self.finish(&head);
         }
+        self.hand_to_called();
         let waited = self.executor.take_waited();
         let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);
@@ -474,6 +503,16 @@ impl<N: Node> Core<N> {
             self.executor.board().store(cost, average.max(1));
         }
         if self.check_sends(Some(head.first)) { Fate::Keep } else { fate }
+    }
+
+    /// Those that are called get what was gathered before this worker does anything else: their
+    /// thread is this one.
+    fn hand_to_called(&mut self) {
+        let calls = self.outlet.exits().is_some_and(|exits| exits.calls());
+        if calls && self.outlet.gathered() > 0 {
+            // The next send tells.
+            let _ = self.outlet.flush();
+        }
     }
 
     /// Sends on what came of a message, where it must not mix with what comes of the next.
@@ -623,6 +662,15 @@ impl<N: Node> Core<N> {
         if self.executor.is_stopped() {
             return;
         }
+        if self.setting.survives {
+            if !self.ends_again {
+                self.store(words::LANE, 0);
+            }
+            if let Some(exits) = self.outlet.exits() {
+                exits.begin(&Head::default(), self.ends_again);
+            }
+            self.store(words::LANE, words::ENDING);
+        }
         let Core { node, outlet, .. } = self;
         let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
         match ended {
@@ -644,7 +692,6 @@ impl<N: Node> Core<N> {
             exits.end();
         }
         self.note_sent();
-        self.store(words::LANE, 0);
         self.store(words::STATE, words::ENDED);
     }
 }

@@ -53,6 +53,10 @@ pub(super) struct Greeting {
 /// #   Ok(())
 /// }
 /// ```
+///
+/// In a function under `#[tokio::main]` the runtime has started its threads already: each backend
+/// would have them too, and a fork server refuses to start. Build the runtime in `main` behind
+/// this; the module `tokio` (of the feature of that name) has an example.
 pub fn init() {
     start::note_initialized();
     match start::spawned() {

@@ -134,11 +134,11 @@ impl<'a> Incoming<'a> {
 
 /// A value that becomes bytes when it is sent, and lives until then.
 pub(super) trait Encode {
-    fn encode(&self, what: &str, to: u32) -> Result<(Vec<u8>, Parcel)>;
+    fn encode(&self, what: fmt::Arguments<'_>, to: u32) -> Result<(Vec<u8>, Parcel)>;
 }
 
 impl<T: Serialize> Encode for T {
-    fn encode(&self, what: &str, to: u32) -> Result<(Vec<u8>, Parcel)> {
+    fn encode(&self, what: fmt::Arguments<'_>, to: u32) -> Result<(Vec<u8>, Parcel)> {
         message::encode(what, to, self)
     }
 }

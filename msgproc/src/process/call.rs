@@ -18,7 +18,7 @@ use super::{
 use crate::{
     channel::Message,
     error::{Error, Result},
-    message::{Up, decode},
+    message::{self, Up, decode},
     start::monotonic,
 };
 
@@ -115,9 +115,9 @@ impl<T> Call<T> {
         if link.lock().stopping.is_some() {
             return Err(Error::Stopped { process: link.name().into() });
         }
-        let what = format!("the arguments of {command}");
         let encoded = arguments.as_ref().ok_or("it has been sent already")?;
-        let (body, parcel) = encoded.encode(&what, link.child.pid())?;
+        let what = format_args!("the arguments of {command}");
+        let (body, parcel) = encoded.encode(what, link.child.pid())?;
         let keeps = link.settings.undelivered.keeps();
         let mut one = Some(Command {
             call: 0,
@@ -136,6 +136,7 @@ impl<T> Call<T> {
             Err(_) if keeps => *arguments = one.and_then(|one| one.arguments),
             Err(_) => {}
         }
+        message::sent(body);
         sent
     }
 
@@ -209,7 +210,26 @@ impl<T: DeserializeOwned> Call<T> {
 }
 
 #[cfg(feature = "tokio")]
+impl<T: DeserializeOwned> Reply<T> {
+    /// Takes the result if it is there; the error, if its deadline has passed.
+    pub(crate) fn try_result(&mut self) -> Result<Option<T>> {
+        match self.try_take()? {
+            None if self.deadline.is_some_and(|deadline| Instant::now() >= deadline.at) => {
+                self.wait_until(Instant::now(), None).map(Some)
+            }
+            found => Ok(found),
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
 impl<T> Reply<T> {
+    /// Looks after the handlers of its process; says when to look again, or at the deadline.
+    pub(crate) fn look_after(&self) -> Option<Instant> {
+        let deadline = self.deadline.map(|deadline| deadline.at);
+        deadline.into_iter().chain(self.link.look_after()).min()
+    }
+
     /// Tells apart the processes that it has gone to.
     pub(crate) fn place(&self) -> usize {
         Arc::as_ptr(&self.link) as usize

@@ -192,7 +192,8 @@ impl<E: Serialize> Context<E> {
     /// [`Error::TimedOut`]; [`Error::FrontendGone`]; [`Error::Unsendable`] when the event cannot
     /// be serialized.
     pub fn emit(&mut self, event: E) -> Result<()> {
-        let (bytes, parcel) = message::encode("an event", self.core.frontend, &event)?;
+        let (bytes, parcel) =
+            message::encode(format_args!("an event"), self.core.frontend, &event)?;
         let until = Instant::now() + self.core.send_timeout;
         self.core.send(&Up::Event, &bytes, &parcel, Some(until))?;
         parcel.sent();
@@ -210,6 +211,8 @@ impl Core {
         send_timeout: Duration,
         texts: Vec<TextFile>,
     ) -> Core {
+        let mut port = port;
+        port.read_ahead();
         Core {
             name: name.into(),
             frontend,
@@ -243,7 +246,13 @@ impl Core {
         parcel: &Parcel,
         until: Option<Instant>,
     ) -> Result<()> {
-        let header = postcard::to_stdvec(header).map_err(Error::other)?;
+        if self.port.is_small(body, parcel) {
+            let sent = self.port.try_send_small(header, body);
+            if self.is_sent(sent)? {
+                return Ok(());
+            }
+        }
+        let header = message::header(header)?;
         let outgoing = self.port.outgoing(&header, body, parcel)?;
         let since = Instant::now();
         loop {
@@ -267,7 +276,12 @@ impl Core {
     }
 
     fn try_send(&mut self, outgoing: &Outgoing<'_>) -> Result<bool> {
-        match self.port.try_send(outgoing) {
+        let sent = self.port.try_send(outgoing);
+        self.is_sent(sent)
+    }
+
+    fn is_sent(&mut self, sent: io::Result<bool>) -> Result<bool> {
+        match sent {
             Ok(sent) => Ok(sent),
             Err(error) if is_closed(&error) => {
                 self.gone = true;
@@ -280,6 +294,10 @@ impl Core {
     }
 
     fn wait_for_room(&mut self, timeout: Option<Duration>) -> Result<()> {
+        if self.port.has_ahead() && !self.inbox.is_full() {
+            self.receive(false)?;
+            return Ok(());
+        }
         // The control page is looked at now and then: an urgent stop rings no bell here.
         let slice = Duration::from_millis(200);
         let timeout = timeout.map_or(slice, |timeout| timeout.min(slice));
@@ -298,7 +316,7 @@ impl Core {
     pub(super) fn receive(&mut self, wait: bool) -> Result<bool> {
         let received = self.port.receive(wait).map_err(Error::io("receive from the frontend"))?;
         match received {
-            Received::Message(message) => self.inbox.push(message),
+            Received::Message(message) => self.inbox.push(message, self.page.urgent()),
             Received::Malformed(reason) => self.malformed.push(reason),
             Received::Nothing => return Ok(false),
             Received::Closed => {
@@ -307,6 +325,11 @@ impl Core {
             }
         }
         Ok(true)
+    }
+
+    /// Takes the memory of a message back that has been handled.
+    pub(super) fn reuse(&mut self, message: Message) {
+        self.port.reuse(message);
     }
 
     /// Receives, where an urgent message was announced that has not come, until it has or until
@@ -342,15 +365,12 @@ impl Core {
             self.look_for_urgent()?;
             return Ok((self.inbox.pop(), due));
         }
-        let timeout = if self.inbox.is_empty() && self.malformed.is_empty() {
-            self.until_next_timer()
-        } else {
-            Some(Duration::ZERO)
-        };
+        let waits = self.inbox.is_empty() && self.malformed.is_empty() && !self.port.has_ahead();
+        let timeout = if waits { self.until_next_timer() } else { Some(Duration::ZERO) };
         let (readable, ready) = self.poll(timeout)?;
         due.ready = ready;
         due.timers = self.take_due_timers(Instant::now());
-        if readable && self.inbox.is_empty() {
+        if (readable || self.port.has_ahead()) && self.inbox.is_empty() {
             self.receive(false)?;
         }
         self.look_for_urgent()?;

@@ -127,6 +127,9 @@ impl<B: Backend> MessageProcess<B> {
     /// travels as `state`, which may contain ends of rings, arrays, blocks and descriptors. The
     /// program calls [`init`](crate::init) first in its `main`.
     ///
+    /// The state is sent again when the process is started again. An end of a ring travels only
+    /// once: where the state has such, [`Options::spawn_with`] makes it anew at each start.
+    ///
     /// ```no_run
     /// use msgproc::prelude::*;
     ///

@@ -30,8 +30,9 @@ impl Inbox {
         self.lanes.iter().all(Queue::is_empty)
     }
 
-    pub(super) fn push(&mut self, message: Message) {
-        let lane = lane_of(&message);
+    /// Takes a message in. Where all urgent ones have come that were `announced`, it is none.
+    pub(super) fn push(&mut self, message: Message, announced: u64) {
+        let lane = if announced == self.urgent { Lane::Ordinary } else { lane_of(&message) };
         self.urgent += u64::from(lane == Lane::Urgent);
         self.lanes[lane as usize].push(message);
     }

@@ -68,7 +68,7 @@ impl Stated {
     /// The same at each start.
     pub(super) fn kept<S: Serialize + Send + 'static>(state: S) -> Stated {
         Stated(Box::new(move |_, to| {
-            let (bytes, parcel) = state.encode("the state of a backend", to)?;
+            let (bytes, parcel) = state.encode(format_args!("the state of a backend"), to)?;
             Ok(Travelling { bytes, parcel, _value: None })
         }))
     }
@@ -81,7 +81,7 @@ impl Stated {
     {
         Stated(Box::new(move |start, to| {
             let state = make(start);
-            let (bytes, parcel) = state.encode("the state of a backend", to)?;
+            let (bytes, parcel) = state.encode(format_args!("the state of a backend"), to)?;
             Ok(Travelling { bytes, parcel, _value: Some(Box::new(state)) })
         }))
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     channel::Message,
     error::{Error, Result},
-    message::{Down, Failure, FailureKind, Up, VERSION},
+    message::{self, Down, Failure, FailureKind, Up, VERSION},
     start::{
         Caught, Doing, Lane, PANICKED, Page, StopLevel, catch, give_back_blocks, monotonic,
         remove_owned_names,
@@ -236,7 +236,7 @@ fn handle<B: Backend>(
         let Outcome(outcome) = backend.dispatch(name, incoming, ctx);
         // Whoever waits for no reply gets none, so its value need not become bytes.
         let value = outcome?;
-        let encoded = wants_reply.then(|| value.encode("the result", frontend));
+        let encoded = wants_reply.then(|| value.encode(format_args!("the result"), frontend));
         let encoded = encoded.transpose().map_err(|error| {
             let mut failure = failure_of(&error);
             failure.kind = FailureKind::Unsendable;
@@ -252,6 +252,7 @@ fn handle<B: Backend>(
     page.idle();
 
     let outcome = outcome.map_err(|failure| failure.at(name));
+    ctx.core.reuse(message);
     answer(&mut ctx.core, call, wants_reply, outcome);
     page.note_finished(lane, number);
     if panicked { Handled::Panicked } else { Handled::Done }
@@ -266,7 +267,7 @@ fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded
             match core.send(&Up::Reply { call }, &bytes, &parcel, None) {
                 Ok(()) => {
                     parcel.sent();
-                    return;
+                    return message::sent(bytes);
                 }
                 Err(Error::FrontendGone { .. } | Error::Stopped { .. }) => return,
                 Err(error) => Failure::new(FailureKind::Unsendable, error.to_string()),

@@ -310,6 +310,16 @@ impl Server {
     }
 }
 
+/// The general text advises what whoever starts a server has just done.
+fn say_whose(error: Error, since: &str) -> Error {
+    match error {
+        Error::MultiThreaded { threads, .. } => Error::other(format!(
+            "it has {threads} threads, and a lock that one of them holds would be held for ever in what it forks. It had them {since}"
+        )),
+        other => other,
+    }
+}
+
 /// By hand, for the macro names this crate from outside.
 impl Backend for Server {
     type Event = Ended;
@@ -317,10 +327,12 @@ impl Backend for Server {
     const COMMANDS: &'static [&'static str] = &["fork"];
 
     fn pre_run(&mut self, ctx: &mut Context<Ended>) -> Result<()> {
+        refuse_threads(ctx.name()).map_err(|error| say_whose(error, "when it called `msgproc::init()`: call that first in `main`, before threads are started (instead of `#[tokio::main]`, build the runtime in `main` behind it)"))?;
         for place in self.preload.drain(..) {
             place.find::<(), ()>().map_err(Error::other)?(());
         }
-        refuse_threads(ctx.name())?;
+        refuse_threads(ctx.name())
+            .map_err(|error| say_whose(error, "after what it preloads: that must leave none"))?;
         ctx.watch(&self.deaths, Interest::Readable, DEATHS)
     }
 

@@ -192,7 +192,7 @@ fn greet<B: Backend>(
         executed,
         entry,
     )?;
-    let (body, parcel) = encode("the greeting of a process", 0, &hello)?;
+    let (body, parcel) = encode(format_args!("the greeting of a process"), 0, &hello)?;
     let header = header(&Down::Hello)?;
     let outgoing = prepared.parts.port.outgoing(&header, &body, &parcel)?;
     if !prepared.parts.port.try_send(&outgoing).map_err(failed(&name))? {
@@ -206,14 +206,16 @@ fn greet<B: Backend>(
     parts.page.keep_from_forks().map_err(failed(&name))?;
     let until = Instant::now() + settings.start_timeout;
     let link = Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))?;
-    let sent = stated.encode(&start, link.child.pid()).and_then(|state| {
-        let header = self::header(&Down::Start)?;
-        link.send(&header, &state.bytes, &state.parcel, Some(until), "take its state")?;
-        state.parcel.sent();
-        Ok(())
-    });
-    match sent {
-        Ok(()) => Ok(link),
+    let state = stated.encode(&start, link.child.pid()).inspect_err(|error| {
+        // It would wait for its state until its time is over.
+        link.after_failed_start(error);
+    })?;
+    let header = self::header(&Down::Start)?;
+    match link.send(&header, &state.bytes, &state.parcel, Some(until), "take its state") {
+        Ok(()) => {
+            state.parcel.sent();
+            Ok(link)
+        }
         // It may have said why it did not wait for its state.
         Err(error) => Err(match link.finish_start() {
             Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,

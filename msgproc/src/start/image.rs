@@ -187,7 +187,7 @@ pub(crate) fn conjure<C: Copy>() -> C {
     const {
         assert!(
             size_of::<C>() == 0,
-            "the constructor of a backend that is spawned, or forked by a fork server, must capture nothing: pass what it needs as its state"
+            "the constructor of a backend that is spawned, or forked by a fork server, must capture nothing: pass what it needs as its state, as in `spawn(name, state, |state, start| ..)`"
         );
     }
     // SAFETY: a value of this type existed in the process that named its function (the only way to

@@ -1,6 +1,8 @@
 //! The same graph in every place.
 
-use msgproc::flow::{Graph, Placement, Report, filter, flat_map, map};
+use msgproc::flow::{
+    Error, FailureKind, Graph, Placement, PlainProcess, Report, filter, flat_map, map,
+};
 
 use crate::common::{PLACES, keep, taken};
 
@@ -12,6 +14,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(one_item),
         testkit::test!(long_items),
         testkit::test!(several_workers_everywhere),
+        testkit::test!(plain_data),
     ]
 }
 
@@ -108,4 +111,26 @@ fn several_workers_everywhere() {
         let workers = &report.node("twice").unwrap().workers;
         assert_eq!(workers.iter().map(|worker| worker.items_in).sum::<u64>(), 3000);
     }
+}
+
+fn plain_data() {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", PlainProcess, 0..50_000_u64);
+    let pair = graph.node("pair", PlainProcess, |_| map(|n: u64| [n, n + 1])).workers(2);
+    let pair = pair.ordered(true).add();
+    let sum = graph.node("sum", PlainProcess, |_| map(|[a, b]: [u64; 2]| a + b)).add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), pair.input());
+    graph.connect(pair.output(), sum.input());
+    graph.connect(sum.output(), sink.input());
+    graph.run().unwrap();
+    assert_eq!(taken(&kept), (0..50_000).map(|n| 2 * n + 1).collect::<Vec<_>>());
+
+    // What is too long for a message is said; plain data does not go in pieces.
+    let mut graph = Graph::new();
+    let long = graph.source("long", PlainProcess, [[7_u8; 1024]]);
+    let (sink, _kept) = keep(&mut graph, "sink");
+    graph.edge(long.output(), sink.input()).bytes(1024).add();
+    let Err(Error::Failed(failure)) = graph.run() else { panic!("it was sent") };
+    assert_eq!((failure.kind, &*failure.node), (FailureKind::Transport, "long"));
 }

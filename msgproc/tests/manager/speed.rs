@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 use msgproc::{manager::Policy, prelude::*};
 use testkit::{Test, test};
 
-use crate::common::{Told, WorkerCalls, next, worker};
+use crate::common::{Told, Worker, WorkerCalls, next, worker};
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![test!(a_death_is_told_soon_and_the_next_one_works_soon, timeout = 120)]
+    vec![
+        test!(a_death_is_told_soon_and_the_next_one_works_soon, timeout = 120),
+        test!(the_next_one_of_a_fork_server_works_soon, timeout = 120),
+    ]
 }
 
 const ROUNDS: usize = 5;
@@ -19,11 +22,20 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// The machine may be busy with other tests: one round of several has to be good.
 fn a_death_is_told_soon_and_the_next_one_works_soon() -> Result<()> {
+    is_replaced_soon(worker("dies"))
+}
+
+fn the_next_one_of_a_fork_server_works_soon() -> Result<()> {
+    let server = ForkServer::start()?;
+    is_replaced_soon(MessageProcess::fork_from(&server, "dies", (), |(), _: &Start| Worker)?)
+}
+
+/// The machine may be busy with other tests: one round of several has to be good.
+fn is_replaced_soon(process: MessageProcess<Worker>) -> Result<()> {
     let mut manager = Manager::new()?;
     let policy = Policy::permanent().at_most(ROUNDS * KILLS, Duration::from_secs(600));
-    let id = manager.add_with(worker("dies"), policy)?;
+    let id = manager.add_with(process, policy)?;
     for n in 0..8 {
         manager.add(worker(&format!("other-{n}")))?;
     }

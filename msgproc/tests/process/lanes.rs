@@ -218,6 +218,10 @@ impl Careful {
             std::thread::sleep(Duration::from_millis(5));
             rounds += 1;
         }
+        if left.is_some() {
+            // So that whoever waits gives up first, also where it gets no processor in time.
+            std::thread::sleep(Duration::from_millis(300));
+        }
         (left, rounds)
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Read,
-    sync::OnceLock,
+    sync::{Arc, Mutex, OnceLock},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -29,13 +29,17 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_worker_that_nobody_starts_says_so),
         test!(each_backend_of_a_server_has_its_own_exit),
         test!(captured_lines_stand_in_the_exit),
+        test!(captured_lines_are_events_of_tracing),
         test!(a_thread_has_the_surroundings_of_its_program),
         test!(a_worker_in_another_language, ignore_if = python_is_missing),
+        test!(a_worker_of_another_version_is_refused, ignore_if = python_is_missing),
     ];
     type Body = fn(Way) -> Result<()>;
-    let of_all: [(&str, Body); 13] = [
+    let of_all: [(&str, Body); 15] = [
         ("smoke", smoke),
         ("rings_arrays_and_descriptors_are_part_of_the_state", state_with_shared_memory),
+        ("the_next_one_gets_the_same_rings", the_next_one_gets_the_same_rings),
+        ("an_end_that_travels_twice_is_refused", an_end_that_travels_twice_is_refused),
         ("errors_of_the_start_reach_the_one_who_starts", errors_of_the_start),
         ("a_start_that_takes_too_long_is_ended", start_that_hangs),
         ("a_kill_is_seen_at_once", kill_is_seen),
@@ -254,6 +258,82 @@ fn state_with_shared_memory(way: Way) -> Result<()> {
     process.stop()
 }
 
+/// Rings of the test, with ends for a backend, made anew at each start or once for all.
+struct Desk {
+    numbers: Cells<u64>,
+    answers: Cells<u64>,
+    table: SharedArray<u64, ndarray::Ix1>,
+}
+
+impl Desk {
+    fn new() -> Result<Desk> {
+        Ok(Desk {
+            numbers: Cells::options().capacity(8).anonymous()?,
+            answers: Cells::options().capacity(8).anonymous()?,
+            table: SharedArray::anonymous_from(&ndarray::arr1(&[0, 7]))?,
+        })
+    }
+
+    fn mood(&self) -> Mood {
+        let work = Work {
+            numbers: self.numbers.consumer().unwrap(),
+            answers: self.answers.producer().unwrap(),
+            table: self.table.try_clone().unwrap(),
+            note: Descriptor::from(std::os::fd::OwnedFd::from(
+                fs::File::open("/dev/null").unwrap(),
+            )),
+        };
+        Mood { mood: "busy".into(), work: Some(work) }
+    }
+}
+
+fn the_next_one_gets_the_same_rings(way: Way) -> Result<()> {
+    let desk = Desk::new()?;
+    let (mut numbers, mut answers) = (desk.numbers.producer()?, desk.answers.consumer()?);
+    let options: Options<Moody> = MessageProcess::options("busy");
+    let mut process = match way {
+        Way::Fork => {
+            let mut mood = Some(desk.mood());
+            options.fork(move |start: &Start| Moody::new(mood.take().unwrap(), start))?
+        }
+        Way::Spawn => options.spawn_with(move |_| desk.mood(), Moody::new)?,
+        Way::Served => {
+            options.fork_from_with(&ForkServer::start()?, move |_| desk.mood(), Moody::new)?
+        }
+        Way::Exec => options.exec_with(Program::new("/proc/self/exe"), move |_| desk.mood())?,
+    };
+    for number in 1..4 {
+        // One is done, and one is left for the next.
+        numbers.send(number)?;
+        numbers.send(10 * number)?;
+        process.work().wait()?;
+        testkit::kill9(process.pid());
+        assert!(testkit::wait_until(SOON, || process.exit().is_some()));
+        process.restart()?;
+        process.work().wait()?;
+        assert_eq!(*answers.recv_timeout(SOON)?, 7 * number);
+        assert_eq!(*answers.recv_timeout(SOON)?, 70 * number);
+    }
+    process.stop()
+}
+
+/// An end that has gone with the first cannot go with the next: that is told, and soon.
+fn an_end_that_travels_twice_is_refused(way: Way) -> Result<()> {
+    let mood = Desk::new()?.mood();
+    let options: Options<Moody> = MessageProcess::options("busy");
+    let mut process = match way {
+        // The constructor has what it captured at each start.
+        Way::Fork => return Ok(()),
+        Way::Spawn => options.spawn(mood, Moody::new)?,
+        Way::Served => options.fork_from(&ForkServer::start()?, mood, Moody::new)?,
+        Way::Exec => options.exec(Program::new("/proc/self/exe"), mood)?,
+    };
+    testkit::kill9(process.pid());
+    let error = at_once(|| process.restart().unwrap_err()).to_string();
+    assert!(error.contains("the consumer") && error.contains("travels once"), "{error}");
+    Ok(())
+}
+
 fn errors_of_the_start(way: Way) -> Result<()> {
     for (mood, stage, text) in [
         ("fails early", "the constructor", "no camera"),
@@ -384,6 +464,57 @@ fn captured_lines_stand_in_the_exit() -> Result<()> {
             (&["two".into()][..], &["four".into()][..])
         );
     }
+    Ok(())
+}
+
+/// Keeps the events of msgproc's streams: target, process, line.
+struct Log(Arc<Mutex<Vec<[String; 3]>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("msgproc::std")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields<'a>(&'a mut [String; 3]);
+        impl tracing::field::Visit for Fields<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                let place = if field.name() == "message" { 2 } else { 1 };
+                self.0[place] = format!("{value:?}");
+            }
+        }
+        let mut entry = [event.metadata().target().to_owned(), String::new(), String::new()];
+        event.record(&mut Fields(&mut entry));
+        self.0.lock().unwrap().push(entry);
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+fn captured_lines_are_events_of_tracing() -> Result<()> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    tracing::subscriber::set_global_default(Log(log.clone())).map_err(Error::other)?;
+    let options = MessageProcess::options("talks").stdout(Stdio::capture(1)).capture_stderr(1);
+    let mut process = Way::Spawn.start_with(options, "good")?;
+    process.print("first".into(), "bad".into()).wait()?;
+    process.print("second".into(), "worse".into()).wait()?;
+    process.stop()?;
+    let mut log = log.lock().unwrap().clone();
+    log.sort_by_key(|[target, ..]| target.clone());
+    let lines: Vec<_> = log.iter().map(|entry| entry.each_ref().map(|text| &text[..])).collect();
+    let (out, err) = ("msgproc::stdout", "msgproc::stderr");
+    let name = "\"talks\"";
+    assert_eq!(
+        lines,
+        [[err, name, "bad"], [err, name, "worse"], [out, name, "first"], [out, name, "second"]]
+    );
     Ok(())
 }
 
@@ -631,6 +762,14 @@ fn python_is_missing() -> Option<String> {
     let python = python();
     let found = std::process::Command::new(&python).arg("--version").output();
     found.err().map(|error| format!("{python} cannot be started: {error}"))
+}
+
+fn a_worker_of_another_version_is_refused() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/worker.py");
+    let program = Program::new(python()).arg(script).arg("--of-another-version");
+    let error = MessageProcess::<Foreign>::exec("snake", program, 100u64).unwrap_err();
+    assert!(error.to_string().contains("speaks version 2, this program version 1"), "{error}");
+    assert!(testkit::children_of(std::process::id()).is_empty());
 }
 
 fn a_worker_in_another_language() -> Result<()> {

@@ -128,7 +128,8 @@ def main():
     name, restarts, total, page = greet(channel)
     finished = [0, 0]
     commands = ["add", "squares", "who"]
-    channel.send(varint(0) + varint(1), varint(len(commands)) + b"".join(map(string, commands)))
+    version = 2 if "--of-another-version" in sys.argv else 1
+    channel.send(varint(0) + varint(version), varint(len(commands)) + b"".join(map(string, commands)))
     while True:
         message = channel.receive()
         if message is None:

@@ -29,26 +29,26 @@ fn take(number: u32, name: Option<String>) -> Result<ArrayFile> {
 
 impl<T: Element, D: Dimension> Serialize for SharedArray<T, D> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        put(&self.file).map_err(ser::Error::custom)?.serialize(serializer)
+        put(&self.file).map_err(transfer::refuse(ser::Error::custom))?.serialize(serializer)
     }
 }
 
 impl<'de, T: Element, D: Dimension> Deserialize<'de> for SharedArray<T, D> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
         let (number, name) = Deserialize::deserialize(deserializer)?;
-        take(number, name).and_then(SharedArray::typed).map_err(de::Error::custom)
+        take(number, name).and_then(SharedArray::typed).map_err(transfer::refuse(de::Error::custom))
     }
 }
 
 impl Serialize for DynArray {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        put(&self.file).map_err(ser::Error::custom)?.serialize(serializer)
+        put(&self.file).map_err(transfer::refuse(ser::Error::custom))?.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for DynArray {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
         let (number, name) = Deserialize::deserialize(deserializer)?;
-        take(number, name).map(DynArray::new).map_err(de::Error::custom)
+        take(number, name).map(DynArray::new).map_err(transfer::refuse(de::Error::custom))
     }
 }

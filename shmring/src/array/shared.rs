@@ -93,6 +93,15 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
         Self::options().anonymous(shape)
     }
 
+    /// Makes an array without a name, with the values of another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedArray::anonymous`].
+    pub fn anonymous_from(values: &ArrayRef<T, D>) -> Result<Self> {
+        Self::options().anonymous_from(values)
+    }
+
     /// Says how an array shall be made, where the plain constructors do not suffice.
     pub fn options() -> ArrayOptions<T, D> {
         ArrayOptions::new()

@@ -63,11 +63,12 @@ impl Serialize for Segment {
             return Sent::Named(name.clone()).serialize(serializer);
         }
         let first = transfer::put_fd(WHAT, self.0.fd.as_fd(), Some(self.0.file))
-            .map_err(ser::Error::custom)?;
+            .map_err(transfer::refuse(ser::Error::custom))?;
         for (number, bell) in self.0.bells.to_send().iter().enumerate() {
             // All eventfds have the same inode: their number within the segment tells them apart.
             let id = FileId { device: !(number as u64), inode: self.0.layout.uid };
-            transfer::put_fd(WHAT, bell.as_fd(), Some(id)).map_err(ser::Error::custom)?;
+            transfer::put_fd(WHAT, bell.as_fd(), Some(id))
+                .map_err(transfer::refuse(ser::Error::custom))?;
         }
         Sent::Anonymous(first, self.0.bells.len() as u32).serialize(serializer)
     }
@@ -77,17 +78,19 @@ impl<'de> Deserialize<'de> for Segment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
         let (first, bells) = match Sent::deserialize(deserializer)? {
             Sent::Anonymous(first, bells) => (first, bells),
-            Sent::Named(name) => return Segment::open(&name).map_err(de::Error::custom),
+            Sent::Named(name) => {
+                return Segment::open(&name).map_err(transfer::refuse(de::Error::custom));
+            }
         };
         if bells as usize > layout::MAX_PARTICIPANTS {
             return Err(de::Error::custom("more bells than a segment can have"));
         }
         let take = |at: u32| {
             let number = first.saturating_add(at);
-            transfer::take_fd(WHAT, number, true).map_err(de::Error::custom)
+            transfer::take_fd(WHAT, number, true).map_err(transfer::refuse(de::Error::custom))
         };
         let fd = take(0)?;
         let bells = (1..=bells).map(take).collect::<Result<Vec<_>, _>>()?;
-        Segment::from_fds(fd, bells).map_err(de::Error::custom)
+        Segment::from_fds(fd, bells).map_err(transfer::refuse(de::Error::custom))
     }
 }

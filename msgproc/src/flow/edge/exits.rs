@@ -16,7 +16,11 @@ pub(crate) trait Way<T> {
     fn state(&self) -> WayState;
     fn can_call(&self) -> bool;
     fn can_send_pending(&self) -> bool;
-    fn is_hungry(&self) -> bool;
+    /// Whether somebody who has nothing to do would get an item now; of those that are called, what
+    /// `calls` says.
+    fn is_hungry(&self, calls: bool) -> bool;
+    /// Whether somebody is called.
+    fn calls(&self) -> bool;
     /// Whether what comes of one message is sent apart from what comes of another.
     fn keeps_order(&self) -> bool;
     fn take_failure(&mut self) -> Option<String>;
@@ -76,8 +80,12 @@ impl<T: 'static> Way<T> for Lanes<T> {
         Lanes::can_send_pending(self)
     }
 
-    fn is_hungry(&self) -> bool {
-        Lanes::is_hungry(self)
+    fn is_hungry(&self, calls: bool) -> bool {
+        Lanes::is_hungry(self, calls)
+    }
+
+    fn calls(&self) -> bool {
+        Lanes::calls(self)
     }
 
     fn keeps_order(&self) -> bool {
@@ -146,8 +154,12 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         self.lanes.can_send_pending()
     }
 
-    fn is_hungry(&self) -> bool {
-        self.lanes.is_hungry()
+    fn is_hungry(&self, calls: bool) -> bool {
+        self.lanes.is_hungry(calls)
+    }
+
+    fn calls(&self) -> bool {
+        self.lanes.calls()
     }
 
     fn keeps_order(&self) -> bool {
@@ -169,11 +181,14 @@ pub(crate) struct Output<T> {
 /// All ways out of a worker, by output.
 pub(crate) struct Exits<T> {
     outputs: Vec<Output<T>>,
+    is_slow: bool,
+    calls: bool,
 }
 
 impl<T> Exits<T> {
     pub(crate) fn new(outputs: Vec<Output<T>>) -> Exits<T> {
-        Exits { outputs }
+        let calls = outputs.iter().flat_map(|output| &output.ways).any(|way| way.calls());
+        Exits { outputs, is_slow: false, calls }
     }
 
     fn ways(&self) -> impl Iterator<Item = &dyn Way<T>> {
@@ -286,7 +301,16 @@ impl<T> Exits<T> {
 
     #[inline]
     pub(crate) fn is_hungry(&self) -> bool {
-        self.ways().any(|way| way.is_hungry())
+        self.ways().any(|way| way.is_hungry(self.is_slow))
+    }
+
+    /// Says whether an item takes long, so that each goes on at once to those that are called.
+    pub(crate) fn set_slow(&mut self, is_slow: bool) {
+        self.is_slow = is_slow;
+    }
+
+    pub(crate) fn calls(&self) -> bool {
+        self.calls
     }
 
     pub(crate) fn take_failure(&mut self) -> Option<String> {

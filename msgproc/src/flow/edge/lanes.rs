@@ -154,11 +154,17 @@ impl<T: 'static> Lanes<T> {
     }
 
     /// Whether some receiver has nothing to do.
-    pub(crate) fn is_hungry(&self) -> bool {
+    pub(crate) fn is_hungry(&self, calls: bool) -> bool {
         self.lanes.iter().enumerate().any(|(index, lane)| {
-            lane.calls
-                || (self.executor.shared.is_idle(lane.receiver) && self.in_flight(index) == 0)
+            (lane.calls && calls)
+                || (!lane.calls
+                    && self.executor.shared.is_idle(lane.receiver)
+                    && self.in_flight(index) == 0)
         })
+    }
+
+    pub(crate) fn calls(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.calls)
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -587,10 +593,22 @@ impl<T: 'static> Inlet<T> {
         if let (Some((next, _)), Some(first)) = (&mut self.next_number, self.lanes.first()) {
             *next = (*next).max(word(first, lane::NUMBER));
         }
+        for each in &mut self.lanes {
+            each.ended = word(each, lane::ENDED) != 0;
+        }
         match self.lanes.iter().any(|each| word(each, lane::IN_PIECES) > 0) {
             true => Err("its process died over an item that is longer than a message, and its first pieces went with it. Send long data in blocks".into()),
             false => Ok(()),
         }
+    }
+
+    /// Looks first at the lane whose words begin there. Tells whether a message is in it.
+    pub(crate) fn begin_with(&mut self, words: usize) -> bool {
+        let Some(index) = self.lanes.iter().position(|lane| lane.words == words) else {
+            return false;
+        };
+        self.cursor = index;
+        self.lane_is_ready(index)
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -666,6 +684,9 @@ impl<T: 'static> Inlet<T> {
                 let passes = numbers.filter(|(next, _)| seen.0.passes(*next));
                 if let Some((next, step)) = passes {
                     board.store(first_words + lane::NUMBER, next + step);
+                }
+                if seen.0.end {
+                    board.store(words + lane::ENDED, 1);
                 }
                 board.store(words + lane::NEXT, seen.0.id + 1);
             }

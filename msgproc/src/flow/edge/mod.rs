@@ -9,6 +9,7 @@ mod exits;
 mod heap;
 mod lanes;
 mod link;
+mod plain;
 mod shared;
 
 use std::fmt;

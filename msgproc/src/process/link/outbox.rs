@@ -22,12 +22,12 @@ use shmring::transfer::Parcel;
 
 use super::{Item, Link, State, Unmet, Wait};
 use crate::{
-    channel::{Limits, Message, Outgoing},
+    channel::{Limits, Message, Port},
     error::{Error, Result},
     exit::Exit,
-    message::Down,
+    message::{self, Down},
     process::{backend::Encode, context::is_closed},
-    start::{CALLS, LANES, Lane, Page},
+    start::{CALLS, KeptFd, LANES, Lane, Page},
 };
 
 /// Calls that are on their way have numbers nearer to each other than this, and so has one that
@@ -51,10 +51,9 @@ pub(in crate::process) struct Command {
 }
 
 impl Command {
-    fn header(&self) -> Result<Vec<u8>> {
+    fn header(&self) -> Down<'static> {
         let Command { call, name, wants_reply, urgent, attempt, until, .. } = *self;
-        let header = Down::Command { call, name, wants_reply, urgent, attempt, until };
-        postcard::to_stdvec(&header).map_err(Error::other)
+        Down::Command { call, name, wants_reply, urgent, attempt, until }
     }
 
     fn undelivered(&self, process: &str, begun: bool, exit: &Exit) -> Error {
@@ -102,6 +101,10 @@ struct Sent {
     commands: VecDeque<Command>,
 }
 
+/// How many commands more are let go out before the page is looked at again. The backend writes
+/// to that line of memory all the time.
+const LOOK_AFTER: usize = 64;
+
 /// The books of what has gone out.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -109,6 +112,8 @@ pub(super) struct Outbox {
     /// How many commands are on their way, and the bytes of those that are kept.
     count: usize,
     bytes: usize,
+    /// How many may be on their way before it is looked for those that are done.
+    look_at: usize,
     /// From the process before this one, and not sent yet.
     pub(super) backlog: VecDeque<Command>,
     /// To be sent to the next process.
@@ -138,6 +143,7 @@ impl Outbox {
             let finished = page.finished(lane);
             while self.lanes[lane as usize].done < finished && self.pop_done(lane) {}
         }
+        self.look_at = self.count + LOOK_AFTER;
     }
 
     /// Takes out a call that was answered: the counter of the page comes a moment later.
@@ -163,7 +169,17 @@ impl Outbox {
         true
     }
 
-    /// Whether one more command may go out now.
+    /// Whether one more command may go out now; takes out what is done, where it is time to.
+    fn makes_room(&mut self, command: &Command, limits: &Limits, page: &Page) -> bool {
+        // What is kept is not kept longer than it has to be.
+        let due = command.arguments.is_some() || self.count >= self.look_at;
+        if !due && self.has_room(command, limits) {
+            return true;
+        }
+        self.prune(page);
+        self.has_room(command, limits)
+    }
+
     fn has_room(&self, command: &Command, limits: &Limits) -> bool {
         let oldest = self.lanes.iter().filter_map(|sent| Some(sent.commands.front()?.call)).min();
         let near = oldest.is_none_or(|oldest| command.call.saturating_sub(oldest) < REACH);
@@ -235,12 +251,48 @@ impl Link {
         if urgent {
             self.page.announce_urgent();
         }
-        let sent = self.send_numbered(command, body, parcel, until);
+        let sent = match self.send_at_once(command, body, parcel) {
+            Some(call) => Ok(call),
+            None => self.send_numbered(command, body, parcel, until),
+        };
         if urgent && sent.is_err() {
             self.page.denounce_urgent();
         }
         self.empty_trash();
         sent
+    }
+
+    /// Sends a small command if nothing stands in its way, which is the usual case; gives its
+    /// number.
+    fn send_at_once(
+        &self,
+        command: &mut Option<Command>,
+        body: &[u8],
+        parcel: &Parcel,
+    ) -> Option<u64> {
+        let mut state = self.lock();
+        if self.watch(&mut state).is_some() {
+            self.settle(&mut state);
+        }
+        let free = state.end.is_none() && state.outbox.backlog.is_empty();
+        if !free || !state.port.is_small(body, parcel) {
+            return None;
+        }
+        let one = command.as_mut()?;
+        let (call, wants_reply) = (state.last_call + 1, one.wants_reply);
+        one.call = call;
+        let header = one.header();
+        state.last_call = call;
+        let sent = self.try_command(&mut state, command, |port| port.try_send_small(&header, body));
+        if !matches!(sent, Some(Tried::Sent)) {
+            // The number is free again, and an error comes again.
+            state.last_call = call - 1;
+            return None;
+        }
+        if wants_reply {
+            state.calls.insert(call, Place::Waiting);
+        }
+        Some(call)
     }
 
     fn send_numbered(
@@ -251,37 +303,40 @@ impl Link {
         until: Option<Instant>,
     ) -> Result<u64> {
         let since = Instant::now();
+        let name = command.as_ref().map_or("nothing", |command| command.name);
+        let action = || format!("take {name}");
         let number = |command: &mut Option<Command>| {
             let command = command.as_mut().ok_or("there is nothing to send")?;
             command.call = self.number_call(command.wants_reply);
-            Ok::<_, Error>((command.call, command.header()?, format!("take {}", command.name)))
+            Ok::<_, Error>((command.call, message::header(&command.header())?))
         };
-        let (mut call, mut header, action) = number(command)?;
+        let (mut call, mut header) = number(command)?;
         loop {
             let outgoing = self.lock().port.outgoing(&header, body, parcel);
             let tried = outgoing.and_then(|outgoing| {
-                self.wait(until, Wait::Room, |state| self.try_command(state, &outgoing, command))
-                    .map_err(|unmet| self.explain(unmet, &action, since))
+                self.wait(until, Wait::Room, |state| {
+                    self.try_command(state, command, |port| port.try_send(&outgoing))
+                })
+                .map_err(|unmet| self.explain(unmet, &action(), since))
             });
             let failed = match tried {
                 Ok(Tried::Sent) => return Ok(call),
                 Ok(Tried::Overtaken) => {
                     self.forget(call);
-                    (call, header, _) = number(command)?;
+                    (call, header) = number(command)?;
                     continue;
                 }
                 Ok(Tried::NoRoom) => {
                     let room = self.wait(until, Wait::Books, |state| {
-                        state.outbox.prune(&self.page);
-                        let command = command.as_ref()?;
-                        state.outbox.has_room(command, &self.settings.limits).then_some(())
+                        let (limits, command) = (&self.settings.limits, command.as_ref()?);
+                        state.outbox.makes_room(command, limits, &self.page).then_some(())
                     });
                     match room {
                         Ok(()) => continue,
-                        Err(unmet) => self.explain(unmet, &action, since),
+                        Err(unmet) => self.explain(unmet, &action(), since),
                     }
                 }
-                Ok(Tried::Failed(error)) => self.explain_send(error, &action, since),
+                Ok(Tried::Failed(error)) => self.explain_send(error, &action(), since),
                 Err(error) => error,
             };
             self.forget(call);
@@ -292,19 +347,18 @@ impl Link {
     fn try_command(
         &self,
         state: &mut State,
-        outgoing: &Outgoing<'_>,
         command: &mut Option<Command>,
+        send: impl FnOnce(&mut Port<Arc<KeptFd>>) -> io::Result<bool>,
     ) -> Option<Tried> {
         let one = command.as_ref()?;
         if state.last_call - one.call >= REACH {
             return Some(Tried::Overtaken);
         }
-        state.outbox.prune(&self.page);
-        if !state.outbox.has_room(one, &self.settings.limits) {
+        if !state.outbox.makes_room(one, &self.settings.limits, &self.page) {
             return Some(Tried::NoRoom);
         }
         self.page.unmark(one.call);
-        match state.port.try_send(outgoing) {
+        match send(&mut state.port) {
             Ok(true) => {
                 state.outbox.push(command.take()?);
                 Some(Tried::Sent)
@@ -462,9 +516,9 @@ impl Link {
     /// `false` when there is no room now, or never will be, which the end shows.
     fn send_again(&self, state: &State, command: &Command) -> Result<bool> {
         let arguments = command.arguments.as_ref().ok_or("its arguments were not kept")?;
-        let what = format!("the arguments of {}", command.name);
-        let (body, parcel) = arguments.encode(&what, self.child.pid())?;
-        let outgoing = state.port.outgoing(&command.header()?, &body, &parcel)?;
+        let what = format_args!("the arguments of {}", command.name);
+        let (body, parcel) = arguments.encode(what, self.child.pid())?;
+        let outgoing = state.port.outgoing(&message::header(&command.header())?, &body, &parcel)?;
         if command.urgent {
             self.page.announce_urgent();
         }

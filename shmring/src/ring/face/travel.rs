@@ -40,7 +40,7 @@ pub(crate) fn serialize<R: Ring, S: Serializer>(
 pub(crate) fn deserialize<'de, R: Ring, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<R, D::Error> {
-    Sent::deserialize(deserializer)?.ring().map_err(de::Error::custom)
+    Sent::deserialize(deserializer)?.ring().map_err(transfer::refuse(de::Error::custom))
 }
 
 /// Which side of a ring an end is on.
@@ -102,12 +102,12 @@ pub(crate) fn serialize_end<E: End, S: Serializer>(
     end: &E,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let from = end.role().send_away().map_err(ser::Error::custom)?;
+    let from = end.role().send_away().map_err(transfer::refuse(ser::Error::custom))?;
     let (ring, which) = (Sent::from(end.ring()), end.which());
     let (segment, number) = (ring.segment.clone(), ring.number);
     let note = Note { segment, number, kind: E::Ring::KIND as u32, which, from };
     let note = postcard::to_stdvec(&note).map_err(ser::Error::custom)?;
-    transfer::note(E::WHAT, NoteKind::End, &note).map_err(ser::Error::custom)?;
+    transfer::note(E::WHAT, NoteKind::End, &note).map_err(transfer::refuse(ser::Error::custom))?;
     SentEnd { ring, index: which.index, from }.serialize(serializer)
 }
 
@@ -115,7 +115,8 @@ pub(crate) fn deserialize_end<'de, E: End, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<E, D::Error> {
     let SentEnd { ring, index, from } = SentEnd::deserialize(deserializer)?;
-    ring.ring().and_then(|ring| E::receive(ring, index, from)).map_err(de::Error::custom)
+    let end = ring.ring().and_then(|ring| E::receive(ring, index, from));
+    end.map_err(transfer::refuse(de::Error::custom))
 }
 
 /// An end that is sent in a message leaves this process once the message does.

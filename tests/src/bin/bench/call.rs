@@ -28,48 +28,67 @@ impl Echo {
     }
 }
 
+/// How many others are alive in the last part.
+const OTHERS: usize = 1000;
+
 pub(crate) fn measure(repetitions: u32) -> Result {
     println!("\nCall and reply, both processes asleep in between:");
     for len in [8, 64, 1024] {
-        let text = "x".repeat(len);
-        pair::pin(0)?;
-        let echo = MessageProcess::fork("bench-echo", |_| Echo)?;
-        let (mut calls, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut single, mut bare_single) = (Vec::new(), Vec::new());
-        // The call's own envelope, so that both carry the same bytes.
-        let envelope = 24;
-        bare(len + envelope, repetitions, |bare_trip| {
-            for _ in 0..repetitions {
-                let began = Instant::now();
-                for _ in 0..TRIPS {
-                    let began = Instant::now();
-                    bare_trip()?;
-                    bare_single.push(began.elapsed().as_nanos() as u64);
-                }
-                let bare = stats::nanoseconds(began.elapsed()) / f64::from(TRIPS);
-                let began = Instant::now();
-                for _ in 0..TRIPS {
-                    let began = Instant::now();
-                    let back = echo.echo(text.clone()).wait()?;
-                    assert_eq!(back.len(), len);
-                    single.push(began.elapsed().as_nanos() as u64);
-                }
-                let call = stats::nanoseconds(began.elapsed()) / f64::from(TRIPS);
-                ratios.push(call / bare);
-                calls.push(call);
-                bares.push(bare);
-            }
-            Ok(())
-        })?;
-        println!(
-            "  {len:>5} B  call {}, socket pair {}, ratio {:.2}",
-            stats::time(stats::median(&mut calls)),
-            stats::time(stats::median(&mut bares)),
-            stats::median(&mut ratios),
-        );
-        println!("           call {}", stats::tail(&mut single));
-        println!("           pair {}", stats::tail(&mut bare_single));
+        beside(len, repetitions)?;
     }
+    println!("  and with {OTHERS} other backends in a manager of the program");
+    let server = ForkServer::start()?;
+    let mut manager = Manager::new()?;
+    for _ in 0..OTHERS {
+        let other = MessageProcess::fork_from(&server, "bench-other", (), |(), _| Echo)?;
+        manager.add(other)?;
+    }
+    beside(8, repetitions)?;
+    for (_, exit) in manager.stop() {
+        exit?;
+    }
+    Ok(())
+}
+
+fn beside(len: usize, repetitions: u32) -> Result {
+    let text = "x".repeat(len);
+    pair::pin(0)?;
+    let echo = MessageProcess::fork("bench-echo", |_| Echo)?;
+    let (mut calls, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut single, mut bare_single) = (Vec::new(), Vec::new());
+    // The call's own envelope, so that both carry the same bytes.
+    let envelope = 24;
+    bare(len + envelope, repetitions, |bare_trip| {
+        for _ in 0..repetitions {
+            let began = Instant::now();
+            for _ in 0..TRIPS {
+                let began = Instant::now();
+                bare_trip()?;
+                bare_single.push(began.elapsed().as_nanos() as u64);
+            }
+            let bare = stats::nanoseconds(began.elapsed()) / f64::from(TRIPS);
+            let began = Instant::now();
+            for _ in 0..TRIPS {
+                let began = Instant::now();
+                let back = echo.echo(text.clone()).wait()?;
+                assert_eq!(back.len(), len);
+                single.push(began.elapsed().as_nanos() as u64);
+            }
+            let call = stats::nanoseconds(began.elapsed()) / f64::from(TRIPS);
+            ratios.push(call / bare);
+            calls.push(call);
+            bares.push(bare);
+        }
+        Ok(())
+    })?;
+    println!(
+        "  {len:>5} B  call {}, socket pair {}, ratio {:.2}",
+        stats::time(stats::median(&mut calls)),
+        stats::time(stats::median(&mut bares)),
+        stats::median(&mut ratios),
+    );
+    println!("           call {}", stats::tail(&mut single));
+    println!("           pair {}", stats::tail(&mut bare_single));
     pair::unpin()
 }
 

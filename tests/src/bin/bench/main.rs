@@ -15,6 +15,7 @@ mod camera;
 mod cells;
 mod crowd;
 mod curve;
+mod flow;
 mod large;
 mod line;
 mod pair;
@@ -75,6 +76,8 @@ enum Case {
     Start,
     /// Up to 1000 backends in one program: start, calls, events, memory.
     Crowd,
+    /// Farms and pipelines of processes and threads, beside crossbeam-channel and rayon.
+    Flow,
     /// The camera with workers, beside programs of one process.
     Camera,
 }
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
             Case::Tells => tells::measure(arguments.repetitions),
             Case::Start => start::measure(arguments.repetitions),
             Case::Crowd => crowd::measure(),
+            Case::Flow => flow::measure(arguments.repetitions),
             Case::Camera => camera::measure(arguments.repetitions),
         };
         if let Err(error) = result {

@@ -1,23 +1,27 @@
 //! Each way to start, to the first handled message, beside a bare fork with one message and a bare
-//! spawn of `/bin/true`.
+//! spawn of `/bin/true`; and how soon another is there for one that was killed.
 
 use std::{
     os::fd::{AsRawFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use msgproc::prelude::*;
+use msgproc::{manager::Policy, prelude::*};
 use nix::{
     sys::{
+        signal::{Signal, kill},
         socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
         wait::waitpid,
     },
-    unistd::{ForkResult, fork},
+    unistd::{ForkResult, Pid, fork},
 };
 
 use super::{pair::Result, stats};
 
 const STARTS: u32 = 40;
+
+/// How often a process is killed in each repetition.
+const KILLS: u32 = 20;
 
 struct First;
 
@@ -39,7 +43,52 @@ pub(crate) fn measure(repetitions: u32) -> Result {
     // Touched, so that the pages are there.
     let heap = std::hint::black_box(vec![1u8; HEAP]);
     println!("  a program with {} MiB of heap", heap.len() >> 20);
-    compare(repetitions.min(5), 5, &server)
+    compare(repetitions.min(5), 5, &server)?;
+    drop(heap);
+
+    println!("\nkill -9 in a manager, to the event and to the first answer of the replacement:");
+    replace("fork", repetitions, || MessageProcess::fork("bench-first", |_| First))?;
+    replace("fork server", repetitions, || {
+        MessageProcess::fork_from(&server, "bench-first", (), |(), _| First)
+    })?;
+    replace("spawn", repetitions, || MessageProcess::spawn("bench-first", (), |(), _| First))
+}
+
+/// Kills a process of a manager again and again; the median of all counts.
+fn replace(
+    way: &str,
+    repetitions: u32,
+    start: impl FnOnce() -> msgproc::Result<MessageProcess<First>>,
+) -> Result {
+    let mut manager = Manager::new()?;
+    let kills = repetitions * KILLS;
+    let often = Policy::permanent().at_most(kills as usize + 1, Duration::from_secs(3600));
+    let id = manager.add_with(start()?, often)?;
+    let (mut told, mut answered) = (Vec::new(), Vec::new());
+    for _ in 0..kills {
+        assert_eq!(manager[id].answer().wait()?, 7);
+        let began = Instant::now();
+        kill(Pid::from_raw(manager[id].pid().try_into()?), Signal::SIGKILL)?;
+        match manager.next(Duration::from_secs(10))? {
+            Some(Happening::Ended { .. }) => told.push(stats::nanoseconds(began.elapsed())),
+            other => return Err(format!("{other:?} instead of the end").into()),
+        }
+        match manager.next(Duration::from_secs(10))? {
+            Some(Happening::Restarted { .. }) => {}
+            other => return Err(format!("{other:?} instead of a replacement").into()),
+        }
+        assert_eq!(manager[id].answer().wait()?, 7);
+        answered.push(stats::nanoseconds(began.elapsed()));
+    }
+    println!(
+        "    {way:<22} {} and {}",
+        stats::time(stats::median(&mut told)),
+        stats::time(stats::median(&mut answered)),
+    );
+    for (_, exit) in manager.stop() {
+        exit?;
+    }
+    Ok(())
 }
 
 fn compare(repetitions: u32, starts: u32, server: &ForkServer) -> Result {
