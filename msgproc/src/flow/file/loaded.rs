@@ -205,10 +205,12 @@ impl<T: 'static> Known<T> {
     }
 }
 
-/// An error and what caused it.
+/// An error and what caused it, where it does not say so itself.
 fn said(cause: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(cause.source(), |cause| cause.source());
-    causes.fold(cause.to_string(), |all, cause| format!("{all}: {cause}"))
+    causes.map(ToString::to_string).fold(cause.to_string(), |all, cause| {
+        if all.ends_with(&cause) { all } else { format!("{all}: {cause}") }
+    })
 }
 
 fn add<T>(graph: &mut Graph, known: &Arc<Known<T>>, places: &Places) -> Added<T>
