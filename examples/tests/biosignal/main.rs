@@ -112,6 +112,10 @@ fn csv_and_plot_are_written() {
         .arg(at("out.csv"))
         .arg("--plot")
         .arg(at("out.svg"))
+        .arg("--dot")
+        .arg(at("out.dot"))
+        .arg("--mermaid")
+        .arg(at("out.mmd"))
         .arg("--input")
         .arg(data("ppg.csv"))
         .output()
@@ -120,6 +124,9 @@ fn csv_and_plot_are_written() {
     assert!(stdout(&output).starts_with("window  start_s"), "{}", stdout(&output));
     assert_eq!(fs::read_to_string(at("out.csv")).unwrap(), expected(&Settings::default()));
     let svg = fs::read_to_string(at("out.svg")).unwrap();
+    let [dot, mermaid] = ["out.dot", "out.mmd"].map(|name| fs::read_to_string(at(name)).unwrap());
+    assert!(dot.starts_with("digraph") && dot.contains("band pass"), "{dot}");
+    assert!(mermaid.contains("band pass") && mermaid.contains("-->"), "{mermaid}");
     assert!(svg.starts_with("<svg") && svg.matches("<polyline").count() > 2, "{svg}");
 }
 
@@ -155,7 +162,7 @@ fn mistakes_are_explained() {
         (
             vec!["--graph", &low],
             1,
-            "line 10: node \"band pass\" of class \"BandPass\" cannot be made: band_pass.low cannot be -1",
+            "line 8: node \"band pass\" of class \"BandPass\" cannot be made: band_pass.low cannot be -1",
         ),
         (
             vec!["--graph", &class],

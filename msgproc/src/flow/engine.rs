@@ -25,6 +25,7 @@ use super::{
     memory::Memory,
     plan::{DRAINING, Executor, RUNNING, SETUP, STOPPING, Shared, worker},
     report::Report,
+    trace::{self, Named, Notes, Span},
     worker::Failures,
 };
 use crate::{
@@ -44,6 +45,24 @@ struct Plan {
 }
 
 type Failed = Vec<(usize, Failure)>;
+
+/// What a thread or a process tells at its end.
+#[derive(Default, Serialize, Deserialize)]
+struct Told {
+    failed: Failed,
+    spans: Vec<Span>,
+}
+
+impl Told {
+    fn failure(failure: Failure) -> Told {
+        Told { failed: vec![(0, failure)], spans: Vec::new() }
+    }
+
+    fn add(&mut self, other: Told) {
+        self.failed.extend(other.failed);
+        self.spans.extend(other.spans);
+    }
+}
 
 impl Plan {
     fn new(graph: Graph) -> Result<Plan> {
@@ -83,7 +102,13 @@ impl Plan {
         ends: Box<dyn Fn() -> bool>,
     ) -> Result<(Rc<Executor>, Failures), Failed> {
         let failures: Failures = Rc::new(RefCell::new(Vec::new()));
-        let executor = Executor::new(self.shared.clone(), number, self.spins, ends);
+        let executor = Executor::new(
+            self.shared.clone(),
+            number,
+            self.spins,
+            self.graph.trace.is_some(),
+            ends,
+        );
         let executor = executor.map_err(|error| {
             let kind = FailureKind::Init;
             vec![(0, Failure::new("the run", 0, None, kind, error.into()))]
@@ -110,7 +135,7 @@ impl Plan {
                 let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
                 executor.add(made.map_err(|failure| {
                     self.shared.fail(worker);
-                    vec![(worker, failure)]
+                    vec![(worker, *failure)]
                 })?);
             }
         }
@@ -136,6 +161,15 @@ impl Plan {
             workers().flat_map(|each| self.graph.nodes[each.node].cpus.clone()).collect();
         let options = MessageProcess::options(&name);
         if cpus.is_empty() { options } else { options.cpus(cpus) }
+    }
+
+    /// Its workers, for those who look at a trace.
+    fn named_workers(&self) -> Vec<Named> {
+        let named = |worker: &PlannedWorker| Named {
+            process: self.layout.executors[worker.executor].process,
+            name: format!("{} {}", self.graph.nodes[worker.node].name, worker.index),
+        };
+        self.layout.workers.iter().map(named).collect()
     }
 
     /// Whether all workers of a process have ended.
@@ -203,11 +237,11 @@ fn wait_for_begin(executor: &Executor) -> bool {
 }
 
 /// Runs one thread of a run, from setting it up to its end.
-fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Failed {
+fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
     match plan.executor(number, &|_| 0, Box::new(|| false)) {
         Err(failed) => {
             let _ = ready.send(Err(failed));
-            Vec::new()
+            Told::default()
         }
         Ok((executor, failures)) => {
             let _ = ready.send(Ok(()));
@@ -215,14 +249,20 @@ fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> 
             if wait_for_begin(&executor) {
                 executor.run();
             }
-            failures.take()
+            told(&executor, &failures)
         }
     }
 }
 
+/// What a thread has to tell.
+fn told(executor: &Executor, failures: &Failures) -> Told {
+    let spans = executor.notes.as_ref().map(Notes::take).unwrap_or_default();
+    Told { failed: failures.take(), spans }
+}
+
 /// The threads of one process but its main one.
 struct Threads {
-    handles: Vec<JoinHandle<Failed>>,
+    handles: Vec<JoinHandle<Told>>,
 }
 
 impl Threads {
@@ -251,18 +291,18 @@ impl Threads {
             return Ok(threads);
         }
         plan.shared.advance(STOPPING);
-        failed.extend(threads.join());
+        failed.extend(threads.join().failed);
         Err(failed)
     }
 
-    fn join(self) -> Failed {
-        let failed = |handle: JoinHandle<Failed>| {
-            handle.join().unwrap_or_else(|panic| {
-                let kind = FailureKind::Panic;
-                vec![(0, Failure::panicked("the run", 0, None, kind, &*panic))]
-            })
-        };
-        self.handles.into_iter().flat_map(failed).collect()
+    fn join(self) -> Told {
+        let mut told = Told::default();
+        for handle in self.handles {
+            told.add(handle.join().unwrap_or_else(|panic| {
+                Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
+            }));
+        }
+        told
     }
 }
 
@@ -272,12 +312,6 @@ struct Station {
     process: usize,
     main: Option<(Rc<Executor>, Failures)>,
     threads: Option<Threads>,
-}
-
-/// What a process says when its work has ended.
-#[derive(Serialize, Deserialize)]
-struct Finished {
-    failed: Failed,
 }
 
 impl Station {
@@ -295,27 +329,27 @@ impl Station {
         Ok(())
     }
 
-    /// Does its work. Gives what failed.
-    fn run(&mut self) -> Failed {
-        let mut failed = Vec::new();
+    /// Does its work.
+    fn run(&mut self) -> Told {
+        let mut all = Told::default();
         if let Some((executor, failures)) = self.main.take() {
             if wait_for_begin(&executor) {
                 executor.run();
             }
-            failed.extend(failures.take());
+            all.add(told(&executor, &failures));
         }
-        failed.extend(self.threads.take().map(Threads::join).unwrap_or_default());
-        failed
+        all.add(self.threads.take().map(Threads::join).unwrap_or_default());
+        all
     }
 }
 
 /// By hand, for the macro names this crate from outside.
 impl Backend for Station {
-    type Event = Finished;
+    type Event = Told;
 
     const COMMANDS: &'static [&'static str] = &["run"];
 
-    fn pre_run(&mut self, _ctx: &mut Context<Finished>) -> crate::Result<()> {
+    fn pre_run(&mut self, _ctx: &mut Context<Told>) -> crate::Result<()> {
         self.set_up().map_err(|failed| match failed.into_iter().next() {
             Some((_, failure)) => crate::Error::other(failure),
             None => crate::Error::other("its threads could not be set up"),
@@ -326,13 +360,13 @@ impl Backend for Station {
         &mut self,
         command: &str,
         incoming: Incoming<'_>,
-        ctx: &mut Context<Finished>,
+        ctx: &mut Context<Told>,
     ) -> Outcome {
         match command {
             "run" => match incoming.arguments::<()>() {
                 Ok(()) => {
-                    let failed = self.run();
-                    Outcome::result(ctx.emit(Finished { failed }))
+                    let told = self.run();
+                    Outcome::result(ctx.emit(told))
                 }
                 Err(outcome) => outcome,
             },
@@ -425,15 +459,21 @@ impl Started {
         let supervisor =
             (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
         plan.shared.advance(RUNNING);
-        let mut failed = local.run();
+        let mut told = local.run();
         if let Some(supervisor) = supervisor {
-            failed.extend(supervisor.join());
+            told.add(supervisor.join());
         }
-        finish(&plan, failed, began)
+        finish(&plan, told, began)
     }
 }
 
-fn finish(plan: &Plan, failed: Failed, began: Instant) -> Result<Report> {
+fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
+    let Told { failed, spans } = told;
+    if let Some(path) = &plan.graph.trace {
+        let written = trace::write(path, &plan.named_workers(), &spans);
+        let what = || format!("write a trace to {}", path.display());
+        written.map_err(|error| Error::start(what())(error))?;
+    }
     if let Some(error) = first_failure(plan, failed) {
         return Err(error);
     }
@@ -459,7 +499,7 @@ fn start_failed(error: crate::Error) -> Error {
 }
 
 /// Watches the processes of a run.
-struct Supervisor(JoinHandle<Failed>);
+struct Supervisor(JoinHandle<Told>);
 
 impl Supervisor {
     fn start(plan: &Arc<Plan>, processes: Processes) -> Supervisor {
@@ -468,9 +508,9 @@ impl Supervisor {
         Supervisor(thread::spawn(body))
     }
 
-    fn join(self) -> Failed {
+    fn join(self) -> Told {
         self.0.join().unwrap_or_else(|panic| {
-            vec![(0, Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))]
+            Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
         })
     }
 }
@@ -478,11 +518,11 @@ impl Supervisor {
 /// How long processes may take to end by themselves once the run is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-fn supervise(plan: &Plan, processes: Processes) -> Failed {
+fn supervise(plan: &Plan, processes: Processes) -> Told {
     let Processes { handles, spares } = processes;
-    let mut failed = Vec::new();
+    let mut told = Told::default();
     let cannot = |error: crate::Error| {
-        vec![(0, Failure::new("the run", 0, None, FailureKind::Died, error.into()))]
+        Told::failure(Failure::new("the run", 0, None, FailureKind::Died, error.into()))
     };
     let mut manager = match Manager::new() {
         Ok(manager) => manager,
@@ -499,7 +539,7 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
             }
             Err(error) => {
                 plan.shared.advance(STOPPING);
-                failed.extend(cannot(error));
+                told.add(cannot(error));
             }
         }
     }
@@ -515,14 +555,14 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
         let happened = match manager.next(Some(Duration::from_millis(100))) {
             Ok(happened) => happened,
             Err(error) => {
-                failed.extend(cannot(error));
+                told.add(cannot(error));
                 plan.shared.advance(STOPPING);
                 break;
             }
         };
         match happened {
-            Some(Happening::Event { process: id, event: Finished { failed: theirs } }) => {
-                failed.extend(theirs);
+            Some(Happening::Event { process: id, event: theirs }) => {
+                told.add(theirs);
                 at_work.remove(&id);
                 if let Some(process) = manager.process(id) {
                     let _ = process.request_stop();
@@ -550,9 +590,9 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
                     }
                     Some(Err(error)) => {
                         plan.shared.advance(STOPPING);
-                        failed.extend(cannot(error));
+                        told.add(cannot(error));
                     }
-                    None => failed.push(died(plan, process, &exit)),
+                    None => told.failed.push(died(plan, process, &exit)),
                 }
             }
             Some(Happening::Failed { error, .. }) => {
@@ -562,7 +602,7 @@ fn supervise(plan: &Plan, processes: Processes) -> Failed {
         }
     }
     drop(manager.stop());
-    failed
+    told
 }
 
 fn set_to_work(
@@ -635,7 +675,7 @@ fn died(plan: &Plan, process: usize, exit: &Exit) -> (usize, Failure) {
 pub struct Running {
     plan: Arc<Plan>,
     began: Instant,
-    done: Arc<(Mutex<Option<Failed>>, Condvar)>,
+    done: Arc<(Mutex<Option<Told>>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -646,29 +686,29 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Running {
     fn new(started: Started) -> Result<Running> {
         let Started { plan, processes, began } = started;
-        let done = Arc::new((Mutex::new(None::<Failed>), Condvar::new()));
+        let done = Arc::new((Mutex::new(None::<Told>), Condvar::new()));
         let (ready, is_ready) = mpsc::channel();
-        let (copy, told) = (plan.clone(), done.clone());
+        let (copy, other) = (plan.clone(), done.clone());
         let body = move || {
             let mut local = Station::new(copy.clone(), 0);
-            let mut failed = match local.set_up() {
+            let all = match local.set_up() {
                 Ok(()) => {
                     let supervisor = (!processes.handles.is_empty())
                         .then(|| Supervisor::start(&copy, processes));
                     copy.shared.advance(RUNNING);
                     let _ = ready.send(Ok(()));
-                    let mut failed = local.run();
-                    failed.extend(supervisor.map(Supervisor::join).unwrap_or_default());
-                    failed
+                    let mut all = local.run();
+                    all.add(supervisor.map(Supervisor::join).unwrap_or_default());
+                    all
                 }
                 Err(failed) => {
                     let _ = ready.send(Err(failed));
-                    Vec::new()
+                    Told::default()
                 }
             };
             copy.graph.shut();
-            let (result, changed) = &*told;
-            lock(result).get_or_insert_default().append(&mut failed);
+            let (result, changed) = &*other;
+            lock(result).get_or_insert_default().add(all);
             changed.notify_all();
         };
         let name = format!("{}-main", plan.graph.name);
@@ -731,8 +771,8 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let failed = lock(&self.done.0).take().unwrap_or_default();
-        finish(&self.plan, failed, self.began)
+        let told = lock(&self.done.0).take().unwrap_or_default();
+        finish(&self.plan, told, self.began)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,7 +22,7 @@ use super::{
     outside::Door,
     placement::{Place, Placement, Thread},
     plan::{Executor, Unit},
-    worker::{Accept, Failures, OnError, Setting, Worker},
+    worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
 };
 
 /// Work as a graph: nodes that take and send items, and edges between them.
@@ -47,6 +48,8 @@ pub struct Graph {
     pub(crate) name: String,
     /// Where items come in from outside, and results leave.
     pub(crate) doors: Vec<Arc<dyn Door>>,
+    /// Where to write who was busy when.
+    pub(crate) trace: Option<PathBuf>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -68,7 +71,9 @@ pub(crate) struct NodeEntry {
 }
 
 /// Makes a worker where it runs.
-type Make = dyn Fn(&mut Site<'_>, usize) -> Result<Rc<RefCell<dyn Unit>>, Failure> + Send + Sync;
+type Make = dyn Fn(&mut Site<'_>, usize) -> Made + Send + Sync;
+
+type Made = Result<Rc<RefCell<dyn Unit>>, Box<Failure>>;
 
 /// One way out of a node.
 pub(crate) struct OutEntry {
@@ -207,7 +212,7 @@ impl<I, O> NodeRef<I, O> {
 pub struct NodeBuilder<'a, I, O> {
     graph: &'a mut Graph,
     entry: NodeEntry,
-    clone: Arc<Mutex<Option<fn(&I) -> I>>>,
+    clone: Arc<Mutex<Option<CloneFn<I>>>>,
     node: NodeRef<I, O>,
 }
 
@@ -392,6 +397,13 @@ impl Graph {
         self.memory = Some(memory.clone());
     }
 
+    /// Writes into this file, at the end of the run, which worker was busy, waited for items or
+    /// waited for room, and when: for <https://ui.perfetto.dev> or `chrome://tracing`. What a process
+    /// noted that was killed is not there.
+    pub fn trace_to(&mut self, file: impl Into<PathBuf>) {
+        self.trace = Some(file.into());
+    }
+
     fn is_wrong(&mut self, what: String) {
         self.fault.get_or_insert(what);
     }
@@ -409,7 +421,7 @@ impl Graph {
         let (wire_in, wire_out) = (Place::<N::In>::wire(place), Place::<N::Out>::wire(place));
         let cloning = clone.clone();
         let make = move |site: &mut Site<'_>, index: usize| {
-            let clone: Option<fn(&N::In) -> N::In> = *lock(&cloning);
+            let clone = *lock(&cloning);
             make_worker(site, index, clone, &make)
         };
         let is_source = std::any::TypeId::of::<N::In>() == std::any::TypeId::of::<()>();
@@ -525,9 +537,9 @@ impl Graph {
 fn make_worker<N, F>(
     site: &mut Site<'_>,
     index: usize,
-    clone: Option<fn(&N::In) -> N::In>,
+    clone: Option<CloneFn<N::In>>,
     make: &F,
-) -> Result<Rc<RefCell<dyn Unit>>, Failure>
+) -> Made
 where
     N: Node,
     N::In: Send + 'static,
@@ -542,7 +554,7 @@ where
         restarts: site.restarts,
     };
     let transport = |reason: String| {
-        Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into())
+        Box::new(Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into()))
     };
     let (mut inlets, mut inputs, mut inward) = (Vec::new(), Vec::new(), Vec::new());
     for (number, edge) in site.edges.iter().enumerate().filter(|(_, edge)| edge.to == site.node) {
@@ -577,7 +589,8 @@ where
     }
     let made = catch_unwind(AssertUnwindSafe(|| make(&info)));
     let node = made
-        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))?;
+        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))
+        .map_err(Box::new)?;
     let setting = Setting {
         info,
         number: site.first_worker + index,

@@ -18,6 +18,7 @@ mod outside;
 mod placement;
 mod plan;
 mod report;
+mod trace;
 mod worker;
 
 pub use edge::Wire;

@@ -13,6 +13,8 @@ use shmring::{
     board::{Board, Sleeper},
 };
 
+use super::trace::{Doing, Notes};
+
 /// The phases of a run, in the board's first word.
 pub(crate) const SETUP: u64 = 0;
 pub(crate) const RUNNING: u64 = 1;
@@ -226,8 +228,8 @@ pub(crate) trait Unit {
     /// Whether all whom it calls can be called.
     fn can_run(&self) -> bool;
 
-    /// How long it waited for items, is added here.
-    fn waited(&self, time: Duration);
+    /// It has waited for items since then.
+    fn waited(&self, since: Instant);
 }
 
 /// How a poll went.
@@ -252,6 +254,8 @@ pub(crate) struct Executor {
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
     spins: bool,
+    /// If the run is traced.
+    pub(crate) notes: Option<Notes>,
 }
 
 /// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
@@ -265,6 +269,7 @@ impl Executor {
         shared: Shared,
         number: usize,
         spins: bool,
+        traced: bool,
         ends: Box<dyn Fn() -> bool>,
     ) -> Result<Rc<Executor>, shmring::Error> {
         let mut sleeper = shared.board().sleeper(number)?;
@@ -279,6 +284,7 @@ impl Executor {
             ends,
             waited: Cell::new(Duration::ZERO),
             spins,
+            notes: traced.then(Notes::new),
         }))
     }
 
@@ -306,10 +312,9 @@ impl Executor {
                 Poll::Idle => {
                     let began = Instant::now();
                     self.sleep(None, || self.any_ready().then_some(()));
-                    let waited = began.elapsed();
                     for unit in self.units.borrow().iter() {
                         if let Ok(unit) = unit.try_borrow() {
-                            unit.waited(waited);
+                            unit.waited(began);
                         }
                     }
                 }
@@ -358,7 +363,7 @@ impl Executor {
                 return Err(Stopped);
             }
             if let Some(found) = look() {
-                self.waited.set(self.waited.get() + began.elapsed());
+                self.note_wait(began);
                 return Ok(found);
             }
             if self.round() == Poll::Worked {
@@ -369,9 +374,16 @@ impl Executor {
                 None => self.any_ready().then_some(None),
             });
             if let Some(Some(found)) = found {
-                self.waited.set(self.waited.get() + began.elapsed());
+                self.note_wait(began);
                 return Ok(found);
             }
+        }
+    }
+
+    fn note_wait(&self, began: Instant) {
+        self.waited.set(self.waited.get() + began.elapsed());
+        if let Some(notes) = &self.notes {
+            notes.note_current(Doing::WaitingForOutput, began);
         }
     }
 

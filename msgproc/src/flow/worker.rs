@@ -14,6 +14,7 @@ use super::{
     node::{Cause, Flow, Node, WorkerInfo},
     outlet::{Closed, Outlet},
     plan::{DRAINING, Executor, Poll, Unit, lane, worker as words},
+    trace::Doing,
 };
 
 /// What becomes of an item over which a node fails.
@@ -57,6 +58,9 @@ impl OnError {
     }
 }
 
+/// How items are cloned.
+pub(crate) type CloneFn<T> = fn(&T) -> T;
+
 /// What a worker is, beside its node.
 pub(crate) struct Setting<T> {
     pub(crate) info: WorkerInfo,
@@ -64,7 +68,7 @@ pub(crate) struct Setting<T> {
     pub(crate) number: usize,
     pub(crate) on_error: OnError,
     /// How to keep an item that may have to be handled again.
-    pub(crate) clone: Option<fn(&T) -> T>,
+    pub(crate) clone: Option<CloneFn<T>>,
     /// Whether a process that died is replaced.
     pub(crate) survives: bool,
 }
@@ -150,15 +154,16 @@ impl<N: Node> Worker<N> {
     }
 
     /// Runs the node's `svc_init`.
-    pub(crate) fn init(&mut self) -> Result<(), Failure> {
+    pub(crate) fn init(&mut self) -> Result<(), Box<Failure>> {
         let core = &mut self.core;
         let (node, info) = (&mut core.node, &core.setting.info);
         let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(core.failure(None, FailureKind::Init, cause)),
+            Ok(Err(cause)) => Err(Box::new(core.failure(None, FailureKind::Init, cause))),
             Err(panic) => {
                 let Setting { info, .. } = &core.setting;
-                Err(Failure::panicked(&info.node, info.index, None, FailureKind::Init, &*panic))
+                let kind = FailureKind::Init;
+                Err(Box::new(Failure::panicked(&info.node, info.index, None, kind, &*panic)))
             }
         };
         if outcome.is_ok() {
@@ -289,8 +294,12 @@ impl<N: Node> Unit for Worker<N> {
         self.core.outlet.can_call()
     }
 
-    fn waited(&self, time: Duration) {
-        self.core.waited.set(self.core.waited.get() + time);
+    fn waited(&self, since: Instant) {
+        let core = &self.core;
+        core.waited.set(core.waited.get() + since.elapsed());
+        if let Some(notes) = &core.executor.notes {
+            notes.note(core.setting.number as u32, Doing::WaitingForInput, since);
+        }
     }
 }
 
@@ -374,6 +383,7 @@ impl<N: Node> Core<N> {
 
     /// Lets a source go on for a while. Tells whether there is more to come.
     fn produce(&mut self) -> bool {
+        let before = self.begin_to_work();
         let began = Instant::now();
         let (mut count, mut next_look) = (0_u64, 1);
         let goes_on = {
@@ -433,7 +443,20 @@ impl<N: Node> Core<N> {
         };
         self.hand_to_called();
         self.note_produced(began);
+        self.note_busy(began, before);
         goes_on
+    }
+
+    /// Notes that it worked, for those who look at a trace; `before` is who was at work then.
+    fn note_busy(&self, began: Instant, before: Option<u32>) {
+        if let (Some(notes), Some(before)) = (&self.executor.notes, before) {
+            notes.note_current(Doing::Busy, began);
+            notes.begin(before);
+        }
+    }
+
+    fn begin_to_work(&self) -> Option<u32> {
+        self.executor.notes.as_ref().map(|notes| notes.begin(self.setting.number as u32))
     }
 
     fn note_produced(&mut self, began: Instant) {
@@ -482,6 +505,7 @@ impl<N: Node> Core<N> {
         if let Some(exits) = self.outlet.exits() {
             exits.set_slow(slow);
         }
+        let before = self.begin_to_work();
         let began = Instant::now();
         let without = again.and_then(|again| again.without);
         let fate = self.handle_items(input, &head, items.into_iter(), without);
@@ -489,16 +513,17 @@ impl<N: Node> Core<N> {
             self.finish(&head);
         }
         self.hand_to_called();
+        self.note_busy(began, before);
         let waited = self.executor.take_waited();
         let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);
         self.add(words::BUSY, busy);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
         self.note_sent();
-        if count > 0 {
+        if let Some(each) = busy.checked_div(count) {
             // The receiver's own line: an average over the last few messages.
             let cost = lane + lane::COST;
-            let (before, now) = (self.executor.board().load(cost), (busy / count).max(1));
+            let (before, now) = (self.executor.board().load(cost), each.max(1));
             let average = if before == 0 { now } else { (3 * before + now) / 4 };
             self.executor.board().store(cost, average.max(1));
         }

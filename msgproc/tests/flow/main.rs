@@ -7,6 +7,7 @@ mod errors;
 mod files;
 mod order;
 mod places;
+mod reports;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
@@ -17,6 +18,7 @@ fn main() -> std::process::ExitCode {
         files::tests(),
         order::tests(),
         places::tests(),
+        reports::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

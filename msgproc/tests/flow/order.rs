@@ -52,7 +52,7 @@ fn order_goes_through_filters_and_floods() {
         let mut graph = Graph::new();
         let numbers = graph.source("numbers", place, 0..1000_u64);
         let some = graph
-            .node("some", place, |_| filter(|n: &u64| n % 7 == 0))
+            .node("some", place, |_| filter(|n: &u64| n.is_multiple_of(7)))
             .workers(2)
             .ordered(true)
             .add();

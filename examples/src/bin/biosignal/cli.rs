@@ -51,6 +51,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
 
+    /// Draw the graph with what each node has done into FILE, for Graphviz
+    #[arg(long, value_name = "FILE.dot")]
+    pub(crate) dot: Option<PathBuf>,
+
+    /// The same for Mermaid
+    #[arg(long, value_name = "FILE.mmd")]
+    pub(crate) mermaid: Option<PathBuf>,
+
     /// Also run the same steps in a plain loop, and compare every bit
     #[arg(long)]
     pub(crate) verify: bool,

@@ -72,6 +72,12 @@ fn biosignal(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.plot {
         write(path, &svg(&vitals)?)?;
     }
+    if let Some(path) = &args.dot {
+        write(path, &report.to_dot())?;
+    }
+    if let Some(path) = &args.mermaid {
+        write(path, &report.to_mermaid())?;
+    }
     let mut summary = format!("{}\n{report}\n", table(&vitals));
     if args.verify {
         let checked = verify::verify(graph.file(), &vitals)?;

@@ -46,6 +46,8 @@ pub(crate) struct Lanes<T> {
     number: u64,
     /// What was put and belongs to the next message.
     pending: Vec<T>,
+    /// What could not be sent, since its receiver takes no more.
+    back: Vec<T>,
     failure: Option<String>,
 }
 
@@ -100,6 +102,7 @@ impl<T: 'static> Lanes<T> {
             forced,
             number: 0,
             pending: Vec::new(),
+            back: Vec::new(),
             failure: None,
         }
     }
@@ -150,7 +153,12 @@ impl<T: 'static> Lanes<T> {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        !self.lanes.is_empty() && (0..self.lanes.len()).all(|index| !self.is_open(index))
+        let mut closed = (0..self.lanes.len()).map(|index| !self.is_open(index));
+        match self.deal {
+            // Nobody else can take what one of them does not.
+            Deal::Ordered => closed.any(|closed| closed),
+            _ => !self.lanes.is_empty() && closed.all(|closed| closed),
+        }
     }
 
     /// Whether some receiver has nothing to do.
@@ -309,7 +317,13 @@ impl<T: 'static> Lanes<T> {
             let most = self.batch().min(room);
             self.next = (to + 1) % self.lanes.len();
             let part = cut(items, most);
-            self.send(to, Head::default(), part)?;
+            if self.send(to, Head::default(), part).is_err() {
+                if self.is_closed() || self.is_broken() {
+                    return Err(Closed);
+                }
+                // One of several takes no more: another gets what was meant for it.
+                items.splice(..0, self.back.drain(..));
+            }
         }
         Ok(())
     }
@@ -451,7 +465,8 @@ impl<T: 'static> Lanes<T> {
         let sent = items.len() as u64;
         let mut batch = Batch { head, items };
         loop {
-            if !self.is_open(to) && !head.end {
+            if !self.is_open(to) {
+                self.back = batch.items;
                 return Err(Closed);
             }
             let before = progress();
