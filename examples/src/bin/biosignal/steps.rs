@@ -93,7 +93,7 @@ impl Steps {
     pub(crate) fn registry(&self) -> Registry<Item> {
         let vitals = self.vitals.clone();
         Registry::new()
-            .source(RECORDING, ClassInfo::new().output("out", "Chunk"), |making| recording(making))
+            .source(RECORDING, ClassInfo::new().output("out", "Chunk"), recording)
             .node("BandPass", step("Chunk", "Filtered"), |making| {
                 let mut band_pass = BandPass::new(&making.settings()?)?;
                 Ok(try_map(move |item| match item {
