@@ -59,6 +59,8 @@ pub struct Graph {
 pub(crate) struct NodeEntry {
     pub(crate) name: String,
     pub(crate) placement: Placement,
+    /// Where each of its workers is, if they are not all at the placement.
+    pub(crate) places: Vec<Placement>,
     pub(crate) workers: usize,
     pub(crate) ordered: bool,
     pub(crate) on_error: OnError,
@@ -154,6 +156,13 @@ pub struct Output<T> {
     clone: Option<fn(&T) -> T>,
 }
 
+impl NodeEntry {
+    /// Where the worker of this number is.
+    pub(crate) fn place_of(&self, worker: usize) -> Placement {
+        self.places.get(worker).copied().unwrap_or(self.placement)
+    }
+}
+
 impl OutEntry {
     /// Whether it says how items are cloned.
     pub(crate) fn clones(&self) -> bool {
@@ -220,6 +229,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
     /// How many workers it has; 1 if nothing is said. Each has a node of its own.
     pub fn workers(mut self, count: usize) -> Self {
         self.entry.workers = count;
+        self
+    }
+
+    /// Where each of its workers is: as many as there are places.
+    pub fn places(mut self, places: impl IntoIterator<Item = Placement>) -> Self {
+        self.entry.places = places.into_iter().collect();
+        self.entry.workers = self.entry.places.len();
         self
     }
 
@@ -542,6 +558,7 @@ impl Graph {
             entry: NodeEntry {
                 name: name.into(),
                 placement: Place::<N::In>::placement(place),
+                places: Vec::new(),
                 workers: 1,
                 ordered: false,
                 on_error: OnError::default(),

@@ -66,7 +66,7 @@ impl Layout {
             first_worker.push(workers.len());
             let inherits = is_numbered(graph, number);
             for index in 0..node.workers {
-                let executor = places.executor(node.placement);
+                let executor = places.executor(node.place_of(index));
                 workers.push(PlannedWorker {
                     node: number,
                     index,

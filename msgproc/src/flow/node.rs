@@ -83,6 +83,16 @@ pub trait Node: 'static {
         self.svc(item, out)
     }
 
+    /// Whether it takes items of this input now. While it does not, the input is not read, and who
+    /// sends to it is held back as by any node that is busy. What was read already still comes: so
+    /// a node keeps up to a message of items that it did not want.
+    ///
+    /// It is asked again after each item that the node takes, and each input that ends. One that
+    /// wants nothing from any input that has not ended waits for ever.
+    fn wants(&self, _input: usize) -> bool {
+        true
+    }
+
     /// One of several inputs has ended.
     ///
     /// # Errors
@@ -135,6 +145,10 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
 
     fn svc_on(&mut self, input: usize, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
         (**self).svc_on(input, item, out)
+    }
+
+    fn wants(&self, input: usize) -> bool {
+        (**self).wants(input)
     }
 
     fn input_ended(&mut self, input: usize, out: &mut Outlet<O>) -> Result<Flow, Cause> {
@@ -320,6 +334,7 @@ where
 impl<A: Node, B: Node<In = A::Out>> Fused<A, B> {
     #[inline]
     fn hand_on(&mut self, flow: Flow, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
+        out.discard(self.between.take_discarded());
         for item in self.between.drain() {
             if self.second.svc(item, out)? == Flow::Eos {
                 return Ok(Flow::Eos);
@@ -357,6 +372,10 @@ where
     ) -> Result<Flow, Cause> {
         let flow = self.first.svc_on(input, item, &mut self.between)?;
         self.hand_on(flow, out)
+    }
+
+    fn wants(&self, input: usize) -> bool {
+        self.first.wants(input)
     }
 
     fn input_ended(&mut self, input: usize, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {

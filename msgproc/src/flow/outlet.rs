@@ -70,6 +70,7 @@ pub struct Outlet<T> {
     exits: Option<Exits<T>>,
     executor: Option<Rc<Executor>>,
     sent: u64,
+    discarded: u64,
     closed: bool,
     /// What the node says of its items.
     notes: Notes,
@@ -102,6 +103,7 @@ impl<T> Outlet<T> {
             exits: None,
             executor: None,
             sent: 0,
+            discarded: 0,
             closed: false,
             notes: Notes::default(),
         }
@@ -197,6 +199,12 @@ impl<T> Outlet<T> {
         flushed
     }
 
+    /// Counts items that the node leaves out by itself, such as those that found no partner: they
+    /// stand in its report as discarded.
+    pub fn discard(&mut self, items: u64) {
+        self.discarded += items;
+    }
+
     fn route(&mut self, output: usize, worker: Option<usize>, item: T) -> Result<(), Closed> {
         if self.closed {
             return Err(Closed);
@@ -280,6 +288,11 @@ impl<T> Outlet<T> {
     /// How many items were sent since the last call.
     pub(crate) fn take_sent(&mut self) -> u64 {
         std::mem::take(&mut self.sent)
+    }
+
+    /// How many items the node has left out since the last call.
+    pub(crate) fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
     }
 
     pub(crate) fn exits(&mut self) -> Option<&mut Exits<T>> {

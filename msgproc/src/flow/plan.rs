@@ -59,6 +59,8 @@ pub(crate) mod worker {
     pub(crate) const SKIPPED: usize = 9;
     pub(crate) const QUARANTINED: usize = 10;
     pub(crate) const DROPPED: usize = 11;
+    /// Items that the node left out by itself.
+    pub(crate) const DISCARDED: usize = 16;
     /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.

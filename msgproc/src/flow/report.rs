@@ -61,6 +61,8 @@ pub struct WorkerReport {
     pub quarantined: u64,
     /// Items dropped because a newer one came before they were taken.
     pub dropped: u64,
+    /// Items that the node has left out by itself: see [`Outlet::discard`](super::Outlet::discard).
+    pub discarded: u64,
     /// Bytes it has sent to other processes.
     pub bytes: u64,
 }
@@ -163,12 +165,16 @@ impl Report {
                 skipped: word(words::SKIPPED),
                 quarantined: word(words::QUARANTINED),
                 dropped: word(words::DROPPED),
+                discarded: word(words::DISCARDED),
                 bytes: word(words::BYTES),
             }
         };
         let node = |(number, node): (usize, &super::graph::NodeEntry)| NodeReport {
             name: node.name.clone(),
-            placement: node.placement.to_string(),
+            placement: match &node.places[..] {
+                [] => node.placement.to_string(),
+                places => places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            },
             workers: (0..node.workers)
                 .map(|index| worker(layout.first_worker[number] + index))
                 .collect(),
@@ -215,7 +221,7 @@ impl fmt::Display for Report {
                     seconds(worker.waiting_for_output),
                     worker.retries,
                     worker.restarts,
-                    worker.skipped + worker.quarantined + worker.dropped,
+                    worker.skipped + worker.quarantined + worker.dropped + worker.discarded,
                 )?;
             }
         }

@@ -305,6 +305,9 @@ impl<N: Node> Worker<N> {
         for step in 0..count {
             let at = (self.cursor + step) % count;
             let Worker { core, inlets, inputs, .. } = self;
+            if !core.node.wants(inputs[at]) {
+                continue;
+            }
             let executor = core.executor.clone();
             let taken =
                 inlets[at].take(&executor, &mut |lane, batch| core.handle(inputs[at], lane, batch));
@@ -397,7 +400,9 @@ impl<N: Node> Unit for Worker<N> {
         match self.inlets.is_empty() {
             true => !shared.is_frozen() || shared.phase() >= DRAINING,
             false => {
-                let outside = || self.inlets.iter().any(Inlet::is_ready);
+                let mut inlets = self.inlets.iter().zip(&self.inputs);
+                let mut outside =
+                    || inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input));
                 let has_items = match &self.entrance {
                     None => outside(),
                     Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
@@ -611,6 +616,10 @@ impl<N: Node> Core<N> {
         if notes.skipped + notes.retried > 0 {
             self.add(words::SKIPPED, notes.skipped);
             self.add(words::RETRIES, notes.retried);
+        }
+        let discarded = self.outlet.take_discarded();
+        if discarded > 0 {
+            self.add(words::DISCARDED, discarded);
         }
     }
 
@@ -908,8 +917,10 @@ pub(crate) trait Accept<T> {
     /// Takes a message.
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<T>);
 
-    /// Whether all whom it calls can be called.
-    fn can_accept(&self) -> bool;
+    /// Whether all whom it calls can be called, and its node wants what comes at this inlet. Asked
+    /// before a caller does anything: in the middle of its work it cannot be held back, for others
+    /// that it waits for may lie below it on the stack.
+    fn can_accept(&self, inlet: usize) -> bool;
 }
 
 impl<N: Node> Accept<N::In> for Worker<N> {
@@ -919,8 +930,9 @@ impl<N: Node> Accept<N::In> for Worker<N> {
         executor.enter(rank, turn, || self.called(inlet, lane, batch));
     }
 
-    fn can_accept(&self) -> bool {
-        self.core.outlet.can_call()
+    fn can_accept(&self, inlet: usize) -> bool {
+        let core = &self.core;
+        core.outlet.can_call() && (core.ended || core.node.wants(self.inputs[inlet]))
     }
 }
 
@@ -949,6 +961,6 @@ impl<T> Tx<T> for Direct<T> {
     }
 
     fn can_call(&self) -> bool {
-        self.target.try_borrow().is_ok_and(|target| target.can_accept())
+        self.target.try_borrow().is_ok_and(|target| target.can_accept(self.inlet))
     }
 }

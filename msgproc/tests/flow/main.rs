@@ -6,6 +6,7 @@ mod death;
 mod ends;
 mod errors;
 mod feedback;
+mod files;
 mod order;
 mod places;
 mod reports;
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
         ends::tests(),
         errors::tests(),
         feedback::tests(),
+        files::tests(),
         order::tests(),
         places::tests(),
         stages::tests(),

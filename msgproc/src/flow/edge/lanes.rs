@@ -228,6 +228,11 @@ impl<T: 'static> Lanes<T> {
         self.send(self.lane_of(head.number), told, items)
     }
 
+    /// Whether the numbers by which order is kept begin here: each message has its own.
+    fn gives_numbers(&self) -> bool {
+        matches!(self.deal, Deal::Ordered) && !self.state.inherits
+    }
+
     fn lane_of(&self, number: u64) -> usize {
         (number % self.lanes.len().max(1) as u64) as usize
     }
@@ -526,8 +531,18 @@ impl<T: 'static> Lanes<T> {
                 Refused::TooMany(back) => {
                     let Batch { head, mut items } = back;
                     let rest = items.split_off(items.len() / 2);
-                    self.send_uncounted(to, Head { last: false, ..head }, items)?;
-                    return self.send_uncounted(to, head, rest);
+                    // Numbers are those of messages, and none is left out.
+                    let numbered = self.gives_numbers() && !head.end;
+                    let first = Head { last: numbered && head.last, ..head };
+                    if let Err(Closed) = self.send_uncounted(to, first, items) {
+                        self.back.extend(rest);
+                        return Err(Closed);
+                    }
+                    if !numbered {
+                        return self.send_uncounted(to, head, rest);
+                    }
+                    let next = Head { number: self.id, ..head };
+                    return self.send_uncounted(self.lane_of(self.id), next, rest);
                 }
                 Refused::Unsendable(reason) => {
                     self.failure = Some(reason);
