@@ -87,7 +87,12 @@ impl Plan {
         for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
             edge.edge.open(plan.clone(), Some(memory.segment()))?;
         }
-        let shared = Shared::new(board, layout.counts, &layout.circles);
+        let shared = Shared::new(
+            board,
+            layout.counts,
+            &layout.circles,
+            memory.pool().map(|pool| pool.capacity()),
+        );
         (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
         graph.doors.iter().for_each(|door| door.open(&shared));
         let at_work = (0..layout.executors.len())

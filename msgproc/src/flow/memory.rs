@@ -5,6 +5,10 @@ use shmring::{Result, Segment, block::BlockPool};
 /// Memory for the lanes of a run between processes, and blocks that items may have in them: written
 /// once, they travel through all processes by handle.
 ///
+/// A node waits for a block by [`Outlet::wait_for`](super::Outlet::wait_for), and not by
+/// [`BlockPool::loan`], so that those who have blocks can go on meanwhile. Where there is a pool,
+/// items go on in messages so short that all workers together gather no more than half of it.
+///
 /// ```no_run
 /// use msgproc::flow::{Graph, Memory, Process, each, map};
 /// use shmring::block::Block;

@@ -262,10 +262,27 @@ impl<T> Outlet<T> {
         self.executor.as_ref().is_some_and(|executor| executor.is_stopped())
     }
 
-    /// Sends on what was gathered, then waits until `look` finds something. Whoever brings that
-    /// about rings the [`Outlet::bell`] afterwards. Ends when the run is stopped, or nobody takes
-    /// what is sent.
-    pub(crate) fn wait_for<U>(&mut self, look: impl FnMut() -> Option<U>) -> Result<U, Closed> {
+    /// Sends on what was gathered, then waits until `look` finds something, for a node that needs
+    /// more than items to go on: a free block, a device. Other nodes of the same thread go on
+    /// meanwhile, which they do not while a node waits by itself. `look` is asked whenever items
+    /// move on, and each 100 ms at least; it must be cheap.
+    ///
+    /// ```
+    /// # use msgproc::flow::{Cause, Flow, Outlet};
+    /// # use shmring::block::{Block, BlockPool};
+    /// fn fill(pool: &BlockPool, byte: u8, out: &mut Outlet<Block>) -> Result<Flow, Cause> {
+    ///     let mut loan = out.wait_for(|| pool.try_loan().ok())?;
+    ///     loan.as_bytes_mut().fill(byte);
+    ///     out.send(loan.freeze())?;
+    ///     Ok(Flow::GoOn)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`]: the run is being stopped, or nobody takes what is sent.
+    // Within a process, whoever brings it about rings the bell.
+    pub fn wait_for<U>(&mut self, look: impl FnMut() -> Option<U>) -> Result<U, Closed> {
         self.flush()?;
         let executor = self.executor.as_ref().filter(|_| !self.closed).ok_or(Closed)?;
         executor.wait_for(look).map_err(|_| Closed)

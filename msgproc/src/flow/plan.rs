@@ -16,6 +16,7 @@ use shmring::{
 
 use super::{
     circle::CirclePlan,
+    edge::deal::MOST,
     trace::{Doing, Notes},
 };
 
@@ -145,11 +146,26 @@ pub(crate) struct Shared {
     board: Board,
     counts: Counts,
     circles: Arc<[CirclePlan]>,
+    most: usize,
 }
 
 impl Shared {
-    pub(crate) fn new(board: Board, counts: Counts, circles: &[CirclePlan]) -> Shared {
-        Shared { board, counts, circles: circles.into() }
+    /// `blocks`: how many the run's memory has, if it has a pool of them.
+    pub(crate) fn new(
+        board: Board,
+        counts: Counts,
+        circles: &[CirclePlan],
+        blocks: Option<usize>,
+    ) -> Shared {
+        let most =
+            blocks.map_or(MOST, |blocks| (blocks / (2 * counts.workers.max(1))).clamp(1, MOST));
+        Shared { board, counts, circles: circles.into(), most }
+    }
+
+    /// How many items a worker gathers at most. Where they may be blocks, all workers together gather
+    /// no more than half of what there is: who waits for a block cannot send on what it has gathered.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     pub(crate) fn board(&self) -> &Board {

@@ -1,8 +1,10 @@
 //! The same graph in every place.
 
 use msgproc::flow::{
-    Error, FailureKind, Graph, Placement, PlainProcess, Report, filter, flat_map, map,
+    Error, FailureKind, Flow, Graph, Memory, Outlet, Placement, PlainProcess, Report, filter,
+    flat_map, from_fn, map,
 };
+use shmring::block::Block;
 
 use crate::common::{PLACES, keep, taken};
 
@@ -15,6 +17,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(long_items),
         testkit::test!(several_workers_everywhere),
         testkit::test!(plain_data),
+        testkit::test!(few_blocks),
     ]
 }
 
@@ -133,4 +136,45 @@ fn plain_data() {
     graph.edge(long.output(), sink.input()).bytes(1024).add();
     let Err(Error::Failed(failure)) = graph.run() else { panic!("it was sent") };
     assert_eq!((failure.kind, &*failure.node), (FailureKind::Transport, "long"));
+}
+
+/// A node that waits for a block has not gathered all of them.
+fn few_blocks() {
+    for place in [Placement::Process, Placement::Thread, Placement::Same] {
+        for blocks in [4, 8, 32] {
+            let memory = Memory::with_blocks(blocks, 64).unwrap();
+            let pool = memory.pool().unwrap().clone();
+            let mut graph = Graph::new();
+            graph.set_memory(&memory);
+            let numbers = graph.source("numbers", Placement::Same, 0..5000_u64);
+            let fill = graph
+                .node("fill", Placement::Same, move |_| {
+                    let pool = pool.clone();
+                    from_fn(move |n: u64, out: &mut Outlet<Block>| {
+                        let mut loan = out.wait_for(|| pool.try_loan().ok())?;
+                        loan.as_bytes_mut()[..8].copy_from_slice(&n.to_le_bytes());
+                        out.send(loan.freeze())?;
+                        Ok(Flow::GoOn)
+                    })
+                })
+                .add();
+            let read = graph
+                .node("read", place, |_| {
+                    map(|block: Block| {
+                        u64::from_le_bytes(block.as_bytes()[..8].try_into().unwrap())
+                    })
+                })
+                .workers(2)
+                .add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), fill.input());
+            graph.connect(fill.output(), read.input());
+            graph.connect(read.output(), sink.input());
+            let report = graph.run().unwrap();
+            let mut items = taken(&kept);
+            items.sort_unstable();
+            assert_eq!(items, (0..5000).collect::<Vec<_>>(), "{place}, {blocks} blocks");
+            assert_eq!(report.blocks_in_use, 0, "{place}, {blocks} blocks");
+        }
+    }
 }

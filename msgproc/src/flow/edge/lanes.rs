@@ -193,10 +193,7 @@ impl<T: 'static> Lanes<T> {
 
     /// How many items make a message.
     pub(crate) fn batch(&self) -> usize {
-        if matches!(self.deal, Deal::Ordered) {
-            return deal::batch(0, 1, self.capacity);
-        }
-        match self.deal {
+        let items = match self.deal {
             Deal::Newest => 1,
             Deal::OnDemand => {
                 let costs = self.lanes.iter().map(|l| self.board().load(l.words + lane::COST));
@@ -204,7 +201,8 @@ impl<T: 'static> Lanes<T> {
                 deal::batch(cost, self.lanes.len(), self.capacity)
             }
             _ => deal::batch(0, 1, self.capacity),
-        }
+        };
+        items.min(self.executor.shared.most())
     }
 
     /// Before what came in one message is handled. `again`: a worker that died may have sent some of
@@ -403,7 +401,8 @@ impl<T: 'static> Lanes<T> {
             }
         }
         self.lanes[to].gathered.push(item);
-        let most = (deal::MOST as u64 / self.lanes.len() as u64).clamp(1, self.capacity);
+        let most = self.executor.shared.most() as u64 / self.lanes.len() as u64;
+        let most = most.clamp(1, self.capacity);
         let full = self.lanes[to].gathered.len() as u64 >= most;
         if full { self.send_gathered(to) } else { Ok(()) }
     }

@@ -125,14 +125,15 @@ fn blocks(tasks: u64, touch_all: bool) -> Result<f64> {
     let fill = graph
         .node("fill", Same, move |_| {
             let pool = pool.clone();
-            try_map(move |task: u64| {
-                let mut loan = pool.loan()?;
+            from_fn(move |task: u64, out: &mut Outlet<Block>| {
+                let mut loan = out.wait_for(|| pool.try_loan().ok())?;
                 if touch_all {
                     loan.as_bytes_mut().fill(task as u8);
                 } else {
                     loan.as_bytes_mut()[..8].copy_from_slice(&task.to_le_bytes());
                 }
-                Ok::<Block, shmring::block::LoanError>(loan.freeze())
+                out.send(loan.freeze())?;
+                Ok(Flow::GoOn)
             })
         })
         .add();
