@@ -22,7 +22,7 @@ mod worker;
 
 pub use edge::Wire;
 pub use engine::Running;
-pub use error::{Error, Failure, FailureKind, Result};
+pub use error::{Death, Error, Failure, FailureKind, Result};
 pub use graph::{EdgeBuilder, Graph, Input, NodeBuilder, NodeRef, Output};
 pub use memory::Memory;
 pub use node::{

@@ -61,6 +61,8 @@ pub(crate) mod worker {
     pub(crate) const CRASHES: usize = 15;
     /// The item of the first crash, so that another begins to count anew.
     pub(crate) const CRASHED_AT: usize = 17;
+    /// How many items came on the edge before that message.
+    pub(crate) const FIRST: usize = 18;
 
     /// In [`LANE`]: the node's `svc_end` runs.
     pub(crate) const ENDING: u64 = u64::MAX;
@@ -246,6 +248,8 @@ pub(crate) struct Executor {
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
     units: RefCell<Vec<Rc<RefCell<dyn Unit>>>>,
+    /// What else this thread looks after, and when it did so last.
+    aside: RefCell<Option<(Box<dyn FnMut()>, Instant)>>,
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
@@ -255,6 +259,8 @@ pub(crate) struct Executor {
 /// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
 /// then does not wait for more to send together.
 const LOOKS: u32 = 128;
+/// How long it takes at least until an executor looks again at what is aside of its workers.
+const ASIDE: Duration = Duration::from_millis(5);
 /// How often an executor that does not spin lets others run before it sleeps.
 const YIELDS: u32 = 4;
 
@@ -274,6 +280,7 @@ impl Executor {
             number,
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
+            aside: RefCell::new(None),
             ends,
             waited: Cell::new(Duration::ZERO),
             spins,
@@ -288,6 +295,21 @@ impl Executor {
         self.units.borrow_mut().push(unit);
     }
 
+    /// Has this called now and then, whatever the workers are at.
+    pub(crate) fn set_aside(&self, aside: Option<Box<dyn FnMut()>>) {
+        *self.aside.borrow_mut() = aside.map(|aside| (aside, Instant::now()));
+    }
+
+    fn look_aside(&self) {
+        if let Ok(mut aside) = self.aside.try_borrow_mut()
+            && let Some((aside, last)) = &mut *aside
+            && last.elapsed() >= ASIDE
+        {
+            aside();
+            *last = Instant::now();
+        }
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.shared.phase() >= STOPPING
     }
@@ -296,6 +318,8 @@ impl Executor {
     pub(crate) fn run(&self) {
         loop {
             if self.is_stopped() {
+                // They hold the executor as it holds them, and the ends of their lanes.
+                self.units.borrow_mut().clear();
                 return;
             }
             match self.round() {
@@ -317,6 +341,7 @@ impl Executor {
 
     /// Lets each worker do something that is not in the middle of it.
     fn round(&self) -> Poll {
+        self.look_aside();
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
         for unit in units {
