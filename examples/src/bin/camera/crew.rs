@@ -19,7 +19,7 @@ use crate::source::Source;
 use crate::stop::Stop;
 
 /// Pictures on their way through one worker, so that it always finds another.
-const DEPTH: usize = 4;
+const DEPTH: usize = 3;
 
 /// Bytes of the first blocks: enough for a picture of 1920×1080, and not used before there is one.
 const FIRST_BLOCKS: usize = 2 << 20;
