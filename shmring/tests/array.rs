@@ -1,6 +1,6 @@
 //! Arrays within one process: their types, their locks between handles, how they travel.
 
-use std::{fmt::Debug, thread, time::Duration};
+use std::{fmt::Debug, ops::Range, thread, time::Duration};
 
 use half::f16;
 use ndarray::{Array, Array2, Dimension, IntoDimension, IxDyn, array};
@@ -150,6 +150,42 @@ fn sizes_that_cannot_be_had_say_so() {
     let rank = vec![1; 65];
     let error = SharedArray::<u8>::create(&name, IxDyn(&rank)).unwrap_err();
     assert!(matches!(error, Error::BadParameters { .. }), "{error}");
+}
+
+#[test]
+fn rows_are_written_at_the_same_time() {
+    let mut one = SharedArray2::<u32>::anonymous((6, 5)).unwrap();
+    let mut two = one.try_clone().unwrap();
+    let mut third = one.try_clone().unwrap();
+    let mut first = one.write_rows(0..2).unwrap();
+    let mut last = two.write_rows(2..6).unwrap();
+    assert_eq!((first.dim(), last.dim()), ((2, 5), (4, 5)));
+    first.fill(1);
+    last.row_mut(3).fill(9);
+    assert!(third.try_read().unwrap().is_none(), "rows of it are being written");
+    assert!(third.try_write().unwrap().is_none());
+    drop(last);
+    assert!(third.try_read().unwrap().is_none(), "the first rows still are");
+    third.write_rows(2..3).unwrap().fill(2);
+    drop(first);
+    let read = third.read().unwrap();
+    assert_eq!(read.column(0).to_vec(), [1, 1, 2, 0, 0, 9]);
+    drop(read);
+    // A read guard that was forgotten has no user.
+    std::mem::forget(one.read().unwrap());
+    one.write_rows(5..6).unwrap().fill(7);
+    assert!(two.try_write().unwrap().is_some());
+
+    for rows in [0..0, Range { start: 3, end: 2 }, 5..7, 7..8] {
+        let error = one.write_rows(rows).unwrap_err();
+        assert!(matches!(error, Error::BadParameters { .. }), "{error}");
+    }
+    let mut fortran =
+        SharedArray2::<u32>::options().order(Order::Fortran).anonymous((2, 3)).unwrap();
+    assert!(fortran.write_rows(0..1).is_err());
+    assert!(SharedArray0::<u32>::anonymous(()).unwrap().write_rows(0..1).is_err());
+    let mut narrow = SharedArray2::<u32>::anonymous((3, 0)).unwrap();
+    assert_eq!(narrow.write_rows(1..3).unwrap().dim(), (2, 0));
 }
 
 #[test]

@@ -18,14 +18,16 @@ use serde::{Deserialize, Serialize};
 use shmring::board::Board;
 
 use super::{
+    circle::Circle,
     edge::Callees,
     error::{Death, Error, Failure, FailureKind, Result},
     graph::{Graph, Site},
     layout::{Layout, PlannedWorker},
     memory::Memory,
     node::Cause,
-    plan::{DRAINING, Executor, RUNNING, SETUP, STOPPING, Shared, lane, worker},
+    plan::{DRAINING, Executor, RUNNING, STOPPING, Shared, lane, worker},
     report::Report,
+    trace::{self, Named, Notes, Span},
     worker::Failures,
 };
 use crate::{
@@ -45,6 +47,24 @@ struct Plan {
 }
 
 type Failed = Vec<(usize, Failure)>;
+
+/// What a thread or a process tells at its end.
+#[derive(Default, Serialize, Deserialize)]
+struct Told {
+    failed: Failed,
+    spans: Vec<Span>,
+}
+
+impl Told {
+    fn failure(failure: Failure) -> Told {
+        Told { failed: vec![(0, failure)], spans: Vec::new() }
+    }
+
+    fn add(&mut self, other: Told) {
+        self.failed.extend(other.failed);
+        self.spans.extend(other.spans);
+    }
+}
 
 impl Plan {
     fn new(graph: Graph) -> Result<Plan> {
@@ -68,7 +88,9 @@ impl Plan {
         for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
             edge.edge.open(plan.clone(), Some(memory.segment()))?;
         }
-        let shared = Shared::new(board, layout.counts);
+        let shared = Shared::new(board, layout.counts, &layout.circles);
+        (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
+        graph.doors.iter().for_each(|door| door.open(&shared));
         let at_work = (0..layout.executors.len())
             .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
         let spins =
@@ -84,14 +106,22 @@ impl Plan {
         ends: Box<dyn Fn() -> bool>,
     ) -> Result<(Rc<Executor>, Failures), Failed> {
         let failures: Failures = Rc::new(RefCell::new(Vec::new()));
-        let executor = Executor::new(self.shared.clone(), number, self.spins, ends);
+        let executor = Executor::new(
+            self.shared.clone(),
+            number,
+            self.spins,
+            self.graph.trace.is_some(),
+            ends,
+        );
         let executor = executor.map_err(|error| {
             let kind = FailureKind::Init;
             vec![(0, Failure::new("the run", 0, None, kind, error.into()))]
         })?;
         let mut callees = Callees::default();
         let Layout { workers, first_worker, order, .. } = &self.layout;
-        for node in order {
+        for (rank, node) in order.iter().enumerate() {
+            // What only takes things in stands below all nodes.
+            let rank = rank + 1;
             let here = workers.iter().filter(|each| each.node == *node && each.executor == number);
             for planned in here {
                 let worker = first_worker[*node] + planned.index;
@@ -103,16 +133,20 @@ impl Plan {
                     first_out: planned.first_out,
                     inherits: planned.inherits,
                     survives: planned.survives,
+                    circle: planned.circle,
+                    rank,
                     restarts: restarts(worker),
                     executor: &executor,
                     failures: &failures,
                     callees: &mut callees,
                 };
                 let made = (self.graph.nodes[*node].make)(&mut site, planned.index);
-                executor.add(made.map_err(|failure| {
+                let made = made.map_err(|failure| {
+                    executor.release();
                     self.shared.fail(worker);
-                    vec![(worker, failure)]
-                })?);
+                    vec![(worker, *failure)]
+                })?;
+                executor.add(rank, made);
             }
         }
         Ok((executor, failures))
@@ -137,6 +171,15 @@ impl Plan {
             workers().flat_map(|each| self.graph.nodes[each.node].cpus.clone()).collect();
         let options = MessageProcess::options(&name);
         if cpus.is_empty() { options } else { options.cpus(cpus) }
+    }
+
+    /// Its workers, for those who look at a trace.
+    fn named_workers(&self) -> Vec<Named> {
+        let named = |worker: &PlannedWorker| Named {
+            process: self.layout.executors[worker.executor].process,
+            name: format!("{} {}", self.graph.nodes[worker.node].name, worker.index),
+        };
+        self.layout.workers.iter().map(named).collect()
     }
 
     /// Whether all workers of a process have ended.
@@ -241,32 +284,33 @@ impl Spares {
     }
 }
 
-/// Waits for the run to begin. Tells whether it does.
-fn wait_for_begin(executor: &Executor) -> bool {
-    executor.wait_for(|| (executor.shared.phase() != SETUP).then_some(())).is_ok()
-}
-
 /// Runs one thread of a run, from setting it up to its end.
-fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Failed {
+fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
     match plan.executor(number, &|_| 0, Box::new(|| false)) {
         Err(failed) => {
             let _ = ready.send(Err(failed));
-            Vec::new()
+            Told::default()
         }
         Ok((executor, failures)) => {
             let _ = ready.send(Ok(()));
             drop(ready); // Whoever waits for all threads sees that this one is done with it.
-            if wait_for_begin(&executor) {
+            if executor.wait_for_begin() {
                 executor.run();
             }
-            failures.take()
+            told(&executor, &failures)
         }
     }
 }
 
+/// What a thread has to tell.
+fn told(executor: &Executor, failures: &Failures) -> Told {
+    let spans = executor.notes.as_ref().map(Notes::take).unwrap_or_default();
+    Told { failed: failures.take(), spans }
+}
+
 /// The threads of one process but its main one.
 struct Threads {
-    handles: Vec<JoinHandle<Failed>>,
+    handles: Vec<JoinHandle<Told>>,
 }
 
 impl Threads {
@@ -295,18 +339,18 @@ impl Threads {
             return Ok(threads);
         }
         plan.shared.advance(STOPPING);
-        failed.extend(threads.join());
+        failed.extend(threads.join().failed);
         Err(failed)
     }
 
-    fn join(self) -> Failed {
-        let failed = |handle: JoinHandle<Failed>| {
-            handle.join().unwrap_or_else(|panic| {
-                let kind = FailureKind::Panic;
-                vec![(0, Failure::panicked("the run", 0, None, kind, &*panic))]
-            })
-        };
-        self.handles.into_iter().flat_map(failed).collect()
+    fn join(self) -> Told {
+        let mut told = Told::default();
+        for handle in self.handles {
+            told.add(handle.join().unwrap_or_else(|panic| {
+                Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
+            }));
+        }
+        told
     }
 }
 
@@ -316,12 +360,6 @@ struct Station {
     process: usize,
     main: Option<(Rc<Executor>, Failures)>,
     threads: Option<Threads>,
-}
-
-/// What a process says when its work has ended.
-#[derive(Serialize, Deserialize)]
-struct Finished {
-    failed: Failed,
 }
 
 impl Station {
@@ -339,23 +377,23 @@ impl Station {
         Ok(())
     }
 
-    /// Does its work. Gives what failed.
-    fn run(&mut self) -> Failed {
-        let mut failed = Vec::new();
+    /// Does its work.
+    fn run(&mut self) -> Told {
+        let mut all = Told::default();
         if let Some((executor, failures)) = self.main.take() {
-            if wait_for_begin(&executor) {
+            if executor.wait_for_begin() {
                 executor.run();
             }
-            failed.extend(failures.take());
+            all.add(told(&executor, &failures));
         }
-        failed.extend(self.threads.take().map(Threads::join).unwrap_or_default());
-        failed
+        all.add(self.threads.take().map(Threads::join).unwrap_or_default());
+        all
     }
 }
 
 impl Station {
     /// The same in the program itself, for a run that has no thread to watch over its processes.
-    fn run_and_watch(&mut self, watch: Watch) -> Failed {
+    fn run_and_watch(&mut self, watch: Watch) -> Told {
         let watch = Rc::new(RefCell::new(watch));
         if let Some((executor, _)) = &self.main {
             let watch = watch.clone();
@@ -367,7 +405,7 @@ impl Station {
         }
         self.plan.shared.advance(RUNNING);
         let executor = self.main.as_ref().map(|(executor, _)| executor.clone());
-        let mut failed = self.run();
+        let mut told = self.run();
         if let Some(executor) = executor {
             executor.set_aside(None);
         }
@@ -376,19 +414,19 @@ impl Station {
             while watch.goes_on() {
                 watch.look(Duration::from_millis(100));
             }
-            failed.extend(watch.end());
+            told.add(watch.end());
         }
-        failed
+        told
     }
 }
 
 /// By hand, for the macro names this crate from outside.
 impl Backend for Station {
-    type Event = Finished;
+    type Event = Told;
 
     const COMMANDS: &'static [&'static str] = &["run"];
 
-    fn pre_run(&mut self, _ctx: &mut Context<Finished>) -> crate::Result<()> {
+    fn pre_run(&mut self, _ctx: &mut Context<Told>) -> crate::Result<()> {
         self.set_up().map_err(|failed| match failed.into_iter().next() {
             Some((_, failure)) => crate::Error::other(failure),
             None => crate::Error::other("its threads could not be set up"),
@@ -399,13 +437,13 @@ impl Backend for Station {
         &mut self,
         command: &str,
         incoming: Incoming<'_>,
-        ctx: &mut Context<Finished>,
+        ctx: &mut Context<Told>,
     ) -> Outcome {
         match command {
             "run" => match incoming.arguments::<()>() {
                 Ok(()) => {
-                    let failed = self.run();
-                    Outcome::result(ctx.emit(Finished { failed }))
+                    let told = self.run();
+                    Outcome::result(ctx.emit(told))
                 }
                 Err(outcome) => outcome,
             },
@@ -496,24 +534,30 @@ impl Started {
             return Err(first_failure(&plan, failed).unwrap_or(Error::Stopped));
         }
         if plan.graph.watches_itself {
-            let failed = local.run_and_watch(Watch::new(&plan, processes));
-            return finish(&plan, failed, began);
+            let told = local.run_and_watch(Watch::new(&plan, processes));
+            return finish(&plan, told, began);
         }
         let supervisor =
             (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
         plan.shared.advance(RUNNING);
-        let mut failed = local.run();
+        let mut told = local.run();
         if let Some(supervisor) = supervisor {
-            failed.extend(supervisor.join());
+            told.add(supervisor.join());
         }
-        finish(&plan, failed, began)
+        finish(&plan, told, began)
     }
 }
 
-fn finish(plan: &Plan, failed: Failed, began: Instant) -> Result<Report> {
+fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
     if plan.shared.phase() == STOPPING {
         plan.memory.segment().repair();
         plan.graph.edges.iter().for_each(|edge| edge.edge.clear());
+    }
+    let Told { failed, spans } = told;
+    if let Some(path) = &plan.graph.trace {
+        let written = trace::write(path, &plan.named_workers(), &spans);
+        let what = || format!("write a trace to {}", path.display());
+        written.map_err(|error| Error::start(what())(error))?;
     }
     if let Some(error) = first_failure(plan, failed) {
         return Err(error);
@@ -540,7 +584,7 @@ fn start_failed(error: crate::Error) -> Error {
 }
 
 /// Watches the processes of a run.
-struct Supervisor(JoinHandle<Failed>);
+struct Supervisor(JoinHandle<Told>);
 
 impl Supervisor {
     fn start(plan: &Arc<Plan>, processes: Processes) -> Supervisor {
@@ -549,9 +593,9 @@ impl Supervisor {
         Supervisor(thread::spawn(body))
     }
 
-    fn join(self) -> Failed {
+    fn join(self) -> Told {
         self.0.join().unwrap_or_else(|panic| {
-            vec![(0, Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))]
+            Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
         })
     }
 }
@@ -559,7 +603,7 @@ impl Supervisor {
 /// How long processes may take to end by themselves once the run is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-fn supervise(plan: &Arc<Plan>, processes: Processes) -> Failed {
+fn supervise(plan: &Arc<Plan>, processes: Processes) -> Told {
     let mut watch = Watch::new(plan, processes);
     while watch.goes_on() {
         watch.look(Duration::from_millis(100));
@@ -576,7 +620,7 @@ struct Watch {
     at_work: HashMap<ProcessId, usize>,
     in_vain: InVain,
     stopping: Option<Instant>,
-    failed: Failed,
+    told: Told,
 }
 
 impl Watch {
@@ -589,7 +633,7 @@ impl Watch {
             at_work: HashMap::new(),
             in_vain: InVain::default(),
             stopping: None,
-            failed: Vec::new(),
+            told: Told::default(),
         };
         match Manager::new() {
             Ok(manager) => watch.manager = Some(manager),
@@ -604,7 +648,7 @@ impl Watch {
     /// Fails the run because of what happened to its processes.
     fn cannot(&mut self, error: impl Into<Cause>) {
         let kind = FailureKind::Died;
-        self.failed.push((0, Failure::new("the run", 0, None, kind, error.into())));
+        self.told.failed.push((0, Failure::new("the run", 0, None, kind, error.into())));
         self.plan.shared.advance(STOPPING);
     }
 
@@ -639,8 +683,8 @@ impl Watch {
         };
         match happened {
             None => return false,
-            Some(Happening::Event { process: id, event: Finished { failed: theirs } }) => {
-                self.failed.extend(theirs);
+            Some(Happening::Event { process: id, event: theirs }) => {
+                self.told.add(theirs);
                 self.at_work.remove(&id);
                 if let Some(process) = manager.process(id) {
                     let _ = process.request_stop();
@@ -668,7 +712,7 @@ impl Watch {
         match plan.tell_death(process, &exit) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(failed) => return self.failed.push(failed),
+            Err(failed) => return self.told.failed.push(failed),
         }
         let Some(manager) = &mut self.manager else { return };
         // The new one may be killed as well, before it is at work.
@@ -684,13 +728,13 @@ impl Watch {
         match begun {
             Some(Ok(id)) => drop(self.at_work.insert(id, process)),
             Some(Err(error)) => self.cannot(error),
-            None => self.failed.push(died(&plan, process, &exit)),
+            None => self.told.failed.push(died(&plan, process, &exit)),
         }
     }
 
-    fn end(self) -> Failed {
+    fn end(self) -> Told {
         drop(self.manager.map(|mut manager| manager.stop()));
-        self.failed
+        self.told
     }
 }
 
@@ -764,7 +808,7 @@ fn died(plan: &Plan, process: usize, exit: &Exit) -> (usize, Failure) {
 pub struct Running {
     plan: Arc<Plan>,
     began: Instant,
-    done: Arc<(Mutex<Option<Failed>>, Condvar)>,
+    done: Arc<(Mutex<Option<Told>>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -775,29 +819,29 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Running {
     fn new(started: Started) -> Result<Running> {
         let Started { plan, processes, began } = started;
-        let done = Arc::new((Mutex::new(None::<Failed>), Condvar::new()));
+        let done = Arc::new((Mutex::new(None::<Told>), Condvar::new()));
         let (ready, is_ready) = mpsc::channel();
-        let (copy, told) = (plan.clone(), done.clone());
+        let (copy, other) = (plan.clone(), done.clone());
         let body = move || {
             let mut local = Station::new(copy.clone(), 0);
-            let mut failed = match local.set_up() {
+            let all = match local.set_up() {
                 Ok(()) => {
                     let supervisor = (!processes.handles.is_empty())
                         .then(|| Supervisor::start(&copy, processes));
                     copy.shared.advance(RUNNING);
                     let _ = ready.send(Ok(()));
-                    let mut failed = local.run();
-                    failed.extend(supervisor.map(Supervisor::join).unwrap_or_default());
-                    failed
+                    let mut all = local.run();
+                    all.add(supervisor.map(Supervisor::join).unwrap_or_default());
+                    all
                 }
                 Err(failed) => {
                     let _ = ready.send(Err(failed));
-                    Vec::new()
+                    Told::default()
                 }
             };
             copy.graph.shut();
-            let (result, changed) = &*told;
-            lock(result).get_or_insert_default().append(&mut failed);
+            let (result, changed) = &*other;
+            lock(result).get_or_insert_default().add(all);
             changed.notify_all();
         };
         let name = format!("{}-main", plan.graph.name);
@@ -860,8 +904,8 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let failed = lock(&self.done.0).take().unwrap_or_default();
-        finish(&self.plan, failed, self.began)
+        let told = lock(&self.done.0).take().unwrap_or_default();
+        finish(&self.plan, told, self.began)
     }
 }
 

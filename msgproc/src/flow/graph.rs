@@ -5,14 +5,16 @@ use std::{
     cell::RefCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
+    circle::{Circle, Entrance},
     edge::{
-        AnyEdge, Callees, Edge, EdgeOptions, Exits, OutState, Output as WaysOut, Turn, Turned, Way,
-        Wire,
+        AnyEdge, Branched, Callees, Dealing, Edge, EdgeOptions, Exits, OutState, Output as WaysOut,
+        Turn, Turned, Way, Wire,
     },
     error::{Death, Error, Failure, FailureKind, Result},
     memory::Memory,
@@ -21,7 +23,7 @@ use super::{
     outside::Door,
     placement::{Place, Placement, Thread},
     plan::{Executor, Unit},
-    worker::{Accept, Failures, OnError, Setting, Worker},
+    worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
 };
 
 /// Work as a graph: nodes that take and send items, and edges between them.
@@ -50,6 +52,8 @@ pub struct Graph {
     /// Whether the thread that runs it watches its processes too.
     pub(crate) watches_itself: bool,
     pub(crate) on_death: Option<Box<OnDeath>>,
+    /// Where to write who was busy when.
+    pub(crate) trace: Option<PathBuf>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -61,18 +65,24 @@ pub(crate) type OnDeath = dyn Fn(&Death) -> std::result::Result<bool, Cause> + S
 pub(crate) struct NodeEntry {
     pub(crate) name: String,
     pub(crate) placement: Placement,
+    /// Where each of its workers is, if they are not all at the placement.
+    pub(crate) places: Vec<Placement>,
     pub(crate) workers: usize,
     pub(crate) ordered: bool,
     pub(crate) on_error: OnError,
     pub(crate) cpus: Vec<usize>,
     pub(crate) is_source: bool,
+    /// Whether it ends by itself when the run drains, after what it was given.
+    pub(crate) is_fed: bool,
     pub(crate) make: Arc<Make>,
     /// Its ways out, each an [`OutMaker`] of its type of items.
     pub(crate) outs: Vec<OutEntry>,
 }
 
 /// Makes a worker where it runs.
-type Make = dyn Fn(&mut Site<'_>, usize) -> Result<Rc<RefCell<dyn Unit>>, Failure> + Send + Sync;
+type Make = dyn Fn(&mut Site<'_>, usize) -> Made + Send + Sync;
+
+type Made = Result<Rc<RefCell<dyn Unit>>, Box<Failure>>;
 
 /// One way out of a node.
 pub(crate) struct OutEntry {
@@ -95,6 +105,8 @@ pub(crate) struct EdgeEntry {
     pub(crate) edge: Arc<dyn AnyEdge>,
     /// Whether it chooses its receivers by itself, so that no order is kept over it.
     pub(crate) chooses: bool,
+    /// If it leads back: new items come to its receiver while fewer than these are in the circle.
+    pub(crate) feedback: Option<u64>,
 }
 
 /// Where a worker is made.
@@ -111,6 +123,10 @@ pub(crate) struct Site<'a> {
     /// Whether its process is replaced when it dies.
     pub(crate) survives: bool,
     pub(crate) restarts: u32,
+    /// The circle that it is in.
+    pub(crate) circle: Option<usize>,
+    /// Where it stands among the units of its executor.
+    pub(crate) rank: usize,
     pub(crate) executor: &'a Rc<Executor>,
     pub(crate) failures: &'a Failures,
     pub(crate) callees: &'a mut Callees,
@@ -144,6 +160,13 @@ pub struct Output<T> {
     output: usize,
     wire: Option<Wire<T>>,
     clone: Option<fn(&T) -> T>,
+}
+
+impl NodeEntry {
+    /// Where the worker of this number is.
+    pub(crate) fn place_of(&self, worker: usize) -> Placement {
+        self.places.get(worker).copied().unwrap_or(self.placement)
+    }
 }
 
 impl OutEntry {
@@ -204,7 +227,7 @@ impl<I, O> NodeRef<I, O> {
 pub struct NodeBuilder<'a, I, O> {
     graph: &'a mut Graph,
     entry: NodeEntry,
-    clone: Arc<Mutex<Option<fn(&I) -> I>>>,
+    clone: Arc<Mutex<Option<CloneFn<I>>>>,
     node: NodeRef<I, O>,
 }
 
@@ -212,6 +235,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
     /// How many workers it has; 1 if nothing is said. Each has a node of its own.
     pub fn workers(mut self, count: usize) -> Self {
         self.entry.workers = count;
+        self
+    }
+
+    /// Where each of its workers is: as many as there are places.
+    pub fn places(mut self, places: impl IntoIterator<Item = Placement>) -> Self {
+        self.entry.places = places.into_iter().collect();
+        self.entry.workers = self.entry.places.len();
         self
     }
 
@@ -231,6 +261,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
         if on_error.retries() > 0 {
             *lock(&self.clone) = Some(I::clone);
         }
+        self
+    }
+
+    /// The same, where it is known only here whether items can be cloned.
+    pub(crate) fn on_error_with(mut self, on_error: OnError, clone: Option<fn(&I) -> I>) -> Self {
+        self.entry.on_error = on_error;
+        *lock(&self.clone) = clone;
         self
     }
 
@@ -273,8 +310,8 @@ pub struct EdgeBuilder<'a, T, U> {
     to: Input<U>,
     turn: Turning<T, U>,
     options: EdgeOptions,
-    choose: Option<Arc<super::edge::deal::Choose<U>>>,
-    round_robin: bool,
+    dealing: Dealing<U>,
+    feedback: Option<u64>,
 }
 
 /// How items get from the type of an output to that of an input.
@@ -307,26 +344,52 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     /// Gives items to the workers that follow one after the other, and not to whoever has the least
     /// to do.
     pub fn round_robin(mut self) -> Self {
-        self.round_robin = true;
+        self.dealing = Dealing::RoundRobin;
+        self
+    }
+
+    /// Gives a clone of each item to each of the workers that follow.
+    pub fn to_all(mut self) -> Self
+    where
+        U: Clone,
+    {
+        self.dealing = Dealing::All(U::clone);
+        self
+    }
+
+    /// Each worker sends to the one with its own number among those that follow, modulo theirs: so
+    /// several nodes with as many workers are as many chains.
+    pub fn straight(mut self) -> Self {
+        self.dealing = Dealing::Straight;
+        self
+    }
+
+    /// Leads back to a node further up, in a circle. While `credits` items or more are on their way
+    /// in the circle, nothing new comes into it; its first node's input ends when all that leads
+    /// there from outside has ended and nothing is on its way in the circle any more.
+    ///
+    /// What a node in a circle keeps to itself, rather than send it on before it returns, is not on
+    /// its way. When such a node ends early, what is on its way to it is lost, and nobody waits for
+    /// it. A process in a circle is not replaced when it dies: the run fails.
+    pub fn feedback(mut self, credits: usize) -> Self {
+        self.feedback = Some(credits.max(1) as u64);
         self
     }
 
     /// Says which worker gets an item: the number, modulo that of the workers.
     pub fn by(mut self, choose: impl Fn(&U) -> usize + Send + Sync + 'static) -> Self {
-        self.choose = Some(Arc::new(choose));
+        self.dealing = Dealing::By(Arc::new(choose));
         self
     }
 
     /// Puts it into the graph.
     pub fn add(self) {
-        let EdgeBuilder { graph, from, to, turn, options, choose, round_robin } = self;
-        let chooses = choose.is_some() || round_robin || options.newest;
+        let EdgeBuilder { graph, from, to, turn, options, dealing, feedback } = self;
         let is_turned = matches!(turn, Turning::Turned(_));
         let wire = if is_turned { to.wire } else { to.wire.or_else(|| same_wire(from.wire)) };
-        let edge = Arc::new(Edge::<U>::new(wire, choose, round_robin, options));
-        let same = edge.clone();
+        let edge = graph.put_edge(&from, &to, wire, (dealing, options, feedback));
         let make_way = move |site: &Site<'_>, sender: usize, state: OutState| {
-            let lanes = same.lanes(site.executor, site.callees, sender, state)?;
+            let lanes = edge.lanes(site.executor, site.callees, sender, state)?;
             let way: Box<dyn Way<T>> = match &turn {
                 Turning::Turned(turn) => Box::new(Turned::new(turn.clone(), lanes)),
                 Turning::Same => {
@@ -336,19 +399,106 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
             };
             Ok(way)
         };
-        let maker: Arc<dyn Any + Send + Sync> = Arc::new(OutMaker::<T>(Box::new(make_way)));
-        let clone = from.clone.map(|clone| Arc::new(clone) as Arc<dyn Any + Send + Sync>);
-        let (Some(_), Some(_)) = (graph.nodes.get(from.node), graph.nodes.get(to.node)) else {
-            return graph.is_wrong("an edge connects nodes of another graph".into());
-        };
-        graph.nodes[from.node].outs.push(OutEntry { output: from.output, maker, clone });
-        graph.edges.push(EdgeEntry {
+        graph.put_way(&from, make_way);
+    }
+}
+
+/// Where an edge leads, and how its items get there.
+pub(crate) struct Target<T> {
+    pub(crate) to: Input<T>,
+    /// How they travel, if the input does not say.
+    pub(crate) wire: Option<Wire<T>>,
+    pub(crate) dealing: Dealing<T>,
+    pub(crate) options: EdgeOptions,
+    pub(crate) feedback: Option<u64>,
+}
+
+impl<T> Clone for Target<T> {
+    fn clone(&self) -> Target<T> {
+        Target { dealing: self.dealing.clone(), ..*self }
+    }
+}
+
+impl Graph {
+    fn put_edge<T, U: Send + 'static>(
+        &mut self,
+        from: &Output<T>,
+        to: &Input<U>,
+        wire: Option<Wire<U>>,
+        (dealing, options, feedback): (Dealing<U>, EdgeOptions, Option<u64>),
+    ) -> Arc<Edge<U>> {
+        let chooses = !matches!(dealing, Dealing::OnDemand | Dealing::Straight) || options.newest;
+        let edge = Arc::new(Edge::<U>::new(wire, dealing, options));
+        if from.node >= self.nodes.len() || to.node >= self.nodes.len() {
+            self.is_wrong("an edge connects nodes of another graph".into());
+            return edge;
+        }
+        self.edges.push(EdgeEntry {
             from: from.node,
             to: to.node,
             input: to.input,
-            edge,
+            edge: edge.clone(),
             chooses,
+            feedback,
         });
+        edge
+    }
+
+    fn put_way<T: 'static>(
+        &mut self,
+        from: &Output<T>,
+        make_way: impl Fn(&Site<'_>, usize, OutState) -> Result<Box<dyn Way<T>>, String>
+        + Send
+        + Sync
+        + 'static,
+    ) {
+        let maker: Arc<dyn Any + Send + Sync> = Arc::new(OutMaker::<T>(Box::new(make_way)));
+        let clone = from.clone.map(|clone| Arc::new(clone) as Arc<dyn Any + Send + Sync>);
+        if let Some(node) = self.nodes.get_mut(from.node) {
+            node.outs.push(OutEntry { output: from.output, maker, clone });
+        }
+    }
+
+    /// An edge to a target.
+    pub(crate) fn lead<T: Send + 'static>(&mut self, from: Output<T>, target: Target<T>) {
+        let Target { to, wire, dealing, options, feedback } = target;
+        let to = Input { wire: to.wire.or(wire), ..to };
+        EdgeBuilder { graph: self, from, to, turn: Turning::Same, options, dealing, feedback }
+            .add();
+    }
+
+    /// Two edges from one output: `choose` says which an item goes, and as what. Without a second
+    /// one, items for it are dropped.
+    pub(crate) fn branch<T, A, B>(
+        &mut self,
+        from: &Output<T>,
+        choose: fn(T) -> std::result::Result<A, B>,
+        first: Target<A>,
+        second: Option<Target<B>>,
+    ) where
+        T: Send + 'static,
+        A: Send + 'static,
+        B: Send + 'static,
+    {
+        let first = self.put_target(from, first);
+        let second = second.map(|second| self.put_target(from, second));
+        self.put_way(from, move |site, sender, state| {
+            let first = first.lanes(site.executor, site.callees, sender, state)?;
+            let second = match &second {
+                Some(edge) => Some(edge.lanes(site.executor, site.callees, sender, state)?),
+                None => None,
+            };
+            Ok(Box::new(Branched::new(choose, first, second)))
+        });
+    }
+
+    fn put_target<T, U: Send + 'static>(
+        &mut self,
+        from: &Output<T>,
+        target: Target<U>,
+    ) -> Arc<Edge<U>> {
+        let Target { to, wire, dealing, options, feedback } = target;
+        self.put_edge(from, &to, to.wire.or(wire), (dealing, options, feedback))
     }
 }
 
@@ -399,7 +549,14 @@ impl Graph {
         self.on_death = Some(Box::new(told));
     }
 
-    fn is_wrong(&mut self, what: String) {
+    /// Writes into this file, at the end of the run, which worker was busy, waited for items or
+    /// waited for room, and when: for <https://ui.perfetto.dev> or `chrome://tracing`. What a process
+    /// noted that was killed is not there.
+    pub fn trace_to(&mut self, file: impl Into<PathBuf>) {
+        self.trace = Some(file.into());
+    }
+
+    pub(crate) fn is_wrong(&mut self, what: String) {
         self.fault.get_or_insert(what);
     }
 
@@ -416,7 +573,7 @@ impl Graph {
         let (wire_in, wire_out) = (Place::<N::In>::wire(place), Place::<N::Out>::wire(place));
         let cloning = clone.clone();
         let make = move |site: &mut Site<'_>, index: usize| {
-            let clone: Option<fn(&N::In) -> N::In> = *lock(&cloning);
+            let clone = *lock(&cloning);
             make_worker(site, index, clone, &make)
         };
         let is_source = std::any::TypeId::of::<N::In>() == std::any::TypeId::of::<()>();
@@ -424,11 +581,13 @@ impl Graph {
             entry: NodeEntry {
                 name: name.into(),
                 placement: Place::<N::In>::placement(place),
+                places: Vec::new(),
                 workers: 1,
                 ordered: false,
                 on_error: OnError::default(),
                 cpus: Vec::new(),
                 is_source,
+                is_fed: false,
                 make: Arc::new(make),
                 outs: Vec::new(),
             },
@@ -469,7 +628,9 @@ impl Graph {
         P: Place<N::Out>,
         F: Fn(&WorkerInfo) -> N + Send + Sync + 'static,
     {
-        let mut node = self.node(name, Thread, make).add();
+        let mut node = self.node(name, Thread, make);
+        node.entry.is_fed = true;
+        let mut node = node.add();
         node.wire_out = place.wire();
         node
     }
@@ -501,8 +662,8 @@ impl Graph {
             to,
             turn: Turning::Same,
             options: EdgeOptions::default(),
-            choose: None,
-            round_robin: false,
+            dealing: Dealing::OnDemand,
+            feedback: None,
         }
     }
 
@@ -521,8 +682,8 @@ impl Graph {
             to,
             turn: Turning::Turned(Arc::new(turn)),
             options: EdgeOptions::default(),
-            choose: None,
-            round_robin: false,
+            dealing: Dealing::OnDemand,
+            feedback: None,
         }
     }
 }
@@ -531,9 +692,9 @@ impl Graph {
 fn make_worker<N, F>(
     site: &mut Site<'_>,
     index: usize,
-    clone: Option<fn(&N::In) -> N::In>,
+    clone: Option<CloneFn<N::In>>,
     make: &F,
-) -> Result<Rc<RefCell<dyn Unit>>, Failure>
+) -> Made
 where
     N: Node,
     N::In: Send + 'static,
@@ -548,15 +709,20 @@ where
         restarts: site.restarts,
     };
     let transport = |reason: String| {
-        Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into())
+        Box::new(Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into()))
     };
     let (mut inlets, mut inputs, mut inward) = (Vec::new(), Vec::new(), Vec::new());
+    let mut returning = Vec::new();
     for (number, edge) in site.edges.iter().enumerate().filter(|(_, edge)| edge.to == site.node) {
         let typed = edge.edge.as_any().downcast_ref::<Edge<N::In>>();
         let typed = typed.ok_or_else(|| transport("an edge has another type".into()))?;
         let mut inlet = typed.inlet(site.executor, index).map_err(transport)?;
         if site.restarts > 0 {
             inlet.go_on(site.executor).map_err(transport)?;
+        }
+        if edge.feedback.is_some() {
+            returning.push((edge.input, inlet));
+            continue;
         }
         inlets.push(inlet);
         inputs.push(edge.input);
@@ -583,19 +749,33 @@ where
     }
     let made = catch_unwind(AssertUnwindSafe(|| make(&info)));
     let node = made
-        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))?;
+        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))
+        .map_err(Box::new)?;
     let setting = Setting {
         info,
         number: site.first_worker + index,
         on_error: entry.on_error,
         clone,
         survives: site.survives,
+        rank: site.rank,
+        numbered: site.inherits,
+        is_fed: entry.is_fed,
+        circle: site.circle.map(|circle| Circle::new(&site.executor.shared, circle)),
+    };
+    let entrance = match &setting.circle {
+        Some(circle) if !returning.is_empty() => {
+            let (entrance, returns) = Entrance::new(site.executor, circle.clone(), returning);
+            site.executor.add(0, Rc::new(RefCell::new(returns)));
+            Some(entrance)
+        }
+        _ => None,
     };
     let mut worker = Worker::new(
         site.executor,
         node,
-        Outlet::new(Exits::new(ways)),
+        Outlet::new(Exits::new(ways), site.executor),
         (inlets, inputs),
+        entrance,
         setting,
         site.failures,
     );

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::{
+    circle::CirclePlan,
     edge::{EdgePlan, LaneKind, LanePlan},
     error::{Error, Result},
-    graph::Graph,
+    graph::{EdgeEntry, Graph},
     placement::Placement,
     plan::Counts,
 };
@@ -32,6 +33,8 @@ pub(crate) struct PlannedWorker {
     pub(crate) inherits: bool,
     /// Whether its process is replaced when it dies.
     pub(crate) survives: bool,
+    /// The circle that it is in.
+    pub(crate) circle: Option<usize>,
 }
 
 /// Where everything is.
@@ -46,12 +49,15 @@ pub(crate) struct Layout {
     pub(crate) processes: usize,
     /// Receivers before senders, so that whoever is called is there before its callers.
     pub(crate) order: Vec<usize>,
+    pub(crate) circles: Vec<CirclePlan>,
 }
 
 impl Layout {
     pub(crate) fn of(graph: &Graph) -> Result<Layout> {
         check(graph)?;
         let order = receivers_first(graph)?;
+        let mut circles = circles(graph)?;
+        let circle_of = |node: usize| circles.iter().position(|each| each.nodes.contains(&node));
         let mut places = Places::default();
         let mut workers = Vec::new();
         let mut first_worker = Vec::new();
@@ -60,7 +66,7 @@ impl Layout {
             first_worker.push(workers.len());
             let inherits = is_numbered(graph, number);
             for index in 0..node.workers {
-                let executor = places.executor(node.placement);
+                let executor = places.executor(node.place_of(index));
                 workers.push(PlannedWorker {
                     node: number,
                     index,
@@ -68,6 +74,7 @@ impl Layout {
                     first_out: outs,
                     inherits,
                     survives: false,
+                    circle: circle_of(number),
                 });
                 outs += node.outs.len();
             }
@@ -79,8 +86,17 @@ impl Layout {
             // What goes from one node to another within a process is lost with it.
             let alone = process != 0 && here.count() == 1;
             let retries = graph.nodes[workers[number].node].on_error.retries();
-            workers[number].survives = alone && retries > 0;
+            // What is in a circle is counted, and nobody knows what of it went with a process.
+            let counts = workers[number].circle.is_some();
+            workers[number].survives = alone && retries > 0 && !counts;
         }
+        for circle in &mut circles {
+            let workers = workers.iter().filter(|worker| worker.node == circle.head);
+            circle.executors = workers.map(|worker| worker.executor).collect();
+            circle.entrances = circle.executors.len() as u64;
+            circle.executors.dedup();
+        }
+        let circle_of = |node: usize| circles.iter().position(|each| each.nodes.contains(&node));
         let mut lanes = 0;
         let mut edges = Vec::new();
         for (number, edge) in graph.edges.iter().enumerate() {
@@ -93,10 +109,11 @@ impl Layout {
                 for receiver in 0..receivers {
                     let (from, to) = (executor(edge.from, sender), executor(edge.to, receiver));
                     let merges = ordered && senders > 1;
+                    let enters = circles.iter().any(|circle| circle.head == edge.to);
                     let kind = match (from == to, executors[from].process == executors[to].process)
                     {
                         // What is called cannot be told to wait for its turn.
-                        (true, _) if !merges => LaneKind::Call,
+                        (true, _) if !merges && !enters => LaneKind::Call,
                         (_, true) => LaneKind::Heap,
                         (_, false) => LaneKind::Shared,
                     };
@@ -120,12 +137,19 @@ impl Layout {
                 lanes: planned,
                 first_lane: lanes,
                 ordered,
+                circle: circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle)),
             });
             lanes += count;
         }
-        let counts = Counts { executors: executors.len(), workers: workers.len(), outs, lanes };
+        let counts = Counts {
+            executors: executors.len(),
+            workers: workers.len(),
+            outs,
+            lanes,
+            circles: circles.len(),
+        };
         let processes = places.processes.max(1);
-        Ok(Layout { executors, workers, first_worker, edges, counts, processes, order })
+        Ok(Layout { executors, workers, first_worker, edges, counts, processes, order, circles })
     }
 }
 
@@ -212,7 +236,8 @@ fn check(graph: &Graph) -> Result<()> {
         return Err(Error::graph("it has no nodes"));
     }
     for (number, node) in graph.nodes.iter().enumerate() {
-        let has_input = graph.edges.iter().any(|edge| edge.to == number);
+        let mut inward = graph.edges.iter().filter(|edge| edge.feedback.is_none());
+        let has_input = inward.any(|edge| edge.to == number);
         if node.is_source == has_input {
             return Err(Error::graph(if has_input {
                 format!("node {:?} is a source, and an edge leads to it", node.name)
@@ -290,16 +315,87 @@ fn check_order(graph: &Graph, number: usize) -> Result<()> {
     Ok(())
 }
 
+/// The edges that do not lead back.
+fn forward(graph: &Graph) -> impl Iterator<Item = &EdgeEntry> {
+    graph.edges.iter().filter(|edge| edge.feedback.is_none())
+}
+
+/// The nodes that are reached from one, itself included; or those from which it is reached.
+fn reached(graph: &Graph, from: usize, backward: bool) -> Vec<usize> {
+    let mut found = vec![from];
+    let mut next = 0;
+    while let Some(&node) = found.get(next) {
+        next += 1;
+        for edge in forward(graph) {
+            let (here, there) = if backward { (edge.to, edge.from) } else { (edge.from, edge.to) };
+            if here == node && !found.contains(&there) {
+                found.push(there);
+            }
+        }
+    }
+    found
+}
+
+/// The circles that feedback edges close, one for each node that they lead to.
+fn circles(graph: &Graph) -> Result<Vec<CirclePlan>> {
+    let mut circles: Vec<CirclePlan> = Vec::new();
+    for edge in &graph.edges {
+        let Some(credits) = edge.feedback else { continue };
+        let (from, to) = (&graph.nodes[edge.from].name, &graph.nodes[edge.to].name);
+        let behind = reached(graph, edge.to, false);
+        if !behind.contains(&edge.from) {
+            return Err(Error::graph(format!(
+                "the edge from {from:?} to {to:?} is said to lead back, and nothing leads from {to:?} to {from:?}"
+            )));
+        }
+        let before = reached(graph, edge.from, true);
+        let nodes = behind.into_iter().filter(|node| before.contains(node));
+        match circles.iter_mut().find(|circle| circle.head == edge.to) {
+            Some(circle) => {
+                circle.credits = circle.credits.min(credits);
+                let new: Vec<_> = nodes.filter(|node| !circle.nodes.contains(node)).collect();
+                circle.nodes.extend(new);
+            }
+            None => circles.push(CirclePlan {
+                head: edge.to,
+                nodes: nodes.collect(),
+                credits,
+                executors: Vec::new(),
+                entrances: 0,
+            }),
+        }
+    }
+    for (number, circle) in circles.iter().enumerate() {
+        let shares = |node: &&usize| circles[..number].iter().any(|each| each.nodes.contains(node));
+        if let Some(node) = circle.nodes.iter().find(shares) {
+            return Err(Error::graph(format!(
+                "node {:?} is in two circles: let all edges that lead back there lead to one node",
+                graph.nodes[*node].name
+            )));
+        }
+        let inside = |node: usize| circle.nodes.contains(&node);
+        let newest = |edge: &&EdgeEntry| edge.edge.options().newest;
+        let mut edges = graph.edges.iter().filter(|edge| inside(edge.from) && inside(edge.to));
+        if let Some(edge) = edges.find(newest) {
+            return Err(Error::graph(format!(
+                "the edge from {:?} to {:?} drops items, which cannot be in a circle",
+                graph.nodes[edge.from].name, graph.nodes[edge.to].name
+            )));
+        }
+    }
+    Ok(circles)
+}
+
 /// The nodes, those that receive before those that send to them.
 fn receivers_first(graph: &Graph) -> Result<Vec<usize>> {
     let mut left: Vec<usize> = (0..graph.nodes.len())
-        .map(|node| graph.edges.iter().filter(|edge| edge.from == node).count())
+        .map(|node| forward(graph).filter(|edge| edge.from == node).count())
         .collect();
     let mut order: Vec<usize> = (0..left.len()).filter(|node| left[*node] == 0).collect();
     let mut next = 0;
     while let Some(&node) = order.get(next) {
         next += 1;
-        for edge in graph.edges.iter().filter(|edge| edge.to == node) {
+        for edge in forward(graph).filter(|edge| edge.to == node) {
             left[edge.from] -= 1;
             if left[edge.from] == 0 {
                 order.push(edge.from);
@@ -312,7 +408,7 @@ fn receivers_first(graph: &Graph) -> Result<Vec<usize>> {
             .map(|node| format!("{:?}", graph.nodes[node].name))
             .collect();
         return Err(Error::graph(format!(
-            "its edges lead in a circle through {}",
+            "its edges lead in a circle through {}: say `feedback` of the edge that leads back",
             names.join(", ")
         )));
     }

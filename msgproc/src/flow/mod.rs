@@ -1,11 +1,48 @@
 //! Work as a graph of nodes, in threads and processes.
 //!
+//! | to | use |
+//! |---|---|
+//! | chain steps, some of them with many workers | [`Pipeline`], with [`Farm`] and [`AllToAll`] in it |
+//! | give work to workers while the program goes on, and take results | [`Accelerator`], from either |
+//! | send an iterator or a stream through closures in processes, threads and tasks | [`stage`] |
+//! | share the rows of an array among workers, in place | [`par`] |
+//! | connect nodes in any other way, with several inputs and outputs | [`Graph`] |
+//! | read such a graph from a file | `file` (feature `graph-files`) |
+//! | bring several inputs together | [`join`] |
+//!
+//! All of them make a [`Graph`], and one engine runs it:
+//!
+//! ```
+//! use msgproc::flow::{Graph, Same, Thread, each, map};
+//!
+//! let mut graph = Graph::new();
+//! let words = graph.source("words", Thread, ["one", "two", "three"]);
+//! let lengths = graph.node("lengths", Thread, |_| map(str::len)).workers(2).ordered(true).add();
+//! let print = graph.node("print", Same, |_| each(|len: usize| println!("{len}"))).add();
+//! graph.connect(words.output(), lengths.input());
+//! graph.connect(lengths.output(), print.input());
+//! println!("{}", graph.run()?);
+//! # Ok::<(), msgproc::flow::Error>(())
+//! ```
+//!
+//! With [`Process`] in place of [`Thread`] the same nodes run in processes of their own, forked
+//! before the run's threads begin; their items then have to be `Serialize` and `Deserialize`, or
+//! plain data ([`PlainProcess`]), and blocks in them travel by handle ([`Memory`]). Processes are
+//! forked, so a program that has threads already gets an error that says so.
+//!
+//! What holds for all: edges are bounded, and whoever is slow holds back the source. The first
+//! error ends the run and is what it gives ([`Error::Failed`]), unless the node's [`OnError`] says
+//! otherwise; then also a process that is killed is replaced, and what it had is handled again.
 //! README.md in this folder says who owns an item at each moment, how the end of a stream travels,
 //! and what happens when something fails or dies.
 
+mod accelerator;
+mod all_to_all;
+mod circle;
 mod edge;
 mod engine;
 mod error;
+mod farm;
 #[cfg(feature = "graph-files")]
 pub mod file;
 mod graph;
@@ -15,14 +52,23 @@ mod memory;
 mod node;
 mod outlet;
 mod outside;
+pub mod par;
+mod part;
+mod pipeline;
 mod placement;
 mod plan;
 mod report;
+pub mod stage;
+mod trace;
 mod worker;
+mod workers;
 
+pub use accelerator::Accelerator;
+pub use all_to_all::AllToAll;
 pub use edge::Wire;
 pub use engine::Running;
 pub use error::{Death, Error, Failure, FailureKind, Result};
+pub use farm::{Farm, Scheduling};
 pub use graph::{EdgeBuilder, Graph, Input, NodeBuilder, NodeRef, Output};
 pub use memory::Memory;
 pub use node::{
@@ -31,6 +77,9 @@ pub use node::{
 };
 pub use outlet::{Closed, Outlet, TrySendError};
 pub use outside::{Feed, Results};
+pub use part::{Around, Chain, Ends, Part, WrapAround};
+pub use pipeline::{Added, Both, MakeNode, MakeSource, Pending, Pipeline, Tail, Then};
 pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
 pub use report::{NodeReport, Report, WorkerReport};
 pub use worker::OnError;
+pub use workers::Workers;

@@ -86,6 +86,16 @@ pub trait Node: 'static {
         self.svc(item, out)
     }
 
+    /// Whether it takes items of this input now. While it does not, the input is not read, and who
+    /// sends to it is held back as by any node that is busy. What was read already still comes: so
+    /// a node keeps up to a message of items that it did not want.
+    ///
+    /// It is asked again after each item that the node takes, and each input that ends. One that
+    /// wants nothing from any input that has not ended waits for ever.
+    fn wants(&self, _input: usize) -> bool {
+        true
+    }
+
     /// One of several inputs has ended.
     ///
     /// # Errors
@@ -93,6 +103,25 @@ pub trait Node: 'static {
     /// An error fails the run.
     fn input_ended(&mut self, _input: usize, _out: &mut Outlet<Self::Out>) -> Result<Flow, Cause> {
         Ok(Flow::GoOn)
+    }
+
+    /// Goes on with what it waited for beside its items, when [`Node::is_ready`] says so.
+    #[doc(hidden)]
+    fn svc_idle(&mut self, _out: &mut Outlet<Self::Out>) -> Result<Flow, Cause> {
+        Ok(Flow::GoOn)
+    }
+
+    /// Whether there is something to do though no item has come. Whoever makes it so rings the bell
+    /// of the outlet afterwards.
+    #[doc(hidden)]
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// Which item of the source the node is at, if it knows: said where it fails.
+    #[doc(hidden)]
+    fn at_item(&self) -> Option<u64> {
+        None
     }
 
     /// Runs once after the last item, and may still send.
@@ -121,8 +150,24 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
         (**self).svc_on(input, item, out)
     }
 
+    fn wants(&self, input: usize) -> bool {
+        (**self).wants(input)
+    }
+
     fn input_ended(&mut self, input: usize, out: &mut Outlet<O>) -> Result<Flow, Cause> {
         (**self).input_ended(input, out)
+    }
+
+    fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        (**self).svc_idle(out)
+    }
+
+    fn is_ready(&self) -> bool {
+        (**self).is_ready()
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        (**self).at_item()
     }
 
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
@@ -292,6 +337,7 @@ where
 impl<A: Node, B: Node<In = A::Out>> Fused<A, B> {
     #[inline]
     fn hand_on(&mut self, flow: Flow, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
+        out.discard(self.between.take_discarded());
         for item in self.between.drain() {
             if self.second.svc(item, out)? == Flow::Eos {
                 return Ok(Flow::Eos);
@@ -329,6 +375,10 @@ where
     ) -> Result<Flow, Cause> {
         let flow = self.first.svc_on(input, item, &mut self.between)?;
         self.hand_on(flow, out)
+    }
+
+    fn wants(&self, input: usize) -> bool {
+        self.first.wants(input)
     }
 
     fn input_ended(&mut self, input: usize, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {

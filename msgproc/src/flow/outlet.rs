@@ -1,8 +1,11 @@
 //! Where a node puts what it sends.
 
-use std::{error::Error, fmt, vec};
+use std::{error::Error, fmt, rc::Rc, vec};
 
-use super::edge::Exits;
+use super::{
+    edge::Exits,
+    plan::{Bell, Executor},
+};
 
 /// Nobody takes what is sent any more: all that follow have ended, or the run is being stopped. A
 /// node gives it back with `?`, and is ended by it without having failed.
@@ -65,18 +68,45 @@ pub struct Outlet<T> {
     limit: usize,
     /// `None` inside of fused nodes: there it only gathers.
     exits: Option<Exits<T>>,
+    executor: Option<Rc<Executor>>,
     sent: u64,
+    discarded: u64,
     closed: bool,
+    /// What the node says of its items.
+    notes: Notes,
+}
+
+/// What a node says of its items beside what it sends.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Notes {
+    /// Items that it left out.
+    pub(crate) skipped: u64,
+    /// How often it began an item anew.
+    pub(crate) retried: u64,
 }
 
 impl<T> Outlet<T> {
-    pub(crate) fn new(exits: Exits<T>) -> Outlet<T> {
+    pub(crate) fn new(exits: Exits<T>, executor: &Rc<Executor>) -> Outlet<T> {
         let limit = exits.batch().max(1);
-        Outlet { items: Vec::new(), limit, exits: Some(exits), sent: 0, closed: false }
+        Outlet {
+            limit,
+            exits: Some(exits),
+            executor: Some(executor.clone()),
+            ..Outlet::collecting()
+        }
     }
 
     pub(crate) fn collecting() -> Outlet<T> {
-        Outlet { items: Vec::new(), limit: usize::MAX, exits: None, sent: 0, closed: false }
+        Outlet {
+            items: Vec::new(),
+            limit: usize::MAX,
+            exits: None,
+            executor: None,
+            sent: 0,
+            discarded: 0,
+            closed: false,
+            notes: Notes::default(),
+        }
     }
 }
 
@@ -169,6 +199,12 @@ impl<T> Outlet<T> {
         flushed
     }
 
+    /// Counts items that the node leaves out by itself, such as those that found no partner: they
+    /// stand in its report as discarded.
+    pub fn discard(&mut self, items: u64) {
+        self.discarded += items;
+    }
+
     fn route(&mut self, output: usize, worker: Option<usize>, item: T) -> Result<(), Closed> {
         if self.closed {
             return Err(Closed);
@@ -221,6 +257,29 @@ impl<T> Outlet<T> {
         self.closed
     }
 
+    /// Whether the run is being stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.executor.as_ref().is_some_and(|executor| executor.is_stopped())
+    }
+
+    /// Sends on what was gathered, then waits until `look` finds something. Whoever brings that
+    /// about rings the [`Outlet::bell`] afterwards. Ends when the run is stopped, or nobody takes
+    /// what is sent.
+    pub(crate) fn wait_for<U>(&mut self, look: impl FnMut() -> Option<U>) -> Result<U, Closed> {
+        self.flush()?;
+        let executor = self.executor.as_ref().filter(|_| !self.closed).ok_or(Closed)?;
+        executor.wait_for(look).map_err(|_| Closed)
+    }
+
+    /// Wakes the worker, from any thread of its process.
+    pub(crate) fn bell(&self) -> Option<Bell> {
+        self.executor.as_ref().map(|executor| executor.bell())
+    }
+
+    pub(crate) fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
+    }
+
     /// Closes it: the run is being stopped.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -229,6 +288,11 @@ impl<T> Outlet<T> {
     /// How many items were sent since the last call.
     pub(crate) fn take_sent(&mut self) -> u64 {
         std::mem::take(&mut self.sent)
+    }
+
+    /// How many items the node has left out since the last call.
+    pub(crate) fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
     }
 
     pub(crate) fn exits(&mut self) -> Option<&mut Exits<T>> {

@@ -3,17 +3,21 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use super::{
-    graph::{Graph, NodeRef, Output},
+    graph::{Graph, Input, NodeRef, Output},
     node::{Flow, from_fn},
     outlet::{Closed, Outlet, TrySendError},
     placement::{Place, Thread},
+    plan::{DRAINING, STOPPING, Shared},
 };
+
+/// How long a wait lasts before it looks whether the run is being stopped, which rings nobody here.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A bounded queue between the threads of this program and the threads of a run.
 struct Channel<T> {
@@ -23,6 +27,15 @@ struct Channel<T> {
     /// There is room, or nobody takes items.
     drained: Condvar,
     capacity: usize,
+    /// The run, once it has begun.
+    run: OnceLock<Shared>,
+}
+
+/// What the source of a run finds.
+enum Fed<T> {
+    Item(T),
+    Nothing,
+    Ended,
 }
 
 struct State<T> {
@@ -50,7 +63,16 @@ impl<T> Channel<T> {
             filled: Condvar::new(),
             drained: Condvar::new(),
             capacity: capacity.max(1),
+            run: OnceLock::new(),
         })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.run.get().is_some_and(|run| run.phase() >= STOPPING)
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.run.get().is_some_and(|run| run.is_frozen() && run.phase() < DRAINING)
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -65,12 +87,17 @@ impl<T> Channel<T> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn send(&self, item: T) -> Result<(), Closed> {
+    /// Waits for room until `stops` says so: it is asked now and then.
+    fn send(&self, item: T, stops: impl Fn() -> bool) -> Result<(), Closed> {
         let mut state = self.state();
         while state.items.len() >= self.capacity && !state.closed {
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if stops() || self.is_stopped() {
+                return Err(Closed);
+            }
+            let waited = self.drained.wait_timeout(state, SLICE);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.closed {
+        if state.closed || state.items.len() >= self.capacity {
             return Err(Closed);
         }
         self.put(state, item);
@@ -95,7 +122,7 @@ impl<T> Channel<T> {
             return Poll::Ready(Err(Closed));
         }
         if state.items.len() >= self.capacity {
-            state.senders_awaiting.push(context.waker().clone());
+            add(&mut state.senders_awaiting, context.waker());
             return Poll::Pending;
         }
         if let Some(item) = item.take() {
@@ -148,6 +175,30 @@ impl<T> Channel<T> {
         }
     }
 
+    /// For the run's source: nothing while the run is frozen.
+    fn take_in(&self) -> Fed<T> {
+        if self.is_frozen() {
+            return Fed::Nothing;
+        }
+        let mut state = self.state();
+        match state.items.pop_front() {
+            Some(item) => {
+                self.took(state);
+                Fed::Item(item)
+            }
+            None if state.ended => Fed::Ended,
+            None => Fed::Nothing,
+        }
+    }
+
+    /// Waits a while for what [`Channel::take_in`] may find.
+    fn wait_for_more(&self) {
+        let state = self.state();
+        if !self.is_frozen() && !self.is_stopped() && state.items.is_empty() && !state.ended {
+            drop(self.filled.wait_timeout(state, SLICE));
+        }
+    }
+
     fn poll_recv(&self, context: &Context<'_>) -> Poll<Option<T>> {
         let mut state = self.state();
         if let Some(item) = state.items.pop_front() {
@@ -157,7 +208,7 @@ impl<T> Channel<T> {
         if state.ended {
             return Poll::Ready(None);
         }
-        state.receivers.push(context.waker().clone());
+        add(&mut state.receivers, context.waker());
         Poll::Pending
     }
 
@@ -187,8 +238,17 @@ impl<T> Channel<T> {
     }
 }
 
+/// A task that is polled often waits once.
+fn add(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
+    }
+}
+
 /// A door of a run, for the engine: which closes it when the run ends.
 pub(crate) trait Door: Send + Sync {
+    /// The run begins.
+    fn open(&self, _run: &Shared) {}
     /// The run ends.
     fn shut(&self);
     /// Nothing more comes in.
@@ -199,6 +259,10 @@ struct Inward<T>(Arc<Channel<T>>);
 struct Outward<T>(Arc<Channel<T>>);
 
 impl<T: Send> Door for Inward<T> {
+    fn open(&self, run: &Shared) {
+        let _ = self.0.run.set(run.clone());
+    }
+
     fn shut(&self) {
         self.0.end();
         self.0.close();
@@ -210,6 +274,10 @@ impl<T: Send> Door for Inward<T> {
 }
 
 impl<T: Send> Door for Outward<T> {
+    fn open(&self, run: &Shared) {
+        let _ = self.0.run.set(run.clone());
+    }
+
     fn shut(&self) {
         self.0.end();
         self.0.close();
@@ -229,7 +297,7 @@ impl<T> Feed<T> {
     ///
     /// [`Closed`] when the run takes nothing any more.
     pub fn offload(&self, item: T) -> Result<(), Closed> {
-        self.0.send(item)
+        self.0.send(item, || false)
     }
 
     /// Gives an item if there is room now.
@@ -349,22 +417,18 @@ impl Graph {
         self.doors.push(Arc::new(Inward(channel.clone())));
         let source = channel.clone();
         let node = self.node_with_wire(name, place, move |_| {
-            let channel = source.clone();
+            let (channel, guard) = (source.clone(), CloseOnDrop(source.clone()));
             from_fn(move |(), out: &mut Outlet<T>| {
-                let item = match channel.try_recv() {
-                    Some(item) => Some(item),
-                    None => {
+                let _ = &guard;
+                match channel.take_in() {
+                    Fed::Item(item) => out.send(item)?,
+                    Fed::Nothing => {
                         out.flush()?;
-                        channel.recv(None)
+                        channel.wait_for_more();
                     }
-                };
-                match item {
-                    Some(item) => {
-                        out.send(item)?;
-                        Ok(Flow::GoOn)
-                    }
-                    None => Ok(Flow::Eos),
+                    Fed::Ended => return Ok(Flow::Eos),
                 }
+                Ok(Flow::GoOn)
             })
         });
         (Feed(channel), node)
@@ -376,21 +440,39 @@ impl Graph {
     where
         T: Send + 'static,
     {
+        let (results, input) = self.results_of(name, capacity);
+        self.connect(from, input);
+        results
+    }
+
+    /// The same, before it is known whose results these are.
+    pub(crate) fn results_of<T>(&mut self, name: &str, capacity: usize) -> (Results<T>, Input<T>)
+    where
+        T: Send + 'static,
+    {
         let channel = Channel::new(capacity);
         self.doors.push(Arc::new(Outward(channel.clone())));
         let sink = channel.clone();
         let node = self
             .node(name, Thread, move |_| {
                 let (channel, guard) = (sink.clone(), EndOnDrop(sink.clone()));
-                from_fn(move |item: T, _out: &mut Outlet<()>| {
+                from_fn(move |item: T, out: &mut Outlet<()>| {
                     let _ = &guard;
-                    channel.send(item)?;
+                    channel.send(item, || out.is_stopped())?;
                     Ok(Flow::GoOn)
                 })
             })
             .add();
-        self.connect(from, node.input());
-        Results(channel)
+        (Results(channel), node.input())
+    }
+}
+
+/// When the source is gone, nobody takes anything any more.
+struct CloseOnDrop<T>(Arc<Channel<T>>);
+
+impl<T> Drop for CloseOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

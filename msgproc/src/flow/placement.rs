@@ -62,6 +62,10 @@ pub struct Process;
 pub struct PlainProcess;
 
 /// A placement for a node with items of this type: how they get there.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` cannot be an item of a node at placement `{Self}`",
+    note = "within the program items are `Send`; to processes they also travel by serde (`Serialize` and `DeserializeOwned`)"
+)]
 pub trait Place<T>: Copy {
     /// Where that is.
     fn placement(self) -> Placement;

@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -11,6 +12,11 @@ use std::{
 use shmring::{
     WaitStrategy,
     board::{Board, Sleeper},
+};
+
+use super::{
+    circle::CirclePlan,
+    trace::{Doing, Notes},
 };
 
 /// The phases of a run, in the board's first word.
@@ -36,6 +42,8 @@ const WORKER: usize = 24;
 const OUT: usize = 8;
 /// Words of a lane: a line that its sender writes, and one that its receiver does.
 const LANE: usize = 16;
+/// Words of a circle.
+const CIRCLE: usize = 16;
 
 /// What a worker's words are.
 pub(crate) mod worker {
@@ -51,6 +59,8 @@ pub(crate) mod worker {
     pub(crate) const SKIPPED: usize = 9;
     pub(crate) const QUARANTINED: usize = 10;
     pub(crate) const DROPPED: usize = 11;
+    /// Items that the node left out by itself.
+    pub(crate) const DISCARDED: usize = 16;
     /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
@@ -118,6 +128,7 @@ pub(crate) struct Counts {
     pub(crate) workers: usize,
     pub(crate) outs: usize,
     pub(crate) lanes: usize,
+    pub(crate) circles: usize,
 }
 
 impl Counts {
@@ -126,6 +137,7 @@ impl Counts {
             + WORKER * self.workers
             + OUT * self.outs
             + LANE * self.lanes
+            + CIRCLE * self.circles
     }
 }
 
@@ -134,11 +146,12 @@ impl Counts {
 pub(crate) struct Shared {
     board: Board,
     counts: Counts,
+    circles: Arc<[CirclePlan]>,
 }
 
 impl Shared {
-    pub(crate) fn new(board: Board, counts: Counts) -> Shared {
-        Shared { board, counts }
+    pub(crate) fn new(board: Board, counts: Counts, circles: &[CirclePlan]) -> Shared {
+        Shared { board, counts, circles: circles.into() }
     }
 
     pub(crate) fn board(&self) -> &Board {
@@ -162,6 +175,15 @@ impl Shared {
     /// Where those of a lane do.
     pub(crate) fn lane(&self, number: usize) -> usize {
         self.out(self.counts.outs) + LANE * number
+    }
+
+    /// Where those of a circle do.
+    pub(crate) fn circle(&self, number: usize) -> usize {
+        self.lane(self.counts.lanes) + CIRCLE * number
+    }
+
+    pub(crate) fn circles(&self) -> &[CirclePlan] {
+        &self.circles
     }
 
     pub(crate) fn of_worker(&self, number: usize, word: usize) -> u64 {
@@ -226,8 +248,13 @@ pub(crate) trait Unit {
     /// Whether all whom it calls can be called.
     fn can_run(&self) -> bool;
 
-    /// How long it waited for items, is added here.
-    fn waited(&self, time: Duration);
+    /// Which number it handles next, if its node keeps the order.
+    fn turn(&self) -> Option<u64> {
+        None
+    }
+
+    /// It has waited for items since then.
+    fn waited(&self, since: Instant);
 }
 
 /// How a poll went.
@@ -242,18 +269,41 @@ pub(crate) enum Poll {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stopped;
 
+/// Wakes a thread of a run, from any thread of its process.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell {
+    board: Board,
+    number: usize,
+}
+
+impl Bell {
+    /// Wakes it. What it is to see was written before.
+    pub(crate) fn ring(&self) {
+        self.board.ring(self.number);
+    }
+}
+/// A unit, with its rank: those that receive have lower ones than those that send to them. While one
+/// waits for room, others run on top of it on the stack, but none of a higher rank: that might wait
+/// in turn for what the first has yet to do, and could not be left for it. For the same reason, of
+/// workers that keep the order only those run whose turn is before its own.
+type Ranked = (usize, Rc<RefCell<dyn Unit>>);
+
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
-    units: RefCell<Vec<Rc<RefCell<dyn Unit>>>>,
     /// What else this thread looks after, and when it did so last.
     aside: RefCell<Option<(Box<dyn FnMut()>, Instant)>>,
+    units: RefCell<Vec<Ranked>>,
+    /// Units below may run now: their ranks, then their turns.
+    limit: Cell<(usize, u64)>,
     /// Whether the frontend is gone or asks to stop, for processes.
     pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
     spins: bool,
+    /// If the run is traced.
+    pub(crate) notes: Option<Notes>,
 }
 
 /// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
@@ -269,6 +319,7 @@ impl Executor {
         shared: Shared,
         number: usize,
         spins: bool,
+        traced: bool,
         ends: Box<dyn Fn() -> bool>,
     ) -> Result<Rc<Executor>, shmring::Error> {
         let mut sleeper = shared.board().sleeper(number)?;
@@ -281,9 +332,11 @@ impl Executor {
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
             aside: RefCell::new(None),
+            limit: Cell::new((0, 0)),
             ends,
             waited: Cell::new(Duration::ZERO),
             spins,
+            notes: traced.then(Notes::new),
         }))
     }
 
@@ -291,8 +344,20 @@ impl Executor {
         self.shared.board()
     }
 
-    pub(crate) fn add(&self, unit: Rc<RefCell<dyn Unit>>) {
-        self.units.borrow_mut().push(unit);
+    pub(crate) fn add(&self, rank: usize, unit: Rc<RefCell<dyn Unit>>) {
+        self.units.borrow_mut().push((rank, unit));
+    }
+
+    /// Calls what a unit does, which has this rank and turn.
+    pub(crate) fn enter<R>(&self, rank: usize, turn: Option<u64>, act: impl FnOnce() -> R) -> R {
+        let outer = self.limit.replace((rank, turn.unwrap_or(1)));
+        let result = act();
+        self.limit.set(outer);
+        result
+    }
+
+    fn is_below(&self, rank: usize, unit: &dyn Unit) -> bool {
+        (rank, unit.turn().unwrap_or(0)) < self.limit.get()
     }
 
     /// Has this called now and then, whatever the workers are at.
@@ -314,12 +379,39 @@ impl Executor {
         self.shared.phase() >= STOPPING
     }
 
+    pub(crate) fn bell(&self) -> Bell {
+        Bell { board: self.board().clone(), number: self.number }
+    }
+
+    /// Drops its workers with their nodes: they hold it as it holds them.
+    pub(crate) fn release(&self) {
+        let units = std::mem::take(&mut *self.units.borrow_mut());
+        drop(units);
+    }
+
+    /// Waits for the run to begin, and does nothing meanwhile. Tells whether it does.
+    pub(crate) fn wait_for_begin(&self) -> bool {
+        let begun = || (self.shared.phase() != SETUP).then_some(());
+        while begun().is_none() {
+            self.sleep(None, begun);
+        }
+        if self.is_stopped() {
+            self.release();
+            return false;
+        }
+        true
+    }
+
     /// Runs its workers until all have ended, or the run is stopped.
     pub(crate) fn run(&self) {
+        self.run_units();
+        self.release();
+    }
+
+    fn run_units(&self) {
+        self.limit.set((usize::MAX, 0));
         loop {
             if self.is_stopped() {
-                // They hold the executor as it holds them, and the ends of their lanes.
-                self.units.borrow_mut().clear();
                 return;
             }
             match self.round() {
@@ -328,10 +420,9 @@ impl Executor {
                 Poll::Idle => {
                     let began = Instant::now();
                     self.sleep(None, || self.any_ready().then_some(()));
-                    let waited = began.elapsed();
-                    for unit in self.units.borrow().iter() {
+                    for (_, unit) in self.units.borrow().iter() {
                         if let Ok(unit) = unit.try_borrow() {
-                            unit.waited(waited);
+                            unit.waited(began);
                         }
                     }
                 }
@@ -344,9 +435,11 @@ impl Executor {
         self.look_aside();
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
-        for unit in units {
+        for (rank, unit) in units {
             let polled = match unit.try_borrow_mut() {
-                Ok(mut unit) if unit.can_run() => unit.poll(),
+                Ok(mut unit) if self.is_below(rank, &*unit) && unit.can_run() => {
+                    self.enter(rank, unit.turn(), || unit.poll())
+                }
                 _ => continue,
             };
             match polled {
@@ -354,7 +447,7 @@ impl Executor {
                 Poll::Idle => {}
                 Poll::Ended => {
                     let mut units = self.units.borrow_mut();
-                    units.retain(|other| !Rc::ptr_eq(other, &unit));
+                    units.retain(|(_, other)| !Rc::ptr_eq(other, &unit));
                     if units.is_empty() {
                         return Poll::Ended;
                     }
@@ -366,9 +459,9 @@ impl Executor {
     }
 
     fn any_ready(&self) -> bool {
-        self.units.borrow().iter().any(|unit| match unit.try_borrow() {
-            Ok(unit) => unit.is_ready() && unit.can_run(),
-            Err(_) => false,
+        self.units.borrow().iter().any(|(rank, unit)| {
+            unit.try_borrow()
+                .is_ok_and(|unit| self.is_below(*rank, &*unit) && unit.is_ready() && unit.can_run())
         })
     }
 
@@ -381,7 +474,7 @@ impl Executor {
                 return Err(Stopped);
             }
             if let Some(found) = look() {
-                self.waited.set(self.waited.get() + began.elapsed());
+                self.note_wait(began);
                 return Ok(found);
             }
             if self.round() == Poll::Worked {
@@ -392,9 +485,16 @@ impl Executor {
                 None => self.any_ready().then_some(None),
             });
             if let Some(Some(found)) = found {
-                self.waited.set(self.waited.get() + began.elapsed());
+                self.note_wait(began);
                 return Ok(found);
             }
+        }
+    }
+
+    fn note_wait(&self, began: Instant) {
+        self.waited.set(self.waited.get() + began.elapsed());
+        if let Some(notes) = &self.notes {
+            notes.note_current(Doing::WaitingForOutput, began);
         }
     }
 

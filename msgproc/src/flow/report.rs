@@ -61,6 +61,8 @@ pub struct WorkerReport {
     pub quarantined: u64,
     /// Items dropped because a newer one came before they were taken.
     pub dropped: u64,
+    /// Items that the node has left out by itself: see [`Outlet::discard`](super::Outlet::discard).
+    pub discarded: u64,
     /// Bytes it has sent to other processes.
     pub bytes: u64,
 }
@@ -88,6 +90,60 @@ impl Report {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The graph as a picture for Graphviz, with these figures on it.
+    pub fn to_dot(&self) -> String {
+        let mut dot = String::from("digraph flow {\n  rankdir = LR;\n  node [shape = box];\n");
+        for (number, node) in self.nodes.iter().enumerate() {
+            let lines: Vec<String> =
+                self.lines(node).iter().map(|line| line.replace(['\\', '"'], "'")).collect();
+            dot += &format!("  n{number} [label = \"{}\"];\n", lines.join("\\n"));
+        }
+        for (from, to) in &self.edges {
+            dot += &format!("  n{from} -> n{to};\n");
+        }
+        dot + "}\n"
+    }
+
+    /// The graph as a picture for Mermaid, with these figures on it.
+    pub fn to_mermaid(&self) -> String {
+        let mut text = String::from("flowchart LR\n");
+        for (number, node) in self.nodes.iter().enumerate() {
+            let lines: Vec<String> =
+                self.lines(node).iter().map(|line| line.replace('"', "#quot;")).collect();
+            text += &format!("  n{number}[\"{}\"]\n", lines.join("<br/>"));
+        }
+        for (from, to) in &self.edges {
+            text += &format!("  n{from} --> n{to}\n");
+        }
+        text
+    }
+
+    /// What stands on a node of a picture.
+    fn lines(&self, node: &NodeReport) -> Vec<String> {
+        let share = |time: Duration| {
+            let whole = self.elapsed.as_secs_f64() * node.workers.len() as f64;
+            if whole > 0.0 { 100.0 * time.as_secs_f64() / whole } else { 0.0 }
+        };
+        let sum = |of: fn(&WorkerReport) -> u64| node.workers.iter().map(of).sum::<u64>();
+        let time = |of: fn(&WorkerReport) -> Duration| node.workers.iter().map(of).sum();
+        let mut lines = vec![
+            format!("{} ({} × {})", node.name, node.workers.len(), node.placement),
+            format!("in {}, out {}", node.items_in(), node.items_out()),
+            format!(
+                "busy {:.0} %, waiting for input {:.0} %, for output {:.0} %",
+                share(node.busy()),
+                share(time(|worker| worker.waiting_for_input)),
+                share(time(|worker| worker.waiting_for_output)),
+            ),
+        ];
+        let (retries, restarts) = (sum(|w| w.retries), sum(|w| w.restarts));
+        let lost = sum(|w| w.skipped + w.quarantined + w.dropped);
+        if retries + restarts + lost > 0 {
+            lines.push(format!("retries {retries}, restarts {restarts}, lost {lost}"));
+        }
+        lines
+    }
+
     pub(crate) fn read(
         graph: &Graph,
         layout: &Layout,
@@ -109,12 +165,16 @@ impl Report {
                 skipped: word(words::SKIPPED),
                 quarantined: word(words::QUARANTINED),
                 dropped: word(words::DROPPED),
+                discarded: word(words::DISCARDED),
                 bytes: word(words::BYTES),
             }
         };
         let node = |(number, node): (usize, &super::graph::NodeEntry)| NodeReport {
             name: node.name.clone(),
-            placement: node.placement.to_string(),
+            placement: match &node.places[..] {
+                [] => node.placement.to_string(),
+                places => places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            },
             workers: (0..node.workers)
                 .map(|index| worker(layout.first_worker[number] + index))
                 .collect(),
@@ -161,7 +221,7 @@ impl fmt::Display for Report {
                     seconds(worker.waiting_for_output),
                     worker.retries,
                     worker.restarts,
-                    worker.skipped + worker.quarantined + worker.dropped,
+                    worker.skipped + worker.quarantined + worker.dropped + worker.discarded,
                 )?;
             }
         }

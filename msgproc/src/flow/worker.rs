@@ -9,11 +9,13 @@ use std::{
 };
 
 use super::{
+    circle::{Circle, Entrance, Step},
     edge::{Batch, Fate, Head, Inlet, Refused, Taken, Tx},
     error::{Failure, FailureKind},
     node::{Cause, Flow, Node, WorkerInfo},
     outlet::{Closed, Outlet},
     plan::{DRAINING, Executor, Poll, Unit, lane, worker as words},
+    trace::Doing,
 };
 
 /// What becomes of an item over which a node fails.
@@ -57,6 +59,9 @@ impl OnError {
     }
 }
 
+/// How items are cloned.
+pub(crate) type CloneFn<T> = fn(&T) -> T;
+
 /// What a worker is, beside its node.
 pub(crate) struct Setting<T> {
     pub(crate) info: WorkerInfo,
@@ -64,9 +69,17 @@ pub(crate) struct Setting<T> {
     pub(crate) number: usize,
     pub(crate) on_error: OnError,
     /// How to keep an item that may have to be handled again.
-    pub(crate) clone: Option<fn(&T) -> T>,
+    pub(crate) clone: Option<CloneFn<T>>,
     /// Whether a process that died is replaced.
     pub(crate) survives: bool,
+    /// Where it stands among the units of its executor.
+    pub(crate) rank: usize,
+    /// Whether its node has several workers that keep the order.
+    pub(crate) numbered: bool,
+    /// Whether it is a source that ends by itself when the run drains.
+    pub(crate) is_fed: bool,
+    /// The circle that it is in.
+    pub(crate) circle: Option<Circle>,
 }
 
 /// Where failures of an executor's workers are put.
@@ -83,6 +96,8 @@ pub(crate) struct Worker<N: Node> {
     inputs: Vec<usize>,
     /// Which inlet is looked at first.
     cursor: usize,
+    /// For the head of a circle: where items come in, and back.
+    entrance: Option<Entrance<N::In>>,
 }
 
 /// All of a worker but where its items come from.
@@ -102,6 +117,8 @@ struct Core<N: Node> {
     /// Whether it is a source that had nothing to send.
     dry: bool,
     waited: Cell<Duration>,
+    /// Which number it handles next, where order is kept.
+    turn: u64,
 }
 
 /// What is handled again after a death.
@@ -123,10 +140,12 @@ impl<N: Node> Worker<N> {
         node: N,
         outlet: Outlet<N::Out>,
         (inlets, inputs): (Vec<Inlet<N::In>>, Vec<usize>),
+        entrance: Option<Entrance<N::In>>,
         setting: Setting<N::In>,
         failures: &Failures,
     ) -> Worker<N> {
         let words = executor.shared.worker(setting.number);
+        let turn = setting.info.index as u64;
         let mut core = Core {
             executor: executor.clone(),
             node,
@@ -139,6 +158,7 @@ impl<N: Node> Worker<N> {
             ended: false,
             dry: false,
             waited: Cell::new(Duration::ZERO),
+            turn,
         };
         let (mut inlets, mut cursor) = (inlets, 0);
         if let Some(again) = core.look_back() {
@@ -149,19 +169,20 @@ impl<N: Node> Worker<N> {
                 core.again = Some(again);
             }
         }
-        Worker { core, inlets, inputs, cursor }
+        Worker { core, inlets, inputs, cursor, entrance }
     }
 
     /// Runs the node's `svc_init`.
-    pub(crate) fn init(&mut self) -> Result<(), Failure> {
+    pub(crate) fn init(&mut self) -> Result<(), Box<Failure>> {
         let core = &mut self.core;
         let (node, info) = (&mut core.node, &core.setting.info);
         let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(core.failure(None, FailureKind::Init, cause)),
+            Ok(Err(cause)) => Err(Box::new(core.failure(None, FailureKind::Init, cause))),
             Err(panic) => {
                 let Setting { info, .. } = &core.setting;
-                Err(Failure::panicked(&info.node, info.index, None, FailureKind::Init, &*panic))
+                let kind = FailureKind::Init;
+                Err(Box::new(Failure::panicked(&info.node, info.index, None, kind, &*panic)))
             }
         };
         if outcome.is_ok() {
@@ -177,6 +198,9 @@ impl<N: Node> Worker<N> {
     /// Tells the node that an input has ended, after the last of its edges.
     fn note_end(&mut self, inlet: usize) {
         let input = self.inputs[inlet];
+        if self.entrance.as_ref().is_some_and(|entrance| entrance.comes_back_to(input)) {
+            return; // It ends when the circle is at rest.
+        }
         let mut same = self.inlets.iter().zip(&self.inputs).filter(|(_, other)| **other == input);
         if same.all(|(inlet, _)| inlet.is_ended()) {
             self.core.input_ended(input);
@@ -185,7 +209,13 @@ impl<N: Node> Worker<N> {
 
     /// Ends the node after its last item.
     fn end(&mut self) -> Poll {
+        if let Some(circle) = &self.core.setting.circle {
+            circle.note_end();
+        }
         self.core.end();
+        if let Some(entrance) = &self.entrance {
+            entrance.close();
+        }
         for inlet in &self.inlets {
             inlet.close(&self.core.executor);
         }
@@ -195,10 +225,11 @@ impl<N: Node> Worker<N> {
     fn poll_source(&mut self) -> Poll {
         let core = &mut self.core;
         let shared = core.executor.shared.clone();
-        if shared.phase() >= DRAINING || core.outlet.is_closed() {
+        let drains = shared.phase() >= DRAINING;
+        if (drains && !core.setting.is_fed) || core.outlet.is_closed() {
             return self.end();
         }
-        if shared.is_frozen() {
+        if shared.is_frozen() && !drains {
             let _ = core.outlet.flush();
             return Poll::Idle;
         }
@@ -207,7 +238,71 @@ impl<N: Node> Worker<N> {
         if produced == Poll::Ended { self.end() } else { produced }
     }
 
+    /// For the head of a circle: what comes back first, then what there are credits for.
+    fn poll_entrance(&mut self) -> Poll {
+        loop {
+            let Worker { core, inlets, inputs, cursor, entrance } = self;
+            let Some(entrance) = entrance else { return Poll::Ended };
+            match entrance.step() {
+                Step::Handle((input, lane, batch)) => {
+                    let fate = core.handle(input, lane, batch);
+                    return match fate {
+                        Fate::Keep => Poll::Ended,
+                        Fate::Done if core.is_done() => self.end(),
+                        Fate::Done => Poll::Worked,
+                    };
+                }
+                Step::Take => {
+                    let executor = core.executor.clone();
+                    let count = inlets.len();
+                    let at = (0..count)
+                        .map(|step| (*cursor + step) % count)
+                        .find(|index| inlets[*index].is_ready());
+                    if let Some(at) = at {
+                        let input = inputs[at];
+                        let taken = inlets[at].take(&executor, &mut |lane, batch| {
+                            entrance.keep(input, lane, batch);
+                            Fate::Done
+                        });
+                        *cursor = (at + 1) % count;
+                        match taken {
+                            Ok(Taken::Done) => {}
+                            Ok(_) => break,
+                            Err(reason) => {
+                                core.fail(None, FailureKind::Transport, reason.into());
+                                return Poll::Ended;
+                            }
+                        }
+                        if self.inlets[at].is_ended() {
+                            self.note_end(at);
+                        }
+                    } else if !self.inputs_ended() {
+                        break;
+                    } else if let Some(entrance) = &mut self.entrance {
+                        // What came of the end is counted before the door is shut.
+                        let _ = self.core.outlet.flush();
+                        entrance.shut();
+                    }
+                }
+                Step::Wait => break,
+                Step::End => {
+                    let inputs = entrance.inputs().to_vec();
+                    inputs.into_iter().for_each(|input| core.input_ended(input));
+                    return self.end();
+                }
+                Step::Fail(reason) => {
+                    core.fail(None, FailureKind::Transport, reason.into());
+                    return Poll::Ended;
+                }
+            }
+        }
+        self.rest()
+    }
+
     fn poll_inlets(&mut self) -> Poll {
+        if self.entrance.is_some() {
+            return self.poll_entrance();
+        }
         if self.inputs_ended() {
             return self.end(); // All of it was taken by a worker that this one replaces.
         }
@@ -215,6 +310,9 @@ impl<N: Node> Worker<N> {
         for step in 0..count {
             let at = (self.cursor + step) % count;
             let Worker { core, inlets, inputs, .. } = self;
+            if !core.node.wants(inputs[at]) {
+                continue;
+            }
             let executor = core.executor.clone();
             let taken =
                 inlets[at].take(&executor, &mut |lane, batch| core.handle(inputs[at], lane, batch));
@@ -244,7 +342,15 @@ impl<N: Node> Worker<N> {
                 }
             }
         }
+        self.rest()
+    }
+
+    /// Sends on what was gathered, when there is nothing to do.
+    fn rest(&mut self) -> Poll {
         let core = &mut self.core;
+        if core.node.is_ready() {
+            return if core.go_on() { Poll::Worked } else { self.end() };
+        }
         if core.outlet.gathered() > 0 || core.outlet.can_send_pending() {
             let _ = core.outlet.flush();
             core.check_sends(None);
@@ -253,6 +359,26 @@ impl<N: Node> Worker<N> {
             return self.end();
         }
         Poll::Idle
+    }
+}
+
+impl<N: Node> Worker<N> {
+    /// Takes a message from a worker in the same thread.
+    fn called(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
+        let Worker { core, inlets, inputs, .. } = self;
+        if core.ended {
+            return;
+        }
+        let head = batch.head;
+        let lane_words = inlets[inlet].words(lane);
+        let fate = core.handle(inputs[inlet], lane_words, batch);
+        inlets[inlet].called(lane, &head);
+        if fate == Fate::Done && inlets[inlet].is_ended() && head.end {
+            self.note_end(inlet);
+        }
+        if self.core.is_done() || self.inputs_ended() {
+            self.end();
+        }
     }
 }
 
@@ -279,9 +405,17 @@ impl<N: Node> Unit for Worker<N> {
         match self.inlets.is_empty() {
             true => (!shared.is_frozen() && !core.dry) || shared.phase() >= DRAINING,
             false => {
-                self.inputs_ended()
-                    || self.inlets.iter().any(Inlet::is_ready)
+                let mut inlets = self.inlets.iter().zip(&self.inputs);
+                let mut outside =
+                    || inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input));
+                let has_items = match &self.entrance {
+                    None => outside(),
+                    Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
+                };
+                has_items
+                    || (self.entrance.is_none() && self.inputs_ended())
                     || core.outlet.can_send_pending()
+                    || core.node.is_ready()
             }
         }
     }
@@ -290,8 +424,16 @@ impl<N: Node> Unit for Worker<N> {
         self.core.outlet.can_call()
     }
 
-    fn waited(&self, time: Duration) {
-        self.core.waited.set(self.core.waited.get() + time);
+    fn turn(&self) -> Option<u64> {
+        self.core.turn()
+    }
+
+    fn waited(&self, since: Instant) {
+        let core = &self.core;
+        core.waited.set(core.waited.get() + since.elapsed());
+        if let Some(notes) = &core.executor.notes {
+            notes.note(core.setting.number as u32, Doing::WaitingForInput, since);
+        }
     }
 }
 
@@ -306,6 +448,10 @@ impl<N: Node> Core<N> {
 
     fn add(&self, word: usize, value: u64) {
         self.executor.board().add_own(self.words + word, value);
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.setting.numbered.then_some(self.turn)
     }
 
     fn note_waits(&self) {
@@ -375,6 +521,7 @@ impl<N: Node> Core<N> {
 
     /// Lets a source go on for a while.
     fn produce(&mut self) -> Poll {
+        let before = self.begin_to_work();
         let began = Instant::now();
         let (mut count, mut next_look) = (0_u64, 1);
         let produced = {
@@ -406,6 +553,7 @@ impl<N: Node> Core<N> {
                 }
             }));
             let number = self.load(words::ITEMS_OUT) + count;
+            let number = self.node.at_item().unwrap_or(number);
             match stopped {
                 Ok(Stop::Through) => Poll::Worked,
                 Ok(Stop::Dry) => {
@@ -440,7 +588,62 @@ impl<N: Node> Core<N> {
         };
         self.hand_to_called();
         self.note_produced(began);
+        self.note_busy(began, before);
         produced
+    }
+
+    /// Lets a node go on that waited for something beside its items. Tells whether it takes more.
+    fn go_on(&mut self) -> bool {
+        let (began, was) = (Instant::now(), self.begin_to_work());
+        let Core { node, outlet, .. } = self;
+        let called = catch_unwind(AssertUnwindSafe(|| node.svc_idle(outlet)));
+        self.note_busy(began, was);
+        self.note_produced(began);
+        let number = self.node.at_item();
+        match called {
+            Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
+            Ok(Ok(Flow::Eos)) => {
+                let _ = self.outlet.flush();
+                self.outlet.close();
+            }
+            Ok(Err(cause)) if cause.is::<Closed>() => {
+                self.check_sends(number);
+            }
+            Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
+            Err(panic) => {
+                let WorkerInfo { node, index, .. } = &self.setting.info;
+                let kind = FailureKind::Panic;
+                let failure = Failure::panicked(node, *index, number, kind, &*panic);
+                self.fail_with(failure);
+            }
+        }
+        !self.is_done()
+    }
+
+    fn note_sent(&mut self) {
+        let sent = self.outlet.take_sent();
+        self.add(words::ITEMS_OUT, sent);
+        let notes = std::mem::take(self.outlet.notes());
+        if notes.skipped + notes.retried > 0 {
+            self.add(words::SKIPPED, notes.skipped);
+            self.add(words::RETRIES, notes.retried);
+        }
+        let discarded = self.outlet.take_discarded();
+        if discarded > 0 {
+            self.add(words::DISCARDED, discarded);
+        }
+    }
+
+    /// Notes that it worked, for those who look at a trace; `before` is who was at work then.
+    fn note_busy(&self, began: Instant, before: Option<u32>) {
+        if let (Some(notes), Some(before)) = (&self.executor.notes, before) {
+            notes.note_current(Doing::Busy, began);
+            notes.begin(before);
+        }
+    }
+
+    fn begin_to_work(&self) -> Option<u32> {
+        self.executor.notes.as_ref().map(|notes| notes.begin(self.setting.number as u32))
     }
 
     fn note_produced(&mut self, began: Instant) {
@@ -448,8 +651,7 @@ impl<N: Node> Core<N> {
         let busy = began.elapsed().saturating_sub(waited);
         self.add(words::BUSY, busy.as_nanos() as u64);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
     }
 
     /// Handles a message. `lane` is where the words of its lane begin.
@@ -482,24 +684,34 @@ impl<N: Node> Core<N> {
         if let Some(exits) = self.outlet.exits() {
             exits.set_slow(slow);
         }
+        let before = self.begin_to_work();
         let began = Instant::now();
         let without = again.and_then(|again| again.without);
         let fate = self.handle_items(input, &head, items.into_iter(), without);
         if fate == Fate::Done {
             self.finish(&head);
+            if !head.end {
+                let step = if head.last { self.setting.info.workers as u64 } else { 0 };
+                self.turn = head.number + step;
+            }
+            if let Some(circle) = &self.setting.circle {
+                // All that came of them is sent and counted before they are counted off.
+                let _ = self.outlet.flush();
+                circle.leave(count);
+            }
         }
         self.hand_to_called();
+        self.note_busy(began, before);
         let waited = self.executor.take_waited();
         let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);
         self.add(words::BUSY, busy);
         self.add(words::WAIT_OUT, waited.as_nanos() as u64);
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
-        if count > 0 {
+        self.note_sent();
+        if let Some(each) = busy.checked_div(count) {
             // The receiver's own line: an average over the last few messages.
             let cost = lane + lane::COST;
-            let (before, now) = (self.executor.board().load(cost), (busy / count).max(1));
+            let (before, now) = (self.executor.board().load(cost), each.max(1));
             let average = if before == 0 { now } else { (3 * before + now) / 4 };
             self.executor.board().store(cost, average.max(1));
         }
@@ -571,7 +783,7 @@ impl<N: Node> Core<N> {
                 }
                 Stop::Through
             }));
-            let number = head.first + index;
+            let number = self.node.at_item().unwrap_or(head.first + index);
             let (kind, cause) = match stopped {
                 Ok(Stop::Through | Stop::Dry) => return Fate::Done,
                 Ok(Stop::LeftOut) => {
@@ -692,8 +904,7 @@ impl<N: Node> Core<N> {
         if let Some(exits) = self.outlet.exits() {
             exits.end();
         }
-        let sent = self.outlet.take_sent();
-        self.add(words::ITEMS_OUT, sent);
+        self.note_sent();
         self.store(words::STATE, words::ENDED);
     }
 }
@@ -720,30 +931,22 @@ pub(crate) trait Accept<T> {
     /// Takes a message.
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<T>);
 
-    /// Whether all whom it calls can be called.
-    fn can_accept(&self) -> bool;
+    /// Whether all whom it calls can be called, and its node wants what comes at this inlet. Asked
+    /// before a caller does anything: in the middle of its work it cannot be held back, for others
+    /// that it waits for may lie below it on the stack.
+    fn can_accept(&self, inlet: usize) -> bool;
 }
 
 impl<N: Node> Accept<N::In> for Worker<N> {
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
-        let Worker { core, inlets, inputs, .. } = self;
-        if core.ended {
-            return;
-        }
-        let head = batch.head;
-        let lane_words = inlets[inlet].words(lane);
-        let fate = core.handle(inputs[inlet], lane_words, batch);
-        inlets[inlet].called(lane, &head);
-        if fate == Fate::Done && inlets[inlet].is_ended() && head.end {
-            self.note_end(inlet);
-        }
-        if self.core.is_done() || self.inputs_ended() {
-            self.end();
-        }
+        let (executor, rank) = (self.core.executor.clone(), self.core.setting.rank);
+        let turn = self.core.turn();
+        executor.enter(rank, turn, || self.called(inlet, lane, batch));
     }
 
-    fn can_accept(&self) -> bool {
-        self.core.outlet.can_call()
+    fn can_accept(&self, inlet: usize) -> bool {
+        let core = &self.core;
+        core.outlet.can_call() && (core.ended || core.node.wants(self.inputs[inlet]))
     }
 }
 
@@ -772,6 +975,6 @@ impl<T> Tx<T> for Direct<T> {
     }
 
     fn can_call(&self) -> bool {
-        self.target.try_borrow().is_ok_and(|target| target.can_accept())
+        self.target.try_borrow().is_ok_and(|target| target.can_accept(self.inlet))
     }
 }

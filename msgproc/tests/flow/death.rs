@@ -215,7 +215,7 @@ fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
         .add();
     let second = graph
         .node("step-two", Process, move |_| {
-            flat_map(move |n: u64| if n % 3 == 0 { vec![work(n); 2] } else { vec![n] })
+            flat_map(move |n: u64| if n.is_multiple_of(3) { vec![work(n); 2] } else { vec![n] })
         })
         .workers(2)
         .ordered(ordered)

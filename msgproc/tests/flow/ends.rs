@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(an_end_that_has_enough_ends_the_source),
         testkit::test!(a_stop_finishes_what_is_on_its_way),
+        testkit::test!(a_stop_finishes_what_was_given),
         testkit::test!(a_stop_at_once),
         testkit::test!(a_dropped_handle_stops_the_run),
         testkit::test!(sources_pause),
@@ -66,6 +67,26 @@ fn a_stop_finishes_what_is_on_its_way() {
         let items = taken(&kept);
         assert!(items.iter().copied().eq(0..items.len() as u64), "{place}");
         assert_eq!(report.node("numbers").unwrap().items_out(), items.len() as u64, "{place}");
+    }
+}
+
+fn a_stop_finishes_what_was_given() {
+    for place in PLACES {
+        for frozen in [false, true] {
+            let mut graph = Graph::new();
+            let (feed, numbers) = graph.feed::<u64, _>("numbers", place, 100);
+            let same = graph.node("same", place, |_| map(|n: u64| n)).add();
+            graph.connect(numbers.output(), same.input());
+            let results = graph.results("results", same.output(), 100);
+            let running = graph.start().unwrap();
+            if frozen {
+                running.freeze();
+            }
+            (0..100).for_each(|n| feed.offload(n).unwrap());
+            running.stop();
+            assert!(results.eq(0..100), "{place} {frozen}");
+            running.wait().unwrap();
+        }
     }
 }
 

@@ -1,14 +1,30 @@
 //! Runs of graphs, in threads and processes.
 
+mod builders;
 mod common;
 mod death;
 mod ends;
 mod errors;
+mod feedback;
+mod files;
 mod order;
 mod places;
+mod reports;
+mod stages;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
-    let groups = [death::tests(), ends::tests(), errors::tests(), order::tests(), places::tests()];
+    let groups = [
+        builders::tests(),
+        death::tests(),
+        ends::tests(),
+        errors::tests(),
+        feedback::tests(),
+        files::tests(),
+        order::tests(),
+        places::tests(),
+        stages::tests(),
+        reports::tests(),
+    ];
     testkit::run(groups.into_iter().flatten())
 }

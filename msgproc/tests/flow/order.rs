@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(several_workers_keep_the_order),
         testkit::test!(order_goes_through_filters_and_floods),
+        testkit::test!(every_item_floods),
         testkit::test!(a_slow_end_holds_the_source_back),
         testkit::test!(items_go_to_whom_they_are_sent),
         testkit::test!(items_go_by_key),
@@ -52,7 +53,7 @@ fn order_goes_through_filters_and_floods() {
         let mut graph = Graph::new();
         let numbers = graph.source("numbers", place, 0..1000_u64);
         let some = graph
-            .node("some", place, |_| filter(|n: &u64| n % 7 == 0))
+            .node("some", place, |_| filter(|n: &u64| n.is_multiple_of(7)))
             .workers(2)
             .ordered(true)
             .add();
@@ -65,6 +66,26 @@ fn order_goes_through_filters_and_floods() {
         graph.connect(flooded.output(), sink.input());
         graph.run().unwrap();
         let expected: Vec<u64> = (0..1000).filter(|n| n % 7 == 0).flat_map(flood).collect();
+        assert_eq!(taken(&kept), expected, "{place}");
+    }
+}
+
+/// Each item becomes more than a lane holds, whoever has it.
+fn every_item_floods() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..30_u64);
+        let flood = |n: u64| (0..300).map(move |k| n * 1000 + k);
+        let first =
+            graph.node("first", place, move |_| flat_map(flood)).workers(3).ordered(true).add();
+        let second =
+            graph.node("second", place, |_| map(|n: u64| n)).workers(2).ordered(true).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.edge(numbers.output(), first.input()).capacity(4).add();
+        graph.edge(first.output(), second.input()).capacity(16).add();
+        graph.edge(second.output(), sink.input()).capacity(16).add();
+        graph.run().unwrap();
+        let expected: Vec<u64> = (0..30).flat_map(flood).collect();
         assert_eq!(taken(&kept), expected, "{place}");
     }
 }

@@ -23,7 +23,7 @@ fn chain(a: Placement, b: Placement, c: Placement, count: u64) -> (Vec<u64>, Rep
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", a, 0..count);
     let tripled = graph.node("tripled", b, |_| map(|n: u64| 3 * n)).add();
-    let even = graph.node("even", c, |_| filter(|n: &u64| n % 2 == 0)).add();
+    let even = graph.node("even", c, |_| filter(|n: &u64| n.is_multiple_of(2))).add();
     let (sink, kept) = keep(&mut graph, "sink");
     graph.connect(numbers.output(), tripled.input());
     graph.connect(tripled.output(), even.input());

@@ -38,6 +38,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     kind: LockKind,
+    range: RangeLock,
     generation: u32,
 }
 
@@ -87,7 +88,7 @@ impl FileLock {
     /// so that their lock is still held, then have no user any more: the new lock replaces it.
     pub(super) fn try_acquire(&self, kind: LockKind) -> io::Result<Option<Held>> {
         let mut state = self.state()?;
-        let held = Held { kind, generation: state.generation };
+        let held = Held { kind, range: RangeLock::ALL, generation: state.generation };
         if kind == LockKind::Read && state.readers > 0 {
             state.readers += 1;
             return Ok(Some(held));
@@ -99,6 +100,20 @@ impl FileLock {
         Ok(Some(held))
     }
 
+    /// Takes the lock for writing of some bytes of the file, if they are free. The caller holds the
+    /// handle exclusively.
+    fn try_acquire_bytes(&self, range: RangeLock) -> io::Result<Option<Held>> {
+        let mut state = self.state()?;
+        if state.readers > 0 {
+            // Of guards that were forgotten: they have no user any more.
+            os::range_unlock(state.fd.as_fd(), RangeLock::ALL)?;
+            state.readers = 0;
+        }
+        let is_free = os::range_lock(state.fd.as_fd(), range, LockKind::Write)?;
+        let held = Held { kind: LockKind::Write, range, generation: state.generation };
+        Ok(is_free.then_some(held))
+    }
+
     /// Takes the lock as soon as it is free; `limit` bounds the wait.
     pub(super) fn acquire(
         &self,
@@ -106,9 +121,26 @@ impl FileLock {
         limit: Option<Duration>,
         what: impl Fn() -> String,
     ) -> Result<Held> {
+        FileLock::wait(limit, what, || self.try_acquire(kind))
+    }
+
+    /// Takes the lock for writing of some bytes as soon as they are free.
+    pub(super) fn acquire_bytes(
+        &self,
+        range: RangeLock,
+        what: impl Fn() -> String,
+    ) -> Result<Held> {
+        FileLock::wait(None, what, || self.try_acquire_bytes(range))
+    }
+
+    fn wait(
+        limit: Option<Duration>,
+        what: impl Fn() -> String,
+        mut take: impl FnMut() -> io::Result<Option<Held>>,
+    ) -> Result<Held> {
         let mut patience = Patience::new(limit, LONGEST_PAUSE);
         loop {
-            let held = self.try_acquire(kind).map_err(|source| lock_failed(source, &what()))?;
+            let held = take().map_err(|source| lock_failed(source, &what()))?;
             if let Some(held) = held {
                 return Ok(held);
             }
@@ -129,7 +161,7 @@ impl FileLock {
         }
         if state.readers == 0 {
             // Fails only for a descriptor that is not one; closing it frees the lock as well.
-            let _ = os::range_unlock(state.fd.as_fd(), RangeLock::ALL);
+            let _ = os::range_unlock(state.fd.as_fd(), held.range);
         }
     }
 

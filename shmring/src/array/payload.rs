@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // Payload memory.
 
-use std::{fs::File, io, os::unix::fs::FileExt, ptr::NonNull};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, ptr::NonNull};
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension, ShapeBuilder, StrideShape};
 
@@ -76,6 +76,26 @@ impl ArrayFile {
         debug_assert_eq!(T::DTYPE, self.header.dtype);
         // SAFETY: as in `view`.
         unsafe { new_view(self.data(), dim, self.header.order) }
+    }
+
+    /// Some rows: elements with these numbers along the first axis.
+    ///
+    /// # Safety
+    ///
+    /// As in [`ArrayFile::view_mut`], for these rows; the order is C's, and there are as many rows.
+    pub(super) unsafe fn rows_mut<T: Element, D: Dimension>(
+        &self,
+        dim: &D,
+        rows: Range<usize>,
+    ) -> ArrayViewMut<'_, T, D> {
+        debug_assert_eq!(Order::C, self.header.order);
+        let mut part = dim.clone();
+        part.slice_mut()[0] = rows.len();
+        let row: usize = dim.slice()[1..].iter().product();
+        // SAFETY: rows follow each other in this order, and those before are in the mapping.
+        let start = unsafe { self.data().add(rows.start * row * size_of::<T>()) };
+        // SAFETY: as in `view`, for the rows from there on.
+        unsafe { new_view(start, &part, Order::C) }
     }
 
     /// The length of the data in bytes.

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // Views of payload memory, under a lock or on the caller's word.
 
-use std::{fmt, marker::PhantomData, path::Path, time::Duration};
+use std::{fmt, marker::PhantomData, ops::Range, path::Path, time::Duration};
 
 use ndarray::{
     Array, ArrayRef, ArrayView, ArrayViewMut, Dimension, IntoDimension, Ix0, Ix1, Ix2, Ix3, IxDyn,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    os::LockKind,
+    os::{LockKind, RangeLock},
 };
 
 /// A shared array without dimensions: one element.
@@ -247,6 +247,59 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     fn write_within(&mut self, limit: Option<Duration>) -> Result<WriteGuard<'_, T, D>> {
         let held = self.file.lock.acquire(LockKind::Write, limit, || self.file.what())?;
         Ok(self.writing(Lease::new(&self.file.lock, held)))
+    }
+
+    /// Waits until nobody else reads or writes these rows, and keeps others out of them while the
+    /// guard lives: several handles write rows of one array at the same time, each its own. The
+    /// guard has these rows alone: its row 0 is the first of them.
+    ///
+    /// Rows are what the first axis numbers. Who reads or writes the whole array waits for those who
+    /// write rows of it, and they for him.
+    ///
+    /// ```
+    /// use shmring::array::SharedArray2;
+    ///
+    /// let mut one = SharedArray2::<u32>::anonymous((4, 3))?;
+    /// let mut other = one.try_clone()?;
+    /// let mut first = one.write_rows(0..2)?;
+    /// let mut last = other.write_rows(2..4)?;
+    /// first.fill(1);
+    /// last.fill(2);
+    /// drop((first, last));
+    /// assert_eq!(one.read()?.sum(), 6 * 1 + 6 * 2);
+    /// # Ok::<(), shmring::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadParameters`] when there are no such rows, or none are asked for, and where rows do
+    /// not lie one behind the other: in Fortran's order, and in an array without axes. [`Error::Io`].
+    pub fn write_rows(&mut self, rows: Range<usize>) -> Result<WriteGuard<'_, T, D>> {
+        let wrong = |reason: String| {
+            let action = format!("write rows of {}", self.file.what());
+            Err(Error::BadParameters { action, reason })
+        };
+        let Some(&count) = self.dim.slice().first() else {
+            return wrong("it has no axes".into());
+        };
+        if self.order() != Order::C {
+            return wrong("it is in Fortran's order, so its rows do not lie together".into());
+        }
+        if rows.is_empty() || rows.end > count {
+            return wrong(format!("{} to {} of {count}", rows.start, rows.end));
+        }
+        let row = self.dim.slice()[1..].iter().product::<usize>() * size_of::<T>();
+        let range = RangeLock {
+            start: (self.file.offset + rows.start * row) as u64,
+            // No bytes would mean all.
+            len: (rows.len() * row).max(1) as u64,
+        };
+        let held = self.file.lock.acquire_bytes(range, || self.file.what())?;
+        let lease = Lease::new(&self.file.lock, held);
+        // SAFETY: `typed` checked type and shape, and rows and order were checked just now; the
+        // lease keeps others out of these rows and goes with the guard, and the guard borrows this
+        // handle exclusively.
+        Ok(WriteGuard::new(unsafe { self.file.rows_mut(&self.dim, rows) }, lease))
     }
 
     // The two callers hold `&mut self`; this takes `&self` so that the lease may borrow the lock.

@@ -10,6 +10,8 @@ pub(crate) enum Deal<T> {
     RoundRobin,
     /// By what the items are: the number, modulo that of the workers, says which.
     By(Arc<Choose<T>>),
+    /// A clone to each.
+    All(fn(&T) -> T),
     /// Messages are numbered; each goes to the worker with its number, modulo theirs, and they are
     /// taken in the order of their numbers.
     Ordered,
@@ -25,6 +27,7 @@ impl<T> Clone for Deal<T> {
             Deal::OnDemand => Deal::OnDemand,
             Deal::RoundRobin => Deal::RoundRobin,
             Deal::By(choose) => Deal::By(choose.clone()),
+            Deal::All(clone) => Deal::All(*clone),
             Deal::Ordered => Deal::Ordered,
             Deal::Newest => Deal::Newest,
         }

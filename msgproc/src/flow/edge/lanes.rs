@@ -7,6 +7,7 @@ use super::{
     deal::{self, Deal, Load},
 };
 use crate::flow::{
+    circle::Circle,
     outlet::Closed,
     plan::{Executor, lane, out, worker},
 };
@@ -34,6 +35,8 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<OutLane<T>>,
     next: usize,
     state: OutState,
+    /// The circle that the edge is in.
+    circle: Option<Circle>,
     /// The number of the next message.
     id: u64,
     /// How many items went before.
@@ -46,6 +49,8 @@ pub(crate) struct Lanes<T> {
     number: u64,
     /// What was put and belongs to the next message.
     pending: Vec<T>,
+    /// What could not be sent, since its receiver takes no more.
+    back: Vec<T>,
     failure: Option<String>,
 }
 
@@ -73,6 +78,7 @@ impl<T: 'static> Lanes<T> {
         deal: Deal<T>,
         capacity: u64,
         state: OutState,
+        circle: Option<Circle>,
     ) -> Lanes<T> {
         let word = |word| executor.board().load(state.words + word);
         let (mut id, first) = (word(out::SENT), word(out::FIRST));
@@ -94,12 +100,14 @@ impl<T: 'static> Lanes<T> {
             lanes: Vec::new(),
             next: 0,
             state,
+            circle,
             id,
             first: if state.from_the_first { 0 } else { first },
             known: first,
             forced,
             number: 0,
             pending: Vec::new(),
+            back: Vec::new(),
             failure: None,
         }
     }
@@ -149,8 +157,15 @@ impl<T: 'static> Lanes<T> {
         self.failure.is_some() || self.executor.is_stopped()
     }
 
+    /// Whether nobody takes what is sent. Where each message has its receiver, so that order is
+    /// kept, that is so when the first of them takes no more.
     pub(crate) fn is_closed(&self) -> bool {
-        !self.lanes.is_empty() && (0..self.lanes.len()).all(|index| !self.is_open(index))
+        let mut closed = (0..self.lanes.len()).map(|index| !self.is_open(index));
+        match self.deal {
+            // Nobody else can take what one of them does not.
+            Deal::Ordered => closed.any(|closed| closed),
+            _ => !self.lanes.is_empty() && closed.all(|closed| closed),
+        }
     }
 
     /// Whether some receiver has nothing to do.
@@ -213,6 +228,11 @@ impl<T: 'static> Lanes<T> {
         self.send(self.lane_of(head.number), told, items)
     }
 
+    /// Whether the numbers by which order is kept begin here: each message has its own.
+    fn gives_numbers(&self) -> bool {
+        matches!(self.deal, Deal::Ordered) && !self.state.inherits
+    }
+
     fn lane_of(&self, number: u64) -> usize {
         (number % self.lanes.len().max(1) as u64) as usize
     }
@@ -262,6 +282,15 @@ impl<T: 'static> Lanes<T> {
                 }
                 self.send_to_idle()
             }
+            Deal::All(clone) => {
+                for item in items.drain(..) {
+                    for to in 1..self.lanes.len() {
+                        self.gather(to, clone(&item))?;
+                    }
+                    self.gather(0, item)?;
+                }
+                self.send_to_idle()
+            }
             Deal::Newest => self.put_newest(items),
         }
     }
@@ -304,7 +333,13 @@ impl<T: 'static> Lanes<T> {
             let most = self.batch().min(room);
             self.next = (to + 1) % self.lanes.len();
             let part = cut(items, most);
-            self.send(to, Head::default(), part)?;
+            if self.send(to, Head::default(), part).is_err() {
+                if self.is_closed() || self.is_broken() {
+                    return Err(Closed);
+                }
+                // One of several takes no more: another gets what was meant for it.
+                items.splice(..0, self.back.drain(..));
+            }
         }
         Ok(())
     }
@@ -430,6 +465,23 @@ impl<T: 'static> Lanes<T> {
 
     /// Sends one message, waiting for room.
     fn send(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
+        let counts = !items.is_empty();
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts) {
+            // Who takes them counts them off, so they are counted before.
+            circle.send(items.len() as u64);
+        }
+        let sent = self.send_uncounted(to, head, items);
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts && sent.is_err()) {
+            match self.back.len() as u64 {
+                0 => circle.break_off(),
+                // They are counted again if another gets them.
+                back => circle.leave(back),
+            }
+        }
+        sent
+    }
+
+    fn send_uncounted(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
         let weight = items.len().max(1) as u64;
         let head = Head { id: self.id, first: self.first, ..head };
         let executor = self.executor.clone();
@@ -446,7 +498,8 @@ impl<T: 'static> Lanes<T> {
         let sent = items.len() as u64;
         let mut batch = Batch { head, items };
         loop {
-            if !self.is_open(to) && !head.end {
+            if !self.is_open(to) {
+                self.back = batch.items;
                 return Err(Closed);
             }
             let before = progress();
@@ -478,8 +531,18 @@ impl<T: 'static> Lanes<T> {
                 Refused::TooMany(back) => {
                     let Batch { head, mut items } = back;
                     let rest = items.split_off(items.len() / 2);
-                    self.send(to, Head { last: false, ..head }, items)?;
-                    return self.send(to, head, rest);
+                    // Numbers are those of messages, and none is left out.
+                    let numbered = self.gives_numbers() && !head.end;
+                    let first = Head { last: numbered && head.last, ..head };
+                    if let Err(Closed) = self.send_uncounted(to, first, items) {
+                        self.back.extend(rest);
+                        return Err(Closed);
+                    }
+                    if !numbered {
+                        return self.send_uncounted(to, head, rest);
+                    }
+                    let next = Head { number: self.id, ..head };
+                    return self.send_uncounted(self.lane_of(self.id), next, rest);
                 }
                 Refused::Unsendable(reason) => {
                     self.failure = Some(reason);

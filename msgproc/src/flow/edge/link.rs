@@ -16,6 +16,7 @@ use super::{
     shared::Wire,
 };
 use crate::flow::{
+    circle::Circle,
     error::{Error, Result},
     plan::Executor,
     worker::{Accept, Direct},
@@ -82,13 +83,36 @@ pub(crate) struct EdgePlan {
     pub(crate) first_lane: usize,
     /// Whether messages are numbered, and taken in that order.
     pub(crate) ordered: bool,
+    /// The circle that it is in.
+    pub(crate) circle: Option<usize>,
+}
+
+/// What was said of an edge about who gets an item.
+pub(crate) enum Dealing<T> {
+    OnDemand,
+    RoundRobin,
+    By(Arc<Choose<T>>),
+    All(fn(&T) -> T),
+    /// Each sender sends to the receiver with its own number.
+    Straight,
+}
+
+impl<T> Clone for Dealing<T> {
+    fn clone(&self) -> Dealing<T> {
+        match self {
+            Dealing::OnDemand => Dealing::OnDemand,
+            Dealing::RoundRobin => Dealing::RoundRobin,
+            Dealing::By(choose) => Dealing::By(choose.clone()),
+            Dealing::All(clone) => Dealing::All(*clone),
+            Dealing::Straight => Dealing::Straight,
+        }
+    }
 }
 
 /// An edge.
 pub(crate) struct Edge<T> {
     wire: Option<Wire<T>>,
-    choose: Option<Arc<Choose<T>>>,
-    round_robin: bool,
+    dealing: Dealing<T>,
     options: EdgeOptions,
     opened: OnceLock<Opened<T>>,
 }
@@ -105,26 +129,24 @@ enum Lane<T> {
 }
 
 impl<T: 'static> Edge<T> {
-    pub(crate) fn new(
-        wire: Option<Wire<T>>,
-        choose: Option<Arc<Choose<T>>>,
-        round_robin: bool,
-        options: EdgeOptions,
-    ) -> Edge<T> {
-        Edge { wire, choose, round_robin, options, opened: OnceLock::new() }
+    pub(crate) fn new(wire: Option<Wire<T>>, dealing: Dealing<T>, options: EdgeOptions) -> Edge<T> {
+        Edge { wire, dealing, options, opened: OnceLock::new() }
     }
 
     fn opened(&self) -> &Opened<T> {
         self.opened.get().expect("a run opens its edges before it makes workers")
     }
 
-    fn deal(&self, plan: &EdgePlan) -> Deal<T> {
-        match &self.choose {
-            Some(choose) => Deal::By(choose.clone()),
-            None if plan.ordered => Deal::Ordered,
-            None if self.options.newest => Deal::Newest,
-            None if self.round_robin => Deal::RoundRobin,
-            None => Deal::OnDemand,
+    fn deal(&self, plan: &EdgePlan, sender: usize) -> Deal<T> {
+        match &self.dealing {
+            Dealing::By(choose) => Deal::By(choose.clone()),
+            Dealing::All(clone) => Deal::All(*clone),
+            // Straight edges are so anyhow then.
+            _ if plan.ordered => Deal::Ordered,
+            Dealing::Straight => Deal::By(Arc::new(move |_| sender)),
+            _ if self.options.newest => Deal::Newest,
+            Dealing::RoundRobin => Deal::RoundRobin,
+            Dealing::OnDemand => Deal::OnDemand,
         }
     }
 
@@ -138,7 +160,8 @@ impl<T: 'static> Edge<T> {
     ) -> Result<Lanes<T>, String> {
         let Opened { plan, lanes } = self.opened();
         let capacity = self.options.capacity as u64;
-        let mut ends = Lanes::new(executor, self.deal(plan), capacity, state);
+        let circle = plan.circle.map(|circle| Circle::new(&executor.shared, circle));
+        let mut ends = Lanes::new(executor, self.deal(plan, sender), capacity, state, circle);
         for receiver in 0..plan.receivers {
             let at = sender * plan.receivers + receiver;
             let words = executor.shared.lane(plan.first_lane + at);

@@ -16,10 +16,10 @@ use std::fmt;
 
 pub use self::shared::Wire;
 pub(crate) use self::{
-    exits::{Exits, Output, Turn, Turned, Way},
+    exits::{Branched, Exits, Output, Turn, Turned, Way},
     heap::HeapLane,
     lanes::{Inlet, Lanes, OutState, Taken},
-    link::{AnyEdge, Callees, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan},
+    link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan},
 };
 
 /// What goes over a lane: items that were gathered, and where they belong.

@@ -216,7 +216,7 @@ impl GraphFile {
         Ok(Problems::or(problems, Some(path), (graph, wiring))?)
     }
 
-    fn open(path: &Path) -> Result<(Self, Vec<Problem>), Error> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Problem>), Error> {
         let is_json = is_json(path)?;
         let text = fs::read_to_string(path)
             .map_err(|source| Error::Read { path: path.to_owned(), source })?;

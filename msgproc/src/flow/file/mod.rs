@@ -23,6 +23,8 @@
 //! program and says how the ports are wired. All that is wrong with a file is told at once, with
 //! lines, nodes and the name that was probably meant. JSON has the same keys.
 //!
+//! A [`Registry`] knows the node types of the program, and runs a file: see there.
+//!
 //! # Keys of a node
 //!
 //! | key | is | without it |
@@ -49,13 +51,16 @@ mod classes;
 mod connection;
 mod cycle;
 mod graph;
+mod joins;
 mod json;
 mod livenodes;
+mod loaded;
 mod location;
 mod nearest;
 mod policy;
 mod problem;
 mod read;
+mod registry;
 mod settings;
 mod value;
 mod write;
@@ -65,9 +70,11 @@ pub use check::{Port, Wire, Wiring};
 pub use classes::{ClassInfo, Classes, PortInfo};
 pub use connection::{Connection, ConnectionError, Endpoint};
 pub use graph::{GraphFile, Node};
+pub use loaded::Loaded;
 pub use location::{Location, LocationError};
 pub use policy::{OnError, OnErrorError};
 pub use problem::{Error, Problem, ProblemKind, Problems};
+pub use registry::{Making, Registry};
 pub use settings::SettingsError;
 pub use value::{Kind, Map, Value};
 

@@ -178,6 +178,18 @@ pub enum ProblemKind {
     CapacityOfLatest { connection: String },
     #[error("input {port:?} of node {node:?} is not connected and must be")]
     Unconnected { node: String, port: String },
+    #[error("{reason}")]
+    Settings { node: String, reason: String },
+    #[error("node {node:?} of class {class:?} cannot be made: {reason}")]
+    Constructor { node: String, class: String, reason: String },
+    #[error("no connection leads to node {node:?}, which takes items at {}", listed(.inputs))]
+    Idle { node: String, inputs: Vec<String> },
+    #[error("connection {connection} is feedback, and such graphs are read and not run")]
+    Feedback { connection: String },
+    #[error(
+        "connection {connection} is sticky, and nodes of class {class:?} do not keep the last item: lead it to a join"
+    )]
+    Sticky { connection: String, class: String },
     #[error(
         "nodes wait for each other in a cycle: {}; mark the connection that leads back as feedback",
         circle(.nodes)
@@ -196,11 +208,12 @@ fn hint(nearest: &Option<String>) -> String {
 fn those(names: &[String]) -> String {
     match names {
         [] => "; it has none".to_owned(),
-        names => {
-            let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
-            format!("; it has {}", names.join(", "))
-        }
+        names => format!("; it has {}", listed(names)),
     }
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
 fn circle(nodes: &[String]) -> String {

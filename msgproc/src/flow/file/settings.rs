@@ -38,6 +38,11 @@ impl SettingsError {
         self.node.as_deref()
     }
 
+    /// What it says, but for the line.
+    pub(super) fn without_line(&self) -> String {
+        SettingsError { line: None, ..self.clone() }.to_string()
+    }
+
     pub(super) fn of_node(mut self, name: &str, line: Option<u32>) -> Self {
         self.node = Some(name.to_owned());
         self.line = self.line.or(line);

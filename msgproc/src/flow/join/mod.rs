@@ -28,15 +28,19 @@
 //!
 //! An input that has ended gets nothing more: an item that is pushed into it is discarded. An
 //! index that is no input's is a panic, since it is a mistake in the program.
+//!
+//! [`Joined`] makes a node of a join.
 
 mod by_tick;
 mod latest;
 mod nearest;
+mod node;
 mod sticky;
 
 pub use by_tick::ByTick;
 pub use latest::{Before, Latest};
 pub use nearest::Nearest;
+pub use node::{Joined, WhenFull};
 pub use sticky::Sticky;
 
 /// The rows that a push or an end has made, in their order; most often none or one.

@@ -3,7 +3,9 @@
 use std::{thread, time::Instant};
 
 use msgproc::{
-    flow::{Graph, Memory, Place, Placement, Process, Same, Thread, each, map, try_map},
+    flow::{
+        Graph, Memory, Place, Placement, PlainProcess, Process, Same, Thread, each, map, try_map,
+    },
     prelude::*,
 };
 use nix::{
@@ -11,7 +13,6 @@ use nix::{
     unistd::{ForkResult, fork},
 };
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use serde::{Serialize, de::DeserializeOwned};
 use shmring::block::Block;
 
 use super::{pair::Result, stats};
@@ -101,7 +102,7 @@ where
 /// From one place to another: seconds.
 fn pipe<T, P>(place: P, items: u64, item: T) -> Result<f64>
 where
-    T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
     P: Place<T> + Place<()>,
 {
     let mut graph = Graph::new();
@@ -229,6 +230,7 @@ pub(crate) fn measure(repetitions: u32) -> Result {
     println!("\nPipelines, time of an item:");
     let items = 3_000_000;
     let each = |seconds: f64| stats::time(seconds * 1e9 / items as f64);
+    let plain = median(repetitions, || pipe(PlainProcess, items, [1_u64; 8]))?;
     let processes = median(repetitions, || pipe(Process, items, [1_u64; 8]))?;
     let small = median(repetitions, || pipe(Process, items, 1_u64))?;
     let threads = median(repetitions, || pipe(Thread, items, 1_u64))?;
@@ -238,7 +240,12 @@ pub(crate) fn measure(repetitions: u32) -> Result {
         rival.stop()?;
         Ok(seconds)
     })?;
-    println!("  processes, 64 B {}, 8 B {}", each(processes), each(small));
+    println!(
+        "  processes, 64 B as plain data {}, by serde {}, 8 B by serde {}",
+        each(plain),
+        each(processes),
+        each(small)
+    );
     println!("  threads {}, crossbeam-channel {}", each(threads), each(channel));
     let tasks = 20_000;
     let head = median(repetitions, || blocks(tasks, false))? * 1e9 / tasks as f64;

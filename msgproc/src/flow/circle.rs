@@ -1,0 +1,316 @@
+//! Circles: edges that lead back. FEEDBACK.md argues why they neither lock up nor end too early.
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Instant};
+
+use super::{
+    edge::{Batch, Fate, Head, Inlet, Taken},
+    plan::{Executor, Poll, Shared, Unit},
+};
+
+/// What the words of a circle are.
+const STATE: usize = 0;
+/// Whether one of its nodes ended before it came to rest: then what was on its way to that one is
+/// counted and never comes.
+const BROKEN: usize = 1;
+
+/// In the state: one for each worker of the head that may still let items in. Below it, how many
+/// items are in the circle.
+const ENTRANCE: u64 = 1 << 48;
+const ITEMS: u64 = ENTRANCE - 1;
+
+/// What is known of a circle before it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct CirclePlan {
+    /// The node through which items come in and come back.
+    pub(crate) head: usize,
+    /// Its nodes, the head included.
+    pub(crate) nodes: Vec<usize>,
+    /// New items are let in while fewer than these are in it.
+    pub(crate) credits: u64,
+    /// The executors of its head's workers.
+    pub(crate) executors: Vec<usize>,
+    /// How many those are.
+    pub(crate) entrances: u64,
+}
+
+/// A circle of a run, as its workers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Circle {
+    shared: Shared,
+    words: usize,
+    number: usize,
+}
+
+impl Circle {
+    pub(crate) fn new(shared: &Shared, number: usize) -> Circle {
+        Circle { shared: shared.clone(), words: shared.circle(number), number }
+    }
+
+    fn plan(&self) -> &CirclePlan {
+        &self.shared.circles()[self.number]
+    }
+
+    /// Before the run: all workers of the head may let items in.
+    pub(crate) fn open(&self) {
+        let entrances = self.plan().entrances;
+        self.shared.board().store(self.words + STATE, ENTRANCE * entrances);
+    }
+
+    fn state(&self) -> u64 {
+        self.shared.board().load(self.words + STATE)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.shared.board().load(self.words + BROKEN) != 0
+    }
+
+    /// Counts items that are sent within it, before they are.
+    pub(crate) fn send(&self, items: u64) {
+        self.shared.board().add(self.words + STATE, items);
+    }
+
+    /// Counts off items that were handled, after all that came of them was sent.
+    pub(crate) fn leave(&self, items: u64) {
+        let before = self.shared.board().add(self.words + STATE, items.wrapping_neg());
+        if before == items || before & ITEMS >= self.plan().credits {
+            self.ring();
+        }
+    }
+
+    /// Lets in as many of these items as there are credits for.
+    fn enter(&self, items: u64) -> u64 {
+        let mut state = self.state();
+        loop {
+            let credits = match self.is_broken() {
+                true => items,
+                false => self.plan().credits.saturating_sub(state & ITEMS),
+            };
+            let entering = items.min(credits);
+            if entering == 0 {
+                return 0;
+            }
+            let word = self.words + STATE;
+            match self.shared.board().change(word, state, state + entering) {
+                Ok(()) => return entering,
+                Err(other) => state = other,
+            }
+        }
+    }
+
+    fn may_enter(&self) -> bool {
+        self.state() & ITEMS < self.plan().credits || self.is_broken()
+    }
+
+    /// One worker of the head lets nothing more in.
+    fn shut_entrance(&self) {
+        let before = self.shared.board().add(self.words + STATE, ENTRANCE.wrapping_neg());
+        if before == ENTRANCE {
+            self.ring();
+        }
+    }
+
+    /// Whether nothing is on its way in it, nor will be.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.state() == 0 || self.is_broken()
+    }
+
+    /// One of its nodes has ended. Unless it was at rest, nobody waits for it any more.
+    pub(crate) fn note_end(&self) {
+        if !self.is_at_rest() {
+            self.break_off();
+        }
+    }
+
+    /// What was counted does not come.
+    pub(crate) fn break_off(&self) {
+        self.shared.board().store(self.words + BROKEN, 1);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        for executor in &self.plan().executors {
+            self.shared.board().ring(*executor);
+        }
+    }
+}
+
+/// A message that came back, with the input it came to, and where the words of its lane begin.
+type CameBack<T> = (usize, usize, Batch<T>);
+
+/// What came back to one worker of the head, and was not handled yet.
+struct Stash<T> {
+    messages: VecDeque<CameBack<T>>,
+    /// Whether that worker takes no more.
+    closed: bool,
+    /// Why what came back could not be read.
+    failure: Option<String>,
+}
+
+impl<T> Default for Stash<T> {
+    fn default() -> Stash<T> {
+        Stash { messages: VecDeque::new(), closed: false, failure: None }
+    }
+}
+
+/// The feedback lanes of one worker of the head. A unit of its own, so that it takes what comes back
+/// while that worker waits in the middle of an item: so nobody ever waits for room in these lanes
+/// for long.
+pub(crate) struct Returns<T> {
+    executor: Rc<Executor>,
+    inlets: Vec<(usize, Inlet<T>)>,
+    stash: Rc<RefCell<Stash<T>>>,
+}
+
+impl<T: 'static> Unit for Returns<T> {
+    fn poll(&mut self) -> Poll {
+        if self.stash.borrow().closed {
+            self.inlets.iter().for_each(|(_, inlet)| inlet.close(&self.executor));
+            return Poll::Ended;
+        }
+        let mut outcome = Poll::Idle;
+        for (input, inlet) in &mut self.inlets {
+            let taken = inlet.take(&self.executor, &mut |lane, batch| {
+                if !batch.items.is_empty() {
+                    self.stash.borrow_mut().messages.push_back((*input, lane, batch));
+                }
+                Fate::Done
+            });
+            match taken {
+                Ok(Taken::Nothing | Taken::Kept) => {}
+                Ok(Taken::Done) => outcome = Poll::Worked,
+                Err(reason) => {
+                    self.stash.borrow_mut().failure = Some(reason);
+                    return Poll::Ended;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn is_ready(&self) -> bool {
+        self.stash.borrow().closed || self.inlets.iter().any(|(_, inlet)| inlet.is_ready())
+    }
+
+    fn can_run(&self) -> bool {
+        true
+    }
+
+    fn waited(&self, _: Instant) {}
+}
+
+/// Where items come into a circle: for a worker of its head.
+pub(crate) struct Entrance<T> {
+    circle: Circle,
+    stash: Rc<RefCell<Stash<T>>>,
+    /// A message from outside that waits for credits: its input, where the words of its lane begin.
+    waiting: Option<CameBack<T>>,
+    is_open: bool,
+    /// Inputs that what comes back comes to.
+    inputs: Vec<usize>,
+}
+
+/// What a worker of the head does next.
+pub(crate) enum Step<T> {
+    /// Handles these.
+    Handle(CameBack<T>),
+    /// Takes a message from outside, for [`Entrance::keep`].
+    Take,
+    /// Waits for credits, or for what comes back.
+    Wait,
+    /// Its circle is at rest.
+    End,
+    /// What came back could not be read.
+    Fail(String),
+}
+
+impl<T: 'static> Entrance<T> {
+    pub(crate) fn new(
+        executor: &Rc<Executor>,
+        circle: Circle,
+        inlets: Vec<(usize, Inlet<T>)>,
+    ) -> (Entrance<T>, Returns<T>) {
+        let stash = Rc::new(RefCell::new(Stash::default()));
+        let mut inputs: Vec<usize> = inlets.iter().map(|(input, _)| *input).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        let returns = Returns { executor: executor.clone(), inlets, stash: stash.clone() };
+        (Entrance { circle, stash, waiting: None, is_open: true, inputs }, returns)
+    }
+
+    /// What comes back is handled first, so that the circle empties before it fills.
+    pub(crate) fn step(&mut self) -> Step<T> {
+        let mut stash = self.stash.borrow_mut();
+        if let Some(message) = stash.messages.pop_front() {
+            return Step::Handle(message);
+        }
+        if let Some(reason) = stash.failure.take() {
+            return Step::Fail(reason);
+        }
+        drop(stash);
+        if let Some((input, lane, mut batch)) = self.waiting.take() {
+            let entering = self.circle.enter(batch.items.len() as u64) as usize;
+            if entering == batch.items.len() {
+                return Step::Handle((input, lane, batch));
+            }
+            if entering == 0 {
+                self.waiting = Some((input, lane, batch));
+                return Step::Wait;
+            }
+            let rest = batch.items.split_off(entering);
+            let head = Head { first: batch.head.first + entering as u64, ..batch.head };
+            self.waiting = Some((input, lane, Batch { head, items: rest }));
+            return Step::Handle((input, lane, batch));
+        }
+        match (self.is_open, self.circle.is_at_rest()) {
+            (true, _) => Step::Take,
+            (false, false) => Step::Wait,
+            (false, true) => Step::End,
+        }
+    }
+
+    /// Keeps a message from outside until there are credits for it.
+    pub(crate) fn keep(&mut self, input: usize, lane: usize, batch: Batch<T>) {
+        if !batch.items.is_empty() {
+            self.waiting = Some((input, lane, batch));
+        }
+    }
+
+    fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Nothing more comes from outside, and all that did is counted.
+    pub(crate) fn shut(&mut self) {
+        if std::mem::replace(&mut self.is_open, false) {
+            self.circle.shut_entrance();
+        }
+    }
+
+    /// Whether something comes back to that input.
+    pub(crate) fn comes_back_to(&self, input: usize) -> bool {
+        self.inputs.contains(&input)
+    }
+
+    pub(crate) fn inputs(&self) -> &[usize] {
+        &self.inputs
+    }
+
+    /// Whether [`Entrance::step`] would give something to do; `outside`: whether a message waits
+    /// there, or all has ended.
+    pub(crate) fn is_ready(&self, outside: impl FnOnce() -> bool) -> bool {
+        let stash = self.stash.borrow();
+        if !stash.messages.is_empty() || stash.failure.is_some() {
+            return true;
+        }
+        match (self.waits(), self.is_open) {
+            (true, _) => self.circle.may_enter(),
+            (false, true) => outside(),
+            (false, false) => self.circle.is_at_rest(),
+        }
+    }
+
+    /// The worker has ended.
+    pub(crate) fn close(&self) {
+        self.stash.borrow_mut().closed = true;
+    }
+}

@@ -1,0 +1,353 @@
+//! From a graph file to a graph that runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Problem, ProblemKind};
+use super::registry::{Boxed, Class, Connected, Make, Maker, Making};
+use super::{
+    GraphFile, Location, Node as FileNode, OnError as Policy, Registry, SettingsError, Wiring,
+};
+use crate::flow::{
+    self, Cause, Flow, Graph, Input, Node, NodeRef, OnError, Outlet, Output, Placement, Report,
+    Running, WorkerInfo,
+};
+
+/// A graph file that was checked against a [`Registry`], and can be run: each run is a new graph.
+///
+/// From [`Registry::load`] and [`Registry::check`].
+pub struct Loaded<T> {
+    file: GraphFile,
+    wiring: Wiring,
+    nodes: Vec<Arc<Known<T>>>,
+}
+
+/// What is known of a node of the file.
+struct Known<T> {
+    node: FileNode,
+    class: Arc<Class<T>>,
+    inputs: Vec<Connected>,
+}
+
+impl<T> Known<T> {
+    fn making<'a>(&'a self, worker: &'a WorkerInfo) -> Making<'a> {
+        Making { node: &self.node, info: &self.class.info, worker, inputs: &self.inputs }
+    }
+
+    /// The inputs that must end before the node does.
+    fn required(&self) -> Vec<usize> {
+        let inputs = self.class.info.inputs.iter().enumerate();
+        match self.class.joins {
+            true => Vec::new(),
+            false => inputs.filter(|(_, port)| port.required).map(|(number, _)| number).collect(),
+        }
+    }
+}
+
+/// A node as it is in the graph.
+enum Added<T> {
+    Source(NodeRef<(), T>),
+    Node(NodeRef<T, T>),
+    Sink(NodeRef<T, ()>),
+}
+
+impl<T> Added<T> {
+    fn output(&self, port: usize) -> Option<Output<T>> {
+        match self {
+            Added::Source(node) => Some(node.output_at(port)),
+            Added::Node(node) => Some(node.output_at(port)),
+            Added::Sink(_) => None,
+        }
+    }
+
+    fn input(&self, port: usize) -> Option<Input<T>> {
+        match self {
+            Added::Source(_) => None,
+            Added::Node(node) => Some(node.input_at(port)),
+            Added::Sink(node) => Some(node.input_at(port)),
+        }
+    }
+}
+
+impl<T> Loaded<T>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + 'static,
+{
+    /// Tells what is wrong with the nodes themselves; the wiring was checked if nothing is wrong so
+    /// far.
+    pub(super) fn new(
+        registry: &Registry<T>,
+        file: GraphFile,
+        wiring: Wiring,
+        problems: &mut Vec<Problem>,
+    ) -> Loaded<T> {
+        let is_wired = problems.is_empty();
+        let mut nodes = Vec::new();
+        for (number, node) in file.nodes.iter().enumerate() {
+            let Some(class) = registry.get(&node.class) else { continue };
+            let mut inputs = vec![Connected::No; class.info.inputs.len()];
+            if is_wired {
+                for (wire, connection) in wiring.wires.iter().zip(&file.connections) {
+                    if wire.to.node == number {
+                        inputs[wire.to.port] =
+                            if connection.sticky { Connected::Sticky } else { Connected::Yes };
+                    }
+                }
+            }
+            let known = Known { node: node.clone(), class: class.clone(), inputs };
+            // Without the wiring, a join knows nothing of its inputs.
+            if is_wired || !class.joins {
+                problems.extend(known.problem(is_wired));
+            }
+            nodes.push(Arc::new(known));
+        }
+        for connection in &file.connections {
+            let ends = connection.ends();
+            if connection.feedback {
+                let kind = ProblemKind::Feedback { connection: ends };
+                problems.push(Problem::at(connection.line, kind));
+            } else if connection.sticky {
+                let to = nodes.iter().find(|known| known.node.name == connection.to.node);
+                if let Some(known) = to.filter(|known| !known.class.joins) {
+                    let class = known.node.class.clone();
+                    let kind = ProblemKind::Sticky { connection: ends, class };
+                    problems.push(Problem::at(connection.line, kind));
+                }
+            }
+        }
+        Loaded { file, wiring, nodes }
+    }
+
+    /// What it was made of.
+    pub fn file(&self) -> &GraphFile {
+        &self.file
+    }
+
+    /// The graph, to be run.
+    pub fn graph(&self) -> Graph {
+        let mut graph = Graph::new();
+        let places = Places::of(&self.file);
+        let added: Vec<_> =
+            self.nodes.iter().map(|known| add(&mut graph, known, &places)).collect();
+        for (wire, connection) in self.wiring.wires.iter().zip(&self.file.connections) {
+            let from = added[wire.from.node].output(wire.from.port);
+            let to = added[wire.to.node].input(wire.to.port);
+            // Sources have no inputs, and sinks no outputs, that a wire could lead to.
+            let (Some(from), Some(to)) = (from, to) else { continue };
+            let mut edge = graph.edge(from.cloned(), to);
+            if let Some(capacity) = connection.capacity {
+                edge = edge.capacity(capacity.get());
+            }
+            if connection.latest {
+                edge = edge.newest();
+            }
+            edge.add();
+        }
+        graph
+    }
+
+    /// Runs it from its start to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::run`].
+    pub fn run(&self) -> flow::Result<Report> {
+        self.graph().run()
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::start`].
+    pub fn start(&self) -> flow::Result<Running> {
+        self.graph().start()
+    }
+}
+
+impl<T: 'static> Known<T> {
+    /// Makes the node, to see whether that can be done.
+    fn problem(&self, is_wired: bool) -> Option<Problem> {
+        let FileNode { name, class, line, .. } = &self.node;
+        let (node, class) = (name.clone(), class.clone());
+        let names = self.class.info.inputs.iter().map(|port| port.name.clone());
+        let unconnected = self.inputs.iter().all(|input| *input == Connected::No);
+        if is_wired && !self.inputs.is_empty() && unconnected {
+            return Some(Problem::at(*line, ProblemKind::Idle { node, inputs: names.collect() }));
+        }
+        let worker = WorkerInfo {
+            node: name.clone(),
+            index: 0,
+            workers: self.node.worker_count(),
+            restarts: 0,
+        };
+        let making = self.making(&worker);
+        let made = match &self.class.make {
+            Make::Source(make) => make(&making).map(drop),
+            Make::Node(make) => make(&making).map(drop),
+            Make::Sink(make) => make(&making).map(drop),
+        };
+        let cause = made.err()?;
+        Some(match cause.downcast_ref::<SettingsError>() {
+            Some(error) => {
+                let reason = error.without_line();
+                Problem::at(error.line().or(*line), ProblemKind::Settings { node, reason })
+            }
+            None => {
+                let reason = said(&*cause);
+                Problem::at(*line, ProblemKind::Constructor { node, class, reason })
+            }
+        })
+    }
+}
+
+/// An error and what caused it, where it does not say so itself.
+fn said(cause: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(cause.source(), |cause| cause.source());
+    causes.map(ToString::to_string).fold(cause.to_string(), |all, cause| {
+        if all.ends_with(&cause) { all } else { format!("{all}: {cause}") }
+    })
+}
+
+fn add<T>(graph: &mut Graph, known: &Arc<Known<T>>, places: &Places) -> Added<T>
+where
+    T: Serialize + DeserializeOwned + Clone + Send + 'static,
+{
+    match &known.class.make {
+        Make::Source(make) => Added::Source(add_as(graph, known, make, places)),
+        Make::Node(make) => Added::Node(add_as(graph, known, make, places)),
+        Make::Sink(make) => Added::Sink(add_as(graph, known, make, places)),
+    }
+}
+
+fn add_as<T, I, O>(
+    graph: &mut Graph,
+    known: &Arc<Known<T>>,
+    make: &Maker<I, O>,
+    places: &Places,
+) -> NodeRef<I, O>
+where
+    T: 'static,
+    I: Serialize + DeserializeOwned + Clone + Send + 'static,
+    O: Serialize + DeserializeOwned + Send + 'static,
+{
+    let FileNode { name, ordered, on_error, compute_on, .. } = &known.node;
+    let (known, make) = (known.clone(), make.clone());
+    let place = places.placement(&known.node.location_of(0));
+    let node = graph.node(name, place, {
+        let known = known.clone();
+        move |worker: &WorkerInfo| Made {
+            node: make(&known.making(worker)).map_err(Some),
+            required: known.required(),
+        }
+    });
+    let node = match &compute_on[..] {
+        [] | [_] => node.workers(known.node.worker_count()),
+        several => node.places(several.iter().map(|location| places.placement(location))),
+    };
+    let on_error = match on_error {
+        Policy::Fail => OnError::fail(),
+        Policy::Skip => OnError::skip(),
+        Policy::Retry(times) => OnError::retry(*times),
+        // Who dies over an item once more than it may be tried again leaves it out.
+        Policy::Quarantine(times) => OnError::retry((times - 1).max(1)).or_skip(),
+    };
+    node.ordered(*ordered).on_error(on_error).add()
+}
+
+/// A node where it runs. Its constructor was called before, and may fail here all the same.
+struct Made<I, O> {
+    node: Result<Boxed<I, O>, Option<Cause>>,
+    /// Those of the inputs that it requires that have not ended.
+    required: Vec<usize>,
+}
+
+impl<I: 'static, O: 'static> Made<I, O> {
+    fn node(&mut self) -> Result<&mut Boxed<I, O>, Cause> {
+        self.node
+            .as_mut()
+            .map_err(|cause| cause.take().unwrap_or_else(|| "its constructor has failed".into()))
+    }
+}
+
+impl<I: 'static, O: 'static> Node for Made<I, O> {
+    type In = I;
+    type Out = O;
+
+    fn svc_init(&mut self, worker: &WorkerInfo) -> Result<(), Cause> {
+        self.node()?.svc_init(worker)
+    }
+
+    fn svc(&mut self, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        self.node()?.svc(item, out)
+    }
+
+    fn svc_on(&mut self, input: usize, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        self.node()?.svc_on(input, item, out)
+    }
+
+    fn wants(&self, input: usize) -> bool {
+        self.node.as_ref().map_or(true, |node| node.wants(input))
+    }
+
+    fn input_ended(&mut self, input: usize, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        let flow = self.node()?.input_ended(input, out)?;
+        let had_some = !self.required.is_empty();
+        self.required.retain(|other| *other != input);
+        Ok(if had_some && self.required.is_empty() { Flow::Eos } else { flow })
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
+        self.node()?.svc_end(out)
+    }
+}
+
+/// The numbers of the processes and threads that a file names.
+struct Places {
+    processes: BTreeMap<String, u32>,
+    threads: BTreeMap<(u32, String), u32>,
+}
+
+impl Places {
+    fn of(file: &GraphFile) -> Places {
+        let locations = || file.nodes.iter().flat_map(|node| &node.compute_on);
+        let processes = numbered(locations().filter_map(|at| Some(((), at.process()?))));
+        let processes: BTreeMap<_, _> =
+            processes.into_iter().map(|(((), name), number)| (name, number)).collect();
+        let process = |at: &Location| at.process().map_or(0, |name| processes[name]);
+        let threads = numbered(locations().filter_map(|at| Some((process(at), at.thread()?))));
+        Places { processes, threads }
+    }
+
+    fn placement(&self, at: &Location) -> Placement {
+        let process = at.process().map_or(0, |name| self.processes[name]);
+        let thread = at.thread().map_or(0, |name| self.threads[&(process, name.to_owned())]);
+        match (process, thread) {
+            (0, 0) => Placement::Same,
+            _ => Placement::At { process, thread },
+        }
+    }
+}
+
+/// Numbers names, each within its group: one that is a number has that, and others one that is free.
+fn numbered<'a, G: Ord + Copy>(
+    names: impl Iterator<Item = (G, &'a str)>,
+) -> BTreeMap<(G, String), u32> {
+    let names: BTreeSet<(G, &str)> = names.collect();
+    let number = |name: &str| name.parse::<u32>().ok();
+    let taken: BTreeSet<(G, u32)> =
+        names.iter().filter_map(|(group, name)| Some((*group, number(name)?))).collect();
+    let mut free = (1..).filter(|candidate| !taken.iter().any(|(_, number)| number == candidate));
+    let mut place = |name: &str| number(name).or_else(|| free.next()).unwrap_or(u32::MAX);
+    names.iter().map(|(group, name)| ((*group, (*name).to_owned()), place(name))).collect()
+}
+
+impl<T> fmt::Debug for Loaded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("file", &self.file).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! Where items come from.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    vec,
+};
+
+use super::{
+    Stages,
+    build::{Build, Open},
+    item::Item,
+    pump::{Fetched, Pump},
+};
+use crate::flow::{Cause, Flow, Node, Outlet, Same, Thread, WorkerInfo};
+
+/// A stream of what an iterator gives. It is asked in a thread of its own, and not before the run
+/// begins; as many items as its [`capacity`](Stages::capacity) says are asked for ahead, or 256.
+///
+/// A run that ends early waits for the answer that the iterator is about to give, up to two
+/// seconds; a thread of one that never answers is left behind.
+pub fn from_iter<I>(items: I) -> Stages<I::Item>
+where
+    I: IntoIterator + Send + 'static,
+    I::IntoIter: 'static,
+    I::Item: Send + 'static,
+{
+    from(items, Ok)
+}
+
+/// The same for an iterator that can fail: its first error fails the run.
+pub fn try_from_iter<I, T, E>(items: I) -> Stages<T>
+where
+    I: IntoIterator<Item = Result<T, E>> + Send + 'static,
+    I::IntoIter: 'static,
+    T: Send + 'static,
+    E: Into<Cause> + Send + 'static,
+{
+    from(items, |item| item.map_err(Into::into))
+}
+
+fn from<I, T>(items: I, check: fn(I::Item) -> Result<T, Cause>) -> Stages<T>
+where
+    I: IntoIterator + Send + 'static,
+    I::IntoIter: 'static,
+    I::Item: Send + 'static,
+    T: Send + 'static,
+{
+    let build = move |build: &mut Build, _ordered: bool| {
+        let expected = Arc::new(OnceLock::new());
+        let asks = Asks { items, expected: expected.clone() };
+        let (asks, ahead) = (Mutex::new(Some(asks)), build.ahead.take());
+        let take = move || asks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let name = build.name(None, "source");
+        let node = match build.is_local {
+            true => {
+                let make =
+                    move |_: &WorkerInfo| Here { asks: take(), items: None, check, index: 0 };
+                build.graph.node(&name, Same, make).add()
+            }
+            false => {
+                let make = move |_: &WorkerInfo| Apart {
+                    asks: take(),
+                    ahead,
+                    fetched: Vec::new().into_iter(),
+                    pump: None,
+                    check,
+                    index: 0,
+                };
+                build.graph.node(&name, Thread, make).add()
+            }
+        };
+        Open {
+            outputs: vec![node.output()],
+            capacity: None,
+            is_numbered: false,
+            expected: Some(vec![expected]),
+        }
+    };
+    Stages::new(Box::new(build), true)
+}
+
+/// What is to be iterated over.
+struct Asks<I> {
+    items: I,
+    expected: Arc<OnceLock<u64>>,
+}
+
+impl<I: IntoIterator> Asks<I> {
+    fn begin(self) -> I::IntoIter {
+        let items = self.items.into_iter();
+        if let (least, Some(most)) = items.size_hint()
+            && least == most
+        {
+            let _ = self.expected.set(most as u64);
+        }
+        items
+    }
+}
+
+/// The source in the caller's thread, where what follows is called with each item.
+struct Here<I: IntoIterator, T> {
+    asks: Option<Asks<I>>,
+    items: Option<I::IntoIter>,
+    check: fn(I::Item) -> Result<T, Cause>,
+    index: u64,
+}
+
+impl<I, T> Node for Here<I, T>
+where
+    I: IntoIterator + 'static,
+    I::IntoIter: 'static,
+    I::Item: 'static,
+    T: 'static,
+{
+    type In = ();
+    type Out = Item<T>;
+
+    #[inline]
+    fn svc(&mut self, (): (), out: &mut Outlet<Item<T>>) -> Result<Flow, Cause> {
+        if let Some(asks) = self.asks.take() {
+            self.items = Some(asks.begin());
+        }
+        match self.items.as_mut().and_then(Iterator::next) {
+            Some(item) => {
+                let value = (self.check)(item)?;
+                out.send(Item { index: self.index, value })?;
+                self.index += 1;
+                Ok(Flow::GoOn)
+            }
+            None => Ok(Flow::Eos),
+        }
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        Some(self.index)
+    }
+}
+
+/// The source in a thread of its own, whose items are fetched by another.
+struct Apart<I: IntoIterator, T> {
+    asks: Option<Asks<I>>,
+    ahead: Option<usize>,
+    fetched: vec::IntoIter<I::Item>,
+    pump: Option<Pump<I::Item>>,
+    check: fn(I::Item) -> Result<T, Cause>,
+    index: u64,
+}
+
+impl<I, T> Node for Apart<I, T>
+where
+    I: IntoIterator + Send + 'static,
+    I::IntoIter: 'static,
+    I::Item: Send + 'static,
+    T: 'static,
+{
+    type In = ();
+    type Out = Item<T>;
+
+    #[inline]
+    fn svc(&mut self, (): (), out: &mut Outlet<Item<T>>) -> Result<Flow, Cause> {
+        let item = match self.fetched.next() {
+            Some(item) => item,
+            None => {
+                if let Some(asks) = self.asks.take() {
+                    self.pump = Some(Pump::start(|| asks.begin(), self.ahead, out.bell())?);
+                }
+                let pump = self.pump.as_mut().ok_or("its items were taken before")?;
+                let mut items = Vec::new();
+                let fetched = match pump.take(&mut items) {
+                    Some(fetched) => fetched,
+                    None => out.wait_for(|| pump.take(&mut items))?,
+                };
+                self.fetched = items.into_iter();
+                match (fetched, self.fetched.next()) {
+                    (Fetched::Some, Some(item)) => item,
+                    _ => {
+                        pump.finish();
+                        return Ok(Flow::Eos);
+                    }
+                }
+            }
+        };
+        let value = (self.check)(item)?;
+        out.send(Item { index: self.index, value })?;
+        self.index += 1;
+        Ok(Flow::GoOn)
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        Some(self.index)
+    }
+}
