@@ -192,7 +192,7 @@ impl Plan {
     }
 
     /// Tells of a death whoever wants to know. Gives whether the process is to be missed.
-    fn tell_death(&self, process: usize, exit: &Exit) -> Result<bool, (usize, Failure)> {
+    fn tell_death(&self, process: usize, exit: &Exit) -> Result<bool, Box<(usize, Failure)>> {
         let Layout { workers, executors, .. } = &self.layout;
         let here = |each: &PlannedWorker| executors[each.executor].process == process;
         let number = workers.iter().position(|each| here(each) && each.survives);
@@ -218,7 +218,7 @@ impl Plan {
         };
         told(&death).map_err(|cause| {
             self.shared.fail(number);
-            (number, Failure::new(node, index, death.item, FailureKind::Died, cause))
+            Box::new((number, Failure::new(node, index, death.item, FailureKind::Died, cause)))
         })
     }
 
@@ -712,7 +712,7 @@ impl Watch {
         match plan.tell_death(process, &exit) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(failed) => return self.told.failed.push(failed),
+            Err(failed) => return self.told.failed.push(*failed),
         }
         let Some(manager) = &mut self.manager else { return };
         // The new one may be killed as well, before it is at work.

@@ -288,13 +288,16 @@ impl Bell {
 /// workers that keep the order only those run whose turn is before its own.
 type Ranked = (usize, Rc<RefCell<dyn Unit>>);
 
+/// What a thread looks after beside its workers.
+type Aside = Box<dyn FnMut()>;
+
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
     /// What else this thread looks after, and when it did so last.
-    aside: RefCell<Option<(Box<dyn FnMut()>, Instant)>>,
+    aside: RefCell<Option<(Aside, Instant)>>,
     units: RefCell<Vec<Ranked>>,
     /// Units below may run now: their ranks, then their turns.
     limit: Cell<(usize, u64)>,
@@ -361,7 +364,7 @@ impl Executor {
     }
 
     /// Has this called now and then, whatever the workers are at.
-    pub(crate) fn set_aside(&self, aside: Option<Box<dyn FnMut()>>) {
+    pub(crate) fn set_aside(&self, aside: Option<Aside>) {
         *self.aside.borrow_mut() = aside.map(|aside| (aside, Instant::now()));
     }
 
