@@ -20,11 +20,12 @@ use shmring::board::Board;
 use super::{
     circle::Circle,
     edge::Callees,
-    error::{Error, Failure, FailureKind, Result},
+    error::{Death, Error, Failure, FailureKind, Result},
     graph::{Graph, Site},
     layout::{Layout, PlannedWorker},
     memory::Memory,
-    plan::{DRAINING, Executor, RUNNING, STOPPING, Shared, worker},
+    node::Cause,
+    plan::{DRAINING, Executor, RUNNING, STOPPING, Shared, lane, worker},
     report::Report,
     trace::{self, Named, Notes, Span},
     worker::Failures,
@@ -195,6 +196,37 @@ impl Plan {
             .all(ended)
     }
 
+    /// Tells of a death whoever wants to know. Gives whether the process is to be missed.
+    fn tell_death(&self, process: usize, exit: &Exit) -> Result<bool, Box<(usize, Failure)>> {
+        let Layout { workers, executors, .. } = &self.layout;
+        let here = |each: &PlannedWorker| executors[each.executor].process == process;
+        let number = workers.iter().position(|each| here(each) && each.survives);
+        let (Some(told), Some(number)) = (&self.graph.on_death, number) else { return Ok(true) };
+        if self.shared.phase() >= STOPPING {
+            return Ok(true);
+        }
+        let word = |word| self.shared.of_worker(number, word);
+        let lane = word(worker::LANE).checked_sub(1).filter(|lane| lane + 1 != worker::ENDING);
+        // The words of a message stay until the next one comes.
+        let next = |lane: u64| self.shared.board().load(lane as usize + lane::NEXT);
+        let at_one = lane.is_some_and(|lane| next(lane) <= word(worker::MESSAGE));
+        let at = word(worker::MESSAGE) << 16 | (word(worker::ITEM) & 0xffff);
+        let before = if word(worker::CRASHED_AT) == at { word(worker::CRASHES) } else { 0 };
+        let PlannedWorker { node, index, .. } = workers[number];
+        let node = &self.graph.nodes[node].name;
+        let death = Death {
+            node: node.clone(),
+            worker: index,
+            item: at_one.then(|| word(worker::FIRST) + word(worker::ITEM)),
+            times: if at_one { before + 1 } else { 0 },
+            exit: exit.clone(),
+        };
+        told(&death).map_err(|cause| {
+            self.shared.fail(number);
+            Box::new((number, Failure::new(node, index, death.item, FailureKind::Died, cause)))
+        })
+    }
+
     fn executors_of(&self, process: usize) -> impl Iterator<Item = usize> {
         let executors = self.layout.executors.iter().enumerate();
         executors.filter(move |(_, at)| at.process == process).map(|(number, _)| number)
@@ -220,9 +252,11 @@ fn kept_plan(number: u64) -> Option<Arc<Plan>> {
 }
 
 /// Where replacements of processes that died come from.
-struct Spares {
-    server: ForkServer,
-    plan: u64,
+enum Spares {
+    /// A copy of the program, that has the plan under this number.
+    Copy { server: ForkServer, plan: u64 },
+    /// The program itself, which has no other thread.
+    Program,
 }
 
 impl Spares {
@@ -231,17 +265,27 @@ impl Spares {
         if !plan.layout.workers.iter().any(|worker| worker.survives) {
             return Ok(None);
         }
+        if plan.graph.watches_itself {
+            return Ok(Some(Spares::Program));
+        }
         let number = keep_plan(plan);
         let server = ForkServer::copy_of_this(&format!("{}-spares", plan.graph.name))?;
-        Ok(Some(Spares { server, plan: number }))
+        Ok(Some(Spares::Copy { server, plan: number }))
     }
 
-    fn start(&self, plan: &Plan, process: usize) -> crate::Result<MessageProcess<Station>> {
+    fn start(&self, plan: &Arc<Plan>, process: usize) -> crate::Result<MessageProcess<Station>> {
         let make = |(number, process): (u64, usize), _: &Start| -> crate::Result<Station> {
             let plan = kept_plan(number).ok_or_else(|| crate::Error::other("its run is gone"))?;
             Ok(Station::new(plan, process))
         };
-        plan.options(process).fork_from_copy(&self.server, (self.plan, process), make)
+        let options = plan.options(process);
+        match self {
+            Spares::Copy { server, plan } => options.fork_from_copy(server, (*plan, process), make),
+            Spares::Program => {
+                let plan = plan.clone();
+                options.fork(move |_| Station::new(plan.clone(), process))
+            }
+        }
     }
 }
 
@@ -349,6 +393,35 @@ impl Station {
         }
         all.add(self.threads.take().map(Threads::join).unwrap_or_default());
         all
+    }
+}
+
+impl Station {
+    /// The same in the program itself, for a run that has no thread to watch over its processes.
+    fn run_and_watch(&mut self, watch: Watch) -> Told {
+        let watch = Rc::new(RefCell::new(watch));
+        if let Some((executor, _)) = &self.main {
+            let watch = watch.clone();
+            let look = move || {
+                let mut watch = watch.borrow_mut();
+                while watch.goes_on() && watch.look(Duration::ZERO) {}
+            };
+            executor.set_aside(Some(Box::new(look)));
+        }
+        self.plan.shared.advance(RUNNING);
+        let executor = self.main.as_ref().map(|(executor, _)| executor.clone());
+        let mut told = self.run();
+        if let Some(executor) = executor {
+            executor.set_aside(None);
+        }
+        if let Ok(watch) = Rc::try_unwrap(watch) {
+            let mut watch = watch.into_inner();
+            while watch.goes_on() {
+                watch.look(Duration::from_millis(100));
+            }
+            told.add(watch.end());
+        }
+        told
     }
 }
 
@@ -465,6 +538,10 @@ impl Started {
         if let Err(failed) = local.set_up() {
             return Err(first_failure(&plan, failed).unwrap_or(Error::Stopped));
         }
+        if plan.graph.watches_itself {
+            let told = local.run_and_watch(Watch::new(&plan, processes));
+            return finish(&plan, told, began);
+        }
         let supervisor =
             (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
         plan.shared.advance(RUNNING);
@@ -477,6 +554,10 @@ impl Started {
 }
 
 fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
+    if plan.shared.phase() == STOPPING {
+        plan.memory.segment().repair();
+        plan.graph.edges.iter().for_each(|edge| edge.edge.clear());
+    }
     let Told { failed, spans } = told;
     if let Some(path) = &plan.graph.trace {
         let written = trace::write(path, &plan.named_workers(), &spans);
@@ -527,91 +608,139 @@ impl Supervisor {
 /// How long processes may take to end by themselves once the run is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-fn supervise(plan: &Plan, processes: Processes) -> Told {
-    let Processes { handles, spares } = processes;
-    let mut told = Told::default();
-    let cannot = |error: crate::Error| {
-        Told::failure(Failure::new("the run", 0, None, FailureKind::Died, error.into()))
-    };
-    let mut manager = match Manager::new() {
-        Ok(manager) => manager,
-        Err(error) => {
-            plan.shared.advance(STOPPING);
-            return cannot(error);
+fn supervise(plan: &Arc<Plan>, processes: Processes) -> Told {
+    let mut watch = Watch::new(plan, processes);
+    while watch.goes_on() {
+        watch.look(Duration::from_millis(100));
+    }
+    watch.end()
+}
+
+/// What there is to watch over.
+struct Watch {
+    plan: Arc<Plan>,
+    /// `None` if it could not be had.
+    manager: Option<Manager<Station>>,
+    spares: Option<Spares>,
+    at_work: HashMap<ProcessId, usize>,
+    in_vain: InVain,
+    stopping: Option<Instant>,
+    told: Told,
+}
+
+impl Watch {
+    fn new(plan: &Arc<Plan>, processes: Processes) -> Watch {
+        let Processes { handles, spares } = processes;
+        let mut watch = Watch {
+            plan: plan.clone(),
+            manager: None,
+            spares,
+            at_work: HashMap::new(),
+            in_vain: InVain::default(),
+            stopping: None,
+            told: Told::default(),
+        };
+        match Manager::new() {
+            Ok(manager) => watch.manager = Some(manager),
+            Err(error) => watch.cannot(error),
         }
-    };
-    let mut at_work: HashMap<ProcessId, usize> = HashMap::new();
-    for (process, handle) in handles {
-        match set_to_work(&mut manager, handle) {
-            Ok(id) => {
-                at_work.insert(id, process);
-            }
-            Err(error) => {
-                plan.shared.advance(STOPPING);
-                told.add(cannot(error));
-            }
+        for (process, handle) in handles {
+            watch.set_to_work(process, handle);
+        }
+        watch
+    }
+
+    /// Fails the run because of what happened to its processes.
+    fn cannot(&mut self, error: impl Into<Cause>) {
+        let kind = FailureKind::Died;
+        self.told.failed.push((0, Failure::new("the run", 0, None, kind, error.into())));
+        self.plan.shared.advance(STOPPING);
+    }
+
+    fn set_to_work(&mut self, process: usize, handle: MessageProcess<Station>) {
+        let Some(manager) = &mut self.manager else { return };
+        match set_to_work(manager, handle) {
+            Ok(id) => drop(self.at_work.insert(id, process)),
+            Err(error) => self.cannot(error),
         }
     }
-    let mut in_vain = InVain::default();
-    let mut stopping: Option<Instant> = None;
-    while !at_work.is_empty() {
-        if plan.shared.phase() == STOPPING {
-            let since = *stopping.get_or_insert_with(Instant::now);
+
+    fn goes_on(&mut self) -> bool {
+        if self.plan.shared.phase() == STOPPING {
+            let since = *self.stopping.get_or_insert_with(Instant::now);
             if since.elapsed() > GRACE {
-                break;
+                return false;
             }
         }
-        let happened = match manager.next(Some(Duration::from_millis(100))) {
+        self.manager.is_some() && !self.at_work.is_empty()
+    }
+
+    /// Waits so long at most for something to happen, and sees to it. Tells whether it did.
+    fn look(&mut self, timeout: Duration) -> bool {
+        let Some(manager) = &mut self.manager else { return false };
+        let happened = match manager.next(Some(timeout)) {
             Ok(happened) => happened,
             Err(error) => {
-                told.add(cannot(error));
-                plan.shared.advance(STOPPING);
-                break;
+                self.cannot(error);
+                self.at_work.clear();
+                return false;
             }
         };
         match happened {
+            None => return false,
             Some(Happening::Event { process: id, event: theirs }) => {
-                told.add(theirs);
-                at_work.remove(&id);
+                self.told.add(theirs);
+                self.at_work.remove(&id);
                 if let Some(process) = manager.process(id) {
                     let _ = process.request_stop();
                 }
             }
             Some(Happening::Ended { process: id, exit, .. }) => {
-                let Some(process) = at_work.remove(&id) else { continue };
-                let _ = manager.remove(id);
-                if plan.has_ended(process) {
-                    continue; // It was only not heard any more.
-                }
-                // The new one may be killed as well, before it is at work.
-                let begun = loop {
-                    let spares = spares.as_ref().filter(|_| in_vain.may_go_on(plan, process));
-                    let begun = replace(plan, process, spares)
-                        .map(|begun| begun.and_then(|handle| set_to_work(&mut manager, handle)));
-                    match begun {
-                        Some(Err(crate::Error::PeerDied { .. })) => {}
-                        begun => break begun,
-                    }
-                };
-                match begun {
-                    Some(Ok(id)) => {
-                        at_work.insert(id, process);
-                    }
-                    Some(Err(error)) => {
-                        plan.shared.advance(STOPPING);
-                        told.add(cannot(error));
-                    }
-                    None => told.failed.push(died(plan, process, &exit)),
+                if let Some(process) = self.at_work.remove(&id) {
+                    let _ = manager.remove(id);
+                    self.ended(process, exit);
                 }
             }
             Some(Happening::Failed { error, .. }) => {
                 tracing::warn!(%error, "a process of a run");
             }
-            _ => {}
+            Some(_) => {}
+        }
+        true
+    }
+
+    fn ended(&mut self, process: usize, exit: Exit) {
+        let plan = self.plan.clone();
+        if plan.has_ended(process) {
+            return; // It was only not heard any more.
+        }
+        match plan.tell_death(process, &exit) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(failed) => return self.told.failed.push(*failed),
+        }
+        let Some(manager) = &mut self.manager else { return };
+        // The new one may be killed as well, before it is at work.
+        let begun = loop {
+            let may = self.in_vain.may_go_on(&plan, process);
+            let begun = replace(&plan, process, self.spares.as_ref().filter(|_| may))
+                .map(|begun| begun.and_then(|handle| set_to_work(manager, handle)));
+            match begun {
+                Some(Err(crate::Error::PeerDied { .. })) => {}
+                begun => break begun,
+            }
+        };
+        match begun {
+            Some(Ok(id)) => drop(self.at_work.insert(id, process)),
+            Some(Err(error)) => self.cannot(error),
+            None => self.told.failed.push(died(&plan, process, &exit)),
         }
     }
-    drop(manager.stop());
-    told
+
+    fn end(self) -> Told {
+        drop(self.manager.map(|mut manager| manager.stop()));
+        self.told
+    }
 }
 
 fn set_to_work(
@@ -647,7 +776,7 @@ impl InVain {
 
 /// Starts another process for one that died, if that is said of its worker.
 fn replace(
-    plan: &Plan,
+    plan: &Arc<Plan>,
     process: usize,
     spares: Option<&Spares>,
 ) -> Option<crate::Result<MessageProcess<Station>>> {

@@ -5,6 +5,7 @@ use std::{backtrace::Backtrace, error::Error as StdError, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::node::Cause;
+use crate::Exit;
 
 /// The result of whatever concerns a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -90,6 +91,22 @@ pub enum FailureKind {
     Died,
     /// What it sent or received could not travel.
     Transport,
+}
+
+/// A process of a run that died. For [`Graph::on_death`](super::Graph::on_death).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Death {
+    /// The name of its node.
+    pub node: String,
+    /// Which of the node's workers it was.
+    pub worker: usize,
+    /// Which item it was at, counted as [`Failure::item`]; `None` if it was at none.
+    pub item: Option<u64>,
+    /// How often a process died over that item, this time included; 0 if it was at none.
+    pub times: u64,
+    /// How it died.
+    pub exit: Exit,
 }
 
 /// A node that failed: where, over which item, and why.

@@ -16,9 +16,9 @@ use super::{
         AnyEdge, Branched, Callees, Dealing, Edge, EdgeOptions, Exits, OutState, Output as WaysOut,
         Turn, Turned, Way, Wire,
     },
-    error::{Error, Failure, FailureKind, Result},
+    error::{Death, Error, Failure, FailureKind, Result},
     memory::Memory,
-    node::{Node, WorkerInfo, source},
+    node::{Cause, Node, WorkerInfo, source},
     outlet::Outlet,
     outside::Door,
     placement::{Place, Placement, Thread},
@@ -49,11 +49,17 @@ pub struct Graph {
     pub(crate) name: String,
     /// Where items come in from outside, and results leave.
     pub(crate) doors: Vec<Arc<dyn Door>>,
+    /// Whether the thread that runs it watches its processes too.
+    pub(crate) watches_itself: bool,
+    pub(crate) on_death: Option<Box<OnDeath>>,
     /// Where to write who was busy when.
     pub(crate) trace: Option<PathBuf>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
+
+/// Is told of a process that died.
+pub(crate) type OnDeath = dyn Fn(&Death) -> std::result::Result<bool, Cause> + Send + Sync;
 
 /// A node of a graph.
 pub(crate) struct NodeEntry {
@@ -524,6 +530,23 @@ impl Graph {
     /// that of their pool.
     pub fn set_memory(&mut self, memory: &Memory) {
         self.memory = Some(memory.clone());
+    }
+
+    /// Lets [`Graph::run`] watch over the processes in the thread that calls it, so that the run
+    /// has no other: for a program that is to have one thread only. Processes that died are noticed
+    /// when no node of that thread is at work, and replaced by forks of the program itself.
+    pub fn watch_in_run(&mut self) {
+        self.watches_itself = true;
+    }
+
+    /// Has this called for each process that dies while it is at work and that could be replaced,
+    /// in the thread that watches over the processes. It answers whether to replace the process: if
+    /// not, it is not missed either, and what it had stays where it is. An error fails the run.
+    pub fn on_death<F>(&mut self, told: F)
+    where
+        F: Fn(&Death) -> std::result::Result<bool, Cause> + Send + Sync + 'static,
+    {
+        self.on_death = Some(Box::new(told));
     }
 
     /// Writes into this file, at the end of the run, which worker was busy, waited for items or

@@ -67,7 +67,7 @@ pub use accelerator::Accelerator;
 pub use all_to_all::AllToAll;
 pub use edge::Wire;
 pub use engine::Running;
-pub use error::{Error, Failure, FailureKind, Result};
+pub use error::{Death, Error, Failure, FailureKind, Result};
 pub use farm::{Farm, Scheduling};
 pub use graph::{EdgeBuilder, Graph, Input, NodeBuilder, NodeRef, Output};
 pub use memory::Memory;

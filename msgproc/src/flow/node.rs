@@ -12,6 +12,9 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 pub enum Flow {
     /// It takes the next item.
     GoOn,
+    /// A source has nothing to send now. It is asked again when another worker of its thread has
+    /// done something, and after 0.1 s at the latest. Other nodes go on.
+    Wait,
     /// It is done: it takes no more items, and its end of the stream follows what it has sent.
     Eos,
 }

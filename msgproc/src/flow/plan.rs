@@ -72,6 +72,8 @@ pub(crate) mod worker {
     pub(crate) const CRASHES: usize = 15;
     /// The item of the first crash, so that another begins to count anew.
     pub(crate) const CRASHED_AT: usize = 17;
+    /// How many items came on the edge before that message.
+    pub(crate) const FIRST: usize = 18;
 
     /// In [`LANE`]: the node's `svc_end` runs.
     pub(crate) const ENDING: u64 = u64::MAX;
@@ -302,11 +304,16 @@ impl Bell {
 /// workers that keep the order only those run whose turn is before its own.
 type Ranked = (usize, Rc<RefCell<dyn Unit>>);
 
+/// What a thread looks after beside its workers.
+type Aside = Box<dyn FnMut()>;
+
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
     pub(crate) number: usize,
     sleeper: RefCell<Sleeper>,
+    /// What else this thread looks after, and when it did so last.
+    aside: RefCell<Option<(Aside, Instant)>>,
     units: RefCell<Vec<Ranked>>,
     /// Units below may run now: their ranks, then their turns.
     limit: Cell<(usize, u64)>,
@@ -321,6 +328,8 @@ pub(crate) struct Executor {
 /// So many looks in vain, and an executor that spins has nothing to do: about 5 µs. Who sends to it
 /// then does not wait for more to send together.
 const LOOKS: u32 = 128;
+/// How long it takes at least until an executor looks again at what is aside of its workers.
+const ASIDE: Duration = Duration::from_millis(5);
 /// How often an executor that does not spin lets others run before it sleeps.
 const YIELDS: u32 = 4;
 
@@ -341,6 +350,7 @@ impl Executor {
             number,
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
+            aside: RefCell::new(None),
             limit: Cell::new((0, 0)),
             ends,
             waited: Cell::new(Duration::ZERO),
@@ -367,6 +377,21 @@ impl Executor {
 
     fn is_below(&self, rank: usize, unit: &dyn Unit) -> bool {
         (rank, unit.turn().unwrap_or(0)) < self.limit.get()
+    }
+
+    /// Has this called now and then, whatever the workers are at.
+    pub(crate) fn set_aside(&self, aside: Option<Aside>) {
+        *self.aside.borrow_mut() = aside.map(|aside| (aside, Instant::now()));
+    }
+
+    fn look_aside(&self) {
+        if let Ok(mut aside) = self.aside.try_borrow_mut()
+            && let Some((aside, last)) = &mut *aside
+            && last.elapsed() >= ASIDE
+        {
+            aside();
+            *last = Instant::now();
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -426,6 +451,7 @@ impl Executor {
 
     /// Lets each worker do something that is not in the middle of it.
     fn round(&self) -> Poll {
+        self.look_aside();
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
         for (rank, unit) in units {

@@ -114,6 +114,8 @@ struct Core<N: Node> {
     /// Whether that process was running `svc_end`.
     ends_again: bool,
     ended: bool,
+    /// Whether it is a source that had nothing to send.
+    dry: bool,
     waited: Cell<Duration>,
     /// Which number it handles next, where order is kept.
     turn: u64,
@@ -154,6 +156,7 @@ impl<N: Node> Worker<N> {
             again: None,
             ends_again: false,
             ended: false,
+            dry: false,
             waited: Cell::new(Duration::ZERO),
             turn,
         };
@@ -230,7 +233,9 @@ impl<N: Node> Worker<N> {
             let _ = core.outlet.flush();
             return Poll::Idle;
         }
-        if core.produce() { Poll::Worked } else { self.end() }
+        let produced = core.produce();
+        core.dry = produced == Poll::Idle;
+        if produced == Poll::Ended { self.end() } else { produced }
     }
 
     /// For the head of a circle: what comes back first, then what there are credits for.
@@ -398,7 +403,7 @@ impl<N: Node> Unit for Worker<N> {
             return true;
         }
         match self.inlets.is_empty() {
-            true => !shared.is_frozen() || shared.phase() >= DRAINING,
+            true => (!shared.is_frozen() && !core.dry) || shared.phase() >= DRAINING,
             false => {
                 let mut inlets = self.inlets.iter().zip(&self.inputs);
                 let mut outside =
@@ -514,12 +519,12 @@ impl<N: Node> Core<N> {
         self.ended || self.outlet.is_closed()
     }
 
-    /// Lets a source go on for a while. Tells whether there is more to come.
-    fn produce(&mut self) -> bool {
+    /// Lets a source go on for a while.
+    fn produce(&mut self) -> Poll {
         let before = self.begin_to_work();
         let began = Instant::now();
         let (mut count, mut next_look) = (0_u64, 1);
-        let goes_on = {
+        let produced = {
             let Core { node, outlet, .. } = self;
             // One door for all items: entering it costs.
             let stopped = catch_unwind(AssertUnwindSafe(|| {
@@ -529,6 +534,7 @@ impl<N: Node> Core<N> {
                     };
                     match node.svc(nothing, outlet) {
                         Ok(Flow::GoOn) => {}
+                        Ok(Flow::Wait) => return Stop::Dry,
                         Ok(Flow::Eos) => return Stop::Eos,
                         Err(cause) => return Stop::Failed(cause),
                     }
@@ -549,36 +555,41 @@ impl<N: Node> Core<N> {
             let number = self.load(words::ITEMS_OUT) + count;
             let number = self.node.at_item().unwrap_or(number);
             match stopped {
-                Ok(Stop::Through) => true,
+                Ok(Stop::Through) => Poll::Worked,
+                Ok(Stop::Dry) => {
+                    // The next send tells.
+                    let _ = self.outlet.flush();
+                    if self.check_sends(Some(number)) { Poll::Ended } else { Poll::Idle }
+                }
                 Ok(Stop::Eos | Stop::LeftOut) => {
                     self.check_sends(Some(number));
-                    false
+                    Poll::Ended
                 }
                 Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
                     self.check_sends(Some(number));
-                    false
+                    Poll::Ended
                 }
                 Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
                     self.add(words::SKIPPED, 1);
-                    true
+                    Poll::Worked
                 }
                 Ok(Stop::Failed(cause)) => {
                     self.fail(Some(number), FailureKind::Error, cause);
-                    false
+                    Poll::Ended
                 }
                 Err(panic) => {
                     let WorkerInfo { node, index, .. } = &self.setting.info;
                     let kind = FailureKind::Panic;
                     let failure = Failure::panicked(node, *index, Some(number), kind, &*panic);
                     self.fail_with(failure);
-                    false
+                    Poll::Ended
                 }
             }
         };
         self.hand_to_called();
         self.note_produced(began);
         self.note_busy(began, before);
-        goes_on
+        produced
     }
 
     /// Lets a node go on that waited for something beside its items. Tells whether it takes more.
@@ -590,7 +601,7 @@ impl<N: Node> Core<N> {
         self.note_produced(began);
         let number = self.node.at_item();
         match called {
-            Ok(Ok(Flow::GoOn)) => {}
+            Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
             Ok(Ok(Flow::Eos)) => {
                 let _ = self.outlet.flush();
                 self.outlet.close();
@@ -655,6 +666,7 @@ impl<N: Node> Core<N> {
             self.store(words::LANE, 0);
             self.store(words::MESSAGE, head.id);
             self.store(words::ITEM, 0);
+            self.store(words::FIRST, head.first);
         }
         if let Some(exits) = self.outlet.exits() {
             exits.begin(&head, again.is_some());
@@ -759,7 +771,7 @@ impl<N: Node> Core<N> {
                     }
                     before = outlet.gathered();
                     match node.svc_on(input, item, outlet) {
-                        Ok(Flow::GoOn) => {}
+                        Ok(Flow::GoOn | Flow::Wait) => {}
                         Ok(Flow::Eos) => return Stop::Eos,
                         Err(cause) => return Stop::Failed(cause),
                     }
@@ -773,7 +785,7 @@ impl<N: Node> Core<N> {
             }));
             let number = self.node.at_item().unwrap_or(head.first + index);
             let (kind, cause) = match stopped {
-                Ok(Stop::Through) => return Fate::Done,
+                Ok(Stop::Through | Stop::Dry) => return Fate::Done,
                 Ok(Stop::LeftOut) => {
                     self.add(words::QUARANTINED, 1);
                     continue;
@@ -792,7 +804,7 @@ impl<N: Node> Core<N> {
             };
             self.outlet.forget_since(before);
             match self.retry(input, kept) {
-                Some(Flow::GoOn) => {}
+                Some(Flow::GoOn | Flow::Wait) => {}
                 Some(Flow::Eos) => {
                     let _ = self.outlet.flush();
                     self.outlet.close();
@@ -839,7 +851,7 @@ impl<N: Node> Core<N> {
         }
         let Core { node, outlet, .. } = self;
         match catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet))) {
-            Ok(Ok(Flow::GoOn)) => {}
+            Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
             Ok(Ok(Flow::Eos)) => {
                 let _ = self.outlet.flush();
                 self.outlet.close();
@@ -900,6 +912,8 @@ impl<N: Node> Core<N> {
 /// Why a worker left the items of a message.
 enum Stop {
     Through,
+    /// A source has nothing to send now.
+    Dry,
     Eos,
     Failed(Cause),
     /// An item that has killed too often.

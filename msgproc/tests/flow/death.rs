@@ -2,14 +2,17 @@
 
 use std::{
     fs,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
 use msgproc::flow::{
-    Error, FailureKind, Graph, Memory, OnError, Placement, Process, Report, flat_map, map, source,
-    try_map,
+    Error, FailureKind, Flow, Graph, Memory, OnError, Outlet, Placement, Process, Report, each,
+    flat_map, from_fn, map, source, try_map,
 };
 use shmring::block::Block;
 
@@ -24,6 +27,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(kills_at_random_times, timeout = 120),
         testkit::test!(kills_at_random_times_keep_the_order, timeout = 120),
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
+        testkit::test!(a_run_in_one_thread_makes_deaths_good),
+        testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
         testkit::test!(an_item_that_kills_too_often_fails_the_run),
     ]
@@ -288,6 +293,93 @@ fn blocks_come_back_after_kills() {
     assert!(items.iter().copied().eq(0..20_000), "{kills} kills, {} items\n{report}", items.len());
     assert_eq!(report.blocks_in_use, 0, "{kills} kills");
     assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+fn a_run_in_one_thread_makes_deaths_good() {
+    let mut graph = Graph::new();
+    graph.watch_in_run();
+    let deaths = Arc::new(Mutex::new(Vec::new()));
+    let told = deaths.clone();
+    graph.on_death(move |death| {
+        told.lock().unwrap().push((death.worker, death.item, death.times));
+        Ok(true)
+    });
+    let (back, taken) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let seen = back.clone();
+    // No more than four at a time are on their way, but for one that is left out.
+    let numbers = graph.node("numbers", Placement::Same, move |_| {
+        let (seen, mut next) = (seen.clone(), 0);
+        from_fn(move |(), out: &mut Outlet<u64>| {
+            assert_eq!(threads(), 1);
+            if next == 200 {
+                return Ok(Flow::Eos);
+            }
+            if next - seen.load(Ordering::Relaxed) > 4 {
+                return Ok(Flow::Wait);
+            }
+            out.send(next)?;
+            out.flush()?;
+            next += 1;
+            Ok(Flow::GoOn)
+        })
+    });
+    let numbers = numbers.add();
+    let kill = |n: u64| {
+        if n == 77 {
+            testkit::kill9(std::process::id());
+        }
+        n
+    };
+    let on_error = OnError::retry(2).or_skip();
+    let step = graph.node("step", Process, move |_| map(kill)).workers(2).ordered(true);
+    let step = step.on_error(on_error).add();
+    let sum = taken.clone();
+    let sink = graph.node("sink", Placement::Same, move |_| {
+        let (back, sum) = (back.clone(), sum.clone());
+        each(move |n: u64| {
+            back.fetch_add(1, Ordering::Relaxed);
+            sum.fetch_add(n, Ordering::Relaxed);
+        })
+    });
+    let sink = sink.add();
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let report = graph.run().unwrap();
+    assert_eq!(taken.load(Ordering::Relaxed), (0..200).sum::<u64>() - 77);
+    let deaths: Vec<_> = deaths.lock().unwrap().clone();
+    assert_eq!(deaths, [(1, Some(77), 1), (1, Some(77), 2), (1, Some(77), 3)], "{report}");
+    assert_eq!(report.node("step").unwrap().workers[1].restarts, 3);
+}
+
+fn a_run_that_was_stopped_leaves_no_blocks() {
+    let memory = Memory::with_blocks(64, 4096).unwrap();
+    let pool = memory.pool().unwrap().clone();
+    let mut graph = Graph::new();
+    graph.set_memory(&memory);
+    let filled = pool.clone();
+    let fill = graph.source(
+        "fill",
+        Placement::Thread,
+        std::iter::repeat_with(move || filled.loan().unwrap().freeze()),
+    );
+    let step = graph.node("step", Placement::Process, |_| map(|block: Block| block)).add();
+    let slow = graph
+        .node("slow", Placement::Thread, |_| each(|_: Block| sleep(Duration::from_millis(1))))
+        .add();
+    graph.edge(fill.output(), step.input()).capacity(16).add();
+    graph.edge(step.output(), slow.input()).capacity(16).add();
+    let running = graph.start().unwrap();
+    while running.report().node("slow").unwrap().items_in() < 20 {
+        sleep(Duration::from_millis(1));
+    }
+    running.stop_now();
+    assert!(matches!(running.wait(), Err(Error::Stopped)));
+    pool.repair();
+    assert_eq!(pool.in_use(), 0);
 }
 
 fn deadly(on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use examples::picture::Size;
 use examples::stats;
 use hdrhistogram::Histogram;
+use shmring::block::Block;
 
 use crate::cli::Args;
-use crate::engine::{Done, Measures, Sink};
+use crate::engine::{Done, Measures};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::plot::Plot;
@@ -24,7 +25,7 @@ const HEADER: &str = "frame,width,height,mean_luma,edge_mean,motion\n";
 const EDGES_EVERY: u64 = 10;
 
 /// What went through the collector.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Counts {
     pub(crate) frames: u64,
     pub(crate) broken: u64,
@@ -41,20 +42,20 @@ impl Counts {
     }
 }
 
-/// The sink at the end of the engine. `P` is the place of a luma plane.
+/// What the sink of the graph does.
 #[derive(Debug)]
-pub(crate) struct Collector<P> {
+pub(crate) struct Collector {
     csv: Option<Output>,
     plot: Option<(Plot, Output)>,
     edges: Option<PathBuf>,
     progress: Progress,
     counts: Counts,
     /// The last frame that was decoded.
-    before: Option<(Size, P)>,
+    before: Option<(Size, Block)>,
     line: String,
 }
 
-impl<P: AsRef<[u8]>> Collector<P> {
+impl Collector {
     /// Creates the files, so that a wrong name shows at once.
     pub(crate) fn new(args: &Args, total: Option<Amount>) -> Result<Self, Failure> {
         let mut csv = match &args.csv {
@@ -89,18 +90,18 @@ impl<P: AsRef<[u8]>> Collector<P> {
     }
 
     /// Writes what had to wait for the end.
-    pub(crate) fn finish(self) -> Result<Counts, Failure> {
+    pub(crate) fn finish(&mut self) -> Result<Counts, Failure> {
         self.progress.finish();
-        if let Some((plot, mut output)) = self.plot {
+        if let Some((plot, mut output)) = self.plot.take() {
             output.write(&plot.to_svg()?)?;
         }
-        Ok(self.counts)
+        Ok(self.counts.clone())
     }
 
     fn measured(&mut self, number: u64, measures: Measures, plane: &[u8]) -> Result<(), Failure> {
         let Measures { size, mean_luma, edge_mean } = measures;
         let motion = match &self.before {
-            Some((before, other)) if *before == size => stats::motion(other.as_ref(), plane),
+            Some((before, other)) if *before == size => stats::motion(other.as_bytes(), plane),
             _ => 0.0,
         };
         self.counts.bytes_out += plane.len() as u64;
@@ -124,34 +125,34 @@ impl<P: AsRef<[u8]>> Collector<P> {
         }
         Ok(())
     }
-}
 
-impl<P: AsRef<[u8]>> Sink<P> for Collector<P> {
-    fn put(&mut self, done: Done<P>) -> Result<Option<P>, Failure> {
+    /// Takes one result, in order.
+    pub(crate) fn put(&mut self, done: Done) -> Result<(), Failure> {
         self.counts.frames += 1;
         self.counts.bytes_in += done.bytes as u64;
         self.counts.latency.saturating_record(done.split.elapsed().as_micros() as u64);
-        let spare = match done.outcome {
+        match done.outcome {
             Ok((measures, plane)) => {
-                self.measured(done.number, measures, plane.as_ref())?;
-                self.before.replace((measures.size, plane)).map(|(_, plane)| plane)
+                self.measured(done.number, measures, plane.as_bytes())?;
+                self.before = Some((measures.size, plane));
             }
             Err(broken) => {
                 self.counts.broken += 1;
                 let number = done.number;
                 self.progress.error(format_args!("frame {number} is broken: {broken}; skipped"));
-                None
             }
-        };
+        }
         self.progress.frame(done.bytes);
-        Ok(spare)
+        Ok(())
     }
 
-    fn rest(&mut self) -> Option<P> {
-        self.before.take().map(|(_, plane)| plane)
+    /// Drops the last plane, for no other will come.
+    pub(crate) fn rest(&mut self) {
+        self.before = None;
     }
 
-    fn tell(&self, what: Arguments<'_>) {
+    /// Tells the user of something that happened on the way.
+    pub(crate) fn tell(&self, what: Arguments<'_>) {
         self.progress.error(what);
     }
 }

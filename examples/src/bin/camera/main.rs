@@ -1,37 +1,35 @@
 //! Measures a camera's Motion-JPEG stream, or a directory of pictures: the
 //! brightness, edges and motion of every frame.
 //!
-//! The frontend takes the input apart into records ([`source`]). They are decoded
-//! and measured in this process ([`engine`]), or by workers ([`crew`], [`worker`])
-//! that get them through shared memory ([`room`]). The collector takes the results
-//! in order ([`collect`]) and writes what was asked for.
+//! The program takes the input apart into records ([`source`]), and sends them through a
+//! graph ([`crew`]): workers, or this process itself, decode and measure them ([`engine`]).
+//! The collector takes the results in order ([`collect`]) and writes what was asked for.
+//! What is on its way is noted in between ([`desk`]).
 
 #![deny(unsafe_code)]
 
 mod cli;
 mod collect;
 mod crew;
+mod desk;
 mod engine;
 mod failure;
-mod order;
 mod output;
 mod plot;
 mod progress;
-mod room;
 mod source;
 mod stop;
 mod summary;
 mod wait;
-mod worker;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Instant;
 
 use clap::Parser;
 
 use cli::Args;
-use collect::{Collector, Counts};
-use engine::Work;
+use collect::Collector;
 use failure::Failure;
 use source::Source;
 use stop::Stop;
@@ -50,16 +48,20 @@ fn main() -> ExitCode {
 
 fn camera(args: &Args) -> Result<ExitCode, Failure> {
     let stop = Stop::install()?;
-    let mut source = Source::open(args)?;
-    let (work, counts, elapsed) = match args.workers {
-        0 => measured(args, &mut source, |source, sink| engine::run(source, sink, &stop)),
-        n => measured(args, &mut source, |source, sink| crew::run(source, sink, n, &stop)),
-    }?;
+    let source = Source::open(args)?;
+    let collector = Collector::new(args, source.total())?;
+    let start = Instant::now();
+    let (desk, work) = crew::run(source, collector, args.workers, &stop);
+    let elapsed = start.elapsed();
+    let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+    // What is done so far is written out whatever ended the run.
+    let counts = desk.sink().finish();
+    let (work, counts, source) = (work?, counts?, desk.source());
     let signal = stop.signal();
     if counts.frames == 0 && signal.is_none() {
         return Err(source.nothing_found());
     }
-    summary::print(args, &counts, &work, &source, elapsed, signal)?;
+    summary::print(args, &counts, &work, source, elapsed, signal)?;
     match signal {
         Some(signal) => Ok(ExitCode::from(128 + signal)),
         None if counts.broken == counts.frames => Err(Failure::Run(format!(
@@ -69,19 +71,4 @@ fn camera(args: &Args) -> Result<ExitCode, Failure> {
         ))),
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// Takes what `work` makes of the source.
-fn measured<P: AsRef<[u8]>>(
-    args: &Args,
-    source: &mut Source,
-    work: impl FnOnce(&mut Source, &mut Collector<P>) -> Result<Work, Failure>,
-) -> Result<(Work, Counts, Duration), Failure> {
-    let mut collector = Collector::new(args, source.total())?;
-    let start = Instant::now();
-    let work = work(source, &mut collector);
-    let elapsed = start.elapsed();
-    // What is done so far is written out whatever ended the run.
-    let counts = collector.finish();
-    Ok((work?, counts?, elapsed))
 }

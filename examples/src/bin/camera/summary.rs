@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::Args;
 use crate::collect::Counts;
-use crate::engine::Work;
+use crate::crew::Work;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::source::Source;

@@ -9,13 +9,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::failure::Failure;
 
-/// How long a signal may stay unseen that comes just before we begin to wait.
-pub(crate) const LOOK_UP: Duration = Duration::from_millis(200);
+/// How long a signal may stay unseen that comes just before we begin to wait, and a death.
+pub(crate) const LOOK_UP: Duration = Duration::from_millis(100);
 
-/// Sleeps until a descriptor is readable, a signal comes, or some time has passed.
-pub(crate) fn until_readable(descriptor: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Sleeps until a descriptor is readable, a signal comes, or that time has passed.
+pub(crate) fn until_readable(descriptor: BorrowedFd<'_>, time: Duration) -> Result<(), Failure> {
     let mut fds = [PollFd::new(descriptor, PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(LOOK_UP).unwrap_or(PollTimeout::ZERO);
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
     match poll(&mut fds, timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(Failure::io("wait for input", &error.into())),

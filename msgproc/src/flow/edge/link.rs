@@ -11,7 +11,7 @@ use std::{
 use shmring::{Segment, ring::records::Records};
 
 use super::{
-    HeapLane, Inlet, Lanes, OutState, Rx, Tx,
+    Fate, HeapLane, Inlet, Lanes, OutState, Rx, Tx,
     deal::{Choose, Deal},
     shared::Wire,
 };
@@ -62,6 +62,9 @@ pub(crate) trait AnyEdge: Send + Sync {
     fn can_travel(&self) -> bool;
 
     fn options(&self) -> EdgeOptions;
+
+    /// Drops what a run that is over has left in lanes between processes, and its blocks with it.
+    fn clear(&self);
 
     fn as_any(&self) -> &(dyn Any + Send + Sync);
 }
@@ -239,6 +242,16 @@ impl<T: Send + 'static> AnyEdge for Edge<T> {
 
     fn options(&self) -> EdgeOptions {
         self.options
+    }
+
+    fn clear(&self) {
+        let (Some(wire), Some(opened)) = (self.wire, self.opened.get()) else { return };
+        for lane in &opened.lanes {
+            let Lane::Shared(ring) = lane else { continue };
+            // Without an end nothing can be dropped; the memory goes with the last who has it.
+            let Ok(mut rx) = (wire.rx)(ring) else { continue };
+            while let Ok(Some(_)) = rx.take(&mut || {}, &mut |_| Fate::Done) {}
+        }
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
