@@ -235,7 +235,8 @@ impl Desk {
 
     /// Gives the sink what is next in order.
     fn hand_over(&mut self) -> Result<(), Failure> {
-        while let Some(frame) = self.on_the_way.pop_front_if(|frame| frame.outcome.is_some()) {
+        while self.on_the_way.front().is_some_and(|frame| frame.outcome.is_some()) {
+            let Some(frame) = self.on_the_way.pop_front() else { break };
             let Frame { number, split, bytes, outcome: Some(outcome), .. } = frame else { break };
             self.sink.put(Done { number, split, bytes, outcome })?;
         }

@@ -4,7 +4,8 @@ use std::{thread, time::Instant};
 
 use msgproc::{
     flow::{
-        Graph, Memory, Place, Placement, PlainProcess, Process, Same, Thread, each, map, try_map,
+        Flow, Graph, Memory, Outlet, Place, Placement, PlainProcess, Process, Same, Thread, each,
+        from_fn, map,
     },
     prelude::*,
 };
