@@ -234,6 +234,22 @@ impl<T> Outlet<T> {
         put
     }
 
+    /// Keeps what is sent by [`Outlet::send`], however much, until [`Outlet::let_go`]: what comes of
+    /// an item that may fail goes on when it has not.
+    pub(crate) fn hold(&mut self) {
+        self.limit = usize::MAX;
+    }
+
+    /// Sends on again.
+    pub(crate) fn let_go(&mut self) {
+        let Some(exits) = &self.exits else { return };
+        self.limit = exits.batch().max(1);
+        if self.items.len() >= self.limit {
+            // The next send tells.
+            let _ = self.put();
+        }
+    }
+
     /// After an item: sends on what has been gathered, if somebody waits for it.
     #[inline]
     pub(crate) fn breathe(&mut self) {

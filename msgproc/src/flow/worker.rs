@@ -19,6 +19,10 @@ use super::{
 };
 
 /// What becomes of an item over which a node fails.
+///
+/// Where it is handled again, or left out, all that the node sends for one item goes on when that
+/// has not failed: it lies in memory until then, unless it is sent to one of several workers or from
+/// another output than the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OnError {
     retries: u32,
@@ -753,6 +757,7 @@ impl<N: Node> Core<N> {
         loop {
             let survives = self.setting.survives;
             let (clone, item_word) = (self.setting.clone, self.words + words::ITEM);
+            let holds = self.setting.on_error != OnError::fail();
             let mut kept = None;
             let Core { node, outlet, executor, .. } = self;
             let mut before = 0;
@@ -770,7 +775,11 @@ impl<N: Node> Core<N> {
                         kept = Some(clone(&item));
                     }
                     before = outlet.gathered();
+                    if holds {
+                        outlet.hold();
+                    }
                     match node.svc_on(input, item, outlet) {
+                        Ok(Flow::GoOn | Flow::Wait) if holds => outlet.let_go(),
                         Ok(Flow::GoOn | Flow::Wait) => {}
                         Ok(Flow::Eos) => return Stop::Eos,
                         Err(cause) => return Stop::Failed(cause),
@@ -803,7 +812,9 @@ impl<N: Node> Core<N> {
                 Err(panic) => (FailureKind::Panic, Err(panic)),
             };
             self.outlet.forget_since(before);
-            match self.retry(input, kept) {
+            let again = self.retry(input, kept);
+            self.outlet.let_go();
+            match again {
                 Some(Flow::GoOn | Flow::Wait) => {}
                 Some(Flow::Eos) => {
                     let _ = self.outlet.flush();
@@ -833,6 +844,7 @@ impl<N: Node> Core<N> {
         let (kept, clone) = (kept?, self.setting.clone?);
         for _ in 0..self.setting.on_error.retries() {
             self.add(words::RETRIES, 1);
+            self.outlet.hold();
             let before = self.outlet.gathered();
             let item = clone(&kept);
             let Core { node, outlet, .. } = self;

@@ -7,7 +7,7 @@ use std::{
 
 use msgproc::flow::{
     Cause, Error, Failure, FailureKind, Flow, Graph, Node, OnError, Outlet, Placement, WorkerInfo,
-    map, try_each, try_map,
+    from_fn, map, try_each, try_map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(an_error_of_a_thread_keeps_its_type),
         testkit::test!(items_are_left_out),
         testkit::test!(items_are_tried_again),
+        testkit::test!(what_a_failed_try_sent_is_not_there),
         testkit::test!(svc_init_fails_before_anything_flows),
         testkit::test!(graphs_that_cannot_be_run),
     ]
@@ -136,6 +137,40 @@ fn items_are_tried_again() {
                     assert_eq!(error.failure().unwrap().item, Some(50), "{place}");
                 }
             }
+        }
+    }
+}
+
+/// Much comes of an item before it fails, and nothing of that goes on.
+fn what_a_failed_try_sent_is_not_there() {
+    for place in PLACES {
+        for skips in [false, true] {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", place, 0..20_u64);
+            let flood = graph
+                .node("flood", place, move |_| {
+                    let mut tries = 0;
+                    from_fn(move |n: u64, out: &mut Outlet<u64>| {
+                        for k in 0..1000 {
+                            out.send(n * 1000 + k)?;
+                        }
+                        tries += u64::from(n == 7);
+                        if n == 7 && (skips || tries < 3) {
+                            Err("not yet")?
+                        } else {
+                            Ok(Flow::GoOn)
+                        }
+                    })
+                })
+                .on_error(if skips { OnError::skip() } else { OnError::retry(2) })
+                .add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), flood.input());
+            graph.connect(flood.output(), sink.input());
+            graph.run().unwrap();
+            let left_out = |n: &u64| skips && n / 1000 == 7;
+            let expected: Vec<u64> = (0..20_000).filter(|n| !left_out(n)).collect();
+            assert!(taken(&kept) == expected, "{place}, {skips}");
         }
     }
 }
