@@ -108,16 +108,10 @@ impl Plan {
         &self,
         number: usize,
         restarts: &dyn Fn(usize) -> u32,
-        ends: Box<dyn Fn() -> bool>,
     ) -> Result<(Rc<Executor>, Failures), Failed> {
         let failures: Failures = Rc::new(RefCell::new(Vec::new()));
-        let executor = Executor::new(
-            self.shared.clone(),
-            number,
-            self.spins,
-            self.graph.trace.is_some(),
-            ends,
-        );
+        let executor =
+            Executor::new(self.shared.clone(), number, self.spins, self.graph.trace.is_some());
         let executor = executor.map_err(|error| {
             let kind = FailureKind::Init;
             vec![(0, Failure::new("the run", 0, None, kind, error.into()))]
@@ -159,9 +153,7 @@ impl Plan {
 
     /// How a process of the run is started.
     fn options(&self, process: usize) -> Options<Station> {
-        let executors = &self.layout.executors;
-        let here = |each: &&PlannedWorker| executors[each.executor].process == process;
-        let workers = || self.layout.workers.iter().filter(here);
+        let workers = || self.layout.workers_of(process).map(|(_, worker)| worker);
         let name = match workers().next() {
             Some(worker) => {
                 let node = &self.graph.nodes[worker.node];
@@ -189,19 +181,16 @@ impl Plan {
 
     /// Whether all workers of a process have ended.
     fn has_ended(&self, process: usize) -> bool {
-        let Layout { workers, executors, .. } = &self.layout;
         let ended = |number| self.shared.of_worker(number, worker::STATE) == worker::ENDED;
-        (0..workers.len())
-            .filter(|number| executors[workers[*number].executor].process == process)
-            .all(ended)
+        self.layout.workers_of(process).all(|(number, _)| ended(number))
     }
 
     /// Tells of a death whoever wants to know. Gives whether the process is to be missed.
     fn tell_death(&self, process: usize, exit: &Exit) -> Result<bool, Box<(usize, Failure)>> {
-        let Layout { workers, executors, .. } = &self.layout;
-        let here = |each: &PlannedWorker| executors[each.executor].process == process;
-        let number = workers.iter().position(|each| here(each) && each.survives);
-        let (Some(told), Some(number)) = (&self.graph.on_death, number) else { return Ok(true) };
+        let survivor = self.layout.workers_of(process).find(|(_, worker)| worker.survives);
+        let (Some(told), Some((number, planned))) = (&self.graph.on_death, survivor) else {
+            return Ok(true);
+        };
         if self.shared.phase() >= STOPPING {
             return Ok(true);
         }
@@ -210,9 +199,9 @@ impl Plan {
         // The words of a message stay until the next one comes.
         let next = |lane: u64| self.shared.board().load(lane as usize + lane::NEXT);
         let at_one = lane.is_some_and(|lane| next(lane) <= word(worker::MESSAGE));
-        let at = word(worker::MESSAGE) << 16 | (word(worker::ITEM) & 0xffff);
+        let at = worker::moment(word(worker::MESSAGE), word(worker::ITEM));
         let before = if word(worker::CRASHED_AT) == at { word(worker::CRASHES) } else { 0 };
-        let PlannedWorker { node, index, .. } = workers[number];
+        let PlannedWorker { node, index, .. } = *planned;
         let node = &self.graph.nodes[node].name;
         let death = Death {
             node: node.clone(),
@@ -291,7 +280,7 @@ impl Spares {
 
 /// Runs one thread of a run, from setting it up to its end.
 fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
-    match plan.executor(number, &|_| 0, Box::new(|| false)) {
+    match plan.executor(number, &|_| 0) {
         Err(failed) => {
             let _ = ready.send(Err(failed));
             Told::default()
@@ -377,7 +366,7 @@ impl Station {
         let Some((main, others)) = executors.split_first() else { return Ok(()) };
         let shared = self.plan.shared.clone();
         let restarts = move |number| shared.of_worker(number, worker::RESTARTS) as u32;
-        self.main = Some(self.plan.executor(*main, &restarts, Box::new(|| false))?);
+        self.main = Some(self.plan.executor(*main, &restarts)?);
         self.threads = Some(Threads::start(&self.plan, others)?);
         Ok(())
     }
@@ -760,13 +749,11 @@ impl InVain {
     const MOST: u32 = 100;
 
     fn may_go_on(&mut self, plan: &Plan, process: usize) -> bool {
-        let Layout { workers, executors, .. } = &plan.layout;
-        let here = |number: &usize| executors[workers[*number].executor].process == process;
         let items = |number| {
             plan.shared.of_worker(number, worker::ITEMS_IN)
                 + plan.shared.of_worker(number, worker::ITEMS_OUT)
         };
-        let done = (0..workers.len()).filter(here).map(items).sum();
+        let done = plan.layout.workers_of(process).map(|(number, _)| items(number)).sum();
         let (before, times) = self.0.entry(process).or_insert((done, 0));
         *times = if *before == done { *times + 1 } else { 1 };
         *before = done;
@@ -780,10 +767,8 @@ fn replace(
     process: usize,
     spares: Option<&Spares>,
 ) -> Option<crate::Result<MessageProcess<Station>>> {
-    let Layout { workers, executors, .. } = &plan.layout;
-    let here = |worker: &PlannedWorker| executors[worker.executor].process == process;
-    let number = workers.iter().position(here)?;
-    let spares = spares.filter(|_| workers[number].survives)?;
+    let (number, worker) = plan.layout.workers_of(process).next()?;
+    let spares = spares.filter(|_| worker.survives)?;
     if plan.shared.phase() >= STOPPING {
         return None;
     }
@@ -795,13 +780,11 @@ fn replace(
 
 /// A process died that was at work.
 fn died(plan: &Plan, process: usize, exit: &Exit) -> (usize, Failure) {
-    let Layout { workers, executors, .. } = &plan.layout;
-    let here = |number: &usize| executors[workers[*number].executor].process == process;
-    let mut numbers = (0..workers.len()).filter(here);
+    let mut numbers = plan.layout.workers_of(process).map(|(number, _)| number);
     let ended = |number: &usize| plan.shared.of_worker(*number, worker::STATE) == worker::ENDED;
     let number = numbers.clone().find(|number| !ended(number)).or(numbers.next()).unwrap_or(0);
     plan.shared.fail(number);
-    let planned = &workers[number];
+    let planned = &plan.layout.workers[number];
     let name = &plan.graph.nodes[planned.node].name;
     let reason = format!("its process died: {exit}");
     (number, Failure::new(name, planned.index, None, FailureKind::Died, reason.into()))

@@ -53,6 +53,15 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// The workers in a process, by their numbers.
+    pub(crate) fn workers_of(
+        &self,
+        process: usize,
+    ) -> impl Iterator<Item = (usize, &PlannedWorker)> + Clone {
+        let here = move |executor: usize| self.executors[executor].process == process;
+        self.workers.iter().enumerate().filter(move |(_, worker)| here(worker.executor))
+    }
+
     pub(crate) fn of(graph: &Graph) -> Result<Layout> {
         check(graph)?;
         let order = receivers_first(graph)?;

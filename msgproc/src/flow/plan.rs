@@ -75,6 +75,11 @@ pub(crate) mod worker {
     /// How many items came on the edge before that message.
     pub(crate) const FIRST: usize = 18;
 
+    /// One item of one message, as [`CRASHED_AT`] has it.
+    pub(crate) fn moment(message: u64, item: u64) -> u64 {
+        message << 16 | (item & 0xffff)
+    }
+
     /// In [`LANE`]: the node's `svc_end` runs.
     pub(crate) const ENDING: u64 = u64::MAX;
 
@@ -317,8 +322,6 @@ pub(crate) struct Executor {
     units: RefCell<Vec<Ranked>>,
     /// Units below may run now: their ranks, then their turns.
     limit: Cell<(usize, u64)>,
-    /// Whether the frontend is gone or asks to stop, for processes.
-    pub(crate) ends: Box<dyn Fn() -> bool>,
     waited: Cell<Duration>,
     spins: bool,
     /// If the run is traced.
@@ -339,7 +342,6 @@ impl Executor {
         number: usize,
         spins: bool,
         traced: bool,
-        ends: Box<dyn Fn() -> bool>,
     ) -> Result<Rc<Executor>, shmring::Error> {
         let mut sleeper = shared.board().sleeper(number)?;
         if !spins {
@@ -352,7 +354,6 @@ impl Executor {
             units: RefCell::new(Vec::new()),
             aside: RefCell::new(None),
             limit: Cell::new((0, 0)),
-            ends,
             waited: Cell::new(Duration::ZERO),
             spins,
             notes: traced.then(Notes::new),
@@ -558,9 +559,6 @@ impl Executor {
         });
         if idle {
             board.store(word, 0);
-        }
-        if found.is_none() && (self.ends)() {
-            self.shared.advance(STOPPING);
         }
         found.flatten()
     }

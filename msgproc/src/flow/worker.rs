@@ -183,11 +183,7 @@ impl<N: Node> Worker<N> {
         let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => Err(Box::new(core.failure(None, FailureKind::Init, cause))),
-            Err(panic) => {
-                let Setting { info, .. } = &core.setting;
-                let kind = FailureKind::Init;
-                Err(Box::new(Failure::panicked(&info.node, info.index, None, kind, &*panic)))
-            }
+            Err(panic) => Err(Box::new(core.panic_failure(None, FailureKind::Init, &*panic))),
         };
         if outcome.is_ok() {
             core.store(words::STATE, words::READY);
@@ -474,7 +470,7 @@ impl<N: Node> Core<N> {
         self.ends_again = lane == words::ENDING;
         let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
-        let at = message << 16 | (item & 0xffff);
+        let at = words::moment(message, item);
         let crashes = match self.load(words::CRASHED_AT) == at {
             true => self.load(words::CRASHES) + 1,
             false => 1,
@@ -490,6 +486,17 @@ impl<N: Node> Core<N> {
     fn failure(&self, item: Option<u64>, kind: FailureKind, cause: Cause) -> Failure {
         let WorkerInfo { node, index, .. } = &self.setting.info;
         Failure::new(node, *index, item, kind, cause)
+    }
+
+    fn panic_failure(&self, item: Option<u64>, kind: FailureKind, panic: &Panic) -> Failure {
+        let WorkerInfo { node, index, .. } = &self.setting.info;
+        Failure::panicked(node, *index, item, kind, panic)
+    }
+
+    #[cold]
+    fn fail_by_panic(&mut self, item: Option<u64>, kind: FailureKind, panic: &Panic) {
+        let failure = self.panic_failure(item, kind, panic);
+        self.fail_with(failure);
     }
 
     #[cold]
@@ -582,10 +589,7 @@ impl<N: Node> Core<N> {
                     Poll::Ended
                 }
                 Err(panic) => {
-                    let WorkerInfo { node, index, .. } = &self.setting.info;
-                    let kind = FailureKind::Panic;
-                    let failure = Failure::panicked(node, *index, Some(number), kind, &*panic);
-                    self.fail_with(failure);
+                    self.fail_by_panic(Some(number), FailureKind::Panic, &*panic);
                     Poll::Ended
                 }
             }
@@ -615,10 +619,7 @@ impl<N: Node> Core<N> {
             }
             Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
             Err(panic) => {
-                let WorkerInfo { node, index, .. } = &self.setting.info;
-                let kind = FailureKind::Panic;
-                let failure = Failure::panicked(node, *index, number, kind, &*panic);
-                self.fail_with(failure);
+                self.fail_by_panic(number, FailureKind::Panic, &*panic);
             }
         }
         !self.is_done()
@@ -823,14 +824,10 @@ impl<N: Node> Core<N> {
                 }
                 None if self.setting.on_error.skips() => self.add(words::SKIPPED, 1),
                 None => {
-                    let info = &self.setting.info;
-                    let failure = match cause {
-                        Ok(cause) => self.failure(Some(number), kind, cause),
-                        Err(panic) => {
-                            Failure::panicked(&info.node, info.index, Some(number), kind, &*panic)
-                        }
-                    };
-                    self.fail_with(failure);
+                    match cause {
+                        Ok(cause) => self.fail(Some(number), kind, cause),
+                        Err(panic) => self.fail_by_panic(Some(number), kind, &*panic),
+                    }
                     return Fate::Keep;
                 }
             }
@@ -871,9 +868,7 @@ impl<N: Node> Core<N> {
             Ok(Err(cause)) if cause.is::<Closed>() => {}
             Ok(Err(cause)) => self.fail(None, FailureKind::Error, cause),
             Err(panic) => {
-                let WorkerInfo { node, index, .. } = &self.setting.info;
-                let failure = Failure::panicked(node, *index, None, FailureKind::Panic, &*panic);
-                self.fail_with(failure);
+                self.fail_by_panic(None, FailureKind::Panic, &*panic);
             }
         }
     }
@@ -904,9 +899,7 @@ impl<N: Node> Core<N> {
             }
             Ok(_) => {}
             Err(panic) => {
-                let WorkerInfo { node, index, .. } = &self.setting.info;
-                let failure = Failure::panicked(node, *index, None, FailureKind::End, &*panic);
-                return self.fail_with(failure);
+                return self.fail_by_panic(None, FailureKind::End, &*panic);
             }
         }
         let _ = self.outlet.flush();
@@ -920,6 +913,9 @@ impl<N: Node> Core<N> {
         self.store(words::STATE, words::ENDED);
     }
 }
+
+/// What a panic left.
+type Panic = dyn std::any::Any + Send;
 
 /// Why a worker left the items of a message.
 enum Stop {

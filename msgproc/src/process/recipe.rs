@@ -109,21 +109,17 @@ impl Recipe {
     /// # Errors
     ///
     /// [`Error::NotInitialized`], [`Error::NotMainProgram`].
-    pub(super) fn new<B, S, C, R>(process: &str, stated: Stated, _: C) -> Result<Recipe>
+    pub(super) fn new<B, S, C, R>(process: &str, stated: Stated, constructor: C) -> Result<Recipe>
     where
         B: Backend,
         S: DeserializeOwned + 'static,
         C: Fn(S, &Start) -> R + Copy + 'static,
         R: IntoBackend<Backend = B>,
     {
-        Ok(Recipe {
-            place: place_of(process, enter::<B, S, C, R>, type_name::<(B, S, C)>())?,
-            stated,
-        })
+        check_initialized(process)?;
+        Recipe::of_copy(process, stated, constructor)
     }
-}
 
-impl Recipe {
     /// For a copy of this process as it is now, which need not be told what it is.
     pub(super) fn of_copy<B, S, C, R>(process: &str, stated: Stated, _: C) -> Result<Recipe>
     where
@@ -132,17 +128,26 @@ impl Recipe {
         C: Fn(S, &Start) -> R + Copy + 'static,
         R: IntoBackend<Backend = B>,
     {
-        let place = Place::of(enter::<B, S, C, R>, type_name::<(B, S, C)>())
-            .map_err(|NotMainProgram| Error::NotMainProgram { process: process.into() })?;
+        let place = place_in_copy(process, enter::<B, S, C, R>, type_name::<(B, S, C)>())?;
         Ok(Recipe { place, stated })
     }
 }
 
 /// The place of a function that is to run in another process of this program.
 pub(super) fn place_of<A, T>(process: &str, function: fn(A) -> T, of: &str) -> Result<Place> {
-    if !is_initialized() {
-        return Err(Error::NotInitialized { process: process.into() });
+    check_initialized(process)?;
+    place_in_copy(process, function, of)
+}
+
+fn check_initialized(process: &str) -> Result<()> {
+    match is_initialized() {
+        true => Ok(()),
+        false => Err(Error::NotInitialized { process: process.into() }),
     }
+}
+
+/// The same for a copy of this process, which executes nothing anew.
+fn place_in_copy<A, T>(process: &str, function: fn(A) -> T, of: &str) -> Result<Place> {
     Place::of(function, of)
         .map_err(|NotMainProgram| Error::NotMainProgram { process: process.into() })
 }

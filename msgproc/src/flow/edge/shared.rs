@@ -29,7 +29,7 @@ impl<T> Clone for Wire<T> {
 impl<T> Copy for Wire<T> {}
 
 impl<T: Serialize + DeserializeOwned + 'static> Wire<T> {
-    pub(super) fn serde() -> Wire<T> {
+    pub(crate) fn new() -> Wire<T> {
         Wire {
             tx: |ring| Ok(Box::new(SharedTx { port: Sender::new(ring.producer()?), rest: None })),
             rx: |ring| {
@@ -37,12 +37,6 @@ impl<T: Serialize + DeserializeOwned + 'static> Wire<T> {
                 Ok(Box::new(SharedRx { port, pieces: Vec::new() }))
             },
         }
-    }
-}
-
-impl<T: Serialize + DeserializeOwned + 'static> Wire<T> {
-    pub(crate) fn new() -> Wire<T> {
-        Wire::serde()
     }
 }
 
