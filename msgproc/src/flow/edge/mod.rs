@@ -7,6 +7,7 @@
 pub(crate) mod deal;
 mod exits;
 mod heap;
+mod inlet;
 mod lanes;
 mod link;
 mod plain;
@@ -18,7 +19,8 @@ pub use self::shared::Wire;
 pub(crate) use self::{
     exits::{Branched, Exits, Output, Turn, Turned, Way},
     heap::HeapLane,
-    lanes::{Inlet, Lanes, OutState, Taken},
+    inlet::{Inlet, Taken},
+    lanes::{Lanes, OutState},
     link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan},
 };
 

@@ -1,0 +1,72 @@
+//! An input ends, and the node.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Core, words};
+use crate::flow::{
+    edge::Head,
+    error::FailureKind,
+    node::{Flow, Node},
+    outlet::Closed,
+};
+
+impl<N: Node> Core<N> {
+    pub(super) fn input_ended(&mut self, input: usize) {
+        if self.ended {
+            return;
+        }
+        let Core { node, outlet, .. } = self;
+        match catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet))) {
+            Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
+            Ok(Ok(Flow::Eos)) => {
+                let _ = self.outlet.flush();
+                self.outlet.close();
+            }
+            Ok(Err(cause)) if cause.is::<Closed>() => {}
+            Ok(Err(cause)) => self.fail(None, FailureKind::Error, cause),
+            Err(panic) => {
+                self.fail_by_panic(None, FailureKind::Panic, &*panic);
+            }
+        }
+    }
+
+    /// Runs the node's `svc_end`, and says to those that follow that nothing more comes.
+    pub(super) fn end(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if self.executor.is_stopped() {
+            return;
+        }
+        if self.setting.survives {
+            if !self.ends_again {
+                self.store(words::LANE, 0);
+            }
+            if let Some(exits) = self.outlet.exits() {
+                exits.begin(&Head::default(), self.ends_again);
+            }
+            self.store(words::LANE, words::ENDING);
+        }
+        let Core { node, outlet, .. } = self;
+        let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
+        match ended {
+            Ok(Err(cause)) if !cause.is::<Closed>() => {
+                return self.fail(None, FailureKind::End, cause);
+            }
+            Ok(_) => {}
+            Err(panic) => {
+                return self.fail_by_panic(None, FailureKind::End, &*panic);
+            }
+        }
+        let _ = self.outlet.flush();
+        if self.check_sends(None) {
+            return;
+        }
+        if let Some(exits) = self.outlet.exits() {
+            exits.end();
+        }
+        self.note_sent();
+        self.store(words::STATE, words::ENDED);
+    }
+}
