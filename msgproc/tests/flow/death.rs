@@ -168,7 +168,7 @@ fn deaths_at_the_end_are_made_good() {
 }
 
 /// Runs a graph, and kills processes of it at random until it ends.
-fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
+pub(crate) fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
     let running = graph.start().unwrap();
     let mut kills = 0;
     let until = Instant::now() + Duration::from_secs(seconds + 60);
@@ -197,7 +197,7 @@ fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
 }
 
 /// Two stages of processes, with some work for each item.
-fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
+pub(crate) fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
     static WORK: AtomicU64 = AtomicU64::new(0);
     let work = |n: u64| {
         for _ in 0..2000 {
@@ -228,7 +228,7 @@ fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
     (graph, kept)
 }
 
-fn expected(count: u64) -> Vec<u64> {
+pub(crate) fn expected(count: u64) -> Vec<u64> {
     (0..count).flat_map(|n| vec![n; if n % 3 == 0 { 2 } else { 1 }]).collect()
 }
 

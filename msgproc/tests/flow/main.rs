@@ -11,6 +11,7 @@ mod order;
 mod places;
 mod reports;
 mod stages;
+mod travel;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
         places::tests(),
         stages::tests(),
         reports::tests(),
+        travel::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

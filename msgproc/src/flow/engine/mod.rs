@@ -1,10 +1,12 @@
 //! The run: processes, threads and the workers in them, from start to end. README.md has the order
 //! in which things start and stop.
 
+mod method;
 mod plan;
 mod running;
 mod spares;
 mod station;
+mod travel;
 mod watch;
 
 use std::{
@@ -14,13 +16,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::running::Running;
 use self::{
+    method::Method,
     plan::Plan,
     spares::Spares,
     station::Station,
     watch::{Supervisor, Watch},
 };
+pub use self::{running::Running, travel::Made};
 use super::{
     error::{Error, Failure, Result},
     graph::Graph,
@@ -94,9 +97,10 @@ impl Started {
         let spares = Spares::prepare(&plan).map_err(start_failed)?;
         for process in 1..plan.layout.processes {
             let copy = plan.clone();
-            let options = plan.options(process);
-            let begun =
-                options.begin(|options| options.fork(move |_| Station::new(copy.clone(), process)));
+            let begun = plan.options(process).begin(|options| match plan.method(process) {
+                Method::Fork => options.fork(move |_| Station::new(copy.clone(), process)),
+                Method::Travel(server) => plan.travel(options, server, process),
+            });
             match begun {
                 Ok(begun) => starting.push((process, begun)),
                 Err(error) => {
@@ -178,7 +182,13 @@ fn first_failure(plan: &Plan, mut failed: Failed) -> Option<Error> {
 }
 
 fn start_failed(error: crate::Error) -> Error {
-    Error::start("start its processes")(error)
+    let what = match &error {
+        crate::Error::MultiThreaded { .. } => {
+            "start its processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, and they need not be forks)"
+        }
+        _ => "start its processes",
+    };
+    Error::start(what)(error)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

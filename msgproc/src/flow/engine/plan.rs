@@ -2,14 +2,14 @@
 
 use std::{cell::RefCell, rc::Rc, thread};
 
-use shmring::board::Board;
+use shmring::{block::BlockPool, board::Board, ring::records::Records};
 
-use super::{Failed, station::Station};
+use super::{Failed, method::has_one_thread, station::Station, travel::Ticket};
 use crate::{
     Exit, MessageProcess, Options,
     flow::{
         circle::Circle,
-        edge::Callees,
+        edge::{Callees, MakeRing},
         error::{Death, Error, Failure, FailureKind, Result},
         graph::{Graph, Site},
         layout::{Layout, PlannedWorker},
@@ -27,6 +27,10 @@ pub(super) struct Plan {
     pub(super) shared: Shared,
     /// Whether there are as many processors as threads, so that they may spin.
     pub(super) spins: bool,
+    /// Whether it is written down who was busy when.
+    pub(super) traced: bool,
+    /// Whether processes are forks where nothing else is said.
+    pub(super) forks: bool,
     /// Keeps the segment of lanes and board.
     pub(super) memory: Memory,
 }
@@ -48,24 +52,37 @@ impl Plan {
             None => Memory::for_lanes(2 * lanes + needed + 4096)
                 .map_err(Error::start("make memory for the run"))?,
         };
-        let board =
-            board.create_in(memory.segment()).map_err(Error::start("make the board of the run"))?;
-        for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
-            edge.edge.open(plan.clone(), Some(memory.segment()))?;
-        }
-        let shared = Shared::new(
-            board,
-            layout.counts,
-            &layout.circles,
-            memory.pool().map(|pool| pool.capacity()),
-        );
-        (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
-        graph.doors.iter().for_each(|door| door.open(&shared));
+        let segment = memory.segment();
+        let board = board.create_in(segment).map_err(Error::start("make the board of the run"))?;
         let at_work = (0..layout.executors.len())
             .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
         let spins =
             thread::available_parallelism().is_ok_and(|cores| cores.get() >= at_work.count());
-        Ok(Plan { graph, layout, shared, spins, memory })
+        let traced = graph.trace.is_some();
+        let forks = graph.travel.is_none() || has_one_thread();
+        let mut ring = |bytes| {
+            let ring = Records::options().capacity(bytes).prefault(false);
+            ring.create_in(segment).map_err(Error::start("make a lane between processes"))
+        };
+        let shared = open(&graph, &layout, &memory, board, &mut ring)?;
+        (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
+        Ok(Plan { graph, layout, shared, spins, traced, forks, memory })
+    }
+
+    /// That of a run which another process has begun.
+    pub(super) fn attach(graph: Graph, ticket: Ticket) -> Result<Plan> {
+        let layout = Layout::of(&graph)?;
+        if !ticket.suits(&graph, &layout) {
+            return Err(Error::graph(
+                "its process makes another graph than the program: the function that makes it must make the same of the same state",
+            ));
+        }
+        let Ticket { spins, traced, memory, board, rings, .. } = ticket;
+        let mut rings = rings.into_iter();
+        let missing = || Error::graph("a lane did not come with its process");
+        let shared =
+            open(&graph, &layout, &memory, board, &mut |_| rings.next().ok_or_else(missing))?;
+        Ok(Plan { graph, layout, shared, spins, traced, forks: false, memory })
     }
 
     /// Makes the workers of one thread.
@@ -75,8 +92,7 @@ impl Plan {
         restarts: &dyn Fn(usize) -> u32,
     ) -> Result<(Rc<Executor>, Failures), Failed> {
         let failures: Failures = Rc::new(RefCell::new(Vec::new()));
-        let executor =
-            Executor::new(self.shared.clone(), number, self.spins, self.graph.trace.is_some());
+        let executor = Executor::new(self.shared.clone(), number, self.spins, self.traced);
         let executor = executor.map_err(|error| {
             let kind = FailureKind::Init;
             vec![(0, Failure::new("the run", 0, None, kind, error.into()))]
@@ -189,4 +205,21 @@ impl Plan {
         let executors = self.layout.executors.iter().enumerate();
         executors.filter(move |(_, at)| at.process == process).map(|(number, _)| number)
     }
+}
+
+/// Opens the edges and doors of a graph, in the memory of its run.
+fn open(
+    graph: &Graph,
+    layout: &Layout,
+    memory: &Memory,
+    board: Board,
+    ring: &mut MakeRing<'_>,
+) -> Result<Shared> {
+    for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
+        edge.edge.open(plan.clone(), ring)?;
+    }
+    let blocks = memory.pool().map(BlockPool::capacity);
+    let shared = Shared::new(board, layout.counts, &layout.circles, blocks);
+    graph.doors.iter().for_each(|door| door.open(&shared));
+    Ok(shared)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{lock, plan::Plan, station::Station};
+use super::{lock, method::Method, plan::Plan, station::Station};
 use crate::{ForkServer, MessageProcess, Start};
 
 /// The plans of runs whose processes may have to be replaced. A fork server that is a copy of the
@@ -29,13 +29,21 @@ pub(super) enum Spares {
     Copy { server: ForkServer, plan: u64 },
     /// The program itself, which has no other thread.
     Program,
+    /// Nothing that was prepared: none of those that can be replaced is a fork.
+    Again,
 }
 
 impl Spares {
     /// `None` where no process is to be replaced.
     pub(super) fn prepare(plan: &Arc<Plan>) -> crate::Result<Option<Spares>> {
-        if !plan.layout.workers.iter().any(|worker| worker.survives) {
+        let (workers, executors) = (&plan.layout.workers, &plan.layout.executors);
+        let mut survivors = workers.iter().filter(|worker| worker.survives).peekable();
+        if survivors.peek().is_none() {
             return Ok(None);
+        }
+        let mut processes = survivors.map(|worker| executors[worker.executor].process);
+        if !processes.any(|process| matches!(plan.method(process), Method::Fork)) {
+            return Ok(Some(Spares::Again));
         }
         if plan.graph.watches_itself {
             return Ok(Some(Spares::Program));
@@ -55,9 +63,12 @@ impl Spares {
             Ok(Station::new(plan, process))
         };
         let options = plan.options(process);
-        match self {
-            Spares::Copy { server, plan } => options.fork_from_copy(server, (*plan, process), make),
-            Spares::Program => {
+        match (plan.method(process), self) {
+            (Method::Travel(server), _) => plan.travel(options, server, process),
+            (Method::Fork, Spares::Copy { server, plan }) => {
+                options.fork_from_copy(server, (*plan, process), make)
+            }
+            (Method::Fork, _) => {
                 let plan = plan.clone();
                 options.fork(move |_| Station::new(plan.clone(), process))
             }

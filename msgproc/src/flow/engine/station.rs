@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Failed, Told, plan::Plan, watch::Watch};
+use super::{Failed, Told, plan::Plan, travel::Ticket, watch::Watch};
 use crate::{
     Backend, Context, Incoming, Outcome,
     flow::{
         error::{Failure, FailureKind},
+        graph::Graph,
         plan::{Executor, RUNNING, STOPPING, worker},
         trace::Notes,
         worker::Failures,
@@ -103,6 +104,13 @@ pub(super) struct Station {
 impl Station {
     pub(super) fn new(plan: Arc<Plan>, process: usize) -> Station {
         Station { plan, process, main: None, threads: None }
+    }
+
+    /// In a process that is no fork of the program.
+    pub(super) fn arrived(graph: Graph, ticket: Ticket) -> crate::Result<Station> {
+        let process = ticket.process;
+        let plan = Plan::attach(graph, ticket).map_err(crate::Error::other)?;
+        Ok(Station::new(Arc::new(plan), process))
     }
 
     pub(super) fn set_up(&mut self) -> Result<(), Failed> {

@@ -21,6 +21,7 @@ use super::{
     node::Cause,
     outside::Door,
     placement::Placement,
+    start_method::StartMethod,
     worker::OnError,
 };
 
@@ -52,6 +53,9 @@ pub struct Graph {
     pub(crate) on_death: Option<Box<OnDeath>>,
     /// Where to write who was busy when.
     pub(crate) trace: Option<PathBuf>,
+    /// How its processes make it, if they are no forks: the engine knows the type.
+    pub(crate) travel: Option<Box<dyn Any + Send + Sync>>,
+    pub(crate) start_method: StartMethod,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -69,6 +73,8 @@ pub(crate) struct NodeEntry {
     pub(crate) ordered: bool,
     pub(crate) on_error: OnError,
     pub(crate) cpus: Vec<usize>,
+    /// How its processes are started, if not as those of the graph.
+    pub(crate) start_method: Option<StartMethod>,
     pub(crate) is_source: bool,
     /// Whether it ends by itself when the run drains, after what it was given.
     pub(crate) is_fed: bool,
@@ -127,6 +133,11 @@ impl Graph {
     /// that of their pool.
     pub fn set_memory(&mut self, memory: &Memory) {
         self.memory = Some(memory.clone());
+    }
+
+    /// How its processes are started, if nothing is said of their nodes.
+    pub fn start_method(&mut self, method: StartMethod) {
+        self.start_method = method;
     }
 
     /// Lets [`Graph::run`] watch over the processes in the thread that calls it, so that the run

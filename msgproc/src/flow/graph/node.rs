@@ -9,6 +9,7 @@ use super::{Graph, NodeEntry, NodeRef, Site, make::make_worker};
 use crate::flow::{
     node::{Node, WorkerInfo, source},
     placement::{Place, Placement, Thread},
+    start_method::StartMethod,
     worker::{CloneFn, OnError},
 };
 
@@ -73,6 +74,12 @@ impl<I, O> NodeBuilder<'_, I, O> {
         self
     }
 
+    /// How its processes are started; as those of the graph if nothing is said.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.entry.start_method = Some(method);
+        self
+    }
+
     /// Puts it into the graph.
     pub fn add(self) -> NodeRef<I, O> {
         let NodeBuilder { graph, entry, mut node, .. } = self;
@@ -115,6 +122,7 @@ impl Graph {
                 ordered: false,
                 on_error: OnError::default(),
                 cpus: Vec::new(),
+                start_method: None,
                 is_source,
                 is_fed: false,
                 make: Arc::new(make),

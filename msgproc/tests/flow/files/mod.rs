@@ -20,7 +20,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-enum Item {
+pub(crate) enum Item {
     Number(u64),
     At(u64, f64),
     Name(String),
@@ -95,7 +95,7 @@ impl Node for Inputs {
 }
 
 /// The node types of these tests, and what came to the sinks.
-fn registry() -> (Registry<Item>, Kept<Item>) {
+pub(crate) fn registry() -> (Registry<Item>, Kept<Item>) {
     let kept: Kept<Item> = Kept::default();
     let copy = kept.clone();
     let numbers = || ClassInfo::new().input("in", "Number").output("out", "Number");
