@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(deaths_at_the_end_are_made_good),
         testkit::test!(kills_at_random_times, timeout = 120),
         testkit::test!(kills_at_random_times_keep_the_order, timeout = 120),
+        testkit::test!(kills_while_lanes_are_full_of_bytes, timeout = 120),
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
@@ -248,6 +249,29 @@ fn kills_at_random_times_keep_the_order() {
     let (report, kills) = with_kills(graph, 30, 3_172_645_463_325_253);
     let items = taken(&kept);
     assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
+    assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+/// A lane has room for a few of these items only, so its sender waits while its receiver is dead.
+fn kills_while_lanes_are_full_of_bytes() {
+    let count = 2000;
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, (0..count).map(|n| vec![n; 5000]));
+    let step = graph
+        .node("step", Process, |_| {
+            map(|item: Vec<u32>| {
+                sleep(Duration::from_micros(500));
+                item
+            })
+        })
+        .on_error(OnError::retry(1000))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let (report, kills) = with_kills(graph, 30, 7_172_645_463_325_259);
+    let items = taken(&kept);
+    assert!(items.iter().map(|item| item[0]).eq(0..count), "{} items\n{report}", items.len());
     assert!(kills > 3, "{kills} kills only\n{report}");
 }
 

@@ -91,6 +91,8 @@ impl Watch {
         let Some(manager) = &mut self.manager else { return };
         match set_to_work(manager, handle) {
             Ok(id) => drop(self.at_work.insert(id, process)),
+            // It was killed after it had become ready.
+            Err(crate::Error::PeerDied { exit, .. }) => self.ended(process, *exit),
             Err(error) => self.cannot(error),
         }
     }
