@@ -14,7 +14,7 @@ use super::{
 };
 use crate::flow::{
     self, Cause, Flow, Graph, Input, Node, NodeRef, OnError, Outlet, Output, Placement, Report,
-    Running, WorkerInfo,
+    Running, WorkerInfo, node::Duties,
 };
 
 /// A graph file that was checked against a [`Registry`], and can be run: each run is a new graph.
@@ -238,11 +238,13 @@ where
     let FileNode { name, ordered, on_error, compute_on, .. } = &known.node;
     let (known, make) = (known.clone(), make.clone());
     let place = places.placement(&known.node.location_of(0));
+    let keeps = known.class.keeps;
     let node = graph.node(name, place, {
         let known = known.clone();
         move |worker: &WorkerInfo| Made {
             node: make(&known.making(worker)).map_err(Some),
             required: known.required(),
+            ended: false,
         }
     });
     let node = match &compute_on[..] {
@@ -256,7 +258,7 @@ where
         // Who dies over an item once more than it may be tried again leaves it out.
         Policy::Quarantine(times) => OnError::retry((times - 1).max(1)).or_skip(),
     };
-    node.ordered(*ordered).on_error(on_error).add()
+    node.ordered(*ordered).on_error(on_error).keeps(keeps).add()
 }
 
 /// A node where it runs. Its constructor was called before, and may fail here all the same.
@@ -264,6 +266,8 @@ struct Made<I, O> {
     node: Result<Boxed<I, O>, Option<Cause>>,
     /// Those of the inputs that it requires that have not ended.
     required: Vec<usize>,
+    /// Whether it has ended because of them, though other inputs have not.
+    ended: bool,
 }
 
 impl<I: 'static, O: 'static> Made<I, O> {
@@ -298,11 +302,40 @@ impl<I: 'static, O: 'static> Node for Made<I, O> {
         let flow = self.node()?.input_ended(input, out)?;
         let had_some = !self.required.is_empty();
         self.required.retain(|other| *other != input);
-        Ok(if had_some && self.required.is_empty() { Flow::Eos } else { flow })
+        if !had_some || !self.required.is_empty() {
+            return Ok(flow);
+        }
+        // Nothing can be sent any more once it has said so.
+        self.svc_end(out)?;
+        self.ended = true;
+        Ok(Flow::Eos)
+    }
+
+    fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        self.node()?.svc_idle(out)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.node.as_ref().is_ok_and(|node| node.is_ready())
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        self.node.as_ref().ok()?.at_item()
+    }
+
+    fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {
+        // One that could not be made says so when it begins.
+        self.node.as_mut().map_or(Ok(false), |node| node.take_over(duties))
+    }
+
+    fn message_begins(&mut self, first: u64) {
+        if let Ok(node) = &mut self.node {
+            node.message_begins(first);
+        }
     }
 
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
-        self.node()?.svc_end(out)
+        if self.ended { Ok(()) } else { self.node()?.svc_end(out) }
     }
 }
 

@@ -9,7 +9,10 @@ pub use self::{
     functions::{FnNode, Source, each, filter, flat_map, from_fn, map, source, try_each, try_map},
     fused::{Fused, fuse},
 };
-use super::outlet::Outlet;
+use super::{
+    outlet::Outlet,
+    worker::{CloneFn, OnError},
+};
 
 /// Why a node could not do its work: any error. The engine adds where it happened.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -131,6 +134,25 @@ pub trait Node: 'static {
         None
     }
 
+    /// Whether it keeps items that it has taken, and sees itself to what is said of them.
+    #[doc(hidden)]
+    fn keeps_items() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// Hands such a node what is said of its items, before it begins. Tells whether it is one.
+    #[doc(hidden)]
+    fn take_over(&mut self, _duties: Duties<Self::In>) -> Result<bool, Cause> {
+        Ok(false)
+    }
+
+    /// A message begins, whose first item has this number.
+    #[doc(hidden)]
+    fn message_begins(&mut self, _first: u64) {}
+
     /// Runs once after the last item, and may still send.
     ///
     /// # Errors
@@ -139,6 +161,16 @@ pub trait Node: 'static {
     fn svc_end(&mut self, _out: &mut Outlet<Self::Out>) -> Result<(), Cause> {
         Ok(())
     }
+}
+
+/// What is said of the items of a node.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Duties<T> {
+    pub(crate) on_error: OnError,
+    pub(crate) clone: Option<CloneFn<T>>,
+    /// Whether what comes of an item goes on before what comes of the next.
+    pub(crate) ordered: bool,
 }
 
 impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
@@ -175,6 +207,14 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
 
     fn at_item(&self) -> Option<u64> {
         (**self).at_item()
+    }
+
+    fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {
+        (**self).take_over(duties)
+    }
+
+    fn message_begins(&mut self, first: u64) {
+        (**self).message_begins(first);
     }
 
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {

@@ -12,6 +12,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(long_items_keep_their_order),
         testkit::test!(outputs_and_inputs_have_numbers),
         testkit::test!(run_twice),
+        testkit::test!(futures_are_awaited),
+        testkit::test!(what_is_sent_at_the_end_arrives),
     ]
 }
 
@@ -139,4 +141,36 @@ connections: [numbers -> keep]
     assert_eq!(taken(&kept), expected);
     loaded.start().unwrap().wait().unwrap();
     assert_eq!(taken(&kept), expected);
+}
+
+/// Also where errors are handled again, which says nothing against what awaits futures.
+fn futures_are_awaited() {
+    let yaml = "
+nodes:
+  numbers: {class: Count, settings: {to: 2000}}
+  awaited: {class: Awaited, ordered: true}
+  again: {class: Awaited, ordered: true, on_error: retry 2}
+  keep: {class: Keep}
+connections: [numbers -> awaited, awaited -> again, again -> keep]
+";
+    let (registry, kept) = registry();
+    for places in PLACES {
+        placed(&registry, yaml, places).run().unwrap();
+        assert_eq!(taken(&kept), (0..2000).map(Item::Number).collect::<Vec<_>>(), "{places:?}");
+    }
+}
+
+fn what_is_sent_at_the_end_arrives() {
+    let yaml = "
+nodes:
+  numbers: {class: Count, settings: {to: 2000}}
+  sum: {class: Sum}
+  keep: {class: Keep}
+connections: [numbers -> sum, sum -> keep]
+";
+    let (registry, kept) = registry();
+    for places in PLACES {
+        placed(&registry, yaml, places).run().unwrap();
+        assert_eq!(taken(&kept), [Item::Number((0..2000).sum())], "{places:?}");
+    }
 }
