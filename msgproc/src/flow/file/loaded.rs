@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -31,6 +32,8 @@ struct Known<T> {
     node: FileNode,
     class: Arc<Class<T>>,
     inputs: Vec<Connected>,
+    /// The inputs that something comes back to.
+    back: Vec<usize>,
 }
 
 impl<T> Known<T> {
@@ -38,15 +41,32 @@ impl<T> Known<T> {
         Making { node: &self.node, info: &self.class.info, worker, inputs: &self.inputs }
     }
 
-    /// The inputs that must end before the node does.
+    /// The inputs that must end before the node does. What comes back has not ended before all is
+    /// done that is on its way in the cycle.
     fn required(&self) -> Vec<usize> {
         let inputs = self.class.info.inputs.iter().enumerate();
+        let required = inputs.filter(|(_, port)| port.required).map(|(number, _)| number);
         match self.class.joins {
             true => Vec::new(),
-            false => inputs.filter(|(_, port)| port.required).map(|(number, _)| number).collect(),
+            false => {
+                let mut all: Vec<_> = required.collect();
+                if !all.is_empty() {
+                    all.extend(
+                        self.back
+                            .iter()
+                            .filter(|back| !all.contains(back))
+                            .copied()
+                            .collect::<Vec<_>>(),
+                    );
+                }
+                all
+            }
         }
     }
 }
+
+/// How many items may be in a cycle if nothing is said.
+const CREDITS: usize = 1024;
 
 /// A node as it is in the graph.
 enum Added<T> {
@@ -90,15 +110,17 @@ where
         for (number, node) in file.nodes.iter().enumerate() {
             let Some(class) = registry.get(&node.class) else { continue };
             let mut inputs = vec![Connected::No; class.info.inputs.len()];
+            let mut back = Vec::new();
             if is_wired {
                 for (wire, connection) in wiring.wires.iter().zip(&file.connections) {
                     if wire.to.node == number {
                         inputs[wire.to.port] =
                             if connection.sticky { Connected::Sticky } else { Connected::Yes };
+                        back.extend(connection.feedback.then_some(wire.to.port));
                     }
                 }
             }
-            let known = Known { node: node.clone(), class: class.clone(), inputs };
+            let known = Known { node: node.clone(), class: class.clone(), inputs, back };
             // Without the wiring, a join knows nothing of its inputs.
             if is_wired || !class.joins {
                 problems.extend(known.problem(is_wired));
@@ -107,10 +129,7 @@ where
         }
         for connection in &file.connections {
             let ends = connection.ends();
-            if connection.feedback {
-                let kind = ProblemKind::Feedback { connection: ends };
-                problems.push(Problem::at(connection.line, kind));
-            } else if connection.sticky {
+            if connection.sticky {
                 let to = nodes.iter().find(|known| known.node.name == connection.to.node);
                 if let Some(known) = to.filter(|known| !known.class.joins) {
                     let class = known.node.class.clone();
@@ -144,6 +163,9 @@ where
             }
             if connection.latest {
                 edge = edge.newest();
+            }
+            if connection.feedback {
+                edge = edge.feedback(connection.credits.map_or(CREDITS, NonZeroUsize::get));
             }
             edge.add();
         }

@@ -34,7 +34,11 @@ use crate::flow::{Cause, Graph, Node, WorkerInfo};
 ///   of this program, `"2:1"` the thread 1 of a process, `"2:"` its main thread. `0` is this program,
 ///   or a main thread.
 /// - A node ends when all inputs have ended that it requires, or all, if it requires none.
-/// - `sticky` connections lead to joins only, and `feedback` cannot be run.
+/// - `sticky` connections lead to joins only.
+/// - `feedback` leads back to a node further up, at an input of its own. `credits` says how many
+///   items may be on their way in the cycle at a time: while so many are, nothing new comes in. What
+///   comes back ends when nothing comes from outside any more and nothing is on its way. See
+///   [`EdgeBuilder::feedback`](crate::flow::EdgeBuilder::feedback) for what a cycle asks of its nodes.
 ///
 /// # Examples
 ///

@@ -157,6 +157,15 @@ pub(crate) fn registry() -> (Registry<Item>, Kept<Item>) {
             }))
         })
         .node("Sum", numbers(), |_| Ok(Sum(0)))
+        .node("Halve", numbers().optional_input("again", "Number").output("half", "Number"), |_| {
+            Ok(from_fn(|item: Item, out: &mut Outlet<Item>| {
+                match tick(&item).ok_or("no number")? {
+                    n if n > 0 && n % 2 == 0 => out.send_on(1, Item::Number(n / 2))?,
+                    _ => out.send(item)?,
+                }
+                Ok(Flow::GoOn)
+            }))
+        })
         .node("Awaited", numbers(), |_| {
             Ok(map_async(8, async |item: Item| {
                 tokio::task::yield_now().await;

@@ -67,7 +67,7 @@ connections:
         (
             "t: {class: Inputs}\n  t2: {class: Tenfold}",
             "- n -> t2\n  - t2 -> t\n  - {from: t2, to: t.b, feedback: true}",
-            "line 8: connection t2 -> t.b is feedback, and such graphs are read and not run",
+            "line 8: connection t2 -> t.b is feedback, and leads nowhere back",
         ),
         (
             "m: {class: Name}\n  k: {class: Keep}\n  d: {class: Drop}",
