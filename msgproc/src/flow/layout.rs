@@ -98,11 +98,11 @@ impl Layout {
             let here = workers.iter().filter(|each| executors[each.executor].process == process);
             // What goes from one node to another within a process is lost with it.
             let alone = process != 0 && here.count() == 1;
-            let retries = graph.nodes[workers[number].node].on_error.retries();
+            let replaces = graph.nodes[workers[number].node].on_error.replaces();
             // What is in a circle is counted, and nobody knows what of it went with a process.
             let counts = workers[number].circle.is_some();
             let keeps = graph.nodes[workers[number].node].keeps;
-            workers[number].survives = alone && retries > 0 && !counts && !keeps;
+            workers[number].survives = alone && replaces && !counts && !keeps;
         }
         for circle in &mut circles {
             let workers = workers.iter().filter(|worker| worker.node == circle.head);

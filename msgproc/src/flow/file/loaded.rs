@@ -277,8 +277,7 @@ where
         Policy::Fail => OnError::fail(),
         Policy::Skip => OnError::skip(),
         Policy::Retry(times) => OnError::retry(*times),
-        // Who dies over an item once more than it may be tried again leaves it out.
-        Policy::Quarantine(times) => OnError::retry((times - 1).max(1)).or_skip(),
+        Policy::Quarantine(times) => OnError::quarantine(*times),
     };
     node.ordered(*ordered).on_error(on_error).keeps(keeps).add()
 }

@@ -157,6 +157,16 @@ pub(crate) fn registry() -> (Registry<Item>, Kept<Item>) {
             }))
         })
         .node("Sum", numbers(), |_| Ok(Sum(0)))
+        .node("Deadly", numbers(), move |making| {
+            let Divisor { by } = making.settings()?;
+            Ok(try_map(move |item: Item| {
+                let dies = tick(&item) == Some(by) && std::process::id() != main;
+                if dies {
+                    testkit::kill9(std::process::id());
+                }
+                Ok::<Item, Cause>(item)
+            }))
+        })
         .node("Halve", numbers().optional_input("again", "Number").output("half", "Number"), |_| {
             Ok(from_fn(|item: Item, out: &mut Outlet<Item>| {
                 match tick(&item).ok_or("no number")? {
