@@ -8,6 +8,7 @@
 //! | share the rows of an array among workers, in place | [`par`] |
 //! | connect nodes in any other way, with several inputs and outputs | [`Graph`] |
 //! | read such a graph from a file | `file` (feature `graph-files`) |
+//! | await a future for each item | `map_async` and its like, at `Task` or anywhere (feature `tokio`) |
 //! | bring several inputs together | [`join`] |
 //!
 //! All of them make a [`Graph`], and one engine runs it:
@@ -63,6 +64,8 @@ mod plan;
 mod report;
 pub mod stage;
 mod start_method;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod trace;
 mod worker;
 mod workers;
@@ -83,8 +86,14 @@ pub use outlet::{Closed, Outlet, TrySendError};
 pub use outside::{Feed, Results};
 pub use part::{Around, Chain, Ends, Part, WrapAround};
 pub use pipeline::{Added, Both, MakeNode, MakeSource, Pending, Pipeline, Tail, Then};
+#[cfg(feature = "tokio")]
+pub use placement::Task;
 pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
 pub use report::{NodeReport, Report, WorkerReport};
 pub use start_method::StartMethod;
+#[cfg(feature = "tokio")]
+pub use tasks::{
+    each_async, filter_async, flat_map_async, map_async, try_each_async, try_map_async,
+};
 pub use worker::OnError;
 pub use workers::Workers;

@@ -304,6 +304,14 @@ impl<T> Outlet<T> {
         executor.wait_for(look).map_err(|_| Closed)
     }
 
+    /// Lets a node wait whose outlet only gathers: as the worker that has this one.
+    #[inline]
+    pub(crate) fn wait_as<U>(&mut self, other: &Outlet<U>) {
+        if self.executor.is_none() {
+            self.executor.clone_from(&other.executor);
+        }
+    }
+
     /// Wakes the worker, from any thread of its process.
     pub(crate) fn bell(&self) -> Option<Bell> {
         self.executor.as_ref().map(|executor| executor.bell())

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "tokio")]
+use super::placement::Task;
 use super::{
     accelerator::Accelerator,
     engine::Running,
@@ -219,6 +221,12 @@ nodes_of_their_own! {
     Process => Same, Process => Thread, Process => Process, Process => PlainProcess, Process => Placement,
     PlainProcess => Same, PlainProcess => Thread, PlainProcess => Process, PlainProcess => PlainProcess, PlainProcess => Placement,
     Placement => Same, Placement => Thread, Placement => Process, Placement => PlainProcess, Placement => Placement,
+}
+
+#[cfg(feature = "tokio")]
+nodes_of_their_own! {
+    Same => Task, Thread => Task, Task => Task, Process => Task, PlainProcess => Task, Placement => Task,
+    Task => Same, Task => Thread, Task => Process, Task => PlainProcess, Task => Placement,
 }
 
 /// How many results may wait to be taken, if nothing is said.

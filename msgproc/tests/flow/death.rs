@@ -31,6 +31,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
+        testkit::test!(quarantine_after_so_many_deaths),
         testkit::test!(an_item_that_kills_too_often_fails_the_run),
     ]
 }
@@ -437,6 +438,19 @@ fn an_item_that_kills_ends_in_quarantine() {
     let workers = &report.node("step").unwrap().workers;
     assert_eq!(workers.iter().map(|worker| worker.quarantined).sum::<u64>(), 1, "{report}");
     assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 3, "{report}");
+}
+
+/// After exactly as many deaths as are said.
+fn quarantine_after_so_many_deaths() {
+    for times in 1..4 {
+        let (report, items) = deadly(OnError::quarantine(times));
+        let report = report.unwrap();
+        assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>(), "{times}");
+        let workers = &report.node("step").unwrap().workers;
+        let sum = |of: fn(&msgproc::flow::WorkerReport) -> u64| workers.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|worker| worker.quarantined), 1, "{times}: {report}");
+        assert_eq!(sum(|worker| worker.restarts), u64::from(times), "{report}");
+    }
 }
 
 fn an_item_that_kills_too_often_fails_the_run() {

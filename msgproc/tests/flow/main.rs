@@ -11,6 +11,7 @@ mod order;
 mod places;
 mod reports;
 mod stages;
+mod tasks;
 mod travel;
 
 fn main() -> std::process::ExitCode {
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         stages::tests(),
         reports::tests(),
         travel::tests(),
+        tasks::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

@@ -25,6 +25,23 @@ use crate::{
 
 /// Runs one thread of a run, from setting it up to its end.
 pub(super) fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
+    #[cfg(feature = "tokio")]
+    if plan.layout.tasks == Some(number) {
+        let name = format!("{}-tasks", plan.graph.name);
+        return crate::flow::tasks::in_runtime(&name, |had| match had {
+            Ok(()) => run_executor(plan, number, ready),
+            Err(error) => {
+                let kind = FailureKind::Init;
+                let failed = (0, Failure::new("the run", 0, None, kind, error.into()));
+                let _ = ready.send(Err(vec![failed]));
+                Told::default()
+            }
+        });
+    }
+    run_executor(plan, number, ready)
+}
+
+fn run_executor(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
     match plan.executor(number, &|_| 0) {
         Err(failed) => {
             let _ = ready.send(Err(failed));

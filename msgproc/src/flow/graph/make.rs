@@ -11,10 +11,10 @@ use crate::flow::{
     circle::{Circle, Entrance},
     edge::{Callees, Edge, Exits, OutState, Output as WaysOut, Way},
     error::{Failure, FailureKind, Result},
-    node::{Node, WorkerInfo},
+    node::{Duties, Node, WorkerInfo},
     outlet::Outlet,
     plan::{Executor, Unit},
-    worker::{Accept, CloneFn, Failures, Setting, Worker},
+    worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
 };
 
 /// Makes a worker where it runs.
@@ -110,13 +110,20 @@ where
         output.clone = output.clone.or(clone.copied());
     }
     let made = catch_unwind(AssertUnwindSafe(|| make(&info)));
-    let node = made
+    let mut node = made
         .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))
         .map_err(Box::new)?;
+    let init = |cause| Box::new(Failure::new(&entry.name, index, None, FailureKind::Init, cause));
+    let (ordered, on_error) = (entry.ordered, entry.on_error);
+    let keeps = node.take_over(Duties { on_error, clone, ordered }).map_err(init)?;
+    if keeps {
+        check_keeper(site).map_err(|reason| init(reason.into()))?;
+    }
+    let (on_error, clone) = if keeps { (OnError::fail(), None) } else { (on_error, clone) };
     let setting = Setting {
         info,
         number: site.first_worker + index,
-        on_error: entry.on_error,
+        on_error,
         clone,
         survives: site.survives,
         rank: site.rank,
@@ -148,4 +155,23 @@ where
         site.callees.add(edge, index, target);
     }
     Ok(worker)
+}
+
+/// Whether a node can be there that has taken items which it has not yet answered for.
+fn check_keeper(site: &Site<'_>) -> Result<(), &'static str> {
+    if site.circle.is_some() {
+        Err(
+            "it awaits futures, and what is on its way in them would not count in its circle: let it stand before or behind the circle",
+        )
+    } else if site.inherits {
+        Err(
+            "several workers that await futures cannot keep the order: let it have one worker, with as many futures at a time as are needed",
+        )
+    } else if site.survives {
+        Err(
+            "it awaits futures, and they would be lost with its process: let the type of the node say so, or do without retries",
+        )
+    } else {
+        Ok(())
+    }
 }

@@ -78,6 +78,8 @@ pub(crate) struct NodeEntry {
     pub(crate) is_source: bool,
     /// Whether it ends by itself when the run drains, after what it was given.
     pub(crate) is_fed: bool,
+    /// Whether it keeps items that it has taken: they are lost with its process.
+    pub(crate) keeps: bool,
     pub(crate) make: Arc<Make>,
     /// Its ways out, each an [`OutMaker`] of its type of items.
     pub(crate) outs: Vec<OutEntry>,

@@ -62,6 +62,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
         self
     }
 
+    #[cfg(feature = "graph-files")]
+    /// Whether its nodes keep items, where that is known only here.
+    pub(crate) fn keeps(mut self, yes: bool) -> Self {
+        self.entry.keeps = yes;
+        self
+    }
+
     /// Leaves out, and counts, items over which it fails. Items need not be cloned for this.
     pub fn skip_errors(mut self) -> Self {
         self.entry.on_error = OnError::skip();
@@ -125,6 +132,7 @@ impl Graph {
                 start_method: None,
                 is_source,
                 is_fed: false,
+                keeps: N::keeps_items(),
                 make: Arc::new(make),
                 outs: Vec::new(),
             },

@@ -115,6 +115,7 @@ impl<N: Node> Core<N> {
         without: Option<u64>,
     ) -> Fate {
         let mut index = 0;
+        self.node.message_begins(head.first);
         loop {
             let survives = self.setting.survives;
             let (clone, item_word) = (self.setting.clone, self.words + words::ITEM);

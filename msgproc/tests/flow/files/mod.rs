@@ -9,7 +9,7 @@ use std::{thread, time::Duration};
 use msgproc::flow::{
     Cause, Flow, Node, Outlet, each,
     file::{ClassInfo, GraphFile, Loaded, Location, Registry},
-    flat_map, from_fn, source, try_map,
+    flat_map, from_fn, map_async, source, try_map,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,23 @@ impl Node for Both {
 /// Says at which input something came.
 struct Inputs;
 
+/// Says at the end what all numbers are together.
+struct Sum(u64);
+
+impl Node for Sum {
+    type In = Item;
+    type Out = Item;
+
+    fn svc(&mut self, item: Item, _: &mut Outlet<Item>) -> Result<Flow, Cause> {
+        self.0 += tick(&item).ok_or("no number")?;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<Item>) -> Result<(), Cause> {
+        Ok(out.send(Item::Number(self.0))?)
+    }
+}
+
 impl Node for Inputs {
     type In = Item;
     type Out = Item;
@@ -137,6 +154,32 @@ pub(crate) fn registry() -> (Registry<Item>, Kept<Item>) {
             Ok(try_map(move |item: Item| {
                 let length = by + tick(&item).ok_or("no number")?;
                 Ok::<_, Cause>(Item::Name("x".repeat(length as usize)))
+            }))
+        })
+        .node("Sum", numbers(), |_| Ok(Sum(0)))
+        .node("Deadly", numbers(), move |making| {
+            let Divisor { by } = making.settings()?;
+            Ok(try_map(move |item: Item| {
+                let dies = tick(&item) == Some(by) && std::process::id() != main;
+                if dies {
+                    testkit::kill9(std::process::id());
+                }
+                Ok::<Item, Cause>(item)
+            }))
+        })
+        .node("Halve", numbers().optional_input("again", "Number").output("half", "Number"), |_| {
+            Ok(from_fn(|item: Item, out: &mut Outlet<Item>| {
+                match tick(&item).ok_or("no number")? {
+                    n if n > 0 && n % 2 == 0 => out.send_on(1, Item::Number(n / 2))?,
+                    _ => out.send(item)?,
+                }
+                Ok(Flow::GoOn)
+            }))
+        })
+        .node("Awaited", numbers(), |_| {
+            Ok(map_async(8, async |item: Item| {
+                tokio::task::yield_now().await;
+                item
             }))
         })
         .node("Same", numbers(), |_| Ok(try_map(Ok::<Item, Cause>)))

@@ -12,6 +12,9 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(long_items_keep_their_order),
         testkit::test!(outputs_and_inputs_have_numbers),
         testkit::test!(run_twice),
+        testkit::test!(futures_are_awaited),
+        testkit::test!(items_go_round),
+        testkit::test!(what_is_sent_at_the_end_arrives),
     ]
 }
 
@@ -139,4 +142,77 @@ connections: [numbers -> keep]
     assert_eq!(taken(&kept), expected);
     loaded.start().unwrap().wait().unwrap();
     assert_eq!(taken(&kept), expected);
+}
+
+/// Also where errors are handled again, which says nothing against what awaits futures.
+fn futures_are_awaited() {
+    let yaml = "
+nodes:
+  numbers: {class: Count, settings: {to: 2000}}
+  awaited: {class: Awaited, ordered: true}
+  again: {class: Awaited, ordered: true, on_error: retry 2}
+  keep: {class: Keep}
+connections: [numbers -> awaited, awaited -> again, again -> keep]
+";
+    let (registry, kept) = registry();
+    for places in PLACES {
+        placed(&registry, yaml, places).run().unwrap();
+        assert_eq!(taken(&kept), (0..2000).map(Item::Number).collect::<Vec<_>>(), "{places:?}");
+    }
+}
+
+fn what_is_sent_at_the_end_arrives() {
+    let yaml = "
+nodes:
+  numbers: {class: Count, settings: {to: 2000}}
+  sum: {class: Sum}
+  keep: {class: Keep}
+connections: [numbers -> sum, sum -> keep]
+";
+    let (registry, kept) = registry();
+    for places in PLACES {
+        placed(&registry, yaml, places).run().unwrap();
+        assert_eq!(taken(&kept), [Item::Number((0..2000).sum())], "{places:?}");
+    }
+}
+
+/// As often as they have to, and the graph ends when none does any more.
+fn items_go_round() {
+    let odd = |mut n: u64| {
+        while n > 0 && n.is_multiple_of(2) {
+            n /= 2;
+        }
+        n
+    };
+    let mut expected: Vec<u64> = (0..2000).map(odd).collect();
+    expected.sort_unstable();
+    for marks in ["feedback", "feedback, credits 1", "feedback, credits 100, capacity 3"] {
+        let yaml = format!(
+            "
+nodes:
+  numbers: {{class: Count, settings: {{to: 2000}}}}
+  halve: {{class: Halve}}
+  same: {{class: Same}}
+  keep: {{class: Keep}}
+connections:
+  - numbers -> halve
+  - halve.out -> keep
+  - halve.half -> same
+  - same -> halve.again ({marks})
+"
+        );
+        let (registry, kept) = registry();
+        for places in PLACES {
+            let report = placed(&registry, &yaml, places).run().unwrap();
+            let numbers = taken(&kept).into_iter().map(|item| match item {
+                Item::Number(n) => n,
+                other => panic!("{other:?}"),
+            });
+            let mut numbers: Vec<u64> = numbers.collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, expected, "{places:?}, {marks}");
+            let halves = report.node("same").unwrap().items_in();
+            assert_eq!(report.node("halve").unwrap().items_in(), 2000 + halves, "{places:?}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(problems_have_line_and_node),
         testkit::test!(constructors_fail_where_they_run),
         testkit::test!(errors_are_handled_as_the_file_says),
+        testkit::test!(quarantine_counts_from_the_first_time),
         testkit::test!(a_node_ends_with_its_required_inputs),
     ]
 }
@@ -67,7 +68,7 @@ connections:
         (
             "t: {class: Inputs}\n  t2: {class: Tenfold}",
             "- n -> t2\n  - t2 -> t\n  - {from: t2, to: t.b, feedback: true}",
-            "line 8: connection t2 -> t.b is feedback, and such graphs are read and not run",
+            "line 8: connection t2 -> t.b is feedback, and leads nowhere back",
         ),
         (
             "m: {class: Name}\n  k: {class: Keep}\n  d: {class: Drop}",
@@ -179,5 +180,29 @@ connections: [numbers -> inputs.a, others -> inputs.b, inputs -> keep]
         placed(&registry, yaml, places).run().unwrap();
         let of_a = |item: &&Item| matches!(item, Item::Row(row) if row[0] == Item::Number(0));
         assert_eq!(taken(&kept).iter().filter(of_a).count(), 50, "{places:?}");
+    }
+}
+
+fn quarantine_counts_from_the_first_time() {
+    let (registry, kept) = registry();
+    for times in [1, 2, 3] {
+        let yaml = format!(
+            "
+nodes:
+  numbers: {{class: Count, settings: {{to: 500}}}}
+  whole: {{class: Whole, settings: {{by: 5}}, on_error: quarantine {times}}}
+  deadly: {{class: Deadly, settings: {{by: 300}}, compute_on: '1:', on_error: quarantine {times}}}
+  keep: {{class: Keep}}
+connections: [numbers -> whole, whole -> deadly, deadly -> keep]
+"
+        );
+        let report = registry.graph(&GraphFile::from_yaml(&yaml).unwrap()).unwrap().run().unwrap();
+        let expected: Vec<_> =
+            (0..500).filter(|n| n % 5 == 0 && *n != 300).map(Item::Number).collect();
+        assert_eq!(taken(&kept), expected, "{times}");
+        let whole = &report.node("whole").unwrap().workers[0];
+        assert_eq!((whole.skipped, whole.retries), (400, 400 * (times - 1)), "{times}");
+        let deadly = &report.node("deadly").unwrap().workers[0];
+        assert_eq!((deadly.quarantined, deadly.restarts), (1, times), "{times}");
     }
 }
