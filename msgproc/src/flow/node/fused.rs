@@ -50,20 +50,40 @@ where
 
     #[inline]
     fn svc(&mut self, item: A::In, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
-        self.between.wait_as(out);
-        let flow = self.first.svc(item, &mut self.between)?;
-        self.hand_on(flow, out)
+        self.svc_on(0, item, out)
     }
 
+    #[inline]
     fn svc_on(
         &mut self,
         input: usize,
         item: A::In,
         out: &mut Outlet<B::Out>,
     ) -> Result<Flow, Cause> {
-        self.between.wait_as(out);
-        let flow = self.first.svc_on(input, item, &mut self.between)?;
-        self.hand_on(flow, out)
+        let Fused { first, second, between } = self;
+        between.wait_as(out);
+        let flow = first.svc_to(input, item, between, |item| second.svc(item, out))?;
+        out.discard(between.take_discarded());
+        Ok(flow)
+    }
+
+    #[inline]
+    fn svc_to<F>(
+        &mut self,
+        input: usize,
+        item: A::In,
+        after: &mut Outlet<B::Out>,
+        mut take: F,
+    ) -> Result<Flow, Cause>
+    where
+        F: FnMut(B::Out) -> Result<Flow, Cause>,
+    {
+        let Fused { first, second, between } = self;
+        between.wait_as(after);
+        let flow =
+            first.svc_to(input, item, between, |item| second.svc_to(0, item, after, &mut take))?;
+        after.discard(between.take_discarded());
+        Ok(flow)
     }
 
     fn wants(&self, input: usize) -> bool {

@@ -96,6 +96,29 @@ pub trait Node: 'static {
         self.svc(item, out)
     }
 
+    /// The same where what it sends is taken by a call, and not gathered longer than that takes.
+    #[doc(hidden)]
+    #[inline]
+    fn svc_to<F>(
+        &mut self,
+        input: usize,
+        item: Self::In,
+        between: &mut Outlet<Self::Out>,
+        mut take: F,
+    ) -> Result<Flow, Cause>
+    where
+        Self: Sized,
+        F: FnMut(Self::Out) -> Result<Flow, Cause>,
+    {
+        let flow = self.svc_on(input, item, between)?;
+        for item in between.drain() {
+            if take(item)? == Flow::Eos {
+                return Ok(Flow::Eos);
+            }
+        }
+        Ok(flow)
+    }
+
     /// Whether it takes items of this input now. While it does not, the input is not read, and who
     /// sends to it is held back as by any node that is busy. What was read already still comes: so
     /// a node keeps up to a message of items that it did not want.
