@@ -2,12 +2,20 @@
 
 use std::{fs, time::Duration};
 
-use msgproc::flow::{Graph, Placement, Report, map};
+use msgproc::flow::{
+    Flow, Graph, Placement, Report, from_fn,
+    join::{ByTick, Joined},
+    map,
+};
 
-use crate::common::keep;
+use crate::common::{PLACES, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
-    vec![testkit::test!(figures_and_pictures), testkit::test!(a_trace)]
+    vec![
+        testkit::test!(figures_and_pictures),
+        testkit::test!(a_trace),
+        testkit::test!(discarded_items_stand_by_input),
+    ]
 }
 
 fn graph(count: u64) -> Graph {
@@ -74,4 +82,66 @@ fn a_trace() {
     assert!(of(3, "waiting for input") > 0.0, "{text}");
     let named = events.iter().filter(|event| event["name"] == "thread_name").count();
     assert_eq!(named, 4);
+}
+
+/// Of each worker and each of its inputs, at every place.
+fn discarded_items_stand_by_input() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let all = graph.source("all", Placement::Thread, 0..1000_u64);
+        let tenth = graph.source("tenth", place, (0..100_u64).map(|n| 10 * n));
+        let later = graph.source("later", Placement::Same, 500..1000_u64);
+        let join = graph
+            .node("join", place, |_| Joined::by_tick(ByTick::new(3, 16), |n: &u64| Some(*n)))
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(all.output(), join.input_at(0));
+        graph.connect(tenth.output(), join.input_at(2));
+        graph.connect(later.output(), join.input_at(1));
+        graph.connect(join.output(), sink.input());
+        let report = graph.run().unwrap();
+        let rows: Vec<Vec<u64>> = taken(&kept);
+        assert!(rows.into_iter().eq((50..100).map(|n| vec![10 * n; 3])), "{place}");
+        let worker = &report.node("join").unwrap().workers[0];
+        // What follows the last row may not be read any more: the join has ended by then.
+        let [first, second, third] = worker.discarded_at[..] else { panic!("{worker:?}") };
+        assert!(
+            (941..=950).contains(&first) && (441..=450).contains(&second),
+            "{place} {worker:?}"
+        );
+        assert_eq!(third, 50, "{place}");
+        assert_eq!(worker.discarded, first + second + third, "{place}");
+        let line = format!("discarded {first} at input 0, {second} at input 1, 50 at input 2");
+        for text in [report.to_string(), report.to_dot(), report.to_mermaid()] {
+            assert!(text.contains(&line), "{place}: {text}");
+        }
+        let back: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(back, report, "{place}");
+        assert!(report.node("all").unwrap().workers[0].discarded_at.is_empty());
+    }
+    // Several workers, and what is of no input in particular.
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Same, 0..100_u64);
+    let drops = graph.node("drops", Placement::Process, |worker| {
+        let index = worker.index;
+        from_fn(move |n: u64, out: &mut msgproc::flow::Outlet<u64>| {
+            if n % 10 == 0 {
+                out.discard(1)
+            } else {
+                out.discard_at(index, 1)
+            }
+            Ok(Flow::GoOn)
+        })
+    });
+    let drops = drops.workers(2).add();
+    graph.edge(numbers.output().cloned(), drops.input()).to_all().add();
+    graph.edge(numbers.output().cloned(), drops.input_at(1)).to_all().add();
+    let report = graph.run().unwrap();
+    let workers = &report.node("drops").unwrap().workers;
+    assert_eq!(workers[0].discarded_at, [180, 0]);
+    assert_eq!(workers[1].discarded_at, [0, 180]);
+    assert!(workers.iter().all(|worker| worker.discarded == 200));
+    let text = report.to_string();
+    assert!(text.contains("discarded 180 at input 0, 20\n"), "{text}");
+    assert!(report.to_dot().contains("discarded 180 at input 0, 180 at input 1, 40"));
 }

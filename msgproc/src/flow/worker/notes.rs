@@ -9,6 +9,7 @@ use super::{Core, words};
 use crate::flow::{
     error::{Failure, FailureKind},
     node::{Cause, Node, WorkerInfo},
+    plan::lane,
     trace::Doing,
 };
 
@@ -83,7 +84,14 @@ impl<N: Node> Core<N> {
             self.add(words::SKIPPED, notes.skipped);
             self.add(words::RETRIES, notes.retried);
         }
-        let discarded = self.outlet.take_discarded();
+        let (mut discarded, by_input) = self.outlet.take_discarded();
+        for (input, items) in by_input.into_iter().enumerate() {
+            discarded += items;
+            let words = self.setting.inputs.iter().find(|(number, _)| *number == input);
+            if let Some((_, words)) = words {
+                self.executor.board().add_own(words + lane::DISCARDED, items);
+            }
+        }
         if discarded > 0 {
             self.add(words::DISCARDED, discarded);
         }
