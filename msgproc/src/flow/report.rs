@@ -45,11 +45,13 @@ pub struct WorkerReport {
     pub items_in: u64,
     /// Items it has sent.
     pub items_out: u64,
-    /// How long it worked.
+    /// How long it worked. What workers do in the same thread that it calls, or that go on while it
+    /// waits, is their own time: so what all workers of a thread were busy, or waited for room, and
+    /// how long the thread waited for items, is together no more than the run took.
     pub busy: Duration,
-    /// How long it waited for items.
+    /// How long its thread waited for items.
     pub waiting_for_input: Duration,
-    /// How long it waited for room.
+    /// How long it waited for room, while no other worker of its thread was at work.
     pub waiting_for_output: Duration,
     /// How often it handled an item again.
     pub retries: u64,

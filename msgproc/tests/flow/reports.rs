@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use msgproc::flow::{
-    Flow, Graph, Placement, Report, from_fn,
+    Cause, Flow, Graph, Node, Outlet, Placement, Report, from_fn,
     join::{ByTick, Joined},
     map,
 };
@@ -15,6 +15,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(figures_and_pictures),
         testkit::test!(a_trace),
         testkit::test!(discarded_items_stand_by_input),
+        testkit::test!(each_moment_is_of_one_worker),
+        testkit::test!(what_is_done_at_the_end_counts),
     ]
 }
 
@@ -124,7 +126,7 @@ fn discarded_items_stand_by_input() {
     let numbers = graph.source("numbers", Placement::Same, 0..100_u64);
     let drops = graph.node("drops", Placement::Process, |worker| {
         let index = worker.index;
-        from_fn(move |n: u64, out: &mut msgproc::flow::Outlet<u64>| {
+        from_fn(move |n: u64, out: &mut Outlet<u64>| {
             if n % 10 == 0 {
                 out.discard(1)
             } else {
@@ -144,4 +146,88 @@ fn discarded_items_stand_by_input() {
     let text = report.to_string();
     assert!(text.contains("discarded 180 at input 0, 20\n"), "{text}");
     assert!(report.to_dot().contains("discarded 180 at input 0, 180 at input 1, 40"));
+}
+
+/// Three nodes that each take 1 ms for an item, at their places.
+fn three(places: [Placement; 3], capacity: usize) -> Report {
+    const STEP: Duration = Duration::from_millis(1);
+    let step = |n: u64| {
+        std::thread::sleep(STEP);
+        n
+    };
+    let mut graph = Graph::new();
+    let first = graph.source("first", places[0], (0..100).map(step));
+    let second = graph.node("second", places[1], move |_| map(step)).add();
+    let third = graph.node("third", places[2], move |_| map(step)).add();
+    graph.edge(first.output(), second.input()).capacity(capacity).add();
+    graph.edge(second.output(), third.input()).capacity(capacity).add();
+    graph.run().unwrap()
+}
+
+/// Those that call each other, and those that go on while one of the same thread waits for room.
+fn each_moment_is_of_one_worker() {
+    use Placement::{Process, Same, Task, Thread};
+    let whole = Duration::from_millis(100);
+    for places in [
+        [Same, Same, Same],
+        [Same, Thread, Same],
+        [Same, Process, Same],
+        [Thread, Same, Same],
+        [Task, Task, Task],
+        [Process, Thread, Process],
+    ] {
+        let report = three(places, 1);
+        let mut threads = std::collections::BTreeMap::<String, (Duration, Duration)>::new();
+        for (node, place) in report.nodes.iter().zip(places) {
+            let worker = &node.workers[0];
+            assert!(worker.busy >= whole, "{places:?}: {report}");
+            let thread = match place {
+                Same | Task => place.to_string(),
+                _ => node.name.clone(),
+            };
+            let (spent, idle) = threads.entry(thread).or_default();
+            *spent += worker.busy + worker.waiting_for_output;
+            *idle = (*idle).max(worker.waiting_for_input);
+        }
+        for (spent, idle) in threads.into_values() {
+            assert!(spent + idle <= report.elapsed, "{places:?}: {report}");
+            // What is not counted is what the engine does itself, and the start.
+            let rest = report.elapsed - spent - idle;
+            assert!(rest < report.elapsed / 2, "{places:?}: {rest:?} of {report}");
+        }
+    }
+}
+
+struct AtEnd;
+
+impl Node for AtEnd {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, _: u64, _: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        Ok(Flow::GoOn)
+    }
+
+    fn input_ended(&mut self, _: usize, _: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(out.send(1)?)
+    }
+}
+
+fn what_is_done_at_the_end_counts() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Placement::Same, 0..10_u64);
+        let end = graph.node("end", place, |_| AtEnd).add();
+        graph.connect(numbers.output(), end.input());
+        let report = graph.run().unwrap();
+        let busy = report.node("end").unwrap().busy();
+        assert!((40..1000).contains(&busy.as_millis()), "{place}: {report}");
+        assert!(report.node("numbers").unwrap().busy() < Duration::from_millis(40), "{place}");
+    }
 }
