@@ -74,13 +74,16 @@ where
         Box::new(Failure::new(&entry.name, index, None, FailureKind::Transport, reason.into()))
     };
     let (mut inlets, mut inputs, mut inward) = (Vec::new(), Vec::new(), Vec::new());
-    let mut returning = Vec::new();
+    let (mut returning, mut words_of_inputs) = (Vec::new(), Vec::new());
     for (number, edge) in site.edges.iter().enumerate().filter(|(_, edge)| edge.to == site.node) {
         let typed = edge.edge.as_any().downcast_ref::<Edge<N::In>>();
         let typed = typed.ok_or_else(|| transport("an edge has another type".into()))?;
         let mut inlet = typed.inlet(site.executor, index).map_err(transport)?;
         if site.restarts > 0 {
             inlet.go_on(site.executor).map_err(transport)?;
+        }
+        if !words_of_inputs.iter().any(|(input, _)| *input == edge.input) {
+            words_of_inputs.push((edge.input, inlet.words(0)));
         }
         if edge.feedback.is_some() {
             returning.push((edge.input, inlet));
@@ -130,6 +133,7 @@ where
         numbered: site.inherits,
         is_fed: entry.is_fed,
         circle: site.circle.map(|circle| Circle::new(&site.executor.shared, circle)),
+        inputs: words_of_inputs,
     };
     let entrance = match &setting.circle {
         Some(circle) if !returning.is_empty() => {

@@ -24,7 +24,7 @@ where
 impl<A: Node, B: Node<In = A::Out>> Fused<A, B> {
     #[inline]
     fn hand_on(&mut self, flow: Flow, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
-        out.discard(self.between.take_discarded());
+        out.discard_as(&mut self.between);
         for item in self.between.drain() {
             if self.second.svc(item, out)? == Flow::Eos {
                 return Ok(Flow::Eos);

@@ -12,7 +12,10 @@ use shmring::{
     board::{Board, Sleeper},
 };
 
-use super::words::{SETUP, STOPPING, Shared};
+use super::{
+    clock::Clock,
+    words::{SETUP, STOPPING, Shared},
+};
 use crate::flow::trace::{Doing, Notes};
 
 /// Something that an executor runs.
@@ -79,7 +82,7 @@ pub(crate) struct Executor {
     units: RefCell<Vec<Ranked>>,
     /// Units below may run now: their ranks, then their turns.
     limit: Cell<(usize, u64)>,
-    waited: Cell<Duration>,
+    pub(crate) clock: Clock,
     spins: bool,
     /// If the run is traced.
     pub(crate) notes: Option<Notes>,
@@ -111,7 +114,7 @@ impl Executor {
             units: RefCell::new(Vec::new()),
             aside: RefCell::new(None),
             limit: Cell::new((0, 0)),
-            waited: Cell::new(Duration::ZERO),
+            clock: Clock::default(),
             spins,
             notes: traced.then(Notes::new),
         }))
@@ -244,14 +247,23 @@ impl Executor {
 
     /// Waits until `look` finds something, for a worker in the middle of its work; the others go on
     /// meanwhile. Gives how long that took.
-    pub(crate) fn wait_for<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
-        let began = Instant::now();
+    pub(crate) fn wait_for<T>(&self, look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
+        let span = self.clock.begin();
+        let began = span.began;
+        let found = self.wait_until(look);
+        self.clock.end_wait(span);
+        if let Some(notes) = self.notes.as_ref().filter(|_| found.is_ok()) {
+            notes.note_current(Doing::WaitingForOutput, began);
+        }
+        found
+    }
+
+    fn wait_until<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
         loop {
             if self.is_stopped() {
                 return Err(Stopped);
             }
             if let Some(found) = look() {
-                self.note_wait(began);
                 return Ok(found);
             }
             if self.round() == Poll::Worked {
@@ -262,22 +274,9 @@ impl Executor {
                 None => self.any_ready().then_some(None),
             });
             if let Some(Some(found)) = found {
-                self.note_wait(began);
                 return Ok(found);
             }
         }
-    }
-
-    fn note_wait(&self, began: Instant) {
-        self.waited.set(self.waited.get() + began.elapsed());
-        if let Some(notes) = &self.notes {
-            notes.note_current(Doing::WaitingForOutput, began);
-        }
-    }
-
-    /// How long its workers waited for room since the last call.
-    pub(crate) fn take_waited(&self) -> Duration {
-        self.waited.replace(Duration::ZERO)
     }
 
     /// Sleeps until `look` finds something or the run is stopped.

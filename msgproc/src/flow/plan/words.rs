@@ -111,6 +111,8 @@ pub(crate) mod lane {
     pub(crate) const NUMBER: usize = 13;
     /// Whether nothing comes any more.
     pub(crate) const ENDED: usize = 14;
+    /// In the first lane of an inlet: items of its input that the node has left out by itself.
+    pub(crate) const DISCARDED: usize = 15;
 }
 
 /// How many there are of everything that has words.

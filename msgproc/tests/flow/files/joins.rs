@@ -41,6 +41,7 @@ connections:
         assert_eq!(taken(&kept), expected, "{places:?}");
         let join = &report.node("join").unwrap().workers[0];
         assert_eq!(join.discarded, 598, "{places:?}");
+        assert_eq!(join.discarded_at, [0, 598, 0, 0, 0, 0], "{places:?}");
     }
 }
 
@@ -126,6 +127,7 @@ connections: [fast -> join.in0, slow -> join.in1, join -> keep]
         let join = &report.node("join").unwrap().workers[0];
         let joined = taken(&kept).len() as u64;
         assert_eq!(join.discarded + 2 * joined, join.items_in, "{places:?}");
+        assert_eq!(join.discarded_at.iter().sum::<u64>(), join.discarded, "{places:?}");
         assert!(join.items_in >= 3000, "{places:?}");
     }
 }
