@@ -63,7 +63,7 @@ where
         let Fused { first, second, between } = self;
         between.wait_as(out);
         let flow = first.svc_to(input, item, between, |item| second.svc(item, out))?;
-        out.discard(between.take_discarded());
+        out.discard_as(between);
         Ok(flow)
     }
 
@@ -82,7 +82,7 @@ where
         between.wait_as(after);
         let flow =
             first.svc_to(input, item, between, |item| second.svc_to(0, item, after, &mut take))?;
-        after.discard(between.take_discarded());
+        after.discard_as(between);
         Ok(flow)
     }
 
