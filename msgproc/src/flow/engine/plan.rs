@@ -42,7 +42,7 @@ impl Plan {
             .edges
             .iter()
             .zip(&layout.edges)
-            .map(|(edge, plan)| (edge.edge.options().bytes + 1024) * plan.lanes.len())
+            .map(|(edge, plan)| (edge.edge.options().ring_bytes() + 1024) * plan.lanes.len())
             .sum();
         let board = Board::options().words(layout.counts.words()).bells(layout.executors.len());
         let needed = board.len_in_segment().map_err(Error::start("make room for the run"))?;
