@@ -3,11 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Core, words};
-use crate::flow::{
-    edge::Head,
-    error::FailureKind,
-    node::{Flow, Node},
-    outlet::Closed,
+use crate::{
+    fault::fault,
+    flow::{
+        edge::Head,
+        error::FailureKind,
+        node::{Flow, Node},
+        outlet::Closed,
+    },
 };
 
 impl<N: Node> Core<N> {
@@ -42,11 +45,14 @@ impl<N: Node> Core<N> {
         if self.setting.survives {
             if !self.ends_again {
                 self.store(words::LANE, 0);
+                fault!(END_NOTHING);
             }
             if let Some(exits) = self.outlet.exits() {
                 exits.begin(&Head::default(), self.ends_again);
             }
+            fault!(END_BASE);
             self.store(words::LANE, words::ENDING);
+            fault!(END_BEGUN);
         }
         let Core { node, outlet, .. } = self;
         let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
@@ -59,14 +65,18 @@ impl<N: Node> Core<N> {
                 return self.fail_by_panic(None, FailureKind::End, &*panic);
             }
         }
+        fault!(END_CALLED);
         let _ = self.outlet.flush();
+        fault!(END_FLUSHED);
         if self.check_sends(None) {
             return;
         }
         if let Some(exits) = self.outlet.exits() {
             exits.end();
         }
+        fault!(END_SAID);
         self.note_sent();
         self.store(words::STATE, words::ENDED);
+        fault!(END_ENDED);
     }
 }
