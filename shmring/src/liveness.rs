@@ -23,7 +23,7 @@ use crate::{
     layout::{self, Layout},
     os::{self, PidFd},
     region::Region,
-    sync::{Ordering, local},
+    sync::Ordering,
 };
 
 /// Names one participant for good: `{generation: 24, index: 8}`; never 0.
@@ -247,15 +247,7 @@ pub(crate) fn word_of_pid(pid: u32) -> u64 {
 
 /// The word of this process.
 pub(crate) fn own_word() -> u64 {
-    static WORD: local::AtomicU64 = local::AtomicU64::new(0);
-    let known = WORD.load(local::Ordering::Relaxed);
-    // A forked child finds its parent's.
-    if (known >> 32) as u32 == os::pid() {
-        return known;
-    }
-    let word = word_of_pid(os::pid());
-    WORD.store(word, local::Ordering::Relaxed);
-    word
+    word_of_pid(os::pid())
 }
 
 /// Whether the process behind a word still runs.

@@ -26,11 +26,13 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(deaths_at_the_end_are_made_good),
         testkit::test!(kills_at_random_times, timeout = 120),
         testkit::test!(kills_at_random_times_keep_the_order, timeout = 120),
+        testkit::test!(kills_while_lanes_are_full_of_bytes, timeout = 120),
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
         testkit::test!(all_items_that_kill_end_in_quarantine),
+        testkit::test!(quarantine_after_so_many_deaths),
         testkit::test!(an_item_that_kills_too_often_fails_the_run),
     ]
 }
@@ -169,7 +171,7 @@ fn deaths_at_the_end_are_made_good() {
 }
 
 /// Runs a graph, and kills processes of it at random until it ends.
-fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
+pub(crate) fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
     let running = graph.start().unwrap();
     let mut kills = 0;
     let until = Instant::now() + Duration::from_secs(seconds + 60);
@@ -198,7 +200,7 @@ fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
 }
 
 /// Two stages of processes, with some work for each item.
-fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
+pub(crate) fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
     static WORK: AtomicU64 = AtomicU64::new(0);
     let work = |n: u64| {
         for _ in 0..2000 {
@@ -229,7 +231,7 @@ fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
     (graph, kept)
 }
 
-fn expected(count: u64) -> Vec<u64> {
+pub(crate) fn expected(count: u64) -> Vec<u64> {
     (0..count).flat_map(|n| vec![n; if n % 3 == 0 { 2 } else { 1 }]).collect()
 }
 
@@ -249,6 +251,29 @@ fn kills_at_random_times_keep_the_order() {
     let (report, kills) = with_kills(graph, 30, 3_172_645_463_325_253);
     let items = taken(&kept);
     assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
+    assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+/// A lane has room for a few of these items only, so its sender waits while its receiver is dead.
+fn kills_while_lanes_are_full_of_bytes() {
+    let count = 2000;
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, (0..count).map(|n| vec![n; 5000]));
+    let step = graph
+        .node("step", Process, |_| {
+            map(|item: Vec<u32>| {
+                sleep(Duration::from_micros(500));
+                item
+            })
+        })
+        .on_error(OnError::retry(1000))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let (report, kills) = with_kills(graph, 30, 7_172_645_463_325_259);
+    let items = taken(&kept);
+    assert!(items.iter().map(|item| item[0]).eq(0..count), "{} items\n{report}", items.len());
     assert!(kills > 3, "{kills} kills only\n{report}");
 }
 
@@ -425,6 +450,19 @@ fn all_items_that_kill_end_in_quarantine() {
     let workers = &report.node("step").unwrap().workers;
     assert_eq!(workers.iter().map(|worker| worker.quarantined).sum::<u64>(), 8, "{report}");
     assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 16, "{report}");
+}
+
+/// After exactly as many deaths as are said.
+fn quarantine_after_so_many_deaths() {
+    for times in 1..4 {
+        let (report, items) = deadly(&[321], OnError::quarantine(times));
+        let report = report.unwrap();
+        assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>(), "{times}");
+        let workers = &report.node("step").unwrap().workers;
+        let sum = |of: fn(&msgproc::flow::WorkerReport) -> u64| workers.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|worker| worker.quarantined), 1, "{times}: {report}");
+        assert_eq!(sum(|worker| worker.restarts), u64::from(times), "{report}");
+    }
 }
 
 fn an_item_that_kills_too_often_fails_the_run() {

@@ -12,6 +12,8 @@ mod order;
 mod places;
 mod reports;
 mod stages;
+mod tasks;
+mod travel;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
@@ -27,6 +29,8 @@ fn main() -> std::process::ExitCode {
         places::tests(),
         stages::tests(),
         reports::tests(),
+        travel::tests(),
+        tasks::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

@@ -54,13 +54,16 @@ fn every_pair_of_places() {
 }
 
 fn many_items() {
-    use Placement::{Process, Same, Thread};
+    use Placement::{Process, Same, Task, Thread};
     for (a, b, c) in [
         (Thread, Thread, Thread),
         (Process, Process, Process),
         (Thread, Process, Same),
         (Process, Thread, Process),
         (Same, Process, Thread),
+        (Task, Task, Task),
+        (Process, Task, Thread),
+        (Task, Process, Task),
     ] {
         assert_eq!(chain(a, b, c, 100_000).0, expected(100_000), "{a} {b} {c}");
     }
@@ -140,7 +143,7 @@ fn plain_data() {
 
 /// A node that waits for a block has not gathered all of them.
 fn few_blocks() {
-    for place in [Placement::Process, Placement::Thread, Placement::Same] {
+    for place in [Placement::Process, Placement::Thread, Placement::Task, Placement::Same] {
         for blocks in [4, 8, 32] {
             let memory = Memory::with_blocks(blocks, 64).unwrap();
             let pool = memory.pool().unwrap().clone();

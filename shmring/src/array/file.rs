@@ -92,7 +92,7 @@ impl ArrayFile {
             available: os::memory_available().unwrap_or(0),
         };
         // The kernel would promise more than it has, and end somebody at the first touch.
-        if os::memory_available().is_ok_and(|available| available < len as u64) {
+        if os::memory_for(len as u64).is_err() {
             return Err(out_of_memory());
         }
         let action = |step: &str| Error::io(format!("{step} {what}"));

@@ -134,9 +134,11 @@ impl Draft {
         if os::free_in(Path::new(os::SHM_DIR)).is_ok_and(|free| free < len) {
             return Err(out_of_shm(what, len));
         }
-        if let Some(available) = os::memory_available().ok().filter(|&available| available < len) {
-            return Err(Error::OutOfMemory { what: what.into(), needed: len, available });
-        }
+        os::memory_for(len).map_err(|available| Error::OutOfMemory {
+            what: what.into(),
+            needed: len,
+            available,
+        })?;
         let fd = os::tmpfile(Path::new(os::SHM_DIR)).map_err(action("make the file of"))?;
         fault!("named.made");
         os::allocate(fd.as_fd(), len).map_err(|error| match error.kind() {

@@ -23,13 +23,13 @@ pub use lock::{
     LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
 };
 pub use process::{
-    PidFd, coarse_millis, cpus_online, fork_generation, forks, kill_self, page_size, pid,
-    pid_namespace, start_time, thread_count,
+    PidFd, coarse_millis, fork_generation, forks, kill_self, one_processor, page_size, pid,
+    pid_namespace, processors, start_time, thread_count,
 };
 pub use shm::{
     FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,
-    memfd, memory_available, open_read_only, open_read_write, punch_to_zero, read_at, remove,
-    reopen, resize, same_file, seal, sealed, tmpfile, user_id,
+    memfd, memory_available, memory_for, open_read_only, open_read_write, punch_to_zero, read_at,
+    remove, reopen, resize, same_file, seal, sealed, tmpfile, user_id,
 };
 
 use std::io;

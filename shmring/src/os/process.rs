@@ -8,8 +8,9 @@ use std::{
     os::unix::fs::MetadataExt,
     sync::{
         Once,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -25,6 +26,16 @@ pub fn pid() -> u32 {
 ///
 /// Together with the pid this names a process for good: pids are used again, pairs are not.
 pub fn start_time(pid: u32) -> Option<u64> {
+    let me = self::pid();
+    if pid == me {
+        // It does not change, and a process that asks has not ended.
+        static OWN: Own = Own::new();
+        return OWN.get(me, || read_start_time(me));
+    }
+    read_start_time(pid)
+}
+
+fn read_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, so fields are counted from its end.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
@@ -35,9 +46,43 @@ pub fn start_time(pid: u32) -> Option<u64> {
 }
 
 /// The inode of this process's pid namespace: pids of two namespaces mean nothing to each other.
+/// 0 where it cannot be had.
 pub fn pid_namespace() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+    // A process stays in the one that it was born in; `setns` and `unshare` move its children.
+    static OWN: Own = Own::new();
+    let inode = || fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).ok();
+    OWN.get(pid(), inode).unwrap_or(0)
+}
+
+/// Something about this process that does not change while it lives, and that costs several
+/// system calls to learn.
+///
+/// A forked child finds its parent's, and must not take it for its own. So it is kept together with
+/// the pid and with the number of forks: a pid alone says too little, for the first process of a
+/// pid namespace has the same one as the first of the next.
+struct Own {
+    /// `{pid: 32, forks: 31, known: 1}`.
+    whose: AtomicU64,
+    value: AtomicU64,
+}
+
+impl Own {
+    const fn new() -> Own {
+        Own { whose: AtomicU64::new(0), value: AtomicU64::new(0) }
+    }
+
+    fn get(&self, pid: u32, ask: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        let me = u64::from(pid) << 32 | u64::from(fork_generation() << 1) | 1;
+        // SYNC whose: Acquire here, Release below.
+        if self.whose.load(Ordering::Acquire) == me {
+            return Some(self.value.load(Ordering::Relaxed));
+        }
+        // What could not be had is asked for again. Threads that ask at once find the same.
+        let value = ask()?;
+        self.value.store(value, Ordering::Relaxed);
+        self.whose.store(me, Ordering::Release);
+        Some(value)
+    }
 }
 
 /// How many threads this process has.
@@ -57,10 +102,42 @@ pub fn page_size() -> usize {
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
-/// How many processors the machine has switched on.
-pub fn cpus_online() -> usize {
+/// Whether the machine has one processor switched on and no more.
+pub fn one_processor() -> bool {
+    // The set of a process holds none that is switched off, and asking for it reads no file.
     // SAFETY: touches no memory of ours.
-    unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }.max(1) as usize
+    affinity().is_none_or(|cpus| cpus == 1)
+        && unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } <= 1
+}
+
+/// How many processors this process may use, as [`thread::available_parallelism`], but that it reads
+/// the cgroup's quota, which takes several files, once and not each time. The set of processors
+/// that the calling thread is bound to is looked at each time.
+pub fn processors() -> usize {
+    /// `{how many it was bound to: 32, how many it might use: 32}`; 0 before.
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let ask = || thread::available_parallelism().map_or(1, usize::from);
+    let Some(bound) = affinity() else { return ask() };
+    let asked = ASKED.load(Ordering::Relaxed);
+    let (bound_then, usable) = ((asked >> 32) as usize, asked as u32 as usize);
+    // The quota was seen as far as the set went.
+    if bound <= bound_then {
+        return usable.min(bound);
+    }
+    let usable = ask();
+    ASKED.store((bound as u64) << 32 | usable as u64, Ordering::Relaxed);
+    usable
+}
+
+/// How many processors the calling thread is bound to; `None` where they are more than fit into
+/// the C library's set.
+fn affinity() -> Option<usize> {
+    // SAFETY: all zeros is an empty set, and the kernel writes no more than its length.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let result = libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
+        (result == 0).then(|| libc::CPU_COUNT(&set) as usize)
+    }
 }
 
 /// Milliseconds of a clock that all processes share and that costs no more than a load: it moves
@@ -179,6 +256,53 @@ mod tests {
         assert!(!PidFd::open(pid()).unwrap().has_ended());
         assert!(start_time(u32::MAX).is_none());
         assert!(pid_namespace() != 0);
-        assert!(cpus_online() >= 1);
+    }
+
+    #[test]
+    fn as_many_processors_as_the_standard_library_counts() {
+        let counted = thread::available_parallelism().unwrap().get();
+        assert_eq!([processors(), processors()], [counted; 2]);
+        // SAFETY: touches no memory of ours.
+        assert_eq!(one_processor(), unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } == 1);
+        let bound = affinity().unwrap();
+        thread::spawn(move || {
+            // SAFETY: the set is as long as we say.
+            let first = unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
+                let first = (0..libc::CPU_SETSIZE as usize).find(|cpu| libc::CPU_ISSET(*cpu, &set));
+                libc::CPU_ZERO(&mut set);
+                libc::CPU_SET(first.unwrap(), &mut set);
+                libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+            };
+            assert_eq!((first, processors()), (0, 1), "it was bound to {bound}");
+        })
+        .join()
+        .unwrap();
+        assert_eq!(processors(), counted);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A child that looks at itself and ends.
+    fn a_forked_child_is_somebody_else() {
+        let (parent, namespace) = (start_time(pid()).unwrap(), pid_namespace());
+        // A clock tick, in which two processes start at the same time.
+        thread::sleep(Duration::from_millis(20));
+        // SAFETY: the child reads a file by raw system calls and the allocator, which no other
+        // thread of this test holds, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let mine = start_time(pid());
+            let right = mine == read_start_time(pid())
+                && mine.is_some_and(|mine| mine > parent)
+                && pid_namespace() == namespace;
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(!right)) }
+        }
+        let mut status = -1;
+        // SAFETY: `status` is ours to write.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+        assert_eq!(start_time(pid()), Some(parent));
     }
 }

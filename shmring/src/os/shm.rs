@@ -1,5 +1,7 @@
 //! Files that live in memory: named in `/dev/shm`, anonymous by memfd, and their mappings.
 
+#![allow(clippy::disallowed_types)] // A count of this process, no model looks at it.
+
 use std::{
     ffi::CString,
     fs, io,
@@ -8,6 +10,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::FileExt},
     path::Path,
     ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{check, retry};
@@ -241,6 +244,34 @@ pub fn memory_available() -> io::Result<u64> {
     Ok(kib.saturating_mul(1024).min(cgroup_room().unwrap_or(u64::MAX)))
 }
 
+/// Says that there is memory for `len` bytes more, by [`memory_available`].
+///
+/// That reads several files, which takes longer than to make a small segment. So what is short is
+/// not asked for until [`UNASKED`] bytes have come together: so little is gone by what programs take
+/// from their heaps at any moment.
+///
+/// # Errors
+///
+/// The bytes that can be had, where they are fewer.
+pub fn memory_for(len: u64) -> Result<(), u64> {
+    static SINCE: AtomicU64 = AtomicU64::new(0);
+    let add = |since: u64| since.checked_add(len).filter(|sum| *sum <= UNASKED);
+    if SINCE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok() {
+        return Ok(());
+    }
+    match memory_available() {
+        Ok(available) if available < len => Err(available),
+        // Where it cannot be known, the kernel has the last word.
+        _ => {
+            SINCE.store(0, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+}
+
+/// How much memory is taken before it is asked how much there is.
+const UNASKED: u64 = 8 << 20;
+
 /// The room left under the tightest memory limit of our cgroup (version 2) and those above it.
 fn cgroup_room() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -396,6 +427,16 @@ mod tests {
         assert!(read_at(file.as_fd(), &mut bytes, 7).is_err(), "it ends before");
         file.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"1234");
+    }
+
+    #[test]
+    fn memory_is_asked_for_again_and_again() {
+        assert_eq!(memory_for(UNASKED / 2), Ok(()));
+        assert!(memory_for(1 << 50).is_err_and(|available| available > 1 << 20));
+        assert!(memory_for(u64::MAX).is_err());
+        for _ in 0..5 {
+            assert_eq!(memory_for(UNASKED / 2), Ok(()));
+        }
     }
 
     #[test]

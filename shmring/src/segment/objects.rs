@@ -148,11 +148,7 @@ impl Segment {
         let (region, layout) = (&self.0.region, &self.0.layout);
         let start = region.u64(layout::NEXT_FREE).load(Ordering::Relaxed);
         let start = start.max(layout.data_start() as u64);
-        let is_free = |index: &usize| {
-            let state = region.u64(layout.object(*index) + layout::OBJECT_STATE);
-            state.load(Ordering::Relaxed) == 0
-        };
-        let places = (0..layout.objects).filter(is_free).count();
+        let places = layout.objects - taken(region, layout).count();
         ((layout.size as u64).saturating_sub(start), places)
     }
 
@@ -205,12 +201,23 @@ pub(crate) fn ready<'a>(
     region: &'a Region,
     layout: &'a Layout,
 ) -> impl Iterator<Item = (u32, u32)> + 'a {
-    (0..layout.objects).filter_map(move |index| {
-        let entry = layout.object(index);
-        let state = region.acquire(entry + layout::OBJECT_STATE);
-        let kind = region.u32(entry + layout::OBJECT_KIND).load(Ordering::Relaxed);
+    taken(region, layout).filter_map(move |(index, state)| {
+        let kind = region.u32(layout.object(index) + layout::OBJECT_KIND).load(Ordering::Relaxed);
         (state & 0xff == READY).then_some((index as u32, kind))
     })
+}
+
+/// The places that are taken, with their states. They are taken from the first on and never given
+/// back, so the first free one ends them, and the pages behind it are not touched: each would cost
+/// a process that has just started a fault, and the segment memory.
+///
+/// Of two that are made at once a look may find neither, or the first alone. Whoever was told of an
+/// object finds it: its maker saw that all places before it were taken.
+fn taken<'a>(region: &'a Region, layout: &'a Layout) -> impl Iterator<Item = (usize, u64)> + 'a {
+    // SYNC object: Acquire here, Release in `add`.
+    (0..layout.objects)
+        .map(|index| (index, region.acquire(layout.object(index) + layout::OBJECT_STATE)))
+        .take_while(|(_, state)| *state != 0)
 }
 
 #[cfg(all(test, not(shmring_loom)))]

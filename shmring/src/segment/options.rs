@@ -72,11 +72,12 @@ impl Options {
     pub fn anonymous(self) -> Result<Segment> {
         let mut layout = Layout::new(self.len, self.participants, self.objects, self.bells)?;
         let needed = layout.size as u64;
-        let available = os::memory_available().unwrap_or(u64::MAX);
         let what = || "an anonymous segment".to_owned();
-        if needed > available {
-            return Err(Error::OutOfMemory { what: what(), needed, available });
-        }
+        os::memory_for(needed).map_err(|available| Error::OutOfMemory {
+            what: what(),
+            needed,
+            available,
+        })?;
         let fd = os::memfd("shmring").map_err(Error::io("create a memfd"))?;
         os::resize(fd.as_fd(), needed).map_err(Error::io("size a memfd"))?;
         os::seal(fd.as_fd()).map_err(Error::io("seal a memfd"))?;

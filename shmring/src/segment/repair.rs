@@ -19,7 +19,6 @@ use crate::{
     fault::fault,
     layout,
     liveness::{self, Id, Phase},
-    os,
     sync::Ordering,
 };
 
@@ -130,7 +129,7 @@ struct RepairLock<'a> {
 
 impl<'a> RepairLock<'a> {
     fn take(segment: &'a Segment) -> Option<RepairLock<'a>> {
-        let mine = liveness::word_of_pid(os::pid());
+        let mine = liveness::own_word();
         let word = segment.0.region.u64(layout::REPAIR_LOCK);
         let holder = word.load(Ordering::Acquire);
         let free = holder == 0 || !liveness::word_lives(holder);
@@ -152,6 +151,7 @@ impl Drop for RepairLock<'_> {
 #[allow(clippy::disallowed_methods)] // A process that ends at once, to be dead.
 mod tests {
     use super::*;
+    use crate::os;
 
     fn dead_pid() -> u32 {
         let mut child = std::process::Command::new("true").spawn().unwrap();

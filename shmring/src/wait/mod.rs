@@ -101,10 +101,7 @@ pub(crate) struct Waiter {
 
 fn one_processor() -> bool {
     static ONE: OnceLock<bool> = OnceLock::new();
-    *ONE.get_or_init(|| {
-        thread::available_parallelism().is_ok_and(|count| count.get() == 1)
-            && os::cpus_online() == 1
-    })
+    *ONE.get_or_init(os::one_processor)
 }
 
 impl Waiter {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use shmring::{Segment, ring::records::Records};
+use shmring::ring::records::Records;
 
 use super::{
     Fate, HeapLane, Inlet, Lanes, OutState, Rx, Tx,
@@ -53,10 +53,16 @@ pub(crate) struct LanePlan {
     pub(crate) to: usize,
 }
 
+/// Gives a ring of so many bytes for a lane between processes.
+pub(crate) type MakeRing<'a> = dyn FnMut(usize) -> Result<Records> + 'a;
+
 /// An edge whose type of items is not known here.
 pub(crate) trait AnyEdge: Send + Sync {
-    /// Makes its lanes.
-    fn open(&self, plan: EdgePlan, segment: Option<&Segment>) -> Result<()>;
+    /// Makes its lanes. `ring` gives those between processes.
+    fn open(&self, plan: EdgePlan, ring: &mut MakeRing<'_>) -> Result<()>;
+
+    /// Its lanes between processes, in the order in which they were asked for.
+    fn rings(&self) -> Vec<Records>;
 
     /// Whether its items can go from one process to another.
     fn can_travel(&self) -> bool;
@@ -214,26 +220,26 @@ impl<T: 'static> Edge<T> {
 }
 
 impl<T: Send + 'static> AnyEdge for Edge<T> {
-    fn open(&self, plan: EdgePlan, segment: Option<&Segment>) -> Result<()> {
+    fn open(&self, plan: EdgePlan, ring: &mut MakeRing<'_>) -> Result<()> {
         let lane = |lane: &LanePlan| {
-            Ok(match (lane.kind, segment) {
-                (LaneKind::Call, _) => Lane::Call,
-                (LaneKind::Heap, _) => Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1)),
-                (LaneKind::Shared, Some(segment)) => {
-                    let ring = Records::options().capacity(self.options.bytes).prefault(false);
-                    Lane::Shared(
-                        ring.create_in(segment)
-                            .map_err(Error::start("make a lane between processes"))?,
-                    )
-                }
-                (LaneKind::Shared, None) => {
-                    return Err(Error::Graph("a lane between processes needs memory".into()));
-                }
+            Ok(match lane.kind {
+                LaneKind::Call => Lane::Call,
+                LaneKind::Heap => Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1)),
+                LaneKind::Shared => Lane::Shared(ring(self.options.bytes)?),
             })
         };
         let lanes = plan.lanes.iter().map(lane).collect::<Result<_>>()?;
         let opened = self.opened.set(Opened { plan, lanes });
         opened.map_err(|_| Error::Graph("it was run before".into()))
+    }
+
+    fn rings(&self) -> Vec<Records> {
+        let lanes = self.opened.get().map(|opened| opened.lanes.as_slice()).unwrap_or_default();
+        let shared = |lane: &Lane<T>| match lane {
+            Lane::Shared(ring) => Some(ring.clone()),
+            Lane::Call | Lane::Heap(_) => None,
+        };
+        lanes.iter().filter_map(shared).collect()
     }
 
     fn can_travel(&self) -> bool {

@@ -21,7 +21,7 @@ pub(crate) use self::{
     heap::HeapLane,
     inlet::{Inlet, Taken},
     lanes::{Lanes, OutState},
-    link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan},
+    link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing},
 };
 
 /// What goes over a lane: items that were gathered, and where they belong.

@@ -18,8 +18,11 @@ impl<N: Node> Core<N> {
         if self.ended {
             return;
         }
+        let span = self.executor.clock.begin();
         let Core { node, outlet, .. } = self;
-        match catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet))) {
+        let told = catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet)));
+        self.note_spent(span);
+        match told {
             Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
             Ok(Ok(Flow::Eos)) => {
                 let _ = self.outlet.flush();
@@ -54,29 +57,40 @@ impl<N: Node> Core<N> {
             self.store(words::LANE, words::ENDING);
             fault!(END_BEGUN);
         }
+        let span = self.executor.clock.begin();
+        let well = self.end_well();
+        self.note_spent(span);
+        if well {
+            self.store(words::STATE, words::ENDED);
+            fault!(END_ENDED);
+        }
+    }
+
+    /// Tells whether it did not fail.
+    fn end_well(&mut self) -> bool {
         let Core { node, outlet, .. } = self;
         let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
         match ended {
             Ok(Err(cause)) if !cause.is::<Closed>() => {
-                return self.fail(None, FailureKind::End, cause);
+                self.fail(None, FailureKind::End, cause);
+                return false;
             }
             Ok(_) => {}
             Err(panic) => {
-                return self.fail_by_panic(None, FailureKind::End, &*panic);
+                self.fail_by_panic(None, FailureKind::End, &*panic);
+                return false;
             }
         }
         fault!(END_CALLED);
         let _ = self.outlet.flush();
         fault!(END_FLUSHED);
         if self.check_sends(None) {
-            return;
+            return false;
         }
         if let Some(exits) = self.outlet.exits() {
             exits.end();
         }
         fault!(END_SAID);
-        self.note_sent();
-        self.store(words::STATE, words::ENDED);
-        fault!(END_ENDED);
+        true
     }
 }

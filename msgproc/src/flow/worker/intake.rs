@@ -70,7 +70,7 @@ impl<N: Node> Worker<N> {
             return self.end();
         }
         if shared.is_frozen() && !drains {
-            let _ = core.outlet.flush();
+            core.flush();
             return Poll::Idle;
         }
         let produced = core.produce();
@@ -120,7 +120,7 @@ impl<N: Node> Worker<N> {
                         break;
                     } else if let Some(entrance) = &mut self.entrance {
                         // What came of the end is counted before the door is shut.
-                        let _ = self.core.outlet.flush();
+                        self.core.flush();
                         entrance.shut();
                     }
                 }
@@ -192,7 +192,7 @@ impl<N: Node> Worker<N> {
             return if core.go_on() { Poll::Worked } else { self.end() };
         }
         if core.outlet.gathered() > 0 || core.outlet.can_send_pending() {
-            let _ = core.outlet.flush();
+            core.flush();
             core.check_sends(None);
         }
         if core.outlet.is_closed() {

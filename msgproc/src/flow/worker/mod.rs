@@ -61,6 +61,8 @@ pub(crate) struct Setting<T> {
     pub(crate) is_fed: bool,
     /// The circle that it is in.
     pub(crate) circle: Option<Circle>,
+    /// Its inputs, and where the words of the first lane of each begin.
+    pub(crate) inputs: Vec<(usize, usize)>,
 }
 
 /// Where failures of an executor's workers are put.

@@ -9,6 +9,7 @@ use super::{Core, words};
 use crate::flow::{
     error::{Failure, FailureKind},
     node::{Cause, Node, WorkerInfo},
+    plan::{Span, Spent, lane},
     trace::Doing,
 };
 
@@ -83,7 +84,14 @@ impl<N: Node> Core<N> {
             self.add(words::SKIPPED, notes.skipped);
             self.add(words::RETRIES, notes.retried);
         }
-        let discarded = self.outlet.take_discarded();
+        let (mut discarded, by_input) = self.outlet.take_discarded();
+        for (input, items) in by_input.into_iter().enumerate() {
+            discarded += items;
+            let words = self.setting.inputs.iter().find(|(number, _)| *number == input);
+            if let Some((_, words)) = words {
+                self.executor.board().add_own(words + lane::DISCARDED, items);
+            }
+        }
         if discarded > 0 {
             self.add(words::DISCARDED, discarded);
         }
@@ -101,11 +109,22 @@ impl<N: Node> Core<N> {
         self.executor.notes.as_ref().map(|notes| notes.begin(self.setting.number as u32))
     }
 
-    pub(super) fn note_produced(&mut self, began: Instant) {
-        let waited = self.executor.take_waited();
-        let busy = began.elapsed().saturating_sub(waited);
+    /// Counts what it has done since then. Gives what that cost, with all whom it called.
+    pub(super) fn note_spent(&mut self, since: Span) -> Duration {
+        let Spent { busy, waited, cost } = self.executor.clock.end(since);
         self.add(words::BUSY, busy.as_nanos() as u64);
-        self.add(words::WAIT_OUT, waited.as_nanos() as u64);
+        if !waited.is_zero() {
+            self.add(words::WAIT_OUT, waited.as_nanos() as u64);
+        }
         self.note_sent();
+        cost
+    }
+
+    /// Sends on what was gathered, by itself.
+    pub(super) fn flush(&mut self) {
+        let span = self.executor.clock.begin();
+        // The next send tells.
+        let _ = self.outlet.flush();
+        self.note_spent(span);
     }
 }

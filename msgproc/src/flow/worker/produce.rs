@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{Core, Stop, words};
@@ -21,7 +21,8 @@ impl<N: Node> Core<N> {
     /// Lets a source go on for a while.
     pub(super) fn produce(&mut self) -> Poll {
         let before = self.begin_to_work();
-        let began = Instant::now();
+        let span = self.executor.clock.begin();
+        let began = span.began;
         let (mut count, mut next_look) = (0_u64, 1);
         let produced = {
             let Core { node, outlet, .. } = self;
@@ -84,18 +85,18 @@ impl<N: Node> Core<N> {
             }
         };
         self.hand_to_called();
-        self.note_produced(began);
+        self.note_spent(span);
         self.note_busy(began, before);
         produced
     }
 
     /// Lets a node go on that waited for something beside its items. Tells whether it takes more.
     pub(super) fn go_on(&mut self) -> bool {
-        let (began, was) = (Instant::now(), self.begin_to_work());
+        let (span, was) = (self.executor.clock.begin(), self.begin_to_work());
         let Core { node, outlet, .. } = self;
         let called = catch_unwind(AssertUnwindSafe(|| node.svc_idle(outlet)));
-        self.note_busy(began, was);
-        self.note_produced(began);
+        self.note_busy(span.began, was);
+        self.note_spent(span);
         let number = self.node.at_item();
         match called {
             Ok(Ok(Flow::GoOn | Flow::Wait)) => {}

@@ -2,7 +2,6 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Instant,
     vec,
 };
 
@@ -66,7 +65,8 @@ impl<N: Node> Core<N> {
             exits.set_slow(slow);
         }
         let before = self.begin_to_work();
-        let began = Instant::now();
+        let span = self.executor.clock.begin();
+        let began = span.began;
         let left_out = again.map(|again| {
             again.without.into_iter().for_each(|item| self.leave_out(item));
             self.left_out(&again)
@@ -88,13 +88,9 @@ impl<N: Node> Core<N> {
         }
         self.hand_to_called();
         self.note_busy(began, before);
-        let waited = self.executor.take_waited();
-        let busy = began.elapsed().saturating_sub(waited).as_nanos() as u64;
         self.add(words::ITEMS_IN, count);
-        self.add(words::BUSY, busy);
-        self.add(words::WAIT_OUT, waited.as_nanos() as u64);
-        self.note_sent();
-        if let Some(each) = busy.checked_div(count) {
+        let spent = self.note_spent(span).as_nanos() as u64;
+        if let Some(each) = spent.checked_div(count) {
             // The receiver's own line: an average over the last few messages.
             let cost = lane + lane::COST;
             let (before, now) = (self.executor.board().load(cost), each.max(1));
@@ -136,6 +132,7 @@ impl<N: Node> Core<N> {
         left_out: Option<LeftOut>,
     ) -> Fate {
         let mut index = 0;
+        self.node.message_begins(head.first);
         loop {
             let survives = self.setting.survives;
             let (clone, item_word) = (self.setting.clone, self.words + words::ITEM);

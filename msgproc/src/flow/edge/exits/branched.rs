@@ -127,6 +127,10 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         self.first.calls() || self.second.as_ref().is_some_and(Lanes::calls)
     }
 
+    fn only_calls(&self) -> bool {
+        self.first.only_calls() && self.second.as_ref().is_none_or(Lanes::only_calls)
+    }
+
     fn keeps_order(&self) -> bool {
         self.first.keeps_order() || self.second.as_ref().is_some_and(Lanes::keeps_order)
     }

@@ -24,12 +24,16 @@ pub(crate) struct Exits<T> {
     outputs: Vec<Output<T>>,
     is_slow: bool,
     calls: bool,
+    /// Whether all who take are called: then there is nothing to look at after each item.
+    only_calls: bool,
 }
 
 impl<T> Exits<T> {
     pub(crate) fn new(outputs: Vec<Output<T>>) -> Exits<T> {
-        let calls = outputs.iter().flat_map(|output| &output.ways).any(|way| way.calls());
-        Exits { outputs, is_slow: false, calls }
+        let ways = || outputs.iter().flat_map(|output| &output.ways);
+        let (calls, only_calls) =
+            (ways().any(|way| way.calls()), ways().all(|way| way.only_calls()));
+        Exits { outputs, is_slow: false, calls, only_calls }
     }
 
     fn ways(&self) -> impl Iterator<Item = &dyn Way<T>> {
@@ -147,7 +151,10 @@ impl<T> Exits<T> {
 
     #[inline]
     pub(crate) fn is_hungry(&self) -> bool {
-        self.ways().any(|way| way.is_hungry(self.is_slow))
+        match self.only_calls {
+            true => self.is_slow,
+            false => self.ways().any(|way| way.is_hungry(self.is_slow)),
+        }
     }
 
     /// Says whether an item takes long, so that each goes on at once to those that are called.

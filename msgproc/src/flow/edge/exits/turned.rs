@@ -77,6 +77,10 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         self.lanes.calls()
     }
 
+    fn only_calls(&self) -> bool {
+        self.lanes.only_calls()
+    }
+
     fn keeps_order(&self) -> bool {
         self.lanes.keeps_order()
     }

@@ -22,6 +22,8 @@ pub(crate) trait Way<T> {
     fn is_hungry(&self, calls: bool) -> bool;
     /// Whether somebody is called.
     fn calls(&self) -> bool;
+    /// Whether everybody is.
+    fn only_calls(&self) -> bool;
     /// Whether what comes of one message is sent apart from what comes of another.
     fn keeps_order(&self) -> bool;
     fn take_failure(&mut self) -> Option<String>;
@@ -91,6 +93,10 @@ impl<T: 'static> Way<T> for Lanes<T> {
 
     fn calls(&self) -> bool {
         Lanes::calls(self)
+    }
+
+    fn only_calls(&self) -> bool {
+        Lanes::only_calls(self)
     }
 
     fn keeps_order(&self) -> bool {

@@ -192,6 +192,10 @@ impl<T: 'static> Lanes<T> {
         self.lanes.iter().any(|lane| lane.calls)
     }
 
+    pub(crate) fn only_calls(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.calls)
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         (0..self.lanes.len())
             .any(|index| self.is_open(index) && self.in_flight(index) < self.capacity)
