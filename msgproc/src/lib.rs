@@ -42,6 +42,8 @@
 mod channel;
 mod error;
 mod exit;
+#[doc(hidden)]
+pub mod fault;
 pub mod flow;
 mod kernel;
 pub mod manager;

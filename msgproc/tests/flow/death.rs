@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
+        testkit::test!(all_items_that_kill_end_in_quarantine),
         testkit::test!(quarantine_after_so_many_deaths),
         testkit::test!(an_item_that_kills_too_often_fails_the_run),
     ]
@@ -441,13 +442,13 @@ fn a_run_that_was_stopped_leaves_no_blocks() {
     assert_eq!(pool.in_use(), 0);
 }
 
-fn deadly(on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
+fn deadly(items: &'static [u64], on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", Placement::Thread, 0..500_u64);
     let step = graph
         .node("step", Process, |_| {
             map(|n: u64| {
-                if n == 321 {
+                if items.contains(&n) {
                     testkit::kill9(std::process::id());
                 }
                 n
@@ -466,7 +467,7 @@ fn deadly(on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
 }
 
 fn an_item_that_kills_ends_in_quarantine() {
-    let (report, items) = deadly(OnError::retry(2).or_skip());
+    let (report, items) = deadly(&[321], OnError::retry(2).or_skip());
     let report = report.unwrap();
     assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>());
     let workers = &report.node("step").unwrap().workers;
@@ -474,10 +475,21 @@ fn an_item_that_kills_ends_in_quarantine() {
     assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 3, "{report}");
 }
 
+/// Some of them are in the same message.
+fn all_items_that_kill_end_in_quarantine() {
+    let kill = &[3, 4, 320, 321, 323, 324, 340, 499];
+    let (report, items) = deadly(kill, OnError::retry(1).or_skip());
+    let report = report.unwrap();
+    assert_eq!(items, (0..500).filter(|n| !kill.contains(n)).collect::<Vec<_>>());
+    let workers = &report.node("step").unwrap().workers;
+    assert_eq!(workers.iter().map(|worker| worker.quarantined).sum::<u64>(), 8, "{report}");
+    assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 16, "{report}");
+}
+
 /// After exactly as many deaths as are said.
 fn quarantine_after_so_many_deaths() {
     for times in 1..4 {
-        let (report, items) = deadly(OnError::quarantine(times));
+        let (report, items) = deadly(&[321], OnError::quarantine(times));
         let report = report.unwrap();
         assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>(), "{times}");
         let workers = &report.node("step").unwrap().workers;
@@ -488,7 +500,9 @@ fn quarantine_after_so_many_deaths() {
 }
 
 fn an_item_that_kills_too_often_fails_the_run() {
-    let Err(Error::Failed(failure)) = deadly(OnError::retry(2)).0 else { panic!("it ended well") };
+    let Err(Error::Failed(failure)) = deadly(&[321], OnError::retry(2)).0 else {
+        panic!("it ended well")
+    };
     assert_eq!((failure.kind, failure.item), (FailureKind::Died, Some(321)), "{failure}");
     assert!(failure.message.contains("3 times"), "{failure}");
 }

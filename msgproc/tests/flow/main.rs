@@ -5,6 +5,7 @@ mod common;
 mod death;
 mod ends;
 mod errors;
+mod fault_points;
 mod feedback;
 mod files;
 mod order;
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         death::tests(),
         ends::tests(),
         errors::tests(),
+        fault_points::tests(),
         feedback::tests(),
         files::tests(),
         order::tests(),

@@ -1,7 +1,10 @@
 //! The receiving ends of a worker's lanes out of one edge.
 
 use super::{Batch, Fate, Head, Rx};
-use crate::flow::plan::{Executor, lane};
+use crate::{
+    fault::fault,
+    flow::plan::{Executor, lane},
+};
 
 /// The receiving ends of a worker's lanes out of one edge.
 pub(crate) struct Inlet<T> {
@@ -51,7 +54,12 @@ impl<T: 'static> Inlet<T> {
         }
         for each in &mut self.lanes {
             each.ended = word(each, lane::ENDED) != 0;
+            // A message that was released and not counted would hold its sender back for ever.
+            let done = word(each, lane::DONE).max(word(each, lane::TO_BE_DONE));
+            executor.board().store(each.words + lane::DONE, done);
+            executor.board().ring(each.sender);
         }
+        fault!(RECOVER_INLET);
         match self.lanes.iter().any(|each| word(each, lane::IN_PIECES) > 0) {
             true => Err("its process died over an item that is longer than a message, and its first pieces went with it. Send long data in blocks".into()),
             false => Ok(()),
@@ -125,7 +133,9 @@ impl<T: 'static> Inlet<T> {
         let fate = rx.take(&mut piece, &mut |mut batch| {
             let weight = batch.items.len().max(1) as u64;
             seen = (batch.head, weight);
+            fault!(TAKE_LEASED);
             if batch.head.id < board.load(words + lane::NEXT) {
+                fault!(TAKE_KNOWN);
                 return Fate::Done; // It was handled by a worker that this one replaces.
             }
             if newest && batch.items.len() > 1 {
@@ -133,6 +143,7 @@ impl<T: 'static> Inlet<T> {
             }
             let late = numbers.is_some_and(|(next, _)| batch.head.number < next);
             if late && !batch.head.end {
+                fault!(TAKE_LATE);
                 return Fate::Done; // Said again by one that replaces its sender.
             }
             let fate = handle(words, batch);
@@ -140,11 +151,16 @@ impl<T: 'static> Inlet<T> {
                 let passes = numbers.filter(|(next, _)| seen.0.passes(*next));
                 if let Some((next, step)) = passes {
                     board.store(first_words + lane::NUMBER, next + step);
+                    fault!(TAKE_NUMBER);
                 }
                 if seen.0.end {
                     board.store(words + lane::ENDED, 1);
+                    fault!(TAKE_ENDED);
                 }
+                board.store(words + lane::TO_BE_DONE, board.load(words + lane::DONE) + weight);
+                fault!(TAKE_TO_BE_DONE);
                 board.store(words + lane::NEXT, seen.0.id + 1);
+                fault!(TAKE_NEXT);
             }
             fate
         })?;
@@ -152,10 +168,13 @@ impl<T: 'static> Inlet<T> {
             None => Ok(Taken::Nothing),
             Some(Fate::Keep) => Ok(Taken::Kept),
             Some(Fate::Done) => {
+                fault!(TAKE_RELEASED);
                 let (head, weight) = seen;
                 board.store(words + lane::IN_PIECES, 0);
                 board.add_own(words + lane::DONE, weight);
+                fault!(TAKE_DONE);
                 board.ring(sender);
+                fault!(TAKE_RUNG);
                 *ended |= head.end;
                 self.pass(&head);
                 Ok(Taken::Done)

@@ -182,15 +182,17 @@ impl Plan {
         let lane = word(worker::LANE).checked_sub(1).filter(|lane| lane + 1 != worker::ENDING);
         // The words of a message stay until the next one comes.
         let next = |lane: u64| self.shared.board().load(lane as usize + lane::NEXT);
-        let at_one = lane.is_some_and(|lane| next(lane) <= word(worker::MESSAGE));
-        let at = worker::moment(word(worker::MESSAGE), word(worker::ITEM));
+        let item = word(worker::ITEM);
+        let begun = item & worker::CHARGED == 0;
+        let at_one = begun && lane.is_some_and(|lane| next(lane) <= word(worker::MESSAGE));
+        let at = worker::moment(lane.unwrap_or(0), word(worker::MESSAGE), item);
         let before = if word(worker::CRASHED_AT) == at { word(worker::CRASHES) } else { 0 };
         let PlannedWorker { node, index, .. } = *planned;
         let node = &self.graph.nodes[node].name;
         let death = Death {
             node: node.clone(),
             worker: index,
-            item: at_one.then(|| word(worker::FIRST) + word(worker::ITEM)),
+            item: at_one.then(|| word(worker::FIRST) + item),
             times: if at_one { before + 1 } else { 0 },
             exit: exit.clone(),
         };

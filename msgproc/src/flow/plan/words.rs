@@ -52,7 +52,8 @@ pub(crate) mod worker {
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
-    /// Which item of it.
+    /// Which item of it; with [`CHARGED`] if no process has begun it, or a death over it has been
+    /// counted and no process has begun it since.
     pub(crate) const ITEM: usize = 14;
     /// How often a process died over that item.
     pub(crate) const CRASHES: usize = 15;
@@ -61,9 +62,20 @@ pub(crate) mod worker {
     /// How many items came on the edge before that message.
     pub(crate) const FIRST: usize = 18;
 
-    /// One item of one message, as [`CRASHED_AT`] has it.
-    pub(crate) fn moment(message: u64, item: u64) -> u64 {
-        message << 16 | (item & 0xffff)
+    /// Which items of it are left out, since processes died over them: a bit for each of the first
+    /// 256, in four words.
+    pub(crate) const LEFT_OUT: usize = 19;
+    pub(crate) const LEFT_OUT_WORDS: usize = 4;
+    /// The last item of it that a process died over.
+    pub(crate) const REACHED: usize = 23;
+
+    /// In [`ITEM`].
+    pub(crate) const CHARGED: u64 = 1 << 63;
+
+    /// One item of one message of one lane, as [`CRASHED_AT`] has it. `lane` is where its words
+    /// begin.
+    pub(crate) fn moment(lane: u64, message: u64, item: u64) -> u64 {
+        (lane / super::LANE as u64) << 48 ^ message << 16 ^ (item & 0xffff)
     }
 
     /// In [`LANE`]: the node's `svc_end` runs.
@@ -89,14 +101,19 @@ pub(crate) mod out {
     pub(crate) const INTENT_LANE: usize = 4;
     /// Items sent before it.
     pub(crate) const INTENT_FIRST: usize = 5;
-    /// How many items it has.
+    /// How many items it has; [`END`] if it ends the lane.
     pub(crate) const INTENT_ITEMS: usize = 6;
+
+    /// In [`INTENT_ITEMS`]: it says that nothing comes after it.
+    pub(crate) const END: u64 = u64::MAX;
 }
 
 /// What the words of a lane are.
 pub(crate) mod lane {
     /// Items sent.
     pub(crate) const SENT: usize = 0;
+    /// Whether nothing comes any more: its receiver says so, once.
+    pub(crate) const ENDED: usize = 7;
     /// Items done with; on the receiver's line, as what follows.
     pub(crate) const DONE: usize = 8;
     /// Whether the receiver takes no more.
@@ -109,8 +126,8 @@ pub(crate) mod lane {
     pub(crate) const IN_PIECES: usize = 12;
     /// In the first lane of an inlet that keeps order: the number that comes next.
     pub(crate) const NUMBER: usize = 13;
-    /// Whether nothing comes any more.
-    pub(crate) const ENDED: usize = 14;
+    /// Items done with once the message is released that is being handled.
+    pub(crate) const TO_BE_DONE: usize = 14;
     /// In the first lane of an inlet: items of its input that the node has left out by itself.
     pub(crate) const DISCARDED: usize = 15;
 }

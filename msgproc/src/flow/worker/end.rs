@@ -3,11 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Core, words};
-use crate::flow::{
-    edge::Head,
-    error::FailureKind,
-    node::{Flow, Node},
-    outlet::Closed,
+use crate::{
+    fault::fault,
+    flow::{
+        edge::Head,
+        error::FailureKind,
+        node::{Flow, Node},
+        outlet::Closed,
+    },
 };
 
 impl<N: Node> Core<N> {
@@ -45,17 +48,21 @@ impl<N: Node> Core<N> {
         if self.setting.survives {
             if !self.ends_again {
                 self.store(words::LANE, 0);
+                fault!(END_NOTHING);
             }
             if let Some(exits) = self.outlet.exits() {
                 exits.begin(&Head::default(), self.ends_again);
             }
+            fault!(END_BASE);
             self.store(words::LANE, words::ENDING);
+            fault!(END_BEGUN);
         }
         let span = self.executor.clock.begin();
         let well = self.end_well();
         self.note_spent(span);
         if well {
             self.store(words::STATE, words::ENDED);
+            fault!(END_ENDED);
         }
     }
 
@@ -74,13 +81,16 @@ impl<N: Node> Core<N> {
                 return false;
             }
         }
+        fault!(END_CALLED);
         let _ = self.outlet.flush();
+        fault!(END_FLUSHED);
         if self.check_sends(None) {
             return false;
         }
         if let Some(exits) = self.outlet.exits() {
             exits.end();
         }
+        fault!(END_SAID);
         true
     }
 }

@@ -1,12 +1,15 @@
 //! Where the next message comes from.
 
 use super::Worker;
-use crate::flow::{
-    circle::Step,
-    edge::{Fate, Inlet, Taken},
-    error::FailureKind,
-    node::Node,
-    plan::{DRAINING, Poll},
+use crate::{
+    fault::fault,
+    flow::{
+        circle::Step,
+        edge::{Fate, Inlet, Taken},
+        error::FailureKind,
+        node::Node,
+        plan::{DRAINING, Poll},
+    },
 };
 
 impl<N: Node> Worker<N> {
@@ -26,6 +29,23 @@ impl<N: Node> Worker<N> {
         }
     }
 
+    /// Tells the node which inputs had ended before it was there. What was begun then is finished
+    /// before, unless that is why the node does not want it.
+    pub(super) fn note_ends(&mut self) {
+        let begun = self.core.again.is_some() && self.core.node.wants(self.inputs[self.cursor]);
+        if !self.owes_ends || begun {
+            return;
+        }
+        self.owes_ends = false;
+        // Where all have, it ends, and need not be told.
+        if self.inputs_ended() {
+            return;
+        }
+        let first = |at: usize| self.inputs[..at].iter().all(|input| *input != self.inputs[at]);
+        let inputs: Vec<usize> = (0..self.inlets.len()).filter(|at| first(*at)).collect();
+        inputs.into_iter().for_each(|at| self.note_end(at));
+    }
+
     /// Ends the node after its last item.
     pub(super) fn end(&mut self) -> Poll {
         if let Some(circle) = &self.core.setting.circle {
@@ -38,6 +58,7 @@ impl<N: Node> Worker<N> {
         for inlet in &self.inlets {
             inlet.close(&self.core.executor);
         }
+        fault!(END_CLOSED);
         Poll::Ended
     }
 
@@ -60,7 +81,7 @@ impl<N: Node> Worker<N> {
     /// For the head of a circle: what comes back first, then what there are credits for.
     fn poll_entrance(&mut self) -> Poll {
         loop {
-            let Worker { core, inlets, inputs, cursor, entrance } = self;
+            let Worker { core, inlets, inputs, cursor, entrance, .. } = self;
             let Some(entrance) = entrance else { return Poll::Ended };
             match entrance.step() {
                 Step::Handle((input, lane, batch)) => {

@@ -38,6 +38,7 @@ use super::{
     plan::{DRAINING, Executor, Poll, Unit, worker as words},
     trace::Doing,
 };
+use crate::fault::fault;
 
 /// How items are cloned.
 pub(crate) type CloneFn<T> = fn(&T) -> T;
@@ -77,6 +78,8 @@ pub(crate) struct Worker<N: Node> {
     cursor: usize,
     /// For the head of a circle: where items come in, and back.
     entrance: Option<Entrance<N::In>>,
+    /// Whether its node has yet to hear which inputs had ended for the worker that it replaces.
+    owes_ends: bool,
 }
 
 /// All of a worker but where its items come from.
@@ -135,7 +138,8 @@ impl<N: Node> Worker<N> {
                 core.again = Some(again);
             }
         }
-        Worker { core, inlets, inputs, cursor, entrance }
+        let owes_ends = core.setting.info.restarts > 0;
+        Worker { core, inlets, inputs, cursor, entrance, owes_ends }
     }
 
     /// Runs the node's `svc_init`.
@@ -149,6 +153,9 @@ impl<N: Node> Worker<N> {
         };
         if outcome.is_ok() {
             core.store(words::STATE, words::READY);
+            if core.setting.info.restarts > 0 {
+                fault!(RECOVER_READY);
+            }
         }
         outcome
     }
@@ -161,6 +168,9 @@ impl<N: Node> Unit for Worker<N> {
         }
         self.core.note_waits();
         self.core.store(words::STATE, words::AT_WORK);
+        if self.owes_ends {
+            self.note_ends();
+        }
         match self.inlets.is_empty() {
             true => self.poll_source(),
             // One that is only called has nothing to do by itself.

@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::{Core, Stop, words};
-use crate::flow::{
-    error::FailureKind,
-    node::{Flow, Node},
-    outlet::Closed,
-    plan::Poll,
+use crate::{
+    fault::fault,
+    flow::{
+        error::FailureKind,
+        node::{Flow, Node},
+        outlet::Closed,
+        plan::Poll,
+    },
 };
 
 impl<N: Node> Core<N> {
@@ -35,6 +38,7 @@ impl<N: Node> Core<N> {
                         Ok(Flow::Eos) => return Stop::Eos,
                         Err(cause) => return Stop::Failed(cause),
                     }
+                    fault!(SOURCE_PRODUCED);
                     outlet.breathe();
                     count += 1;
                     if outlet.is_closed() {

@@ -5,13 +5,20 @@ use std::{
     vec,
 };
 
-use super::{Core, OnError, Stop, recovery::Again, words};
-use crate::flow::{
-    edge::{Batch, Fate, Head},
-    error::FailureKind,
-    node::{Flow, Node},
-    outlet::Closed,
-    plan::lane,
+use super::{
+    Core, OnError, Stop,
+    recovery::{Again, LeftOut},
+    words,
+};
+use crate::{
+    fault::fault,
+    flow::{
+        edge::{Batch, Fate, Head},
+        error::FailureKind,
+        node::{Flow, Node},
+        outlet::Closed,
+        plan::lane,
+    },
 };
 
 /// An item that costs more than this, in ns, is handed on by itself.
@@ -28,15 +35,24 @@ impl<N: Node> Core<N> {
         let notes = self.setting.survives && again.is_none();
         if notes {
             self.store(words::LANE, 0);
+            fault!(HANDLE_NOTHING);
             self.store(words::MESSAGE, head.id);
-            self.store(words::ITEM, 0);
+            fault!(HANDLE_MESSAGE);
+            self.store(words::ITEM, words::CHARGED);
+            fault!(HANDLE_ITEM);
             self.store(words::FIRST, head.first);
+            fault!(HANDLE_FIRST);
+            self.leave_nothing_out();
         }
         if let Some(exits) = self.outlet.exits() {
             exits.begin(&head, again.is_some());
         }
         if notes {
             self.store(words::LANE, lane as u64 + 1);
+            fault!(HANDLE_LANE);
+        }
+        if again.is_some() {
+            fault!(RECOVER_AGAIN);
         }
         if let Some(Again { crashes, item, gives_up: true, .. }) = again {
             let reason = format!("its process died {crashes} times over this item");
@@ -51,10 +67,15 @@ impl<N: Node> Core<N> {
         let before = self.begin_to_work();
         let span = self.executor.clock.begin();
         let began = span.began;
-        let without = again.and_then(|again| again.without);
-        let fate = self.handle_items(input, &head, items.into_iter(), without);
+        let left_out = again.map(|again| {
+            again.without.into_iter().for_each(|item| self.leave_out(item));
+            self.left_out(&again)
+        });
+        let fate = self.handle_items(input, &head, items.into_iter(), left_out);
         if fate == Fate::Done {
+            fault!(ITEMS_DONE);
             self.finish(&head);
+            fault!(ITEMS_SENT);
             if !head.end {
                 let step = if head.last { self.setting.info.workers as u64 } else { 0 };
                 self.turn = head.number + step;
@@ -108,7 +129,7 @@ impl<N: Node> Core<N> {
         input: usize,
         head: &Head,
         mut items: vec::IntoIter<N::In>,
-        without: Option<u64>,
+        left_out: Option<LeftOut>,
     ) -> Fate {
         let mut index = 0;
         self.node.message_begins(head.first);
@@ -124,7 +145,8 @@ impl<N: Node> Core<N> {
                 for item in items.by_ref() {
                     if survives {
                         executor.board().store(item_word, index);
-                        if without == Some(index) {
+                        fault!(ITEM_BEGUN);
+                        if left_out.is_some_and(|left_out| left_out.has(index)) {
                             index += 1;
                             return Stop::LeftOut;
                         }
@@ -142,6 +164,7 @@ impl<N: Node> Core<N> {
                         Ok(Flow::Eos) => return Stop::Eos,
                         Err(cause) => return Stop::Failed(cause),
                     }
+                    fault!(ITEM_HANDLED);
                     index += 1;
                     outlet.breathe();
                     if outlet.is_closed() {
@@ -154,7 +177,11 @@ impl<N: Node> Core<N> {
             let (kind, cause) = match stopped {
                 Ok(Stop::Through | Stop::Dry) => return Fate::Done,
                 Ok(Stop::LeftOut) => {
-                    self.add(words::QUARANTINED, 1);
+                    // What came of those before is sent, so that it is clear what came of this one.
+                    let _ = self.outlet.flush();
+                    if let Some(exits) = self.outlet.exits() {
+                        exits.settle();
+                    }
                     continue;
                 }
                 Ok(Stop::Eos) => {

@@ -75,6 +75,13 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         }
     }
 
+    fn settle(&mut self) {
+        self.first.settle();
+        if let Some(second) = &mut self.second {
+            second.settle();
+        }
+    }
+
     fn finish(&mut self, head: &Head) -> Result<(), Closed> {
         let mut closed = self.first.finish(head).is_err();
         if let Some(second) = &mut self.second {

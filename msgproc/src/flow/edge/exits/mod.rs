@@ -112,6 +112,11 @@ impl<T> Exits<T> {
         self.each(|way| way.begin(head, again));
     }
 
+    /// An item is left out: what was sent of it before does not come again.
+    pub(crate) fn settle(&mut self) {
+        self.each(|way| way.settle());
+    }
+
     pub(crate) fn finish(&mut self, head: &Head) {
         self.each(|way| {
             // The next send tells.

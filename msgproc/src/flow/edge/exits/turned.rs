@@ -45,6 +45,10 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         self.lanes.begin(head, again);
     }
 
+    fn settle(&mut self) {
+        self.lanes.settle();
+    }
+
     fn finish(&mut self, head: &Head) -> Result<(), Closed> {
         self.lanes.finish(head)
     }

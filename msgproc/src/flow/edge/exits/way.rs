@@ -11,6 +11,7 @@ pub(crate) trait Way<T> {
     fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed>;
     fn flush(&mut self) -> Result<(), Closed>;
     fn begin(&mut self, head: &Head, again: bool);
+    fn settle(&mut self);
     fn finish(&mut self, head: &Head) -> Result<(), Closed>;
     fn end(&mut self);
     fn state(&self) -> WayState;
@@ -54,6 +55,10 @@ impl<T: 'static> Way<T> for Lanes<T> {
 
     fn begin(&mut self, head: &Head, again: bool) {
         Lanes::begin(self, head, again);
+    }
+
+    fn settle(&mut self) {
+        Lanes::settle(self);
     }
 
     fn finish(&mut self, head: &Head) -> Result<(), Closed> {

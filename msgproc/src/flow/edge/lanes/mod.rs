@@ -14,10 +14,13 @@ use super::{
     Head, LaneKind, LanePlan, Tx,
     deal::{self, Deal, Load},
 };
-use crate::flow::{
-    circle::Circle,
-    outlet::Closed,
-    plan::{Executor, lane, out},
+use crate::{
+    fault::fault,
+    flow::{
+        circle::Circle,
+        outlet::Closed,
+        plan::{Executor, lane, out},
+    },
 };
 
 /// Where a way out keeps what must survive its process, and what it found there.
@@ -115,10 +118,15 @@ impl<T: 'static> Lanes<T> {
         if word(out::INTENT) == id + 1 {
             let items = word(out::INTENT_ITEMS);
             if first == word(out::INTENT_FIRST) {
+                // An end that was said is said again.
                 let lane = word(out::INTENT_LANE) as usize;
-                forced = Some(Forced { lane, items: items as usize });
+                let sent = Forced { lane, items: items as usize };
+                forced = Some(sent).filter(|_| items != out::END);
             } else {
+                // It was put. Said before anything else is sent, for the next intent hides it.
                 id += 1;
+                executor.board().store(state.words + out::SENT, id);
+                fault!(RECOVER_SENT);
             }
         }
         Lanes {
@@ -259,14 +267,26 @@ impl<T: 'static> Lanes<T> {
         self.number = head.number;
         if again {
             self.first = self.board().load(self.state.words + out::BASE);
-        } else if self.state.survives {
+            return;
+        }
+        self.settle();
+        if self.state.survives {
             self.board().store(self.state.words + out::BASE, self.first);
+            fault!(HANDLE_BASE);
         }
     }
 
     /// After it was handled.
     pub(crate) fn finish(&mut self, head: &Head) -> Result<(), Closed> {
-        if !self.state.inherits || self.lanes.is_empty() {
+        if self.lanes.is_empty() {
+            return Ok(());
+        }
+        let remade = self.state.inherits
+            && self.forced.is_some_and(|forced| forced.items == self.pending.len());
+        if !remade {
+            self.settle();
+        }
+        if !self.state.inherits {
             return Ok(());
         }
         let items = std::mem::take(&mut self.pending);

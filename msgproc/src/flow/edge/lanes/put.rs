@@ -13,13 +13,20 @@ use crate::flow::{
 impl<T: 'static> Lanes<T> {
     /// Takes all items, waiting for room.
     pub(crate) fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
-        self.drop_known(items);
         if self.lanes.is_empty() {
             items.clear();
             return Ok(());
         }
-        if self.forced.is_some() && !self.put_forced(items)? {
-            return Ok(());
+        // Where items are gathered, each is looked at by itself.
+        if matches!(self.deal, Deal::OnDemand | Deal::Ordered | Deal::Newest) {
+            self.drop_known(items);
+            if self.forced.is_some() && !self.remake(items)? {
+                return Ok(());
+            }
+            if self.state.survives {
+                // What was put first is sent first, so that one number tells how much that is.
+                (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))?;
+            }
         }
         match self.deal.clone() {
             Deal::OnDemand => self.put_on_demand(items),
@@ -125,16 +132,23 @@ impl<T: 'static> Lanes<T> {
         if self.lanes.is_empty() {
             return Ok(());
         }
-        let mut items = vec![item];
-        self.drop_known(&mut items);
-        match items.pop() {
-            Some(item) => self.gather(to % self.lanes.len(), item),
-            None => Ok(()),
-        }
+        self.gather(to % self.lanes.len(), item)
     }
 
     /// Keeps an item for one receiver until there are more.
     fn gather(&mut self, to: usize, item: T) -> Result<(), Closed> {
+        if self.first < self.known || self.forced.is_some() {
+            let mut again = vec![item];
+            self.drop_known(&mut again);
+            if again.is_empty() || !self.remake(&mut again)? {
+                return Ok(());
+            }
+            return again.into_iter().try_for_each(|item| self.gather_new(to, item));
+        }
+        self.gather_new(to, item)
+    }
+
+    fn gather_new(&mut self, to: usize, item: T) -> Result<(), Closed> {
         if self.state.survives {
             // What is sent keeps the order in which it was put, so that one number tells how much
             // that is.
@@ -166,9 +180,13 @@ impl<T: 'static> Lanes<T> {
             return Ok(());
         }
         let items = std::mem::take(&mut self.lanes[to].gathered);
+        let count = items.len() as u64;
         match self.send(to, Head::default(), items) {
             // The others go on without it.
-            Err(Closed) if !self.is_closed() && !self.executor.is_stopped() => Ok(()),
+            Err(Closed) if !self.is_closed() && !self.is_broken() => {
+                self.count_sent(count);
+                Ok(())
+            }
             sent => sent,
         }
     }

@@ -1,10 +1,13 @@
 //! Puts one message into its lane, and says that the next is another.
 
 use super::Lanes;
-use crate::flow::{
-    edge::{Batch, Head, Refused, deal::Deal},
-    outlet::Closed,
-    plan::{lane, out, worker},
+use crate::{
+    fault::fault,
+    flow::{
+        edge::{Batch, Head, Refused, deal::Deal},
+        outlet::Closed,
+        plan::{lane, out, worker},
+    },
 };
 
 impl<T: 'static> Lanes<T> {
@@ -34,10 +37,16 @@ impl<T: 'static> Lanes<T> {
         let words = self.lanes[to].words;
         if self.state.survives {
             board.store(self.state.words + out::INTENT, 0);
+            fault!(SEND_NO_INTENT);
             board.store(self.state.words + out::INTENT_LANE, to as u64);
+            fault!(SEND_LANE);
             board.store(self.state.words + out::INTENT_FIRST, self.first);
-            board.store(self.state.words + out::INTENT_ITEMS, items.len() as u64);
+            fault!(SEND_FIRST);
+            let count = if head.end { out::END } else { items.len() as u64 };
+            board.store(self.state.words + out::INTENT_ITEMS, count);
+            fault!(SEND_ITEMS);
             board.store(self.state.words + out::INTENT, self.id + 1);
+            fault!(SEND_INTENT);
         }
         let progress = || (board.load(words + lane::DONE), board.load(words + lane::IN_PIECES));
         let sent = items.len() as u64;
@@ -98,19 +107,29 @@ impl<T: 'static> Lanes<T> {
                 }
             }
         }
-        self.forced = None;
-        self.id += 1;
-        self.first += sent;
-        self.known = self.known.max(self.first);
-        if self.state.survives {
-            board.store(self.state.words + out::FIRST, self.first);
-            board.store(self.state.words + out::SENT, self.id);
-        }
+        fault!(SEND_PUT);
+        self.count_sent(sent);
         if !self.lanes[to].calls {
             board.add_own(words + lane::SENT, weight);
+            fault!(SEND_COUNTED);
             board.ring(self.lanes[to].receiver);
+            fault!(SEND_RUNG);
         }
         Ok(())
+    }
+
+    /// Counts a message that was sent, or that nobody takes.
+    pub(super) fn count_sent(&mut self, items: u64) {
+        self.forced = None;
+        self.id += 1;
+        self.first += items;
+        self.known = self.known.max(self.first);
+        if self.state.survives {
+            self.board().store(self.state.words + out::FIRST, self.first);
+            fault!(SEND_FIRST_MOVED);
+            self.board().store(self.state.words + out::SENT, self.id);
+            fault!(SEND_SENT);
+        }
     }
 
     /// Says that nothing comes after it.
@@ -127,10 +146,7 @@ impl<T: 'static> Lanes<T> {
             }
         }
         let _ = self.flush();
-        if self.forced.take().is_some() && !self.pending.is_empty() {
-            let mut fewer = std::mem::take(&mut self.pending);
-            let _ = self.put(&mut fewer);
-        }
+        self.settle();
         for to in 0..self.lanes.len() {
             let head = Head { end: true, last: true, number: self.id, ..Head::default() };
             let _ = self.send(to, head, Vec::new());
