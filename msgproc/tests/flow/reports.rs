@@ -127,7 +127,7 @@ fn discarded_items_stand_by_input() {
     let drops = graph.node("drops", Placement::Process, |worker| {
         let index = worker.index;
         from_fn(move |n: u64, out: &mut Outlet<u64>| {
-            if n % 10 == 0 {
+            if n.is_multiple_of(10) {
                 out.discard(1)
             } else {
                 out.discard_at(index, 1)

@@ -93,7 +93,7 @@ fn run(shape: &Shape, deaths: &[DeathAt<'_>]) -> (Passed, usize) {
     }
     assert_eq!(report.blocks_in_use, 0, "{}\n{report}", what());
     let restarts: u64 =
-        report.node("step").unwrap().workers.iter().map(|worker| u64::from(worker.restarts)).sum();
+        report.node("step").unwrap().workers.iter().map(|worker| worker.restarts).sum();
     // One that dies after its last word is not missed.
     assert!(restarts <= died, "{}\n{report}", what());
     let entry = |number: u64| words::POINTS + number as usize * words::ENTRY;
