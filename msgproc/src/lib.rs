@@ -81,4 +81,6 @@ pub mod __private {
     pub use crate::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
     // For fuzzing.
     pub use crate::channel::take_apart;
+    #[cfg(feature = "graph-files")]
+    pub use crate::flow::file::read_check_write;
 }

@@ -42,6 +42,7 @@ pub(crate) struct PlannedWorker {
 pub(crate) struct Layout {
     pub(crate) executors: Vec<Location>,
     /// The executor that has a runtime of tokio's.
+    #[cfg(feature = "tokio")]
     pub(crate) tasks: Option<usize>,
     pub(crate) workers: Vec<PlannedWorker>,
     /// The number of each node's first worker.
@@ -91,7 +92,9 @@ impl Layout {
             }
         }
         let executors = places.executors;
+        #[cfg(feature = "tokio")]
         let at_tasks = |at: &Location| at.process == 0 && Some(at.thread) == places.tasks;
+        #[cfg(feature = "tokio")]
         let tasks = executors.iter().position(at_tasks);
         for number in 0..workers.len() {
             let process = executors[workers[number].executor].process;
@@ -165,6 +168,7 @@ impl Layout {
         let processes = places.processes.max(1);
         Ok(Layout {
             executors,
+            #[cfg(feature = "tokio")]
             tasks,
             workers,
             first_worker,
@@ -183,6 +187,7 @@ struct Places {
     processes: usize,
     threads: usize,
     /// The thread of those that are tasks.
+    #[cfg(feature = "tokio")]
     tasks: Option<usize>,
     /// Processes that were named by a number.
     named: BTreeMap<u32, usize>,
@@ -196,6 +201,7 @@ impl Default for Places {
             executors: vec![Location { process: 0, thread: 0 }],
             processes: 1,
             threads: 1,
+            #[cfg(feature = "tokio")]
             tasks: None,
             named: BTreeMap::new(),
             named_threads: BTreeMap::new(),

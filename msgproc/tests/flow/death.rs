@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(a_death_fails_the_run),
         testkit::test!(a_death_is_made_good),
+        testkit::test!(a_death_before_the_first_item_is_made_good),
         testkit::test!(a_source_that_died_goes_on),
         testkit::test!(deaths_at_the_end_are_made_good),
         testkit::test!(kills_at_random_times, timeout = 120),
@@ -100,6 +101,39 @@ fn a_death_is_made_good() {
         assert_eq!(taken(&kept), (0..2000).flat_map(|n| [n, n + 10_000]).collect::<Vec<_>>());
         assert_eq!(report.node("step").unwrap().workers[0].restarts, 1);
     }
+}
+
+fn a_death_before_the_first_item_is_made_good() {
+    let name = testkit::name("made");
+    let kill = kill_once(name.clone(), 0);
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 1..500_u64);
+    let step = graph
+        .node("step", Process, move |_| {
+            kill(0);
+            map(|n: u64| n)
+        })
+        .on_error(OnError::retry(1))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let report = graph.run().unwrap();
+    fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    assert_eq!(taken(&kept), (1..500).collect::<Vec<_>>());
+    assert_eq!(report.node("step").unwrap().workers[0].restarts, 1);
+    // One that always dies is not begun for ever.
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 1..500_u64);
+    let sink = graph
+        .node("sink", Process, |_| {
+            testkit::kill9(std::process::id());
+            each(|_: u64| ())
+        })
+        .on_error(OnError::retry(1))
+        .add();
+    graph.connect(numbers.output(), sink.input());
+    assert!(matches!(graph.run(), Err(Error::Start { .. })));
 }
 
 fn a_source_that_died_goes_on() {

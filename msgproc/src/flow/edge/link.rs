@@ -11,7 +11,7 @@ use std::{
 use shmring::ring::records::Records;
 
 use super::{
-    Fate, HeapLane, Inlet, Lanes, OutState, Rx, Tx,
+    Bound, Fate, HeapLane, Inlet, Lanes, OutState, Rx, Size, Tx,
     deal::{Choose, Deal},
     shared::Wire,
 };
@@ -26,13 +26,24 @@ use crate::flow::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EdgeOptions {
     pub(crate) capacity: usize,
-    pub(crate) bytes: usize,
+    /// How many bytes each of its lanes may have, if that was said.
+    pub(crate) bytes: Option<usize>,
     pub(crate) newest: bool,
+}
+
+/// How many bytes a lane between processes has if nothing is said.
+const BYTES: usize = 128 << 10;
+
+impl EdgeOptions {
+    /// How many bytes a lane between processes has.
+    pub(crate) fn ring_bytes(&self) -> usize {
+        self.bytes.unwrap_or(BYTES)
+    }
 }
 
 impl Default for EdgeOptions {
     fn default() -> EdgeOptions {
-        EdgeOptions { capacity: 1024, bytes: 128 << 10, newest: false }
+        EdgeOptions { capacity: 1024, bytes: None, newest: false }
     }
 }
 
@@ -120,6 +131,8 @@ pub(crate) struct Edge<T> {
     wire: Option<Wire<T>>,
     dealing: Dealing<T>,
     options: EdgeOptions,
+    /// How many bytes an item has within the program, if that was said.
+    size: Option<Size<T>>,
     opened: OnceLock<Opened<T>>,
 }
 
@@ -135,8 +148,23 @@ enum Lane<T> {
 }
 
 impl<T: 'static> Edge<T> {
-    pub(crate) fn new(wire: Option<Wire<T>>, dealing: Dealing<T>, options: EdgeOptions) -> Edge<T> {
-        Edge { wire, dealing, options, opened: OnceLock::new() }
+    pub(crate) fn new(
+        wire: Option<Wire<T>>,
+        dealing: Dealing<T>,
+        options: EdgeOptions,
+        size: Option<Size<T>>,
+    ) -> Edge<T> {
+        Edge { wire, dealing, options, size, opened: OnceLock::new() }
+    }
+
+    /// How many bytes a lane within the program may have, where it is known how many an item has:
+    /// because that was said, or because it has nothing but itself.
+    fn bound(&self) -> Option<Bound<T>> {
+        if let Some(size) = &self.size {
+            return Some(Bound { bytes: self.options.ring_bytes(), size: size.clone() });
+        }
+        let bytes = self.options.bytes.filter(|_| !std::mem::needs_drop::<T>())?;
+        Some(Bound { bytes, size: Arc::new(|_| size_of::<T>()) })
     }
 
     fn opened(&self) -> &Opened<T> {
@@ -185,7 +213,12 @@ impl<T: 'static> Edge<T> {
                     (wire.tx)(ring).map_err(|error| error.to_string())?
                 }
             };
-            ends.add(tx, words, plan.lanes[at].to, matches!(lanes[at], Lane::Call));
+            let bytes = match &lanes[at] {
+                Lane::Call => None,
+                Lane::Heap(_) => self.bound().map(|bound| bound.bytes),
+                Lane::Shared(_) => self.options.bytes,
+            };
+            ends.add(tx, words, &plan.lanes[at], bytes);
         }
         Ok(ends)
     }
@@ -224,8 +257,10 @@ impl<T: Send + 'static> AnyEdge for Edge<T> {
         let lane = |lane: &LanePlan| {
             Ok(match lane.kind {
                 LaneKind::Call => Lane::Call,
-                LaneKind::Heap => Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1)),
-                LaneKind::Shared => Lane::Shared(ring(self.options.bytes)?),
+                LaneKind::Heap => {
+                    Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1, self.bound()))
+                }
+                LaneKind::Shared => Lane::Shared(ring(self.options.ring_bytes())?),
             })
         };
         let lanes = plan.lanes.iter().map(lane).collect::<Result<_>>()?;

@@ -18,7 +18,7 @@ use std::fmt;
 pub use self::shared::Wire;
 pub(crate) use self::{
     exits::{Branched, Exits, Output, Turn, Turned, Way},
-    heap::HeapLane,
+    heap::{Bound, HeapLane, Size},
     inlet::{Inlet, Taken},
     lanes::{Lanes, OutState},
     link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing},

@@ -21,7 +21,7 @@ use self::{
     plan::Plan,
     spares::Spares,
     station::Station,
-    watch::{Supervisor, Watch},
+    watch::{InVain, Supervisor, Watch},
 };
 pub use self::{running::Running, travel::Made};
 use super::{
@@ -112,7 +112,13 @@ impl Started {
         let mut processes = Vec::new();
         let mut failed = None;
         for (process, begun) in starting {
-            match begun.wait() {
+            let ready = match begun.wait() {
+                Err(died @ crate::Error::PeerDied { .. }) => InVain::default()
+                    .replace(&plan, process, spares.as_ref(), Ok)
+                    .unwrap_or(Err(died)),
+                ready => ready,
+            };
+            match ready {
                 Ok(ready) => processes.push((process, ready)),
                 Err(error) => {
                     plan.shared.advance(STOPPING);

@@ -1,8 +1,8 @@
 //! What all processes of a run know of it.
 
-use std::{cell::RefCell, rc::Rc, thread};
+use std::{cell::RefCell, rc::Rc};
 
-use shmring::{block::BlockPool, board::Board, ring::records::Records};
+use shmring::{block::BlockPool, board::Board, os, ring::records::Records};
 
 use super::{Failed, method::has_one_thread, station::Station, travel::Ticket};
 use crate::{
@@ -42,7 +42,7 @@ impl Plan {
             .edges
             .iter()
             .zip(&layout.edges)
-            .map(|(edge, plan)| (edge.edge.options().bytes + 1024) * plan.lanes.len())
+            .map(|(edge, plan)| (edge.edge.options().ring_bytes() + 1024) * plan.lanes.len())
             .sum();
         let board = Board::options().words(layout.counts.words()).bells(layout.executors.len());
         let needed = board.len_in_segment().map_err(Error::start("make room for the run"))?;
@@ -56,8 +56,7 @@ impl Plan {
         let board = board.create_in(segment).map_err(Error::start("make the board of the run"))?;
         let at_work = (0..layout.executors.len())
             .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
-        let spins =
-            thread::available_parallelism().is_ok_and(|cores| cores.get() >= at_work.count());
+        let spins = os::processors() >= at_work.count();
         let traced = graph.trace.is_some();
         let forks = graph.travel.is_none() || has_one_thread();
         let mut ring = |bytes| {

@@ -152,16 +152,9 @@ impl Watch {
             Err(failed) => return self.told.failed.push(*failed),
         }
         let Some(manager) = &mut self.manager else { return };
-        // The new one may be killed as well, before it is at work.
-        let begun = loop {
-            let may = self.in_vain.may_go_on(&plan, process);
-            let begun = replace(&plan, process, self.spares.as_ref().filter(|_| may))
-                .map(|begun| begun.and_then(|handle| set_to_work(manager, handle)));
-            match begun {
-                Some(Err(crate::Error::PeerDied { .. })) => {}
-                begun => break begun,
-            }
-        };
+        let begun = self
+            .in_vain
+            .replace(&plan, process, self.spares.as_ref(), |handle| set_to_work(manager, handle));
         match begun {
             Some(Ok(id)) => drop(self.at_work.insert(id, process)),
             Some(Err(error)) => self.cannot(error),
@@ -202,23 +195,31 @@ impl InVain {
         *before = done;
         *times <= InVain::MOST
     }
-}
 
-/// Starts another process for one that died, if that is said of its worker.
-pub(super) fn replace(
-    plan: &Arc<Plan>,
-    process: usize,
-    spares: Option<&Spares>,
-) -> Option<crate::Result<MessageProcess<Station>>> {
-    let (number, worker) = plan.layout.workers_of(process).next()?;
-    let spares = spares.filter(|_| worker.survives)?;
-    if plan.shared.phase() >= STOPPING {
-        return None;
+    /// Starts another process for one that died, and lets `put` have it, if it is to be replaced at
+    /// all. The new one may be killed as well, before it is put anywhere.
+    pub(super) fn replace<T>(
+        &mut self,
+        plan: &Arc<Plan>,
+        process: usize,
+        spares: Option<&Spares>,
+        mut put: impl FnMut(MessageProcess<Station>) -> crate::Result<T>,
+    ) -> Option<crate::Result<T>> {
+        loop {
+            let (number, worker) = plan.layout.workers_of(process).next()?;
+            let spares = spares.filter(|_| worker.survives)?;
+            if plan.shared.phase() >= STOPPING || !self.may_go_on(plan, process) {
+                return None;
+            }
+            plan.shared.count_restart(number);
+            // What the dead one held is free again before others wait for it.
+            plan.memory.segment().repair();
+            match spares.start(plan, process).and_then(&mut put) {
+                Err(crate::Error::PeerDied { .. }) => {}
+                begun => return Some(begun),
+            }
+        }
     }
-    plan.shared.count_restart(number);
-    // What the dead one held is free again before others wait for it.
-    plan.memory.segment().repair();
-    Some(spares.start(plan, process))
 }
 
 /// A process died that was at work.

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc};
 
 use super::{EdgeEntry, Graph, Input, OutEntry, Output, Site, make::OutMaker};
 use crate::flow::edge::{
-    Branched, Dealing, Edge, EdgeOptions, Lanes, OutState, Turn, Turned, Way, Wire,
+    Branched, Dealing, Edge, EdgeOptions, Lanes, OutState, Size, Turn, Turned, Way, Wire,
 };
 
 /// An edge that is being described; [`EdgeBuilder::add`] puts it into the graph.
@@ -16,6 +16,7 @@ pub struct EdgeBuilder<'a, T, U> {
     turn: Turning<T, U>,
     options: EdgeOptions,
     dealing: Dealing<U>,
+    size: Option<Size<U>>,
     feedback: Option<u64>,
 }
 
@@ -32,10 +33,38 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
         self
     }
 
-    /// How many bytes each of its lanes between processes has; 128 KiB if nothing is said. An item
-    /// of more than half of that goes in pieces.
-    pub fn bytes(mut self, bytes: usize) -> Self {
-        self.options.bytes = bytes;
+    /// How many bytes may lie in each of its lanes, besides the bound on their number: whoever sends
+    /// waits while so many do. What a worker gathers to send it together is besides, a quarter of
+    /// that at most.
+    ///
+    /// - Between processes it is the room of the lane, 128 KiB if nothing is said. An item of more
+    ///   than half of that goes in pieces.
+    /// - Within the program items stay where they are, and it holds where it is known how long they
+    ///   are: of plain types (without a `Drop`), and where [`sized_by`](Self::sized_by) says it. An
+    ///   item that is longer than all goes by itself.
+    /// - To a worker in the same thread nothing lies in a lane: it is called.
+    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
+        self.options.bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes an item has within the program, with all that it owns: so that
+    /// [`capacity_bytes`](Self::capacity_bytes) holds there too, which is 128 KiB if nothing else is
+    /// said.
+    ///
+    /// ```
+    /// use msgproc::flow::{Graph, Same, Thread, each};
+    ///
+    /// let mut graph = Graph::new();
+    /// let images = graph.source("images", Thread, (0..20).map(|n| vec![n as u8; 1 << 20]));
+    /// let view = graph.node("view", Same, |_| each(|image: Vec<u8>| drop(image))).add();
+    /// let edge = graph.edge(images.output(), view.input());
+    /// edge.capacity_bytes(4 << 20).sized_by(Vec::len).add();
+    /// graph.run()?;
+    /// # Ok::<(), msgproc::flow::Error>(())
+    /// ```
+    pub fn sized_by(mut self, size: impl Fn(&U) -> usize + Send + Sync + 'static) -> Self {
+        self.size = Some(Arc::new(size));
         self
     }
 
@@ -89,10 +118,11 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
 
     /// Puts it into the graph.
     pub fn add(self) {
-        let EdgeBuilder { graph, from, to, turn, options, dealing, feedback } = self;
+        let EdgeBuilder { graph, from, to, turn, options, dealing, size, feedback } = self;
         let is_turned = matches!(turn, Turning::Turned(_));
         let wire = if is_turned { to.wire } else { to.wire.or_else(|| same_wire(from.wire)) };
-        let edge = graph.put_edge(&from, &to, wire, (dealing, options, feedback));
+        let how = How { dealing, options, size, feedback };
+        let edge = graph.put_edge(&from, &to, wire, how);
         let make_way = move |site: &Site<'_>, sender: usize, state: OutState| {
             let lanes = edge.lanes(site.executor, site.callees, sender, state)?;
             let way: Box<dyn Way<T>> = match &turn {
@@ -106,6 +136,14 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
         };
         graph.put_way(&from, make_way);
     }
+}
+
+/// How items get over an edge.
+struct How<T> {
+    dealing: Dealing<T>,
+    options: EdgeOptions,
+    size: Option<Size<T>>,
+    feedback: Option<u64>,
 }
 
 /// Where an edge leads, and how its items get there.
@@ -143,6 +181,7 @@ impl Graph {
             turn: Turning::Same,
             options: EdgeOptions::default(),
             dealing: Dealing::OnDemand,
+            size: None,
             feedback: None,
         }
     }
@@ -163,6 +202,7 @@ impl Graph {
             turn: Turning::Turned(Arc::new(turn)),
             options: EdgeOptions::default(),
             dealing: Dealing::OnDemand,
+            size: None,
             feedback: None,
         }
     }
@@ -172,10 +212,11 @@ impl Graph {
         from: &Output<T>,
         to: &Input<U>,
         wire: Option<Wire<U>>,
-        (dealing, options, feedback): (Dealing<U>, EdgeOptions, Option<u64>),
+        how: How<U>,
     ) -> Arc<Edge<U>> {
+        let How { dealing, options, size, feedback } = how;
         let chooses = !matches!(dealing, Dealing::OnDemand | Dealing::Straight) || options.newest;
-        let edge = Arc::new(Edge::<U>::new(wire, dealing, options));
+        let edge = Arc::new(Edge::<U>::new(wire, dealing, options, size));
         if from.node >= self.nodes.len() || to.node >= self.nodes.len() {
             self.is_wrong("an edge connects nodes of another graph".into());
             return edge;
@@ -210,8 +251,8 @@ impl Graph {
     pub(crate) fn lead<T: Send + 'static>(&mut self, from: Output<T>, target: Target<T>) {
         let Target { to, wire, dealing, options, feedback } = target;
         let to = Input { wire: to.wire.or(wire), ..to };
-        EdgeBuilder { graph: self, from, to, turn: Turning::Same, options, dealing, feedback }
-            .add();
+        let turn = Turning::Same;
+        EdgeBuilder { graph: self, from, to, turn, options, dealing, size: None, feedback }.add();
     }
 
     /// Two edges from one output: `choose` says which an item goes, and as what. Without a second
@@ -245,7 +286,8 @@ impl Graph {
         target: Target<U>,
     ) -> Arc<Edge<U>> {
         let Target { to, wire, dealing, options, feedback } = target;
-        self.put_edge(from, &to, to.wire.or(wire), (dealing, options, feedback))
+        let how = How { dealing, options, size: None, feedback };
+        self.put_edge(from, &to, to.wire.or(wire), how)
     }
 }
 

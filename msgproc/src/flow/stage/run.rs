@@ -132,6 +132,10 @@ impl<T: Send + 'static> Run<T> {
     pub(super) fn begin(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.0, State::Ended(None)) {
             State::Waiting(stages) => {
+                #[cfg_attr(
+                    not(feature = "tokio"),
+                    expect(unused_mut, reason = "only an ending changes it")
+                )]
                 let (mut build, results) = stages.taken();
                 #[cfg(feature = "tokio")]
                 let ending = ending::Ending::of(&mut build.graph);

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use self::recovery::Forced;
 use super::{
-    Head, Tx,
+    Head, LaneKind, LanePlan, Tx,
     deal::{self, Deal, Load},
 };
 use crate::{
@@ -75,8 +75,34 @@ struct OutLane<T> {
     receiver: usize,
     /// Whether it is a call.
     calls: bool,
+    /// Whether it leads to another process.
+    travels: bool,
+    /// How many bytes it may have, if that was said, and how many an item has, as far as one has seen.
+    bytes: Option<usize>,
+    item_bytes: usize,
     /// What was put for this one and not sent yet.
     gathered: Vec<T>,
+}
+
+impl<T> OutLane<T> {
+    /// How many items a message should have, so that no more bytes are gathered than a quarter of
+    /// those that the lane may have.
+    fn most(&self) -> usize {
+        match (self.bytes, self.item_bytes) {
+            (None, _) => usize::MAX,
+            // What an item has is not known yet.
+            (Some(_), 0) => 1,
+            (Some(bytes), each) => (bytes / 4 / each).max(1),
+        }
+    }
+
+    /// A message was sent.
+    fn note_bytes(&mut self, bytes: usize, items: u64) {
+        if let Some(each) = (bytes as u64).checked_div(items).filter(|_| self.bytes.is_some()) {
+            let (before, now) = (self.item_bytes, each.max(1) as usize);
+            self.item_bytes = if before < now { now } else { (3 * before + now) / 4 };
+        }
+    }
 }
 
 impl<T: 'static> Lanes<T> {
@@ -124,8 +150,23 @@ impl<T: 'static> Lanes<T> {
         }
     }
 
-    pub(crate) fn add(&mut self, tx: Box<dyn Tx<T>>, words: usize, receiver: usize, calls: bool) {
-        self.lanes.push(OutLane { tx, words, receiver, calls, gathered: Vec::new() });
+    pub(crate) fn add(
+        &mut self,
+        tx: Box<dyn Tx<T>>,
+        words: usize,
+        plan: &LanePlan,
+        bytes: Option<usize>,
+    ) {
+        self.lanes.push(OutLane {
+            tx,
+            words,
+            receiver: plan.to,
+            calls: plan.kind == LaneKind::Call,
+            travels: plan.kind == LaneKind::Shared,
+            bytes,
+            item_bytes: 0,
+            gathered: Vec::new(),
+        });
     }
 
     /// Why the last send failed, if it was not for want of a receiver.
@@ -218,7 +259,8 @@ impl<T: 'static> Lanes<T> {
             }
             _ => deal::batch(0, 1, self.capacity),
         };
-        items.min(self.executor.shared.most())
+        let most = self.lanes.iter().map(OutLane::most).min().unwrap_or(usize::MAX);
+        items.min(self.executor.shared.most()).min(most)
     }
 
     /// Before what came in one message is handled. `again`: a worker that died may have sent some of

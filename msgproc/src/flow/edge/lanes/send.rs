@@ -64,7 +64,10 @@ impl<T: 'static> Lanes<T> {
                 true => Refused::Full(batch),
                 false => match self.lanes[to].tx.try_put(batch) {
                     Ok(bytes) => {
-                        board.add_own(self.state.worker + worker::BYTES, bytes as u64);
+                        if self.lanes[to].travels {
+                            board.add_own(self.state.worker + worker::BYTES, bytes as u64);
+                        }
+                        self.lanes[to].note_bytes(bytes, sent);
                         break;
                     }
                     Err(refused) => refused,
