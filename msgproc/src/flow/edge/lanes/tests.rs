@@ -16,7 +16,7 @@ use shmring::{board::Board, fault};
 
 use super::{Lanes, OutState};
 use crate::flow::{
-    edge::{Batch, Head, Refused, Tx, deal::Deal},
+    edge::{Batch, Head, LaneKind, LanePlan, Refused, Tx, deal::Deal},
     plan::{Counts, Executor, Shared, lane},
 };
 
@@ -173,6 +173,7 @@ impl Case {
             from_the_first: self.is_source && world.lives.get() > 0,
         };
         let mut lanes = Lanes::new(&executor, self.dealt.deal(), 40, state, None);
+        let plan = LanePlan { kind: LaneKind::Shared, from: 0, to: 0 };
         for (to, received) in world.received.iter().enumerate() {
             let words = shared.lane(to);
             shared.board().store(words + lane::COST, 20_000 * self.chunk(world) as u64);
@@ -182,7 +183,7 @@ impl Case {
             };
             let board = shared.board().clone();
             let tx = Inline { received: received.clone(), board, words, most };
-            lanes.add(Box::new(tx), words, 0, false);
+            lanes.add(Box::new(tx), words, &plan, None);
         }
         lanes
     }
