@@ -177,10 +177,13 @@ impl<N: Node> Core<N> {
             let (kind, cause) = match stopped {
                 Ok(Stop::Through | Stop::Dry) => return Fate::Done,
                 Ok(Stop::LeftOut) => {
-                    // What came of those before is sent, so that it is clear what came of this one.
-                    let _ = self.outlet.flush();
-                    if let Some(exits) = self.outlet.exits() {
-                        exits.settle();
+                    // For the others before, and what was sent after them, this has been done.
+                    if index == self.load(words::REACHED) + 1 {
+                        // What came of those before is sent: the rest that is known came of this.
+                        let _ = self.outlet.flush();
+                        if let Some(exits) = self.outlet.exits() {
+                            exits.settle();
+                        }
                     }
                     continue;
                 }

@@ -36,7 +36,7 @@ pub(super) fn look(point: &'static str) {
     }
     let board = words::of_this_test();
     if board.load(words::AT_WORK) == 0 {
-        // A process that dies before the run has begun fails it.
+        // What a process passes while it is set up is not of the protocol.
         if !point.starts_with("flow.") {
             return;
         }

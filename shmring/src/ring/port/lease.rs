@@ -45,6 +45,7 @@ impl<T: DeserializeOwned> Receiver<T> {
             true => deserialize(body, desk, ring),
             false => Err(unreadable("its table of blocks contradicts itself")),
         };
+        fault!("port.lease.read");
         if message.is_ok() {
             // Forgotten, a record comes again.
             std::mem::forget(record);
@@ -72,6 +73,7 @@ impl<T: DeserializeOwned> Receiver<T> {
             fault!("port.lease.arrived");
             drop(record);
             incoming.released();
+            fault!("port.lease.done");
             *recovered = word;
         }
         Ok(())

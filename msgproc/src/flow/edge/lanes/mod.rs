@@ -6,6 +6,8 @@
 mod put;
 mod recovery;
 mod send;
+#[cfg(all(test, feature = "fault"))]
+mod tests;
 
 use std::rc::Rc;
 

@@ -35,7 +35,9 @@ impl<T: 'static> Lanes<T> {
         let executor = self.executor.clone();
         let board = executor.board();
         let words = self.lanes[to].words;
-        if self.state.survives {
+        // That of a message which may have been sent stands there until it is clear: without it, who
+        // dies now would be followed by one that knows nothing of it.
+        if self.state.survives && self.forced.is_none() {
             board.store(self.state.words + out::INTENT, 0);
             fault!(SEND_NO_INTENT);
             board.store(self.state.words + out::INTENT_LANE, to as u64);
