@@ -42,6 +42,8 @@
 mod channel;
 mod error;
 mod exit;
+#[doc(hidden)]
+pub mod fault;
 pub mod flow;
 mod kernel;
 pub mod manager;
@@ -79,4 +81,6 @@ pub mod __private {
     pub use crate::{Backend, Call, Context, Incoming, MessageProcess, NoEvents, Outcome};
     // For fuzzing.
     pub use crate::channel::take_apart;
+    #[cfg(feature = "graph-files")]
+    pub use crate::flow::file::read_check_write;
 }

@@ -17,7 +17,7 @@ macro_rules! fault {
 pub(crate) use fault;
 
 #[cfg(feature = "fault")]
-pub use enabled::{arm, disarm, pass};
+pub use enabled::{arm, disarm, pass, watch};
 
 #[cfg(feature = "fault")]
 mod enabled {
@@ -36,6 +36,7 @@ mod enabled {
     // Spares a point the mutex while no test has armed any: one load instead.
     static ANY: AtomicBool = AtomicBool::new(false);
     static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
+    static WATCH: Mutex<Option<fn(&'static str)>> = Mutex::new(None);
 
     /// Kills this process with SIGKILL when it passes the point `name` for the `n`-th time from
     /// now (1 is the next).
@@ -50,16 +51,27 @@ mod enabled {
         ARMED.lock().unwrap_or_else(|poison| poison.into_inner()).take().is_some()
     }
 
+    /// Has each point that this process passes from now on told to `look`, and each that a process
+    /// passes which is forked from it: a test that counts them, or kills where it likes.
+    pub fn watch(look: fn(&'static str)) {
+        *WATCH.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(look);
+        ANY.store(true, Ordering::Relaxed);
+    }
+
     /// Passes a point.
     #[inline]
-    pub fn pass(name: &str) {
+    pub fn pass(name: &'static str) {
         if ANY.load(Ordering::Relaxed) {
             pass_armed(name);
         }
     }
 
     #[cold]
-    fn pass_armed(name: &str) {
+    fn pass_armed(name: &'static str) {
+        let watch = *WATCH.lock().unwrap_or_else(|poison| poison.into_inner());
+        if let Some(look) = watch {
+            look(name);
+        }
         let mut armed = ARMED.lock().unwrap_or_else(|poison| poison.into_inner());
         if let Some(wanted) = armed.as_mut().filter(|wanted| wanted.name == name) {
             wanted.passes_left = wanted.passes_left.saturating_sub(1);

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use super::{
     engine::Running,
     error::Result,
+    graph::Graph,
     outlet::{Closed, TrySendError},
     outside::{Feed, Results},
     report::Report,
@@ -36,8 +37,36 @@ pub struct Accelerator<I, O> {
 }
 
 impl<I, O> Accelerator<I, O> {
-    pub(crate) fn new(feed: Feed<I>, results: Results<O>, running: Running) -> Accelerator<I, O> {
-        Accelerator { feed: Some(feed), results, running }
+    /// Starts a graph that has these ends, as [`Pipeline::with_ends`](super::Pipeline::with_ends)
+    /// gives them.
+    ///
+    /// In a program that has threads, its processes are no forks:
+    ///
+    /// ```no_run
+    /// use msgproc::flow::{Accelerator, Farm, Graph, Pipeline, Process, map};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     msgproc::init();
+    ///     let (graph, ends) = Graph::travelling(3, |factor: u64| {
+    ///         let times = Farm::new("times", Process, move |_| map(move |n: u64| n * factor));
+    ///         Pipeline::feed(Process, 64).part(times.workers(2)).with_ends()
+    ///     });
+    ///     let mut times = Accelerator::start(graph, ends)?;
+    ///     times.offload(14)?;
+    ///     assert_eq!(times.result(), Some(42));
+    ///     times.wait()?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::start`].
+    pub fn start(
+        graph: Graph,
+        (feed, results): (Feed<I>, Results<O>),
+    ) -> Result<Accelerator<I, O>> {
+        Ok(Accelerator { feed: Some(feed), results, running: graph.start()? })
     }
 
     /// Gives an item, waiting for room. Whoever gives items and takes none must leave room for the
@@ -118,7 +147,7 @@ impl<I, O> Accelerator<I, O> {
     ///
     /// # Errors
     ///
-    /// As [`Graph::run`](super::Graph::run).
+    /// As [`Graph::run`].
     pub fn wait(mut self) -> Result<Report> {
         self.end();
         while self.result().is_some() {}
@@ -129,7 +158,7 @@ impl<I, O> Accelerator<I, O> {
     ///
     /// # Errors
     ///
-    /// As [`Graph::run`](super::Graph::run).
+    /// As [`Graph::run`].
     pub fn collect(mut self) -> Result<Vec<O>> {
         self.end();
         let results = self.results.by_ref().collect();

@@ -41,6 +41,9 @@ pub(crate) struct PlannedWorker {
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) executors: Vec<Location>,
+    /// The executor that has a runtime of tokio's.
+    #[cfg(feature = "tokio")]
+    pub(crate) tasks: Option<usize>,
     pub(crate) workers: Vec<PlannedWorker>,
     /// The number of each node's first worker.
     pub(crate) first_worker: Vec<usize>,
@@ -89,15 +92,20 @@ impl Layout {
             }
         }
         let executors = places.executors;
+        #[cfg(feature = "tokio")]
+        let at_tasks = |at: &Location| at.process == 0 && Some(at.thread) == places.tasks;
+        #[cfg(feature = "tokio")]
+        let tasks = executors.iter().position(at_tasks);
         for number in 0..workers.len() {
             let process = executors[workers[number].executor].process;
             let here = workers.iter().filter(|each| executors[each.executor].process == process);
             // What goes from one node to another within a process is lost with it.
             let alone = process != 0 && here.count() == 1;
-            let retries = graph.nodes[workers[number].node].on_error.retries();
+            let replaces = graph.nodes[workers[number].node].on_error.replaces();
             // What is in a circle is counted, and nobody knows what of it went with a process.
             let counts = workers[number].circle.is_some();
-            workers[number].survives = alone && retries > 0 && !counts;
+            let keeps = graph.nodes[workers[number].node].keeps;
+            workers[number].survives = alone && replaces && !counts && !keeps;
         }
         for circle in &mut circles {
             let workers = workers.iter().filter(|worker| worker.node == circle.head);
@@ -158,7 +166,18 @@ impl Layout {
             circles: circles.len(),
         };
         let processes = places.processes.max(1);
-        Ok(Layout { executors, workers, first_worker, edges, counts, processes, order, circles })
+        Ok(Layout {
+            executors,
+            #[cfg(feature = "tokio")]
+            tasks,
+            workers,
+            first_worker,
+            edges,
+            counts,
+            processes,
+            order,
+            circles,
+        })
     }
 }
 
@@ -167,6 +186,9 @@ struct Places {
     executors: Vec<Location>,
     processes: usize,
     threads: usize,
+    /// The thread of those that are tasks.
+    #[cfg(feature = "tokio")]
+    tasks: Option<usize>,
     /// Processes that were named by a number.
     named: BTreeMap<u32, usize>,
     /// Threads that were.
@@ -179,6 +201,8 @@ impl Default for Places {
             executors: vec![Location { process: 0, thread: 0 }],
             processes: 1,
             threads: 1,
+            #[cfg(feature = "tokio")]
+            tasks: None,
             named: BTreeMap::new(),
             named_threads: BTreeMap::new(),
         }
@@ -192,6 +216,15 @@ impl Places {
             Placement::Thread => {
                 self.threads += 1;
                 Location { process: 0, thread: self.threads - 1 }
+            }
+            #[cfg(feature = "tokio")]
+            Placement::Task => {
+                let next = &mut self.threads;
+                let thread = *self.tasks.get_or_insert_with(|| {
+                    *next += 1;
+                    *next - 1
+                });
+                Location { process: 0, thread }
             }
             Placement::Process => {
                 self.processes += 1;

@@ -1,5 +1,6 @@
 //! The memory that the processes of a run share.
 
+use serde::{Deserialize, Serialize};
 use shmring::{Result, Segment, block::BlockPool};
 
 /// Memory for the lanes of a run between processes, and blocks that items may have in them: written
@@ -24,7 +25,7 @@ use shmring::{Result, Segment, block::BlockPool};
 /// };
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Memory {
     segment: Segment,
     pool: Option<BlockPool>,

@@ -8,6 +8,7 @@
 //! | share the rows of an array among workers, in place | [`par`] |
 //! | connect nodes in any other way, with several inputs and outputs | [`Graph`] |
 //! | read such a graph from a file | `file` (feature `graph-files`) |
+//! | await a future for each item | `map_async` and its like, at `Task` or anywhere (feature `tokio`) |
 //! | bring several inputs together | [`join`] |
 //!
 //! All of them make a [`Graph`], and one engine runs it:
@@ -25,10 +26,13 @@
 //! # Ok::<(), msgproc::flow::Error>(())
 //! ```
 //!
-//! With [`Process`] in place of [`Thread`] the same nodes run in processes of their own, forked
-//! before the run's threads begin; their items then have to be `Serialize` and `Deserialize`, or
-//! plain data ([`PlainProcess`]), and blocks in them travel by handle ([`Memory`]). Processes are
-//! forked, so a program that has threads already gets an error that says so.
+//! With [`Process`] in place of [`Thread`] the same nodes run in processes of their own; their items
+//! then have to be `Serialize` and `Deserialize`, or plain data ([`PlainProcess`]), and blocks in
+//! them travel by handle ([`Memory`]). Processes are forked, before the run's threads begin: all that
+//! closures capture is there. A program that has threads of its own, as one with a runtime of
+//! tokio's, must not fork; there the graph is made by [`Graph::travelling`], and stages by
+//! [`through`](stage::Stages::through), and processes are spawned or come from a
+//! [`ForkServer`](crate::ForkServer) ([`StartMethod`]).
 //!
 //! What holds for all: edges are bounded, and whoever is slow holds back the source. The first
 //! error ends the run and is what it gives ([`Error::Failed`]), unless the node's [`OnError`] says
@@ -59,6 +63,9 @@ mod placement;
 mod plan;
 mod report;
 pub mod stage;
+mod start_method;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod trace;
 mod worker;
 mod workers;
@@ -66,7 +73,7 @@ mod workers;
 pub use accelerator::Accelerator;
 pub use all_to_all::AllToAll;
 pub use edge::Wire;
-pub use engine::Running;
+pub use engine::{Made, Running};
 pub use error::{Death, Error, Failure, FailureKind, Result};
 pub use farm::{Farm, Scheduling};
 pub use graph::{EdgeBuilder, Graph, Input, NodeBuilder, NodeRef, Output};
@@ -79,7 +86,14 @@ pub use outlet::{Closed, Outlet, TrySendError};
 pub use outside::{Feed, Results};
 pub use part::{Around, Chain, Ends, Part, WrapAround};
 pub use pipeline::{Added, Both, MakeNode, MakeSource, Pending, Pipeline, Tail, Then};
+#[cfg(feature = "tokio")]
+pub use placement::Task;
 pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
 pub use report::{NodeReport, Report, WorkerReport};
+pub use start_method::StartMethod;
+#[cfg(feature = "tokio")]
+pub use tasks::{
+    each_async, filter_async, flat_map_async, map_async, try_each_async, try_map_async,
+};
 pub use worker::OnError;
 pub use workers::Workers;

@@ -70,7 +70,9 @@ pub struct Outlet<T> {
     exits: Option<Exits<T>>,
     executor: Option<Rc<Executor>>,
     sent: u64,
+    /// Items that the node has left out: of no input in particular, and of each.
     discarded: u64,
+    discarded_at: Vec<u64>,
     closed: bool,
     /// What the node says of its items.
     notes: Notes,
@@ -104,6 +106,7 @@ impl<T> Outlet<T> {
             executor: None,
             sent: 0,
             discarded: 0,
+            discarded_at: Vec::new(),
             closed: false,
             notes: Notes::default(),
         }
@@ -205,6 +208,23 @@ impl<T> Outlet<T> {
         self.discarded += items;
     }
 
+    /// The same of items that came at one input of the node: they stand in its report by input.
+    pub fn discard_at(&mut self, input: usize, items: u64) {
+        if self.discarded_at.len() <= input {
+            self.discarded_at.resize(input + 1, 0);
+        }
+        self.discarded_at[input] += items;
+    }
+
+    /// Counts here what another one was told.
+    #[inline]
+    pub(crate) fn discard_as<U>(&mut self, other: &mut Outlet<U>) {
+        self.discarded += std::mem::take(&mut other.discarded);
+        for (input, items) in other.discarded_at.drain(..).enumerate() {
+            self.discard_at(input, items);
+        }
+    }
+
     fn route(&mut self, output: usize, worker: Option<usize>, item: T) -> Result<(), Closed> {
         if self.closed {
             return Err(Closed);
@@ -304,6 +324,14 @@ impl<T> Outlet<T> {
         executor.wait_for(look).map_err(|_| Closed)
     }
 
+    /// Lets a node wait whose outlet only gathers: as the worker that has this one.
+    #[inline]
+    pub(crate) fn wait_as<U>(&mut self, other: &Outlet<U>) {
+        if self.executor.is_none() {
+            self.executor.clone_from(&other.executor);
+        }
+    }
+
     /// Wakes the worker, from any thread of its process.
     pub(crate) fn bell(&self) -> Option<Bell> {
         self.executor.as_ref().map(|executor| executor.bell())
@@ -323,9 +351,10 @@ impl<T> Outlet<T> {
         std::mem::take(&mut self.sent)
     }
 
-    /// How many items the node has left out since the last call.
-    pub(crate) fn take_discarded(&mut self) -> u64 {
-        std::mem::take(&mut self.discarded)
+    /// How many items the node has left out since the last call: of no input in particular, and of
+    /// each.
+    pub(crate) fn take_discarded(&mut self) -> (u64, Vec<u64>) {
+        (std::mem::take(&mut self.discarded), std::mem::take(&mut self.discarded_at))
     }
 
     pub(crate) fn exits(&mut self) -> Option<&mut Exits<T>> {

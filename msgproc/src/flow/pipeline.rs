@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "tokio")]
+use super::placement::Task;
 use super::{
     accelerator::Accelerator,
     engine::Running,
@@ -10,7 +12,7 @@ use super::{
     memory::Memory,
     node::{Cause, Flow, Fused, Node, Source, WorkerInfo, fuse, source},
     outlet::Outlet,
-    outside::Feed,
+    outside::{Feed, Results},
     part::{Exit, Part, entry},
     placement::{Place, Placement, PlainProcess, Process, Same, Thread},
     report::Report,
@@ -221,6 +223,12 @@ nodes_of_their_own! {
     Placement => Same, Placement => Thread, Placement => Process, Placement => PlainProcess, Placement => Placement,
 }
 
+#[cfg(feature = "tokio")]
+nodes_of_their_own! {
+    Same => Task, Thread => Task, Task => Task, Process => Task, PlainProcess => Task, Placement => Task,
+    Task => Same, Task => Thread, Task => Process, Task => PlainProcess, Task => Placement,
+}
+
 /// How many results may wait to be taken, if nothing is said.
 const CAPACITY: usize = 1024;
 
@@ -351,11 +359,18 @@ impl<S: Tail, T: Send + 'static> Pipeline<S, Feed<T>> {
     /// # Errors
     ///
     /// As [`Graph::start`].
-    pub fn start(mut self) -> Result<Accelerator<T, S::Out>> {
+    pub fn start(self) -> Result<Accelerator<T, S::Out>> {
+        let (graph, ends) = self.with_ends();
+        Accelerator::start(graph, ends)
+    }
+
+    /// Gives the graph that it is, and the ends at which items are given and results are taken: for
+    /// [`Graph::travelling`], and then [`Accelerator::start`].
+    pub fn with_ends(mut self) -> (Graph, (Feed<T>, Results<S::Out>)) {
         let Added(exit) = self.tail.add_to(&mut self.graph);
         let (results, input) = self.graph.results_of("results", self.capacity);
         exit.lead(&mut self.graph, Some(entry(input)));
-        Ok(Accelerator::new(self.feed, results, self.graph.start()?))
+        (self.graph, (self.feed, results))
     }
 }
 

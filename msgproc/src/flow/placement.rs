@@ -9,9 +9,12 @@ use super::edge::Wire;
 
 /// Where the workers of a node run.
 ///
-/// A typed graph takes one of the markers [`Same`], [`Thread`] and [`Process`] in its place, and the
+/// A typed graph takes one of the markers [`Same`], [`Thread`], `Task` and [`Process`] in its place, and the
 /// compiler then asks of the items only what that needs: `Send` within the program, serde across
 /// processes. A placement that is known at run time only needs both.
+///
+/// More variants may come: `Host` is kept for other machines. A graph file that names one is refused
+/// as long as there is no way there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Placement {
@@ -21,6 +24,14 @@ pub enum Placement {
     Same,
     /// In a thread of this program for each worker.
     Thread,
+    /// In the one thread that all such nodes of a run have together, beside a runtime of tokio's
+    /// that they share. For nodes that mostly wait: those that await futures
+    /// ([`map_async`](super::map_async)), whose futures run in that runtime. Any other node runs
+    /// there as anywhere, and finds the runtime by [`tokio::runtime::Handle::current`]; one that
+    /// keeps the thread busy holds up the others. What it spawns there and does not wait for is
+    /// dropped at the end of the run. Feature `tokio`.
+    #[cfg(feature = "tokio")]
+    Task,
     /// In a process for each worker.
     Process,
     /// In a place with a number: a process (0 is this program) and a thread of it (0 is its main
@@ -38,6 +49,8 @@ impl fmt::Display for Placement {
         match self {
             Placement::Same => f.write_str("same"),
             Placement::Thread => f.write_str("thread"),
+            #[cfg(feature = "tokio")]
+            Placement::Task => f.write_str("task"),
             Placement::Process => f.write_str("process"),
             Placement::At { process, thread } => write!(f, "{process}:{thread}"),
         }
@@ -51,6 +64,11 @@ pub struct Same;
 /// In threads: see [`Placement::Thread`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Thread;
+
+/// In a thread with a runtime: see [`Placement::Task`]. Feature `tokio`.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Task;
 
 /// In processes: see [`Placement::Process`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +105,17 @@ impl<T: Send + 'static> Place<T> for Same {
 impl<T: Send + 'static> Place<T> for Thread {
     fn placement(self) -> Placement {
         Placement::Thread
+    }
+
+    fn wire(self) -> Option<Wire<T>> {
+        None
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<T: Send + 'static> Place<T> for Task {
+    fn placement(self) -> Placement {
+        Placement::Task
     }
 
     fn wire(self) -> Option<Wire<T>> {

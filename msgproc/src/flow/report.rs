@@ -8,7 +8,7 @@ use super::{
     graph::Graph,
     layout::Layout,
     memory::Memory,
-    plan::{Shared, worker as words},
+    plan::{Shared, lane, worker as words},
 };
 
 /// What a run has done, up to its end or up to now.
@@ -45,11 +45,13 @@ pub struct WorkerReport {
     pub items_in: u64,
     /// Items it has sent.
     pub items_out: u64,
-    /// How long it worked.
+    /// How long it worked. What workers do in the same thread that it calls, or that go on while it
+    /// waits, is their own time: so what all workers of a thread were busy, or waited for room, and
+    /// how long the thread waited for items, is together no more than the run took.
     pub busy: Duration,
-    /// How long it waited for items.
+    /// How long its thread waited for items.
     pub waiting_for_input: Duration,
-    /// How long it waited for room.
+    /// How long it waited for room, while no other worker of its thread was at work.
     pub waiting_for_output: Duration,
     /// How often it handled an item again.
     pub retries: u64,
@@ -63,6 +65,9 @@ pub struct WorkerReport {
     pub dropped: u64,
     /// Items that the node has left out by itself: see [`Outlet::discard`](super::Outlet::discard).
     pub discarded: u64,
+    /// Which of these came at which input: as many numbers as the node has inputs, none if it is a
+    /// source. What is missing to all of them was of no input in particular.
+    pub discarded_at: Vec<u64>,
     /// Bytes it has sent to other processes.
     pub bytes: u64,
 }
@@ -141,6 +146,12 @@ impl Report {
         if retries + restarts + lost > 0 {
             lines.push(format!("retries {retries}, restarts {restarts}, lost {lost}"));
         }
+        let mut discarded = Vec::new();
+        for worker in &node.workers {
+            discarded.resize(discarded.len().max(worker.discarded_at.len()), 0);
+            discarded.iter_mut().zip(&worker.discarded_at).for_each(|(sum, items)| *sum += items);
+        }
+        lines.extend(said_by_input(sum(|w| w.discarded), &discarded));
         lines
     }
 
@@ -151,7 +162,21 @@ impl Report {
         memory: &Memory,
         elapsed: Duration,
     ) -> Report {
-        let worker = |number: usize| {
+        let discarded_at = |node: usize, index: usize| {
+            let mut inputs: Vec<Option<u64>> = Vec::new();
+            for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
+                if edge.to != node {
+                    continue;
+                }
+                inputs.resize(inputs.len().max(edge.input + 1), None);
+                // It is noted in the first edge of an input, in the lane of the first sender.
+                let words = shared.lane(plan.first_lane + index) + lane::DISCARDED;
+                inputs[edge.input].get_or_insert_with(|| shared.board().load(words));
+            }
+            inputs.into_iter().map(Option::unwrap_or_default).collect()
+        };
+        let worker = |node: usize, index: usize| {
+            let number = layout.first_worker[node] + index;
             let word = |word| shared.of_worker(number, word);
             let time = |at| Duration::from_nanos(word(at));
             WorkerReport {
@@ -166,6 +191,7 @@ impl Report {
                 quarantined: word(words::QUARANTINED),
                 dropped: word(words::DROPPED),
                 discarded: word(words::DISCARDED),
+                discarded_at: discarded_at(node, index),
                 bytes: word(words::BYTES),
             }
         };
@@ -175,9 +201,7 @@ impl Report {
                 [] => node.placement.to_string(),
                 places => places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             },
-            workers: (0..node.workers)
-                .map(|index| worker(layout.first_worker[number] + index))
-                .collect(),
+            workers: (0..node.workers).map(|index| worker(number, index)).collect(),
         };
         Report {
             elapsed,
@@ -188,7 +212,22 @@ impl Report {
     }
 }
 
-/// A line for each worker.
+/// How many items a node has left out, and of which input.
+fn said_by_input(discarded: u64, at: &[u64]) -> Option<String> {
+    if discarded == 0 {
+        return None;
+    }
+    let inputs = at.iter().enumerate().filter(|(_, items)| **items > 0);
+    let mut parts: Vec<_> =
+        inputs.map(|(input, items)| format!("{items} at input {input}")).collect();
+    let rest = discarded.saturating_sub(at.iter().sum());
+    if rest > 0 || parts.is_empty() {
+        parts.push(rest.to_string());
+    }
+    Some(format!("discarded {}", parts.join(", ")))
+}
+
+/// A line for each worker, and one more for those that have discarded items.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "elapsed {:.3} s", self.elapsed.as_secs_f64())?;
@@ -223,6 +262,9 @@ impl fmt::Display for Report {
                     worker.restarts,
                     worker.skipped + worker.quarantined + worker.dropped + worker.discarded,
                 )?;
+                if let Some(line) = said_by_input(worker.discarded, &worker.discarded_at) {
+                    writeln!(f, "{:<27} {line}", "")?;
+                }
             }
         }
         write!(f, "blocks in use {}", self.blocks_in_use)

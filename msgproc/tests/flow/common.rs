@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use msgproc::flow::{Graph, NodeRef, Placement, Same, each};
 
 /// The placements that a node can have.
-pub(crate) const PLACES: [Placement; 5] = [
+pub(crate) const PLACES: [Placement; 6] = [
     Placement::Same,
     Placement::Thread,
+    Placement::Task,
     Placement::Process,
     Placement::At { process: 1, thread: 0 },
     Placement::At { process: 1, thread: 2 },

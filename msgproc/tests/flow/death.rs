@@ -22,14 +22,18 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(a_death_fails_the_run),
         testkit::test!(a_death_is_made_good),
+        testkit::test!(a_death_before_the_first_item_is_made_good),
         testkit::test!(a_source_that_died_goes_on),
         testkit::test!(deaths_at_the_end_are_made_good),
         testkit::test!(kills_at_random_times, timeout = 120),
         testkit::test!(kills_at_random_times_keep_the_order, timeout = 120),
+        testkit::test!(kills_while_lanes_are_full_of_bytes, timeout = 120),
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
+        testkit::test!(all_items_that_kill_end_in_quarantine),
+        testkit::test!(quarantine_after_so_many_deaths),
         testkit::test!(an_item_that_kills_too_often_fails_the_run),
     ]
 }
@@ -97,6 +101,39 @@ fn a_death_is_made_good() {
         assert_eq!(taken(&kept), (0..2000).flat_map(|n| [n, n + 10_000]).collect::<Vec<_>>());
         assert_eq!(report.node("step").unwrap().workers[0].restarts, 1);
     }
+}
+
+fn a_death_before_the_first_item_is_made_good() {
+    let name = testkit::name("made");
+    let kill = kill_once(name.clone(), 0);
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 1..500_u64);
+    let step = graph
+        .node("step", Process, move |_| {
+            kill(0);
+            map(|n: u64| n)
+        })
+        .on_error(OnError::retry(1))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let report = graph.run().unwrap();
+    fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    assert_eq!(taken(&kept), (1..500).collect::<Vec<_>>());
+    assert_eq!(report.node("step").unwrap().workers[0].restarts, 1);
+    // One that always dies is not begun for ever.
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 1..500_u64);
+    let sink = graph
+        .node("sink", Process, |_| {
+            testkit::kill9(std::process::id());
+            each(|_: u64| ())
+        })
+        .on_error(OnError::retry(1))
+        .add();
+    graph.connect(numbers.output(), sink.input());
+    assert!(matches!(graph.run(), Err(Error::Start { .. })));
 }
 
 fn a_source_that_died_goes_on() {
@@ -168,7 +205,7 @@ fn deaths_at_the_end_are_made_good() {
 }
 
 /// Runs a graph, and kills processes of it at random until it ends.
-fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
+pub(crate) fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
     let running = graph.start().unwrap();
     let mut kills = 0;
     let until = Instant::now() + Duration::from_secs(seconds + 60);
@@ -197,7 +234,7 @@ fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
 }
 
 /// Two stages of processes, with some work for each item.
-fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
+pub(crate) fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
     static WORK: AtomicU64 = AtomicU64::new(0);
     let work = |n: u64| {
         for _ in 0..2000 {
@@ -228,7 +265,7 @@ fn two_stages(ordered: bool, count: u64) -> (Graph, crate::common::Kept<u64>) {
     (graph, kept)
 }
 
-fn expected(count: u64) -> Vec<u64> {
+pub(crate) fn expected(count: u64) -> Vec<u64> {
     (0..count).flat_map(|n| vec![n; if n % 3 == 0 { 2 } else { 1 }]).collect()
 }
 
@@ -248,6 +285,29 @@ fn kills_at_random_times_keep_the_order() {
     let (report, kills) = with_kills(graph, 30, 3_172_645_463_325_253);
     let items = taken(&kept);
     assert!(items == expected(count), "{kills} kills, {} items\n{report}", items.len());
+    assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+/// A lane has room for a few of these items only, so its sender waits while its receiver is dead.
+fn kills_while_lanes_are_full_of_bytes() {
+    let count = 2000;
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, (0..count).map(|n| vec![n; 5000]));
+    let step = graph
+        .node("step", Process, |_| {
+            map(|item: Vec<u32>| {
+                sleep(Duration::from_micros(500));
+                item
+            })
+        })
+        .on_error(OnError::retry(1000))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let (report, kills) = with_kills(graph, 30, 7_172_645_463_325_259);
+    let items = taken(&kept);
+    assert!(items.iter().map(|item| item[0]).eq(0..count), "{} items\n{report}", items.len());
     assert!(kills > 3, "{kills} kills only\n{report}");
 }
 
@@ -382,13 +442,13 @@ fn a_run_that_was_stopped_leaves_no_blocks() {
     assert_eq!(pool.in_use(), 0);
 }
 
-fn deadly(on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
+fn deadly(items: &'static [u64], on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", Placement::Thread, 0..500_u64);
     let step = graph
         .node("step", Process, |_| {
             map(|n: u64| {
-                if n == 321 {
+                if items.contains(&n) {
                     testkit::kill9(std::process::id());
                 }
                 n
@@ -407,7 +467,7 @@ fn deadly(on_error: OnError) -> (Result<Report, Error>, Vec<u64>) {
 }
 
 fn an_item_that_kills_ends_in_quarantine() {
-    let (report, items) = deadly(OnError::retry(2).or_skip());
+    let (report, items) = deadly(&[321], OnError::retry(2).or_skip());
     let report = report.unwrap();
     assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>());
     let workers = &report.node("step").unwrap().workers;
@@ -415,8 +475,34 @@ fn an_item_that_kills_ends_in_quarantine() {
     assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 3, "{report}");
 }
 
+/// Some of them are in the same message.
+fn all_items_that_kill_end_in_quarantine() {
+    let kill = &[3, 4, 320, 321, 323, 324, 340, 499];
+    let (report, items) = deadly(kill, OnError::retry(1).or_skip());
+    let report = report.unwrap();
+    assert_eq!(items, (0..500).filter(|n| !kill.contains(n)).collect::<Vec<_>>());
+    let workers = &report.node("step").unwrap().workers;
+    assert_eq!(workers.iter().map(|worker| worker.quarantined).sum::<u64>(), 8, "{report}");
+    assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 16, "{report}");
+}
+
+/// After exactly as many deaths as are said.
+fn quarantine_after_so_many_deaths() {
+    for times in 1..4 {
+        let (report, items) = deadly(&[321], OnError::quarantine(times));
+        let report = report.unwrap();
+        assert_eq!(items, (0..500).filter(|n| *n != 321).collect::<Vec<_>>(), "{times}");
+        let workers = &report.node("step").unwrap().workers;
+        let sum = |of: fn(&msgproc::flow::WorkerReport) -> u64| workers.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|worker| worker.quarantined), 1, "{times}: {report}");
+        assert_eq!(sum(|worker| worker.restarts), u64::from(times), "{report}");
+    }
+}
+
 fn an_item_that_kills_too_often_fails_the_run() {
-    let Err(Error::Failed(failure)) = deadly(OnError::retry(2)).0 else { panic!("it ended well") };
+    let Err(Error::Failed(failure)) = deadly(&[321], OnError::retry(2)).0 else {
+        panic!("it ended well")
+    };
     assert_eq!((failure.kind, failure.item), (FailureKind::Died, Some(321)), "{failure}");
     assert!(failure.message.contains("3 times"), "{failure}");
 }

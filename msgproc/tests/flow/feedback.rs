@@ -128,8 +128,13 @@ fn items_that_become_many() {
             .add();
         let (sink, kept) = keep(&mut graph, "sink");
         graph.edge(numbers.output(), head.input()).capacity(4).add();
-        graph.edge(head.output(), split.input()).capacity(4).bytes(4096).add();
-        graph.edge(split.output_at(1), head.input()).capacity(4).bytes(4096).feedback(1).add();
+        graph.edge(head.output(), split.input()).capacity(4).capacity_bytes(4096).add();
+        graph
+            .edge(split.output_at(1), head.input())
+            .capacity(4)
+            .capacity_bytes(4096)
+            .feedback(1)
+            .add();
         graph.connect(split.output(), sink.input());
         graph.run().unwrap();
         assert_eq!(taken(&kept).len(), (1 << 14) + (1 << 3) + 1, "{place}");

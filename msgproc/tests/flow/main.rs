@@ -5,12 +5,15 @@ mod common;
 mod death;
 mod ends;
 mod errors;
+mod fault_points;
 mod feedback;
 mod files;
 mod order;
 mod places;
 mod reports;
 mod stages;
+mod tasks;
+mod travel;
 
 fn main() -> std::process::ExitCode {
     msgproc::init();
@@ -19,12 +22,15 @@ fn main() -> std::process::ExitCode {
         death::tests(),
         ends::tests(),
         errors::tests(),
+        fault_points::tests(),
         feedback::tests(),
         files::tests(),
         order::tests(),
         places::tests(),
         stages::tests(),
         reports::tests(),
+        travel::tests(),
+        tasks::tests(),
     ];
     testkit::run(groups.into_iter().flatten())
 }

@@ -1,10 +1,19 @@
 //! The same graph in every place.
 
-use msgproc::flow::{
-    Error, FailureKind, Flow, Graph, Memory, Outlet, Placement, PlainProcess, Report, filter,
-    flat_map, from_fn, map,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
-use shmring::block::Block;
+
+use msgproc::flow::{
+    EdgeBuilder, Error, FailureKind, Flow, Graph, Memory, Outlet, Placement, PlainProcess, Report,
+    each, filter, flat_map, from_fn, map,
+};
+use serde::{Deserialize, Serialize};
+use shmring::{block::Block, board::Board};
 
 use crate::common::{PLACES, keep, taken};
 
@@ -18,6 +27,9 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(several_workers_everywhere),
         testkit::test!(plain_data),
         testkit::test!(few_blocks),
+        testkit::test!(a_slow_consumer_bounds_the_bytes),
+        testkit::test!(plain_items_have_their_size),
+        testkit::test!(long_items_go_by_themselves),
     ]
 }
 
@@ -54,13 +66,16 @@ fn every_pair_of_places() {
 }
 
 fn many_items() {
-    use Placement::{Process, Same, Thread};
+    use Placement::{Process, Same, Task, Thread};
     for (a, b, c) in [
         (Thread, Thread, Thread),
         (Process, Process, Process),
         (Thread, Process, Same),
         (Process, Thread, Process),
         (Same, Process, Thread),
+        (Task, Task, Task),
+        (Process, Task, Thread),
+        (Task, Process, Task),
     ] {
         assert_eq!(chain(a, b, c, 100_000).0, expected(100_000), "{a} {b} {c}");
     }
@@ -133,14 +148,14 @@ fn plain_data() {
     let mut graph = Graph::new();
     let long = graph.source("long", PlainProcess, [[7_u8; 1024]]);
     let (sink, _kept) = keep(&mut graph, "sink");
-    graph.edge(long.output(), sink.input()).bytes(1024).add();
+    graph.edge(long.output(), sink.input()).capacity_bytes(1024).add();
     let Err(Error::Failed(failure)) = graph.run() else { panic!("it was sent") };
     assert_eq!((failure.kind, &*failure.node), (FailureKind::Transport, "long"));
 }
 
 /// A node that waits for a block has not gathered all of them.
 fn few_blocks() {
-    for place in [Placement::Process, Placement::Thread, Placement::Same] {
+    for place in [Placement::Process, Placement::Thread, Placement::Task, Placement::Same] {
         for blocks in [4, 8, 32] {
             let memory = Memory::with_blocks(blocks, 64).unwrap();
             let pool = memory.pool().unwrap().clone();
@@ -176,5 +191,137 @@ fn few_blocks() {
             assert_eq!(items, (0..5000).collect::<Vec<_>>(), "{place}, {blocks} blocks");
             assert_eq!(report.blocks_in_use, 0, "{place}, {blocks} blocks");
         }
+    }
+}
+
+/// Bytes that somebody has, counted in words that all processes of a run share.
+#[derive(Serialize, Deserialize)]
+struct Counted {
+    bytes: Vec<u8>,
+    #[serde(skip)]
+    board: Option<Board>,
+}
+
+const NOW: usize = 0;
+const MOST: usize = 1;
+
+impl Counted {
+    fn new(len: usize, board: &Board) -> Counted {
+        let now = board.add(NOW, len as u64) + len as u64;
+        if now > board.load(MOST) {
+            board.store(MOST, now);
+        }
+        Counted { bytes: vec![7; len], board: Some(board.clone()) }
+    }
+}
+
+/// What is said of an edge.
+type Deal = for<'a> fn(EdgeBuilder<'a, Counted, Counted>) -> EdgeBuilder<'a, Counted, Counted>;
+
+/// Items of these lengths, from a source at `from` to one at `to` that takes 1 ms for each: how many
+/// bytes there are at most that were made and are not done with.
+fn most_bytes(
+    (from, to): (Placement, Placement),
+    lengths: Vec<usize>,
+    capacity_bytes: usize,
+    deal: Deal,
+) -> u64 {
+    let board = Board::options().words(2).bells(1).anonymous().unwrap();
+    let (making, done) = (board.clone(), board.clone());
+    let whole: usize = lengths.iter().sum();
+    let mut graph = Graph::new();
+    let items = lengths.into_iter().map(move |len| Counted::new(len, &making));
+    let items = graph.source("items", from, items);
+    let slow = move |_: &_| {
+        let done = done.clone();
+        each(move |item: Counted| {
+            std::thread::sleep(Duration::from_millis(1));
+            done.add(NOW, (item.bytes.len() as u64).wrapping_neg());
+            assert!(item.board.is_none() || !item.bytes.is_empty());
+        })
+    };
+    let slow = graph.node("slow", to, slow).workers(2).add();
+    let edge = graph.edge(items.output(), slow.input()).capacity_bytes(capacity_bytes);
+    deal(edge).sized_by(|item: &Counted| item.bytes.len()).add();
+    graph.run().unwrap();
+    assert_eq!(board.load(NOW), 0, "{from} {to}");
+    assert!(whole as u64 > 2 * board.load(MOST), "{from} {to}: it shows nothing");
+    board.load(MOST)
+}
+
+fn a_slow_consumer_bounds_the_bytes() {
+    use Placement::{Process, Same, Task, Thread};
+    let (len, bytes) = (4000, 64 << 10);
+    let deals: [Deal; 2] = [|edge| edge, |edge| edge.round_robin()];
+    for deal in deals {
+        for places in [
+            (Thread, Thread),
+            (Thread, Same),
+            (Same, Thread),
+            (Task, Thread),
+            (Process, Process),
+            (Thread, Process),
+            (Process, Thread),
+        ] {
+            let most = most_bytes(places, vec![len; 400], bytes, deal);
+            // Two lanes, what is gathered for each, and in every hand one.
+            let bound = 2 * (bytes + bytes / 4) + 4 * len;
+            assert!(most <= bound as u64, "{places:?}: {most} of {bound}");
+        }
+    }
+}
+
+fn long_items_go_by_themselves() {
+    use Placement::{Same, Thread};
+    let lengths: Vec<usize> = (0..300).map(|n| [10, 1, 900, 5000, 40][n % 5]).collect();
+    for places in [(Thread, Thread), (Same, Thread)] {
+        let most = most_bytes(places, lengths.clone(), 1000, |edge| edge);
+        // In each of two lanes and two hands the longest, and what is gathered by what was short.
+        assert!(most <= 6 * 5000, "{places:?}: {most}");
+    }
+}
+
+/// A type that owns nothing says by itself how long it is.
+fn plain_items_have_their_size() {
+    for place in [Placement::Thread, Placement::Task] {
+        let mut graph = Graph::new();
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        let items = (0..300).map(move |n| {
+            count.fetch_add(1, Ordering::Relaxed);
+            [n as u8; 1000]
+        });
+        let items = graph.source("items", Placement::Thread, items.map(Plain));
+        let (taken, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mosts = most.clone();
+        let slow = move |_: &_| {
+            let (taken, made, most) = (taken.clone(), made.clone(), mosts.clone());
+            each(move |_: Plain| {
+                std::thread::sleep(Duration::from_micros(500));
+                let ahead = made.load(Ordering::Relaxed) - taken.fetch_add(1, Ordering::Relaxed);
+                most.fetch_max(ahead, Ordering::Relaxed);
+            })
+        };
+        let slow = graph.node("slow", place, slow).add();
+        graph.edge(items.output(), slow.input()).capacity_bytes(20_000).add();
+        graph.run().unwrap();
+        let most = most.load(Ordering::Relaxed);
+        assert!((10..30).contains(&most), "{place}: {most} items");
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Plain([u8; 1000]);
+
+impl Serialize for Plain {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Plain, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        bytes.try_into().map(Plain).map_err(|_| serde::de::Error::custom("not 1000 bytes"))
     }
 }

@@ -8,10 +8,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use shmring::{Segment, ring::records::Records};
+use shmring::ring::records::Records;
 
 use super::{
-    Fate, HeapLane, Inlet, Lanes, OutState, Rx, Tx,
+    Bound, Fate, HeapLane, Inlet, Lanes, OutState, Rx, Size, Tx,
     deal::{Choose, Deal},
     shared::Wire,
 };
@@ -26,13 +26,24 @@ use crate::flow::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EdgeOptions {
     pub(crate) capacity: usize,
-    pub(crate) bytes: usize,
+    /// How many bytes each of its lanes may have, if that was said.
+    pub(crate) bytes: Option<usize>,
     pub(crate) newest: bool,
+}
+
+/// How many bytes a lane between processes has if nothing is said.
+const BYTES: usize = 128 << 10;
+
+impl EdgeOptions {
+    /// How many bytes a lane between processes has.
+    pub(crate) fn ring_bytes(&self) -> usize {
+        self.bytes.unwrap_or(BYTES)
+    }
 }
 
 impl Default for EdgeOptions {
     fn default() -> EdgeOptions {
-        EdgeOptions { capacity: 1024, bytes: 128 << 10, newest: false }
+        EdgeOptions { capacity: 1024, bytes: None, newest: false }
     }
 }
 
@@ -53,10 +64,16 @@ pub(crate) struct LanePlan {
     pub(crate) to: usize,
 }
 
+/// Gives a ring of so many bytes for a lane between processes.
+pub(crate) type MakeRing<'a> = dyn FnMut(usize) -> Result<Records> + 'a;
+
 /// An edge whose type of items is not known here.
 pub(crate) trait AnyEdge: Send + Sync {
-    /// Makes its lanes.
-    fn open(&self, plan: EdgePlan, segment: Option<&Segment>) -> Result<()>;
+    /// Makes its lanes. `ring` gives those between processes.
+    fn open(&self, plan: EdgePlan, ring: &mut MakeRing<'_>) -> Result<()>;
+
+    /// Its lanes between processes, in the order in which they were asked for.
+    fn rings(&self) -> Vec<Records>;
 
     /// Whether its items can go from one process to another.
     fn can_travel(&self) -> bool;
@@ -114,6 +131,8 @@ pub(crate) struct Edge<T> {
     wire: Option<Wire<T>>,
     dealing: Dealing<T>,
     options: EdgeOptions,
+    /// How many bytes an item has within the program, if that was said.
+    size: Option<Size<T>>,
     opened: OnceLock<Opened<T>>,
 }
 
@@ -129,8 +148,23 @@ enum Lane<T> {
 }
 
 impl<T: 'static> Edge<T> {
-    pub(crate) fn new(wire: Option<Wire<T>>, dealing: Dealing<T>, options: EdgeOptions) -> Edge<T> {
-        Edge { wire, dealing, options, opened: OnceLock::new() }
+    pub(crate) fn new(
+        wire: Option<Wire<T>>,
+        dealing: Dealing<T>,
+        options: EdgeOptions,
+        size: Option<Size<T>>,
+    ) -> Edge<T> {
+        Edge { wire, dealing, options, size, opened: OnceLock::new() }
+    }
+
+    /// How many bytes a lane within the program may have, where it is known how many an item has:
+    /// because that was said, or because it has nothing but itself.
+    fn bound(&self) -> Option<Bound<T>> {
+        if let Some(size) = &self.size {
+            return Some(Bound { bytes: self.options.ring_bytes(), size: size.clone() });
+        }
+        let bytes = self.options.bytes.filter(|_| !std::mem::needs_drop::<T>())?;
+        Some(Bound { bytes, size: Arc::new(|_| size_of::<T>()) })
     }
 
     fn opened(&self) -> &Opened<T> {
@@ -179,7 +213,12 @@ impl<T: 'static> Edge<T> {
                     (wire.tx)(ring).map_err(|error| error.to_string())?
                 }
             };
-            ends.add(tx, words, plan.lanes[at].to, matches!(lanes[at], Lane::Call));
+            let bytes = match &lanes[at] {
+                Lane::Call => None,
+                Lane::Heap(_) => self.bound().map(|bound| bound.bytes),
+                Lane::Shared(_) => self.options.bytes,
+            };
+            ends.add(tx, words, &plan.lanes[at], bytes);
         }
         Ok(ends)
     }
@@ -214,26 +253,28 @@ impl<T: 'static> Edge<T> {
 }
 
 impl<T: Send + 'static> AnyEdge for Edge<T> {
-    fn open(&self, plan: EdgePlan, segment: Option<&Segment>) -> Result<()> {
+    fn open(&self, plan: EdgePlan, ring: &mut MakeRing<'_>) -> Result<()> {
         let lane = |lane: &LanePlan| {
-            Ok(match (lane.kind, segment) {
-                (LaneKind::Call, _) => Lane::Call,
-                (LaneKind::Heap, _) => Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1)),
-                (LaneKind::Shared, Some(segment)) => {
-                    let ring = Records::options().capacity(self.options.bytes).prefault(false);
-                    Lane::Shared(
-                        ring.create_in(segment)
-                            .map_err(Error::start("make a lane between processes"))?,
-                    )
+            Ok(match lane.kind {
+                LaneKind::Call => Lane::Call,
+                LaneKind::Heap => {
+                    Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1, self.bound()))
                 }
-                (LaneKind::Shared, None) => {
-                    return Err(Error::Graph("a lane between processes needs memory".into()));
-                }
+                LaneKind::Shared => Lane::Shared(ring(self.options.ring_bytes())?),
             })
         };
         let lanes = plan.lanes.iter().map(lane).collect::<Result<_>>()?;
         let opened = self.opened.set(Opened { plan, lanes });
         opened.map_err(|_| Error::Graph("it was run before".into()))
+    }
+
+    fn rings(&self) -> Vec<Records> {
+        let lanes = self.opened.get().map(|opened| opened.lanes.as_slice()).unwrap_or_default();
+        let shared = |lane: &Lane<T>| match lane {
+            Lane::Shared(ring) => Some(ring.clone()),
+            Lane::Call | Lane::Heap(_) => None,
+        };
+        lanes.iter().filter_map(shared).collect()
     }
 
     fn can_travel(&self) -> bool {

@@ -7,6 +7,7 @@
 pub(crate) mod deal;
 mod exits;
 mod heap;
+mod inlet;
 mod lanes;
 mod link;
 mod plain;
@@ -17,9 +18,10 @@ use std::fmt;
 pub use self::shared::Wire;
 pub(crate) use self::{
     exits::{Branched, Exits, Output, Turn, Turned, Way},
-    heap::HeapLane,
-    lanes::{Inlet, Lanes, OutState, Taken},
-    link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan},
+    heap::{Bound, HeapLane, Size},
+    inlet::{Inlet, Taken},
+    lanes::{Lanes, OutState},
+    link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing},
 };
 
 /// What goes over a lane: items that were gathered, and where they belong.

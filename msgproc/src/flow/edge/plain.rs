@@ -6,7 +6,10 @@ use shmring::{
     ring::records::{Consumer, Producer},
 };
 
-use super::{Batch, Fate, Head, Refused, Rx, Tx, deal, shared::Wire};
+use super::{
+    Batch, Fate, Head, Refused, Rx, Tx, deal,
+    shared::{Wire, is_for_now},
+};
 
 /// What stands before the items: the head, in words.
 const HEAD: usize = 5 * 8;
@@ -55,7 +58,7 @@ impl<T: Pod> Tx<T> for PlainTx {
                 claim.commit();
                 Ok(len)
             }
-            Err(SendError::Full(())) => Err(Refused::Full(batch)),
+            Err(error) if is_for_now(&error) => Err(Refused::Full(batch)),
             Err(SendError::TooLarge { .. }) if batch.items.len() > 1 => {
                 Err(Refused::TooMany(batch))
             }

@@ -99,7 +99,7 @@ impl<T: Serialize> SharedTx<T> {
             let piece = Bytes(rest.bytes[rest.sent..end].to_vec());
             match self.port.try_send(Message::Piece(rest.head, at, len, piece)) {
                 Ok(()) => rest.sent = end,
-                Err(PortError::Ring(SendError::Full(_))) => return Ok(false),
+                Err(PortError::Ring(error)) if is_for_now(&error) => return Ok(false),
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -122,9 +122,10 @@ impl<T: Serialize> Tx<T> for SharedTx<T> {
         }
         match self.port.try_send(Message::Items(head, items)) {
             Ok(()) => Ok(self.port.needed()),
-            Err(PortError::Ring(SendError::Full(Message::Items(head, items)))) => {
-                Err(Refused::Full(Batch { head, items }))
-            }
+            Err(PortError::Ring(error)) if is_for_now(&error) => match error.into_inner() {
+                Message::Items(head, items) => Err(Refused::Full(Batch { head, items })),
+                Message::Piece(..) => Err(Refused::Unsendable("a piece came back".into())),
+            },
             Err(PortError::Ring(SendError::TooLarge {
                 item: Message::Items(head, items), ..
             })) if items.len() == 1 => {
@@ -140,6 +141,12 @@ impl<T: Serialize> Tx<T> for SharedTx<T> {
             Err(error) => Err(Refused::Unsendable(error.to_string())),
         }
     }
+}
+
+/// Whether to wait for the receiver. One that has ended may have closed its ring after the sender
+/// looked whether its lane is open; one that died is replaced, or fails the run.
+pub(super) fn is_for_now<T>(error: &SendError<T>) -> bool {
+    matches!(error, SendError::Full(_) | SendError::Closed(_) | SendError::PeerDied { .. })
 }
 
 /// Whether half as many items could be sent.

@@ -156,6 +156,10 @@ impl<'a> Check<'a> {
                 let kind = ProblemKind::CapacityOfLatest { connection: connection_name };
                 self.report(connection.line, kind);
             }
+            if connection.credits.is_some() && !connection.feedback {
+                let kind = ProblemKind::CreditsWithoutFeedback { connection: connection.ends() };
+                self.report(connection.line, kind);
+            }
             let from = self.port(connection, &connection.from, Side::Output);
             let to = self.port(connection, &connection.to, Side::Input);
             let Some(to) = to else {
@@ -267,7 +271,10 @@ impl<'a> Check<'a> {
             forward.filter_map(|one| edge(one).map(|edge| (edge, one.line))).collect();
         let ends: Vec<_> = edges.iter().map(|&(edge, _)| edge).collect();
         match cycle::order(graph.nodes.len(), &ends) {
-            Ok(order) => order,
+            Ok(order) => {
+                self.feedback(&ends);
+                order
+            }
             Err(nodes) => {
                 // Its last connection in the file is most likely the one that leads back.
                 let within =
@@ -279,5 +286,50 @@ impl<'a> Check<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// Whether what leads back does, given all that leads forward.
+    fn feedback(&mut self, forward: &[(usize, usize)]) {
+        let graph = self.graph;
+        let place = |end: &Endpoint| self.places.get(end.node.as_str()).copied();
+        let known = |one: &'a Connection| Some((one, (place(&one.from)?, place(&one.to)?)));
+        let all: Vec<_> = graph.connections.iter().filter_map(known).collect();
+        let mut problems = Vec::new();
+        // The node that each leads back to, with the nodes of its cycle.
+        let mut cycles: Vec<(usize, Vec<usize>)> = Vec::new();
+        for &(connection, (from, to)) in all.iter().filter(|(one, _)| one.feedback) {
+            let nodes = cycle::between(graph.nodes.len(), forward, (to, from));
+            let ends = connection.ends();
+            if nodes.is_empty() {
+                let (from, to) = (connection.from.node.clone(), connection.to.node.clone());
+                let kind = ProblemKind::NotBack { connection: ends, from, to };
+                problems.push((connection.line, kind));
+                continue;
+            }
+            let shared =
+                cycles.iter().filter(|(head, _)| *head != to).find_map(|(head, others)| {
+                    Some((*head, *nodes.iter().find(|node| others.contains(node))?))
+                });
+            if let Some((first, node)) = shared {
+                let [node, first] = [node, first].map(|node| graph.nodes[node].name.clone());
+                let kind = ProblemKind::TwoHeads { connection: ends, node, first };
+                problems.push((connection.line, kind));
+            }
+            if !forward.iter().any(|edge| edge.1 == to)
+                && cycles.iter().all(|(head, _)| *head != to)
+            {
+                let node = graph.nodes[to].name.clone();
+                problems.push((connection.line, ProblemKind::OnlyBack { node }));
+            }
+            cycles.push((to, nodes));
+        }
+        for (connection, (from, to)) in all.iter().filter(|(one, _)| one.latest) {
+            let around = |(_, nodes): &(_, Vec<usize>)| nodes.contains(from) && nodes.contains(to);
+            if cycles.iter().any(around) {
+                let kind = ProblemKind::LatestInCycle { connection: connection.ends() };
+                problems.push((connection.line, kind));
+            }
+        }
+        problems.into_iter().for_each(|(line, kind)| self.report(line, kind));
     }
 }

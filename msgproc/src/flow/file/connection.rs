@@ -6,7 +6,7 @@ use std::str::FromStr;
 ///
 /// As a text it is `A [Class].port -> B [Class].port`. Class and port may be left out, and what is
 /// special about it stands in parentheses: `A -> B.mask (latest)`,
-/// `A -> B (capacity 8, feedback)`.
+/// `A -> B (capacity 8)`, `B -> A.more (feedback, credits 16)`.
 ///
 /// # Examples
 ///
@@ -33,13 +33,16 @@ pub struct Connection {
     pub sticky: bool,
     /// It leads back: without it there is no cycle.
     pub feedback: bool,
+    /// Of feedback: while so many items are on their way in the cycle, nothing new comes into it.
+    /// 1024 if nothing is said.
+    pub credits: Option<NonZeroUsize>,
     pub(super) line: Option<u32>,
 }
 
 /// Two are equal when they say the same, wherever they stand.
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
-        let all = |of: &Self| (of.capacity, of.latest, of.sticky, of.feedback);
+        let all = |of: &Self| (of.capacity, of.latest, of.sticky, of.feedback, of.credits);
         (&self.from, &self.to) == (&other.from, &other.to) && all(self) == all(other)
     }
 }
@@ -73,6 +76,7 @@ impl Connection {
             latest: false,
             sticky: false,
             feedback: false,
+            credits: None,
             line: None,
         }
     }
@@ -109,6 +113,11 @@ impl Connection {
                     connection.capacity =
                         Some(number.ok_or_else(|| error("capacity is no number from 1 on"))?);
                 }
+                ["credits", number] => {
+                    let number = number.parse().ok();
+                    connection.credits =
+                        Some(number.ok_or_else(|| error("credits are no number from 1 on"))?);
+                }
                 _ => return Err(error("what stands in parentheses is not known")),
             }
         }
@@ -127,7 +136,7 @@ fn split_markers(text: &str) -> Option<(&str, Vec<&str>)> {
     let markers: Vec<_> = markers.split(',').map(str::trim).collect();
     let known = |marker: &&str| {
         let word = marker.split_whitespace().next().unwrap_or("");
-        ["latest", "sticky", "feedback", "capacity"].contains(&word)
+        ["latest", "sticky", "feedback", "capacity", "credits"].contains(&word)
     };
     markers.iter().any(known).then_some((ends, markers))
 }
@@ -147,6 +156,7 @@ impl fmt::Display for Connection {
         let mut markers: Vec<_> =
             named.iter().filter(|named| named.1).map(|named| named.0.to_owned()).collect();
         markers.extend(self.capacity.map(|capacity| format!("capacity {capacity}")));
+        markers.extend(self.credits.map(|credits| format!("credits {credits}")));
         if markers.is_empty() {
             return Ok(());
         }

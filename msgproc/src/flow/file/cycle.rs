@@ -23,6 +23,29 @@ pub(super) fn order(nodes: usize, edges: &[(usize, usize)]) -> Result<Vec<usize>
     if order.len() == nodes { Ok(order) } else { Err(one_cycle(&before, edges)) }
 }
 
+/// The nodes on the ways from one node to another, both included; none if there is no way.
+pub(super) fn between(
+    nodes: usize,
+    edges: &[(usize, usize)],
+    (from, to): (usize, usize),
+) -> Vec<usize> {
+    let backward: Vec<_> = edges.iter().map(|&(from, to)| (to, from)).collect();
+    let (behind, before) = (reached(nodes, edges, from), reached(nodes, &backward, to));
+    (0..nodes).filter(|&node| behind[node] && before[node]).collect()
+}
+
+/// Which nodes are reached from one, itself included.
+fn reached(nodes: usize, edges: &[(usize, usize)], from: usize) -> Vec<bool> {
+    let mut found = vec![false; nodes];
+    let mut left = vec![from];
+    while let Some(node) = left.pop() {
+        if !std::mem::replace(&mut found[node], true) {
+            left.extend(edges.iter().filter(|edge| edge.0 == node).map(|edge| edge.1));
+        }
+    }
+    found
+}
+
 /// Walks back along the edges between nodes that wait, until it is where it was.
 fn one_cycle(before: &[usize], edges: &[(usize, usize)]) -> Vec<usize> {
     let waits = |node: usize| before[node] > 0;
@@ -50,6 +73,14 @@ mod tests {
     fn order_of_a_diamond() {
         assert_eq!(order(4, &[(0, 2), (0, 1), (2, 3), (1, 3)]), Ok(vec![0, 2, 1, 3]));
         assert_eq!(order(0, &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn ways_from_one_to_another() {
+        let edges = [(0, 1), (1, 2), (0, 2), (2, 3), (4, 2), (2, 5)];
+        assert_eq!(between(6, &edges, (0, 3)), [0, 1, 2, 3]);
+        assert_eq!(between(6, &edges, (3, 0)), [0; 0]);
+        assert_eq!(between(6, &edges, (5, 5)), [5]);
     }
 
     #[test]

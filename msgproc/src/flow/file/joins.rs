@@ -178,7 +178,7 @@ where
             let node: super::registry::Boxed<T, T> = Box::new(fuse(join, try_map(row)));
             Ok(node)
         };
-        self.add(name, info, Make::Node(std::sync::Arc::new(make)), true)
+        self.add(name, info, Make::Node(std::sync::Arc::new(make)), (true, false))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::flow::{
     self, Cause, Flow, Graph, Input, Node, NodeRef, OnError, Outlet, Output, Placement, Report,
-    Running, WorkerInfo,
+    Running, WorkerInfo, node::Duties,
 };
 
 /// A graph file that was checked against a [`Registry`], and can be run: each run is a new graph.
@@ -31,6 +32,8 @@ struct Known<T> {
     node: FileNode,
     class: Arc<Class<T>>,
     inputs: Vec<Connected>,
+    /// The inputs that something comes back to.
+    back: Vec<usize>,
 }
 
 impl<T> Known<T> {
@@ -38,15 +41,32 @@ impl<T> Known<T> {
         Making { node: &self.node, info: &self.class.info, worker, inputs: &self.inputs }
     }
 
-    /// The inputs that must end before the node does.
+    /// The inputs that must end before the node does. What comes back has not ended before all is
+    /// done that is on its way in the cycle.
     fn required(&self) -> Vec<usize> {
         let inputs = self.class.info.inputs.iter().enumerate();
+        let required = inputs.filter(|(_, port)| port.required).map(|(number, _)| number);
         match self.class.joins {
             true => Vec::new(),
-            false => inputs.filter(|(_, port)| port.required).map(|(number, _)| number).collect(),
+            false => {
+                let mut all: Vec<_> = required.collect();
+                if !all.is_empty() {
+                    all.extend(
+                        self.back
+                            .iter()
+                            .filter(|back| !all.contains(back))
+                            .copied()
+                            .collect::<Vec<_>>(),
+                    );
+                }
+                all
+            }
         }
     }
 }
+
+/// How many items may be in a cycle if nothing is said.
+const CREDITS: usize = 1024;
 
 /// A node as it is in the graph.
 enum Added<T> {
@@ -90,15 +110,17 @@ where
         for (number, node) in file.nodes.iter().enumerate() {
             let Some(class) = registry.get(&node.class) else { continue };
             let mut inputs = vec![Connected::No; class.info.inputs.len()];
+            let mut back = Vec::new();
             if is_wired {
                 for (wire, connection) in wiring.wires.iter().zip(&file.connections) {
                     if wire.to.node == number {
                         inputs[wire.to.port] =
                             if connection.sticky { Connected::Sticky } else { Connected::Yes };
+                        back.extend(connection.feedback.then_some(wire.to.port));
                     }
                 }
             }
-            let known = Known { node: node.clone(), class: class.clone(), inputs };
+            let known = Known { node: node.clone(), class: class.clone(), inputs, back };
             // Without the wiring, a join knows nothing of its inputs.
             if is_wired || !class.joins {
                 problems.extend(known.problem(is_wired));
@@ -107,10 +129,7 @@ where
         }
         for connection in &file.connections {
             let ends = connection.ends();
-            if connection.feedback {
-                let kind = ProblemKind::Feedback { connection: ends };
-                problems.push(Problem::at(connection.line, kind));
-            } else if connection.sticky {
+            if connection.sticky {
                 let to = nodes.iter().find(|known| known.node.name == connection.to.node);
                 if let Some(known) = to.filter(|known| !known.class.joins) {
                     let class = known.node.class.clone();
@@ -144,6 +163,9 @@ where
             }
             if connection.latest {
                 edge = edge.newest();
+            }
+            if connection.feedback {
+                edge = edge.feedback(connection.credits.map_or(CREDITS, NonZeroUsize::get));
             }
             edge.add();
         }
@@ -238,11 +260,13 @@ where
     let FileNode { name, ordered, on_error, compute_on, .. } = &known.node;
     let (known, make) = (known.clone(), make.clone());
     let place = places.placement(&known.node.location_of(0));
+    let keeps = known.class.keeps;
     let node = graph.node(name, place, {
         let known = known.clone();
         move |worker: &WorkerInfo| Made {
             node: make(&known.making(worker)).map_err(Some),
             required: known.required(),
+            ended: false,
         }
     });
     let node = match &compute_on[..] {
@@ -253,10 +277,9 @@ where
         Policy::Fail => OnError::fail(),
         Policy::Skip => OnError::skip(),
         Policy::Retry(times) => OnError::retry(*times),
-        // Who dies over an item once more than it may be tried again leaves it out.
-        Policy::Quarantine(times) => OnError::retry((times - 1).max(1)).or_skip(),
+        Policy::Quarantine(times) => OnError::quarantine(*times),
     };
-    node.ordered(*ordered).on_error(on_error).add()
+    node.ordered(*ordered).on_error(on_error).keeps(keeps).add()
 }
 
 /// A node where it runs. Its constructor was called before, and may fail here all the same.
@@ -264,6 +287,8 @@ struct Made<I, O> {
     node: Result<Boxed<I, O>, Option<Cause>>,
     /// Those of the inputs that it requires that have not ended.
     required: Vec<usize>,
+    /// Whether it has ended because of them, though other inputs have not.
+    ended: bool,
 }
 
 impl<I: 'static, O: 'static> Made<I, O> {
@@ -298,11 +323,40 @@ impl<I: 'static, O: 'static> Node for Made<I, O> {
         let flow = self.node()?.input_ended(input, out)?;
         let had_some = !self.required.is_empty();
         self.required.retain(|other| *other != input);
-        Ok(if had_some && self.required.is_empty() { Flow::Eos } else { flow })
+        if !had_some || !self.required.is_empty() {
+            return Ok(flow);
+        }
+        // Nothing can be sent any more once it has said so.
+        self.svc_end(out)?;
+        self.ended = true;
+        Ok(Flow::Eos)
+    }
+
+    fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        self.node()?.svc_idle(out)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.node.as_ref().is_ok_and(|node| node.is_ready())
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        self.node.as_ref().ok()?.at_item()
+    }
+
+    fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {
+        // One that could not be made says so when it begins.
+        self.node.as_mut().map_or(Ok(false), |node| node.take_over(duties))
+    }
+
+    fn message_begins(&mut self, first: u64) {
+        if let Ok(node) = &mut self.node {
+            node.message_begins(first);
+        }
     }
 
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
-        self.node()?.svc_end(out)
+        if self.ended { Ok(()) } else { self.node()?.svc_end(out) }
     }
 }
 

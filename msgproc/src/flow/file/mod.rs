@@ -37,8 +37,8 @@
 //! | `on_error` | an [`OnError`] | `fail` |
 //!
 //! `nodes` may also be a list whose nodes have a `name`. A connection is a text (see
-//! [`Connection`]), or a mapping with `from`, `to` and, if need be, `capacity`, `latest`, `sticky`
-//! and `feedback`; its ends are texts, or mappings with `node`, `class` and `port`.
+//! [`Connection`]), or a mapping with `from`, `to` and, if need be, `capacity`, `latest`,
+//! `sticky`, `feedback` and `credits`; its ends are texts, or mappings with `node`, `class` and `port`.
 //!
 //! # Graphs of LiveNodes
 //!
@@ -46,6 +46,7 @@
 //! `Inputs`; nodes with `Config` and `Inputs`; nodes with `class`, `settings` and `inputs`. They
 //! are written in the form above.
 
+mod anything;
 mod check;
 mod classes;
 mod connection;
@@ -66,6 +67,8 @@ mod value;
 mod write;
 mod yaml;
 
+#[doc(hidden)]
+pub use anything::read_check_write;
 pub use check::{Port, Wire, Wiring};
 pub use classes::{ClassInfo, Classes, PortInfo};
 pub use connection::{Connection, ConnectionError, Endpoint};

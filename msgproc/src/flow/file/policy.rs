@@ -23,7 +23,8 @@ pub enum OnError {
     Skip,
     /// It is tried again, at most so many times; then the run ends with the error.
     Retry(u32),
-    /// An item at which a process died so many times is put aside, and the run goes on.
+    /// An item at which a process died so many times, or the node failed, is put aside, and the run
+    /// goes on.
     Quarantine(u32),
 }
 

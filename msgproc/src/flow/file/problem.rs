@@ -184,8 +184,22 @@ pub enum ProblemKind {
     Constructor { node: String, class: String, reason: String },
     #[error("no connection leads to node {node:?}, which takes items at {}", listed(.inputs))]
     Idle { node: String, inputs: Vec<String> },
-    #[error("connection {connection} is feedback, and such graphs are read and not run")]
-    Feedback { connection: String },
+    #[error(
+        "connection {connection} is feedback, and leads nowhere back: there is no way from {to:?} to {from:?}; leave the mark out"
+    )]
+    NotBack { connection: String, from: String, to: String },
+    #[error("only feedback leads to node {node:?}: lead something into the cycle from outside")]
+    OnlyBack { node: String },
+    #[error(
+        "connection {connection} leads back to another node than one before it, and node {node:?} is in both cycles: let both lead back to {first:?}"
+    )]
+    TwoHeads { connection: String, node: String, first: String },
+    #[error(
+        "connection {connection} holds only the newest item and is in a cycle, where every item counts: give it a capacity instead"
+    )]
+    LatestInCycle { connection: String },
+    #[error("connection {connection} has credits, which are those of a cycle, and is no feedback")]
+    CreditsWithoutFeedback { connection: String },
     #[error(
         "connection {connection} is sticky, and nodes of class {class:?} do not keep the last item: lead it to a join"
     )]

@@ -10,7 +10,7 @@ use super::yaml::Parsed;
 use super::{Connection, Endpoint, GraphFile, Location, Node, livenodes};
 
 const NODE: [&str; 6] = ["class", "settings", "compute_on", "workers", "ordered", "on_error"];
-const CONNECTION: [&str; 6] = ["from", "to", "capacity", "latest", "sticky", "feedback"];
+const CONNECTION: [&str; 7] = ["from", "to", "capacity", "latest", "sticky", "feedback", "credits"];
 
 /// The graph as far as it can be made out, and what is wrong.
 pub(super) fn graph((value, problems): Parsed) -> (GraphFile, Vec<Problem>) {
@@ -176,11 +176,14 @@ impl Reader {
         let (from, to) = (end("from"), end("to"));
         let mut flag = |key| map.remove(key).is_some_and(|value| self.flag(&of(key, what), value));
         let (latest, sticky, feedback) = (flag("latest"), flag("sticky"), flag("feedback"));
-        let capacity = map.remove("capacity");
-        let capacity = capacity.and_then(|value| self.count(&of("capacity", what), value));
+        let mut count = |key| {
+            let value = map.remove(key)?;
+            self.count(&of(key, what), value)
+        };
+        let (capacity, credits) = (count("capacity"), count("credits"));
         self.nothing_left(what, map, &CONNECTION);
         let (from, to) = (from?, to?);
-        Some(Connection { from, to, capacity, latest, sticky, feedback, line })
+        Some(Connection { from, to, capacity, latest, sticky, feedback, credits, line })
     }
 
     fn endpoint(

@@ -34,7 +34,11 @@ use crate::flow::{Cause, Graph, Node, WorkerInfo};
 ///   of this program, `"2:1"` the thread 1 of a process, `"2:"` its main thread. `0` is this program,
 ///   or a main thread.
 /// - A node ends when all inputs have ended that it requires, or all, if it requires none.
-/// - `sticky` connections lead to joins only, and `feedback` cannot be run.
+/// - `sticky` connections lead to joins only.
+/// - `feedback` leads back to a node further up, at an input of its own. `credits` says how many
+///   items may be on their way in the cycle at a time: while so many are, nothing new comes in. What
+///   comes back ends when nothing comes from outside any more and nothing is on its way. See
+///   [`EdgeBuilder::feedback`](crate::flow::EdgeBuilder::feedback) for what a cycle asks of its nodes.
 ///
 /// # Examples
 ///
@@ -89,6 +93,8 @@ pub(super) struct Class<T> {
     /// Whether it is a join: it keeps the last items of sticky inputs, and knows itself when it has
     /// ended.
     pub(super) joins: bool,
+    /// Whether its nodes keep items that they have taken.
+    pub(super) keeps: bool,
 }
 
 /// A node of a class.
@@ -167,7 +173,7 @@ where
         F: Fn(&Making<'_>) -> Result<N, Cause> + Send + Sync + 'static,
     {
         assert!(info.inputs.is_empty(), "class {name:?} is a source and has inputs");
-        self.add(name, info, Make::Source(boxed(make)), false)
+        self.add(name, info, Make::Source(boxed(make)), (false, N::keeps_items()))
     }
 
     /// Adds a class of nodes that take items and send some.
@@ -181,7 +187,7 @@ where
         F: Fn(&Making<'_>) -> Result<N, Cause> + Send + Sync + 'static,
     {
         assert!(!info.inputs.is_empty(), "class {name:?} has no inputs and is no source");
-        self.add(name, info, Make::Node(boxed(make)), false)
+        self.add(name, info, Make::Node(boxed(make)), (false, N::keeps_items()))
     }
 
     /// Adds a class of nodes that take items and send none.
@@ -196,11 +202,17 @@ where
     {
         assert!(!info.inputs.is_empty(), "class {name:?} has no inputs and is a sink");
         assert!(info.outputs.is_empty(), "class {name:?} is a sink and has outputs");
-        self.add(name, info, Make::Sink(boxed(make)), false)
+        self.add(name, info, Make::Sink(boxed(make)), (false, N::keeps_items()))
     }
 
-    pub(super) fn add(mut self, name: &str, info: ClassInfo, make: Make<T>, joins: bool) -> Self {
-        let class = Arc::new(Class { info, make, joins });
+    pub(super) fn add(
+        mut self,
+        name: &str,
+        info: ClassInfo,
+        make: Make<T>,
+        (joins, keeps): (bool, bool),
+    ) -> Self {
+        let class = Arc::new(Class { info, make, joins, keeps });
         let before = self.classes.insert(name.to_owned(), class);
         assert!(before.is_none(), "class {name:?} was added before");
         self

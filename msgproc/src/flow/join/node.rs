@@ -32,7 +32,7 @@ enum Kind<T> {
 ///
 /// An input that the join does not accept is not read, unless [`when_full`](Self::when_full) says
 /// otherwise; but inputs of [`Latest`] that do not lead, and sticky ones, are always read, for their
-/// newest item is what counts. What was discarded stands in the report. It ends when no row can come
+/// newest item is what counts. What was discarded stands in the report, by input. It ends when no row can come
 /// any more, also if some of its inputs have not ended.
 ///
 /// It has one worker: items that belong together would not meet in several.
@@ -72,8 +72,9 @@ pub struct Joined<T> {
     rows: VecDeque<Vec<T>>,
     /// Which of the inputs each input of the node is, where they differ.
     numbers: Option<Vec<Option<usize>>>,
-    /// What was discarded and is told.
-    told: u64,
+    /// What was discarded of each input and is told, and how many rows.
+    told: Vec<u64>,
+    told_rows: u64,
 }
 
 /// What came at one input and is not in the join yet: the rest of a message of which the join did
@@ -121,7 +122,8 @@ impl<T: Clone> Joined<T> {
             lines: (0..inputs).map(|_| Line::new()).collect(),
             rows: VecDeque::new(),
             numbers: None,
-            told: 0,
+            told: vec![0; inputs],
+            told_rows: 0,
         }
     }
 
@@ -131,6 +133,7 @@ impl<T: Clone> Joined<T> {
         self.lines.truncate(self.inputs);
         self.lines.extend((0..inputs).map(|_| Line::new()));
         self.sticky = (inputs > 0).then(|| Sticky::new(inputs, rows));
+        self.told = vec![0; self.lines.len()];
         self
     }
 
@@ -259,22 +262,32 @@ impl<T: Clone> Joined<T> {
             Some(sticky) => sticky.is_exhausted(),
             None => self.no_rows_come(),
         };
-        let lost = if over { self.lines.iter().map(|line| line.items.len()).sum() } else { 0 };
-        let discarded = self.discarded() + lost as u64;
-        out.discard(discarded - self.told);
-        self.told = discarded;
+        self.tell_discarded(over, out);
         Ok(if over { Flow::Eos } else { Flow::GoOn })
     }
 
-    fn discarded(&self) -> u64 {
-        let joined: u64 = match &self.kind {
-            Kind::ByTick(join, _) => join.discarded().iter().sum(),
-            Kind::Latest(join) => join.discarded().iter().sum(),
-            Kind::Nearest(join, _) => join.discarded().iter().sum(),
+    /// Counts for the report what was discarded since the last time; in the end also what has not
+    /// come into the join.
+    fn tell_discarded(&mut self, over: bool, out: &mut Outlet<Vec<T>>) {
+        let joined = match &self.kind {
+            Kind::ByTick(join, _) => join.discarded(),
+            Kind::Latest(join) => join.discarded(),
+            Kind::Nearest(join, _) => join.discarded(),
         };
-        let sticky = self.sticky.as_ref();
-        let sticky = sticky.map_or(0, |s| s.discarded_rows() + s.discarded().iter().sum::<u64>());
-        joined + sticky
+        let sticky = self.sticky.as_ref().map_or(&[][..], Sticky::discarded);
+        let all = joined.iter().chain(sticky).zip(&self.lines).zip(&mut self.told).enumerate();
+        for (number, ((discarded, line), told)) in all {
+            let lost = if over { line.items.len() as u64 } else { 0 };
+            let new = (discarded + lost).saturating_sub(*told);
+            if new > 0 {
+                *told += new;
+                let numbers = self.numbers.as_ref();
+                let place = |all: &Vec<_>| all.iter().position(|other| *other == Some(number));
+                out.discard_at(numbers.and_then(place).unwrap_or(number), new);
+            }
+        }
+        let rows = self.sticky.as_ref().map_or(0, Sticky::discarded_rows);
+        out.discard(rows - std::mem::replace(&mut self.told_rows, rows));
     }
 }
 

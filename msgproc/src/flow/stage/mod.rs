@@ -57,10 +57,12 @@ mod step;
 mod stream;
 #[cfg(feature = "tokio")]
 pub mod task;
+mod through;
 
 use std::{fmt, ops::BitOr};
 
 use build::{Build, Upstream};
+use through::Travel;
 
 #[cfg(feature = "tokio")]
 pub use self::awaited::RunStream;
@@ -96,11 +98,19 @@ pub struct Stages<T> {
     /// Whether all stages run in the caller's thread.
     is_local: bool,
     memory: Option<Memory>,
+    /// Whether it is a source alone.
+    is_source: bool,
+    /// How its processes make it, if they are no forks.
+    travel: Option<Travel>,
 }
 
 impl<T: Send + 'static> Stages<T> {
     fn new(build: Upstream<T>, is_local: bool) -> Stages<T> {
-        Stages { build, is_local, memory: None }
+        Stages { build, is_local, memory: None, is_source: false, travel: None }
+    }
+
+    fn of_source(build: Upstream<T>, is_local: bool) -> Stages<T> {
+        Stages { is_source: true, ..Stages::new(build, is_local) }
     }
 
     /// Goes on with a stage; the same as `|`.
@@ -111,13 +121,13 @@ impl<T: Send + 'static> Stages<T> {
         O: Send + 'static,
         R: 'static,
     {
-        let Stages { build: upstream, is_local, memory } = self;
+        let Stages { build: upstream, is_local, memory, .. } = self;
         let is_local = is_local && M::IS_LOCAL;
         let build = move |build: &mut Build, ordered: bool| {
             build.ahead = None;
             M::add(step, upstream, build, ordered)
         };
-        Stages { build: Box::new(build), is_local, memory }
+        Stages { memory, ..Stages::new(Box::new(build), is_local) }
     }
 
     /// The same as `then(ordered())`: see [`ordered`].
@@ -150,14 +160,14 @@ impl<T: Send + 'static> Stages<T> {
     /// How many of the items that come out of what there is up to here may wait, for each worker
     /// that follows: for a source. A stage has [`Step::capacity`].
     pub fn capacity(self, items: usize) -> Stages<T> {
-        let Stages { build: upstream, is_local, memory } = self;
+        let Stages { build: upstream, is_local, memory, is_source, .. } = self;
         let build = move |build: &mut Build, ordered: bool| {
             build.ahead = Some(items);
             let open = upstream(build, ordered);
             build.ahead = None;
             build::Open { capacity: Some(items), ..open }
         };
-        Stages { build: Box::new(build), is_local, memory }
+        Stages { memory, is_source, ..Stages::new(Box::new(build), is_local) }
     }
 }
 

@@ -9,40 +9,40 @@ use super::{
     Stages,
     build::{Build, Open},
     item::Item,
+    through::Ending,
 };
-use crate::flow::{Flow, Outlet, Report, Result, Results, Running, Same, WorkerInfo, from_fn};
+use crate::flow::{
+    Flow, Graph, Outlet, Report, Result, Results, Running, Same, WorkerInfo, from_fn,
+};
 
 /// How many results wait for whoever takes them.
 const WAITING: usize = 1024;
 
 impl<T: Send + 'static> Stages<T> {
-    fn build(self) -> (Build, Open<T>) {
-        let Stages { build: upstream, is_local, memory } = self;
+    fn build(self, ending: Ending) -> (Build, Open<T>) {
+        let Stages { build: upstream, is_local, memory, travel, .. } = self;
         let mut build = Build::new(is_local);
         if let Some(memory) = memory {
             build.graph.set_memory(&memory);
         }
         let open = upstream(&mut build, false);
+        if let Some(travel) = travel {
+            travel(&mut build.graph, ending);
+        }
         (build, open)
     }
 
-    /// Runs it to its end, and drops what comes out.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`](crate::flow::Error): the first that a stage gave, with the name of the stage and the number of the
-    /// item; or that of a run that cannot begin.
-    pub fn run(self) -> Result<Report> {
-        self.build().0.graph.run()
+    /// The graph with such an end that nobody looks at: as a process makes it.
+    pub(super) fn graph(self, ending: Ending) -> Graph {
+        match ending {
+            Ending::Dropped => self.build(ending).0.graph,
+            Ending::Kept => self.kept().0,
+            Ending::Taken => self.taken().0.graph,
+        }
     }
 
-    /// Runs it to its end, and gives what comes out.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stages::run`].
-    pub fn collect<C: FromIterator<T>>(self) -> Result<C> {
-        let (mut build, open) = self.build();
+    fn kept(self) -> (Graph, Arc<Mutex<Vec<T>>>) {
+        let (mut build, open) = self.build(Ending::Kept);
         let kept = Arc::new(Mutex::new(Vec::new()));
         let keeps = kept.clone();
         let make = move |_: &WorkerInfo| {
@@ -54,7 +54,35 @@ impl<T: Send + 'static> Stages<T> {
         };
         let node = build.graph.node("results", Same, make).add();
         build.connect(open, node.input());
-        build.graph.run()?;
+        (build.graph, kept)
+    }
+
+    fn taken(self) -> (Build, Results<Item<T>>) {
+        let (mut build, open) = self.build(Ending::Taken);
+        let capacity = open.capacity.unwrap_or(WAITING);
+        let (results, input) = build.graph.results_of("results", capacity);
+        build.connect(open, input);
+        (build, results)
+    }
+
+    /// Runs it to its end, and drops what comes out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`](crate::flow::Error): the first that a stage gave, with the name of the stage and the number of the
+    /// item; or that of a run that cannot begin.
+    pub fn run(self) -> Result<Report> {
+        self.graph(Ending::Dropped).run()
+    }
+
+    /// Runs it to its end, and gives what comes out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stages::run`].
+    pub fn collect<C: FromIterator<T>>(self) -> Result<C> {
+        let (graph, kept) = self.kept();
+        graph.run()?;
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut *kept).into_iter().collect())
     }
@@ -104,10 +132,11 @@ impl<T: Send + 'static> Run<T> {
     pub(super) fn begin(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.0, State::Ended(None)) {
             State::Waiting(stages) => {
-                let (mut build, open) = stages.build();
-                let capacity = open.capacity.unwrap_or(WAITING);
-                let (results, input) = build.graph.results_of("results", capacity);
-                build.connect(open, input);
+                #[cfg_attr(
+                    not(feature = "tokio"),
+                    expect(unused_mut, reason = "only an ending changes it")
+                )]
+                let (mut build, results) = stages.taken();
                 #[cfg(feature = "tokio")]
                 let ending = ending::Ending::of(&mut build.graph);
                 let running = build.graph.start()?;

@@ -76,7 +76,7 @@ where
             expected: Some(vec![expected]),
         }
     };
-    Stages::new(Box::new(build), true)
+    Stages::of_source(Box::new(build), true)
 }
 
 /// What is to be iterated over.

@@ -62,7 +62,7 @@ where
         let node = build.graph.node(&name, Thread, make).add();
         Open { outputs: vec![node.output()], capacity: None, is_numbered: false, expected: None }
     };
-    Stages::new(Box::new(build), false)
+    Stages::of_source(Box::new(build), false)
 }
 
 struct Source<S: Stream, T> {

@@ -4,8 +4,8 @@ use std::{thread, time::Instant};
 
 use msgproc::{
     flow::{
-        Flow, Graph, Memory, Outlet, Place, Placement, PlainProcess, Process, Same, Thread, each,
-        from_fn, map,
+        Flow, Graph, Memory, Outlet, Place, Placement, PlainProcess, Process, Same, Thread,
+        WorkerInfo, each, from_fn, fuse, map,
     },
     prelude::*,
 };
@@ -99,6 +99,43 @@ where
     let report = graph.run()?;
     assert_eq!(report.node("sink").unwrap().items_in(), tasks);
     Ok(report.elapsed.as_secs_f64())
+}
+
+/// Two short functions, called by one node, as two nodes in one, and as neighbours in a thread:
+/// seconds.
+fn neighbours(items: u64, how: Neighbours) -> Result<f64> {
+    let first = |n: u64| std::hint::black_box(n.wrapping_mul(3));
+    let second = |n: u64| std::hint::black_box(n ^ 7);
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Same, 0..items);
+    let (input, output) = match how {
+        Neighbours::Called => {
+            let node = graph.node("both", Same, move |_| map(move |n| second(first(n)))).add();
+            (node.input(), node.output())
+        }
+        Neighbours::Fused => {
+            let make = move |_: &WorkerInfo| fuse(map(first), map(second));
+            let node = graph.node("both", Same, make).add();
+            (node.input(), node.output())
+        }
+        Neighbours::Same => {
+            let one = graph.node("first", Same, move |_| map(first)).add();
+            let other = graph.node("second", Same, move |_| map(second)).add();
+            graph.connect(one.output(), other.input());
+            (one.input(), other.output())
+        }
+    };
+    let sink = graph.node("sink", Same, |_| each(|n: u64| _ = std::hint::black_box(n))).add();
+    graph.connect(numbers.output(), input);
+    graph.connect(output, sink.input());
+    Ok(graph.run()?.elapsed.as_secs_f64())
+}
+
+#[derive(Clone, Copy)]
+enum Neighbours {
+    Called,
+    Fused,
+    Same,
 }
 
 /// From one place to another: seconds.
@@ -250,6 +287,14 @@ pub(crate) fn measure(repetitions: u32) -> Result {
         each(small)
     );
     println!("  threads {}, crossbeam-channel {}", each(threads), each(channel));
+    let [called, fused, same] = [Neighbours::Called, Neighbours::Fused, Neighbours::Same]
+        .map(|how| median(repetitions, || neighbours(items, how)));
+    println!(
+        "  one thread: two functions called by a node {}, fused {}, as neighbours {}",
+        each(called?),
+        each(fused?),
+        each(same?)
+    );
     let tasks = 20_000;
     let head = median(repetitions, || blocks(tasks, false))? * 1e9 / tasks as f64;
     let whole = median(repetitions, || blocks(tasks / 10, true))? * 1e10 / tasks as f64;

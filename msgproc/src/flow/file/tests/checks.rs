@@ -149,6 +149,50 @@ connections:
 }
 
 #[test]
+fn feedback_leads_back() {
+    let told = |connections: &str| {
+        let nodes = ["camera: {class: Camera}", "a: {class: Filter}", "b: {class: Filter}"];
+        let nodes = nodes.iter().chain(&["c: {class: Filter}", "table: {class: Table}"]);
+        let nodes: String = nodes.map(|node| format!("  {node}\n")).collect();
+        check(&format!("nodes:\n{nodes}connections:\n{connections}")).unwrap_err()
+    };
+    let rest = "- b.out -> c.in\n- c.out -> table\n";
+    let first = format!("- camera -> a.in\n- a.out -> b.in\n{rest}");
+    assert_eq!(
+        told(&format!("{first}- a.mask -> c.mask (feedback)\n")),
+        [
+            "line 12: connection a.mask -> c.mask is feedback, and leads nowhere back: there is no way \
+             from \"c\" to \"a\"; leave the mark out"
+        ]
+    );
+    assert_eq!(
+        told(&format!("{first}- c.mask -> b.mask (feedback)\n- b.mask -> a.mask (feedback)\n")),
+        [
+            "line 13: connection b.mask -> a.mask leads back to another node than one before it, and \
+             node \"b\" is in both cycles: let both lead back to \"b\""
+        ]
+    );
+    assert_eq!(
+        told(&format!("{first}- b.mask -> a.mask (feedback, latest, credits 3)\n")),
+        [
+            "line 12: connection b.mask -> a.mask holds only the newest item and is in a cycle, where \
+             every item counts: give it a capacity instead"
+        ]
+    );
+    let only =
+        told(&format!("- camera -> b.mask\n- a.out -> b.in\n{rest}- b.mask -> a.in (feedback)\n"));
+    assert_eq!(
+        only.last().unwrap(),
+        "line 12: only feedback leads to node \"a\": lead something into the cycle from outside"
+    );
+    assert_eq!(
+        told(&format!("- camera -> a.in\n- a.out -> b.in (credits 9)\n{rest}")),
+        ["line 9: connection a.out -> b.in has credits, which are those of a cycle, and is no \
+             feedback"]
+    );
+}
+
+#[test]
 fn all_at_once_from_a_file() {
     let path = std::env::temp_dir().join(format!("msgproc-check-{}.yaml", std::process::id()));
     std::fs::write(&path, "nodes:\n  a: {class: Camera, x: 1}\n  b: {class: Camra}\n").unwrap();

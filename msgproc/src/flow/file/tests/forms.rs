@@ -133,7 +133,7 @@ nodes:
     compute_on:
 connections:
   - {from: a.b, to: {node: c, class: C, port: in}, latest: true, sticky: false}
-  - a.b -> c.mask (capacity 8, feedback)
+  - a.b -> c.mask (capacity 8, feedback, credits 3)
   - a.b.out -> c
 ";
     let graph = GraphFile::from_yaml(text).unwrap();
@@ -144,6 +144,7 @@ connections:
     assert_eq!(first.from, Endpoint::of("a.b"));
     assert!(first.latest && !first.sticky && first.to.class.as_deref() == Some("C"));
     assert_eq!(second.capacity.unwrap().get(), 8);
+    assert_eq!(second.credits.unwrap().get(), 3);
     assert!(second.feedback && second.from == Endpoint::of("a.b"));
     assert_eq!(third.from, Endpoint::new("a.b", "out"));
     assert_eq!(GraphFile::from_yaml(&graph.to_yaml()), Ok(graph));

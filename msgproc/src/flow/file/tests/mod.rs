@@ -1,5 +1,6 @@
 mod checks;
 mod forms;
+mod mutations;
 mod round_trip;
 mod settings;
 

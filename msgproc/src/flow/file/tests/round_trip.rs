@@ -76,10 +76,12 @@ fn connection(names: Vec<String>) -> impl Strategy<Value = Connection> {
     let end = (node, option::of(text()), option::of(text()))
         .prop_map(|(node, class, port)| Endpoint { node, class, port })
         .boxed();
-    let how = (option::of(1..99_usize), any::<bool>(), any::<bool>(), any::<bool>());
-    (end.clone(), end, how).prop_map(|(from, to, (capacity, latest, sticky, feedback))| {
+    let count = || option::of(1..99_usize);
+    let how = (count(), count(), any::<bool>(), any::<bool>(), any::<bool>());
+    (end.clone(), end, how).prop_map(|(from, to, (capacity, credits, latest, sticky, feedback))| {
         Connection {
             capacity: capacity.and_then(NonZeroUsize::new),
+            credits: credits.and_then(NonZeroUsize::new),
             latest,
             sticky,
             feedback,

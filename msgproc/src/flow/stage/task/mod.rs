@@ -23,18 +23,18 @@
 //! # Ok::<(), msgproc::flow::Error>(())
 //! ```
 
-mod line;
 mod node;
 
 use std::{fmt, future::Future, pin::Pin, rc::Rc, sync::Arc};
 
-use self::node::Tasks as Node;
+use self::node::{Stage, Tasks as Node};
 use super::{
     build::{Build, Open, Upstream},
     item::{Item, TimedOut},
     step::{Adds, Limit, Mode, Parallel, Settings, Starter, Step, Work},
 };
-use crate::flow::{Cause, Place, Thread, WorkerInfo};
+pub use crate::flow::tasks::Made;
+use crate::flow::{Cause, Place, Thread, WorkerInfo, tasks::Policy};
 
 /// The mode of these stages.
 #[derive(Clone, Copy, Debug)]
@@ -53,20 +53,6 @@ pub struct At<R> {
 impl<R> Clone for At<R> {
     fn clone(&self) -> At<R> {
         At { resource: self.resource.clone(), index: self.index }
-    }
-}
-
-/// What came of an item.
-#[doc(hidden)]
-pub struct Made<O> {
-    items: Vec<O>,
-    skipped: u64,
-    retried: u64,
-}
-
-impl<O> From<Vec<O>> for Made<O> {
-    fn from(items: Vec<O>) -> Made<O> {
-        Made { items, skipped: 0, retried: 0 }
     }
 }
 
@@ -133,16 +119,10 @@ where
         let open = upstream(build, ordered);
         let expected = open.expected.clone();
         let name = build.name(settings.name.clone(), settings.verb);
-        let work = Arc::new(line::Work {
-            body,
-            start,
-            end,
-            on_error: settings.on_error,
-            clone: settings.clone,
-        });
-        // Whoever asks for none would wait for ever.
-        let at_a_time = settings.workers.max(1);
-        let make = move |_: &WorkerInfo| Node::new(work.clone(), at_a_time, ordered);
+        let policy = Policy { on_error: settings.on_error, clone: settings.clone };
+        let stage = Arc::new(Stage { body, start, end, policy });
+        let at_a_time = settings.workers;
+        let make = move |_: &WorkerInfo| Node::new(stage.clone(), at_a_time, ordered);
         let node = build.graph.node(&name, Thread, make).add();
         build.connect(open, node.input());
         Open::<I>::followed(node.output(), &settings, expected, false)

@@ -1,76 +1,108 @@
-//! The node of a stage of tasks: gives items to the thread where they run, and takes what is
-//! finished. While neither comes it sleeps as every worker does; a future that is finished rings.
+//! The node of a stage of tasks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{future::Future, rc::Rc, sync::Arc};
 
-use super::{
-    Made,
-    line::{Finished, Line, Work},
+use super::{At, Await, Made};
+use crate::flow::{
+    Cause, Flow, Node, Outlet, WorkerInfo,
+    stage::{
+        item::{Item, StageStatus},
+        step::{Ender, Starter},
+    },
+    tasks::{Flight, Policy, Trouble, Work},
 };
-use crate::flow::{Cause, Flow, Node, Outlet, WorkerInfo, stage::item::Item};
 
-pub(super) struct Tasks<I, O, R> {
-    work: Arc<Work<I, O, R>>,
-    line: Option<Line<I, O>>,
-    /// How many may be on their way; where order is kept, those count that wait for their turn.
-    most: usize,
-    on_their_way: usize,
-    /// The place of the next item that comes.
-    next: u64,
-    turns: Option<Turns<O>>,
+/// What a stage does.
+pub(super) struct Stage<I, O, R> {
+    pub(super) body: Await<I, O, R>,
+    pub(super) start: Starter<R>,
+    pub(super) end: Option<Ender<R>>,
+    pub(super) policy: Policy<Item<I>>,
+}
+
+/// The same for one worker.
+struct Job<I, O, R> {
+    stage: Arc<Stage<I, O, R>>,
+    worker: WorkerInfo,
+}
+
+struct Finished<O> {
+    index: u64,
+    made: Result<Made<O>, Trouble>,
+}
+
+struct Shared<I, O, R> {
+    stage: Arc<Stage<I, O, R>>,
+    resource: Rc<R>,
+}
+
+impl<I: Send + 'static, O: Send + 'static, R: 'static> Work for Job<I, O, R> {
+    type Job = Item<I>;
+    type Done = Finished<O>;
+    type Shared = Shared<I, O, R>;
+
+    fn start(self) -> Result<Shared<I, O, R>, Cause> {
+        let resource = Rc::new((self.stage.start)(&self.worker)?);
+        Ok(Shared { stage: self.stage, resource })
+    }
+
+    fn handle(
+        shared: &Shared<I, O, R>,
+        item: Item<I>,
+    ) -> impl Future<Output = Finished<O>> + 'static {
+        let stage = shared.stage.clone();
+        let at = At { resource: shared.resource.clone(), index: item.index };
+        async move {
+            let begin = |item: Item<I>| (stage.body)(at.clone(), item.value);
+            let made = stage.policy.handle(item, begin).await;
+            Finished { index: at.index, made }
+        }
+    }
+
+    fn end(shared: Shared<I, O, R>) -> Result<(), Cause> {
+        let Shared { stage, mut resource } = shared;
+        let Some(end) = &stage.end else { return Ok(()) };
+        let resource =
+            Rc::get_mut(&mut resource).ok_or("a task kept what the stage made for all")?;
+        end(StageStatus { done: true, active: 0 }, resource)
+    }
+}
+
+pub(super) struct Tasks<I: Send + 'static, O: Send + 'static, R: 'static> {
+    stage: Arc<Stage<I, O, R>>,
+    flight: Flight<Job<I, O, R>>,
+    /// Which item of the source it is at.
     at: Option<u64>,
 }
 
-/// What is finished and waits for what came before it.
-struct Turns<O> {
-    next: u64,
-    early: BTreeMap<u64, Finished<O>>,
-}
-
 impl<I: Send + 'static, O: Send + 'static, R: 'static> Tasks<I, O, R> {
-    pub(super) fn new(work: Arc<Work<I, O, R>>, most: usize, ordered: bool) -> Tasks<I, O, R> {
-        let turns = ordered.then(|| Turns { next: 0, early: BTreeMap::new() });
-        Tasks { work, line: None, most, on_their_way: 0, next: 0, turns, at: None }
+    pub(super) fn new(stage: Arc<Stage<I, O, R>>, most: usize, ordered: bool) -> Tasks<I, O, R> {
+        let mut flight = Flight::new(most);
+        if ordered {
+            flight.keep_order();
+        }
+        Tasks { stage, flight, at: None }
     }
 
     /// Sends what is finished.
     fn send_finished(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        while let Some(finished) = self.line.as_ref().and_then(Line::take) {
-            self.settle(finished, out)?;
+        while let Some(finished) = self.flight.take() {
+            self.send(finished, out)?;
         }
         Ok(())
     }
 
     /// Waits until something is finished, and sends it.
     fn wait(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        let line = self.line.as_ref().ok_or("it has not begun")?;
-        let finished = out.wait_for(|| line.take())?;
-        self.settle(finished, out)
-    }
-
-    fn settle(&mut self, finished: Finished<O>, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        let Some(turns) = &mut self.turns else { return self.send(finished, out) };
-        turns.early.insert(finished.place, finished);
-        while let Some(turns) = &mut self.turns
-            && let Some(finished) = turns.early.remove(&turns.next)
-        {
-            turns.next += 1;
-            self.send(finished, out)?;
-        }
-        Ok(())
+        let finished = self.flight.wait(out)?;
+        self.send(finished, out)
     }
 
     fn send(&mut self, finished: Finished<O>, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        let Finished { index, made, .. } = finished;
-        self.on_their_way -= 1;
+        let Finished { index, made } = finished;
         self.at = Some(index);
-        let Made { items, skipped, retried } = made.map_err(super::line::Trouble::raise)?;
-        out.notes().skipped += skipped;
-        out.notes().retried += retried;
-        for value in items {
-            out.send(Item { index, value })?;
-        }
-        Ok(())
+        let values = made.map_err(Trouble::raise)?.told(out);
+        Ok(values.into_iter().try_for_each(|value| out.send(Item { index, value }))?)
     }
 }
 
@@ -79,20 +111,16 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Node for Tasks<I, O, R> {
     type Out = Item<O>;
 
     fn svc_init(&mut self, worker: &WorkerInfo) -> Result<(), Cause> {
-        self.line = Some(Line::start(self.work.clone(), worker)?);
-        Ok(())
+        let job = Job { stage: self.stage.clone(), worker: worker.clone() };
+        self.flight.start(job, &worker.node)
     }
 
     fn svc(&mut self, item: Item<I>, out: &mut Outlet<Item<O>>) -> Result<Flow, Cause> {
         self.send_finished(out)?;
-        while self.on_their_way >= self.most {
+        while self.flight.is_full() {
             self.wait(out)?;
         }
-        let line = self.line.as_ref().ok_or("it has not begun")?;
-        line.set_bell(|| out.bell());
-        line.submit(self.next, item)?;
-        self.next += 1;
-        self.on_their_way += 1;
+        self.flight.submit(item, out)?;
         Ok(Flow::GoOn)
     }
 
@@ -102,7 +130,7 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Node for Tasks<I, O, R> {
     }
 
     fn is_ready(&self) -> bool {
-        self.line.as_ref().is_some_and(Line::is_ready)
+        self.flight.is_ready()
     }
 
     fn at_item(&self) -> Option<u64> {
@@ -110,9 +138,9 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Node for Tasks<I, O, R> {
     }
 
     fn svc_end(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        while self.on_their_way > 0 {
+        while !self.flight.is_empty() {
             self.wait(out)?;
         }
-        self.line.as_mut().map_or(Ok(()), Line::end)
+        self.flight.end()
     }
 }

@@ -1,8 +1,18 @@
 //! What does the work: nodes, and what they are told.
 
+mod functions;
+mod fused;
+
 use std::error::Error as StdError;
 
-use super::outlet::Outlet;
+pub use self::{
+    functions::{FnNode, Source, each, filter, flat_map, from_fn, map, source, try_each, try_map},
+    fused::{Fused, fuse},
+};
+use super::{
+    outlet::Outlet,
+    worker::{CloneFn, OnError},
+};
 
 /// Why a node could not do its work: any error. The engine adds where it happened.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -86,6 +96,29 @@ pub trait Node: 'static {
         self.svc(item, out)
     }
 
+    /// The same where what it sends is taken by a call, and not gathered longer than that takes.
+    #[doc(hidden)]
+    #[inline]
+    fn svc_to<F>(
+        &mut self,
+        input: usize,
+        item: Self::In,
+        between: &mut Outlet<Self::Out>,
+        mut take: F,
+    ) -> Result<Flow, Cause>
+    where
+        Self: Sized,
+        F: FnMut(Self::Out) -> Result<Flow, Cause>,
+    {
+        let flow = self.svc_on(input, item, between)?;
+        for item in between.drain() {
+            if take(item)? == Flow::Eos {
+                return Ok(Flow::Eos);
+            }
+        }
+        Ok(flow)
+    }
+
     /// Whether it takes items of this input now. While it does not, the input is not read, and who
     /// sends to it is held back as by any node that is busy. What was read already still comes: so
     /// a node keeps up to a message of items that it did not want.
@@ -124,6 +157,25 @@ pub trait Node: 'static {
         None
     }
 
+    /// Whether it keeps items that it has taken, and sees itself to what is said of them.
+    #[doc(hidden)]
+    fn keeps_items() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// Hands such a node what is said of its items, before it begins. Tells whether it is one.
+    #[doc(hidden)]
+    fn take_over(&mut self, _duties: Duties<Self::In>) -> Result<bool, Cause> {
+        Ok(false)
+    }
+
+    /// A message begins, whose first item has this number.
+    #[doc(hidden)]
+    fn message_begins(&mut self, _first: u64) {}
+
     /// Runs once after the last item, and may still send.
     ///
     /// # Errors
@@ -132,6 +184,16 @@ pub trait Node: 'static {
     fn svc_end(&mut self, _out: &mut Outlet<Self::Out>) -> Result<(), Cause> {
         Ok(())
     }
+}
+
+/// What is said of the items of a node.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Duties<T> {
+    pub(crate) on_error: OnError,
+    pub(crate) clone: Option<CloneFn<T>>,
+    /// Whether what comes of an item goes on before what comes of the next.
+    pub(crate) ordered: bool,
 }
 
 impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
@@ -170,6 +232,14 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
         (**self).at_item()
     }
 
+    fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {
+        (**self).take_over(duties)
+    }
+
+    fn message_begins(&mut self, first: u64) {
+        (**self).message_begins(first);
+    }
+
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
         (**self).svc_end(out)
     }
@@ -187,208 +257,4 @@ pub struct WorkerInfo {
     pub workers: usize,
     /// How often this worker was replaced before, because its process died.
     pub restarts: u32,
-}
-
-/// A node that a function is: from [`from_fn`] and those that use it.
-pub struct FnNode<F, I, O> {
-    function: F,
-    types: std::marker::PhantomData<fn(I) -> O>,
-}
-
-impl<F, I, O> Node for FnNode<F, I, O>
-where
-    F: FnMut(I, &mut Outlet<O>) -> Result<Flow, Cause> + 'static,
-    I: 'static,
-    O: 'static,
-{
-    type In = I;
-    type Out = O;
-
-    #[inline]
-    fn svc(&mut self, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
-        (self.function)(item, out)
-    }
-}
-
-/// The node that calls this for each item.
-pub fn from_fn<I, O, F>(function: F) -> FnNode<F, I, O>
-where
-    F: FnMut(I, &mut Outlet<O>) -> Result<Flow, Cause> + 'static,
-{
-    FnNode { function, types: std::marker::PhantomData }
-}
-
-/// The node that sends what the function makes of each item.
-pub fn map<I: 'static, O: 'static>(
-    mut function: impl FnMut(I) -> O + 'static,
-) -> impl Node<In = I, Out = O> {
-    from_fn(move |item, out: &mut Outlet<O>| {
-        out.send(function(item))?;
-        Ok(Flow::GoOn)
-    })
-}
-
-/// The same with a function that can fail: its error is the node's.
-pub fn try_map<I: 'static, O: 'static, E: Into<Cause> + 'static>(
-    mut function: impl FnMut(I) -> Result<O, E> + 'static,
-) -> impl Node<In = I, Out = O> {
-    from_fn(move |item, out: &mut Outlet<O>| {
-        out.send(function(item).map_err(Into::into)?)?;
-        Ok(Flow::GoOn)
-    })
-}
-
-/// The node that sends those items that the function wants.
-pub fn filter<I: 'static>(
-    mut function: impl FnMut(&I) -> bool + 'static,
-) -> impl Node<In = I, Out = I> {
-    from_fn(move |item, out: &mut Outlet<I>| {
-        if function(&item) {
-            out.send(item)?;
-        }
-        Ok(Flow::GoOn)
-    })
-}
-
-/// The node that sends all that the function makes of each item.
-pub fn flat_map<I: 'static, R>(
-    mut function: impl FnMut(I) -> R + 'static,
-) -> impl Node<In = I, Out = R::Item>
-where
-    R: IntoIterator + 'static,
-    R::Item: 'static,
-{
-    from_fn(move |item, out: &mut Outlet<R::Item>| {
-        for made in function(item) {
-            out.send(made)?;
-        }
-        Ok(Flow::GoOn)
-    })
-}
-
-/// The node that calls the function with each item, and sends nothing.
-pub fn each<I: 'static>(mut function: impl FnMut(I) + 'static) -> impl Node<In = I, Out = ()> {
-    from_fn(move |item, _out: &mut Outlet<()>| {
-        function(item);
-        Ok(Flow::GoOn)
-    })
-}
-
-/// The same with a function that can fail: its error is the node's.
-pub fn try_each<I: 'static, E: Into<Cause> + 'static>(
-    mut function: impl FnMut(I) -> Result<(), E> + 'static,
-) -> impl Node<In = I, Out = ()> {
-    from_fn(move |item, _out: &mut Outlet<()>| {
-        function(item).map_err(Into::into)?;
-        Ok(Flow::GoOn)
-    })
-}
-
-/// The node that sends what an iterator gives.
-pub fn source<I>(items: I) -> Source<I::IntoIter>
-where
-    I: IntoIterator,
-{
-    Source(items.into_iter())
-}
-
-/// A node that an iterator is. From [`source`].
-#[derive(Debug)]
-pub struct Source<I>(I);
-
-impl<I> Node for Source<I>
-where
-    I: Iterator + 'static,
-    I::Item: 'static,
-{
-    type In = ();
-    type Out = I::Item;
-
-    #[inline]
-    fn svc(&mut self, (): (), out: &mut Outlet<I::Item>) -> Result<Flow, Cause> {
-        match self.0.next() {
-            Some(item) => {
-                out.send(item)?;
-                Ok(Flow::GoOn)
-            }
-            None => Ok(Flow::Eos),
-        }
-    }
-}
-
-/// Two nodes as one, in the same worker: the second takes what the first sends. From [`fuse`].
-pub struct Fused<A: Node, B> {
-    first: A,
-    second: B,
-    between: Outlet<A::Out>,
-}
-
-/// Makes one node of two: no edge lies between them. What the first sends for one item lies in
-/// memory until it returns.
-pub fn fuse<A, B>(first: A, second: B) -> Fused<A, B>
-where
-    A: Node,
-    B: Node<In = A::Out>,
-    A::Out: 'static,
-{
-    Fused { first, second, between: Outlet::collecting() }
-}
-
-impl<A: Node, B: Node<In = A::Out>> Fused<A, B> {
-    #[inline]
-    fn hand_on(&mut self, flow: Flow, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
-        out.discard(self.between.take_discarded());
-        for item in self.between.drain() {
-            if self.second.svc(item, out)? == Flow::Eos {
-                return Ok(Flow::Eos);
-            }
-        }
-        Ok(flow)
-    }
-}
-
-impl<A, B> Node for Fused<A, B>
-where
-    A: Node,
-    B: Node<In = A::Out>,
-    A::Out: 'static,
-{
-    type In = A::In;
-    type Out = B::Out;
-
-    fn svc_init(&mut self, worker: &WorkerInfo) -> Result<(), Cause> {
-        self.second.svc_init(worker)?;
-        self.first.svc_init(worker)
-    }
-
-    #[inline]
-    fn svc(&mut self, item: A::In, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
-        let flow = self.first.svc(item, &mut self.between)?;
-        self.hand_on(flow, out)
-    }
-
-    fn svc_on(
-        &mut self,
-        input: usize,
-        item: A::In,
-        out: &mut Outlet<B::Out>,
-    ) -> Result<Flow, Cause> {
-        let flow = self.first.svc_on(input, item, &mut self.between)?;
-        self.hand_on(flow, out)
-    }
-
-    fn wants(&self, input: usize) -> bool {
-        self.first.wants(input)
-    }
-
-    fn input_ended(&mut self, input: usize, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
-        let flow = self.first.input_ended(input, &mut self.between)?;
-        self.hand_on(flow, out)
-    }
-
-    fn svc_end(&mut self, out: &mut Outlet<B::Out>) -> Result<(), Cause> {
-        self.first.svc_end(&mut self.between)?;
-        self.hand_on(Flow::GoOn, out)?;
-        self.second.svc_end(out)
-    }
 }

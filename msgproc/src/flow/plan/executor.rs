@@ -1,10 +1,8 @@
-//! What the threads and processes of a run share beside the edges: where the words of its board
-//! are, and how a thread of it waits. README.md says what the words mean.
+//! One thread of a run: its workers, and how it waits.
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -15,248 +13,10 @@ use shmring::{
 };
 
 use super::{
-    circle::CirclePlan,
-    edge::deal::MOST,
-    trace::{Doing, Notes},
+    clock::Clock,
+    words::{SETUP, STOPPING, Shared},
 };
-
-/// The phases of a run, in the board's first word.
-pub(crate) const SETUP: u64 = 0;
-pub(crate) const RUNNING: u64 = 1;
-/// Sources stop; what is on its way is finished.
-pub(crate) const DRAINING: u64 = 2;
-/// Everybody stops where they are.
-pub(crate) const STOPPING: u64 = 3;
-
-const PHASE: usize = 0;
-/// Which worker failed first, plus one.
-const FAILED: usize = 1;
-/// Whether sources pause.
-const FROZEN: usize = 2;
-const HEAD: usize = 16;
-
-/// Words of an executor: whether it waits for items.
-const EXECUTOR: usize = 8;
-/// Words of a worker.
-const WORKER: usize = 24;
-/// Words of a worker's way out into one edge.
-const OUT: usize = 8;
-/// Words of a lane: a line that its sender writes, and one that its receiver does.
-const LANE: usize = 16;
-/// Words of a circle.
-const CIRCLE: usize = 16;
-
-/// What a worker's words are.
-pub(crate) mod worker {
-    pub(crate) const STATE: usize = 0;
-    pub(crate) const ITEMS_IN: usize = 1;
-    pub(crate) const ITEMS_OUT: usize = 2;
-    pub(crate) const BUSY: usize = 3;
-    pub(crate) const WAIT_IN: usize = 4;
-    pub(crate) const WAIT_OUT: usize = 5;
-    pub(crate) const RETRIES: usize = 6;
-    pub(crate) const RESTARTS: usize = 7;
-    pub(crate) const BYTES: usize = 8;
-    pub(crate) const SKIPPED: usize = 9;
-    pub(crate) const QUARANTINED: usize = 10;
-    pub(crate) const DROPPED: usize = 11;
-    /// Items that the node left out by itself.
-    pub(crate) const DISCARDED: usize = 16;
-    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
-    pub(crate) const LANE: usize = 12;
-    /// Which message of that lane.
-    pub(crate) const MESSAGE: usize = 13;
-    /// Which item of it.
-    pub(crate) const ITEM: usize = 14;
-    /// How often a process died over that item.
-    pub(crate) const CRASHES: usize = 15;
-    /// The item of the first crash, so that another begins to count anew.
-    pub(crate) const CRASHED_AT: usize = 17;
-    /// How many items came on the edge before that message.
-    pub(crate) const FIRST: usize = 18;
-
-    /// One item of one message, as [`CRASHED_AT`] has it.
-    pub(crate) fn moment(message: u64, item: u64) -> u64 {
-        message << 16 | (item & 0xffff)
-    }
-
-    /// In [`LANE`]: the node's `svc_end` runs.
-    pub(crate) const ENDING: u64 = u64::MAX;
-
-    /// States.
-    pub(crate) const READY: u64 = 1;
-    pub(crate) const AT_WORK: u64 = 2;
-    pub(crate) const ENDED: u64 = 3;
-}
-
-/// What the words of a way out are.
-pub(crate) mod out {
-    /// Messages sent.
-    pub(crate) const SENT: usize = 0;
-    /// Items sent.
-    pub(crate) const FIRST: usize = 1;
-    /// Items sent when the present message began to be handled.
-    pub(crate) const BASE: usize = 2;
-    /// The number of the message about to be sent, plus one.
-    pub(crate) const INTENT: usize = 3;
-    /// The lane it goes to.
-    pub(crate) const INTENT_LANE: usize = 4;
-    /// Items sent before it.
-    pub(crate) const INTENT_FIRST: usize = 5;
-    /// How many items it has.
-    pub(crate) const INTENT_ITEMS: usize = 6;
-}
-
-/// What the words of a lane are.
-pub(crate) mod lane {
-    /// Items sent.
-    pub(crate) const SENT: usize = 0;
-    /// Items done with; on the receiver's line, as what follows.
-    pub(crate) const DONE: usize = 8;
-    /// Whether the receiver takes no more.
-    pub(crate) const CLOSED: usize = 9;
-    /// What an item costs the receiver, in ns.
-    pub(crate) const COST: usize = 10;
-    /// The number of the next message that is new.
-    pub(crate) const NEXT: usize = 11;
-    /// Whether the receiver has taken pieces of an item that is not complete.
-    pub(crate) const IN_PIECES: usize = 12;
-    /// In the first lane of an inlet that keeps order: the number that comes next.
-    pub(crate) const NUMBER: usize = 13;
-    /// Whether nothing comes any more.
-    pub(crate) const ENDED: usize = 14;
-}
-
-/// How many there are of everything that has words.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Counts {
-    pub(crate) executors: usize,
-    pub(crate) workers: usize,
-    pub(crate) outs: usize,
-    pub(crate) lanes: usize,
-    pub(crate) circles: usize,
-}
-
-impl Counts {
-    pub(crate) fn words(self) -> usize {
-        HEAD + EXECUTOR * self.executors
-            + WORKER * self.workers
-            + OUT * self.outs
-            + LANE * self.lanes
-            + CIRCLE * self.circles
-    }
-}
-
-/// The board of a run.
-#[derive(Clone, Debug)]
-pub(crate) struct Shared {
-    board: Board,
-    counts: Counts,
-    circles: Arc<[CirclePlan]>,
-    most: usize,
-}
-
-impl Shared {
-    /// `blocks`: how many the run's memory has, if it has a pool of them.
-    pub(crate) fn new(
-        board: Board,
-        counts: Counts,
-        circles: &[CirclePlan],
-        blocks: Option<usize>,
-    ) -> Shared {
-        let most =
-            blocks.map_or(MOST, |blocks| (blocks / (2 * counts.workers.max(1))).clamp(1, MOST));
-        Shared { board, counts, circles: circles.into(), most }
-    }
-
-    /// How many items a worker gathers at most. Where they may be blocks, all workers together gather
-    /// no more than half of what there is: who waits for a block cannot send on what it has gathered.
-    pub(crate) fn most(&self) -> usize {
-        self.most
-    }
-
-    pub(crate) fn board(&self) -> &Board {
-        &self.board
-    }
-
-    fn executor(&self, number: usize) -> usize {
-        HEAD + EXECUTOR * number
-    }
-
-    /// Where a worker's words begin.
-    pub(crate) fn worker(&self, number: usize) -> usize {
-        HEAD + EXECUTOR * self.counts.executors + WORKER * number
-    }
-
-    /// Where those of a way out do.
-    pub(crate) fn out(&self, number: usize) -> usize {
-        self.worker(self.counts.workers) + OUT * number
-    }
-
-    /// Where those of a lane do.
-    pub(crate) fn lane(&self, number: usize) -> usize {
-        self.out(self.counts.outs) + LANE * number
-    }
-
-    /// Where those of a circle do.
-    pub(crate) fn circle(&self, number: usize) -> usize {
-        self.lane(self.counts.lanes) + CIRCLE * number
-    }
-
-    pub(crate) fn circles(&self) -> &[CirclePlan] {
-        &self.circles
-    }
-
-    pub(crate) fn of_worker(&self, number: usize, word: usize) -> u64 {
-        self.board.load(self.worker(number) + word)
-    }
-
-    /// Counts that a worker's process was replaced.
-    pub(crate) fn count_restart(&self, number: usize) {
-        self.board.add(self.worker(number) + worker::RESTARTS, 1);
-    }
-
-    pub(crate) fn phase(&self) -> u64 {
-        self.board.load(PHASE)
-    }
-
-    /// Goes on to a later phase. Nothing leads back.
-    pub(crate) fn advance(&self, phase: u64) {
-        let mut now = self.phase();
-        while now < phase {
-            match self.board.change(PHASE, now, phase) {
-                Ok(()) => break,
-                Err(other) => now = other,
-            }
-        }
-        self.board.ring_all();
-    }
-
-    /// Says that a worker has failed. Tells whether it was the first.
-    pub(crate) fn fail(&self, worker: usize) -> bool {
-        let first = self.board.change(FAILED, 0, worker as u64 + 1).is_ok();
-        self.advance(STOPPING);
-        first
-    }
-
-    /// Which worker failed first.
-    pub(crate) fn failed(&self) -> Option<usize> {
-        self.board.load(FAILED).checked_sub(1).map(|worker| worker as usize)
-    }
-
-    pub(crate) fn set_frozen(&self, frozen: bool) {
-        self.board.store(FROZEN, frozen.into());
-        self.board.ring_all();
-    }
-
-    pub(crate) fn is_frozen(&self) -> bool {
-        self.board.load(FROZEN) != 0
-    }
-
-    pub(crate) fn is_idle(&self, executor: usize) -> bool {
-        self.board.load(self.executor(executor)) != 0
-    }
-}
+use crate::flow::trace::{Doing, Notes};
 
 /// Something that an executor runs.
 pub(crate) trait Unit {
@@ -322,7 +82,7 @@ pub(crate) struct Executor {
     units: RefCell<Vec<Ranked>>,
     /// Units below may run now: their ranks, then their turns.
     limit: Cell<(usize, u64)>,
-    waited: Cell<Duration>,
+    pub(crate) clock: Clock,
     spins: bool,
     /// If the run is traced.
     pub(crate) notes: Option<Notes>,
@@ -354,7 +114,7 @@ impl Executor {
             units: RefCell::new(Vec::new()),
             aside: RefCell::new(None),
             limit: Cell::new((0, 0)),
-            waited: Cell::new(Duration::ZERO),
+            clock: Clock::default(),
             spins,
             notes: traced.then(Notes::new),
         }))
@@ -487,14 +247,23 @@ impl Executor {
 
     /// Waits until `look` finds something, for a worker in the middle of its work; the others go on
     /// meanwhile. Gives how long that took.
-    pub(crate) fn wait_for<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
-        let began = Instant::now();
+    pub(crate) fn wait_for<T>(&self, look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
+        let span = self.clock.begin();
+        let began = span.began;
+        let found = self.wait_until(look);
+        self.clock.end_wait(span);
+        if let Some(notes) = self.notes.as_ref().filter(|_| found.is_ok()) {
+            notes.note_current(Doing::WaitingForOutput, began);
+        }
+        found
+    }
+
+    fn wait_until<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
         loop {
             if self.is_stopped() {
                 return Err(Stopped);
             }
             if let Some(found) = look() {
-                self.note_wait(began);
                 return Ok(found);
             }
             if self.round() == Poll::Worked {
@@ -505,22 +274,9 @@ impl Executor {
                 None => self.any_ready().then_some(None),
             });
             if let Some(Some(found)) = found {
-                self.note_wait(began);
                 return Ok(found);
             }
         }
-    }
-
-    fn note_wait(&self, began: Instant) {
-        self.waited.set(self.waited.get() + began.elapsed());
-        if let Some(notes) = &self.notes {
-            notes.note_current(Doing::WaitingForOutput, began);
-        }
-    }
-
-    /// How long its workers waited for room since the last call.
-    pub(crate) fn take_waited(&self) -> Duration {
-        self.waited.replace(Duration::ZERO)
     }
 
     /// Sleeps until `look` finds something or the run is stopped.

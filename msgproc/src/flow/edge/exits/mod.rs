@@ -1,0 +1,178 @@
+//! All edges behind a node.
+
+mod branched;
+mod turned;
+mod way;
+
+pub(crate) use self::{
+    branched::Branched,
+    turned::{Turn, Turned},
+    way::{Way, WayState},
+};
+use super::Head;
+use crate::flow::outlet::Closed;
+
+/// The ways out of one output of a node; an item goes all of them.
+pub(crate) struct Output<T> {
+    pub(crate) ways: Vec<Box<dyn Way<T>>>,
+    /// How to clone an item, where there are several.
+    pub(crate) clone: Option<fn(&T) -> T>,
+}
+
+/// All ways out of a worker, by output.
+pub(crate) struct Exits<T> {
+    outputs: Vec<Output<T>>,
+    is_slow: bool,
+    calls: bool,
+    /// Whether all who take are called: then there is nothing to look at after each item.
+    only_calls: bool,
+}
+
+impl<T> Exits<T> {
+    pub(crate) fn new(outputs: Vec<Output<T>>) -> Exits<T> {
+        let ways = || outputs.iter().flat_map(|output| &output.ways);
+        let (calls, only_calls) =
+            (ways().any(|way| way.calls()), ways().all(|way| way.only_calls()));
+        Exits { outputs, is_slow: false, calls, only_calls }
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &dyn Way<T>> {
+        self.outputs.iter().flat_map(|output| output.ways.iter().map(|way| &**way))
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut dyn Way<T>)) {
+        self.outputs.iter_mut().flat_map(|output| &mut output.ways).for_each(|way| act(&mut **way));
+    }
+
+    pub(crate) fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
+        let Some(output) = self.outputs.first_mut() else {
+            items.clear();
+            return Ok(());
+        };
+        match (&mut output.ways[..], output.clone) {
+            ([], _) => items.clear(),
+            ([way], _) => {
+                if way.put(items).is_err() {
+                    return self.stop_or_go_on();
+                }
+            }
+            ([first, others @ ..], clone) => {
+                let mut closed = false;
+                for way in others {
+                    let clone = clone.expect("a graph with several edges behind an output has it");
+                    let mut copies: Vec<T> = items.iter().map(clone).collect();
+                    closed |= way.put(&mut copies).is_err();
+                }
+                closed |= first.put(items).is_err();
+                if closed {
+                    return self.stop_or_go_on();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn put_to(
+        &mut self,
+        output: usize,
+        to: Option<usize>,
+        item: T,
+    ) -> Result<(), Closed> {
+        let Some(Output { ways, clone }) = self.outputs.get_mut(output) else { return Ok(()) };
+        let mut closed = false;
+        if let Some((first, others)) = ways.split_first_mut() {
+            for way in others {
+                let clone = clone.expect("a graph with several edges behind an output has it");
+                closed |= way.put_to(to, clone(&item)).is_err();
+            }
+            closed |= first.put_to(to, item).is_err();
+        }
+        if closed { self.stop_or_go_on() } else { Ok(()) }
+    }
+
+    /// One edge takes no more: the others go on without it. A node is done when nobody takes
+    /// anything from it, the run is being stopped, or something could not be sent.
+    #[cold]
+    fn stop_or_go_on(&mut self) -> Result<(), Closed> {
+        let goes_on = self.ways().any(|way| {
+            let state = way.state();
+            !state.is_closed && !state.is_broken
+        });
+        let broken = self.ways().any(|way| way.state().is_broken);
+        if goes_on && !broken { Ok(()) } else { Err(Closed) }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Closed> {
+        let mut closed = false;
+        self.each(|way| closed |= way.flush().is_err());
+        if closed { self.stop_or_go_on() } else { Ok(()) }
+    }
+
+    pub(crate) fn begin(&mut self, head: &Head, again: bool) {
+        self.each(|way| way.begin(head, again));
+    }
+
+    /// An item is left out: what was sent of it before does not come again.
+    pub(crate) fn settle(&mut self) {
+        self.each(|way| way.settle());
+    }
+
+    pub(crate) fn finish(&mut self, head: &Head) {
+        self.each(|way| {
+            // The next send tells.
+            let _ = way.finish(head);
+        });
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.each(|way| way.end());
+    }
+
+    pub(crate) fn workers(&self, output: usize) -> usize {
+        let ways = self.outputs.get(output).map_or(&[][..], |output| &output.ways[..]);
+        ways.iter().map(|way| way.state().workers).max().unwrap_or(0)
+    }
+
+    pub(crate) fn batch(&self) -> usize {
+        self.ways().map(|way| way.state().batch).min().unwrap_or(super::deal::MOST)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.ways().all(|way| way.state().has_room)
+    }
+
+    pub(crate) fn can_call(&self) -> bool {
+        self.ways().all(|way| way.can_call())
+    }
+
+    pub(crate) fn can_send_pending(&self) -> bool {
+        self.ways().any(|way| way.can_send_pending())
+    }
+
+    #[inline]
+    pub(crate) fn is_hungry(&self) -> bool {
+        match self.only_calls {
+            true => self.is_slow,
+            false => self.ways().any(|way| way.is_hungry(self.is_slow)),
+        }
+    }
+
+    /// Says whether an item takes long, so that each goes on at once to those that are called.
+    pub(crate) fn set_slow(&mut self, is_slow: bool) {
+        self.is_slow = is_slow;
+    }
+
+    pub(crate) fn calls(&self) -> bool {
+        self.calls
+    }
+
+    pub(crate) fn take_failure(&mut self) -> Option<String> {
+        let mut failure = None;
+        self.each(|way| failure = failure.take().or_else(|| way.take_failure()));
+        failure
+    }
+
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.ways().any(|way| way.keeps_order())
+    }
+}

@@ -1,0 +1,109 @@
+//! One edge, seen with the type of items that the node before it has.
+
+use crate::flow::{
+    edge::{Head, Lanes},
+    outlet::Closed,
+};
+
+/// A way out of a worker: one edge, seen with the node's own type of items.
+pub(crate) trait Way<T> {
+    fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed>;
+    fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed>;
+    fn flush(&mut self) -> Result<(), Closed>;
+    fn begin(&mut self, head: &Head, again: bool);
+    fn settle(&mut self);
+    fn finish(&mut self, head: &Head) -> Result<(), Closed>;
+    fn end(&mut self);
+    fn state(&self) -> WayState;
+    fn can_call(&self) -> bool;
+    fn can_send_pending(&self) -> bool;
+    /// Whether somebody who has nothing to do would get an item now; of those that are called, what
+    /// `calls` says.
+    fn is_hungry(&self, calls: bool) -> bool;
+    /// Whether somebody is called.
+    fn calls(&self) -> bool;
+    /// Whether everybody is.
+    fn only_calls(&self) -> bool;
+    /// Whether what comes of one message is sent apart from what comes of another.
+    fn keeps_order(&self) -> bool;
+    fn take_failure(&mut self) -> Option<String>;
+}
+
+/// What is asked of a way now and then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WayState {
+    pub(crate) workers: usize,
+    pub(crate) batch: usize,
+    pub(crate) has_room: bool,
+    pub(crate) is_closed: bool,
+    /// Whether the run is being stopped, or something could not be sent.
+    pub(crate) is_broken: bool,
+}
+
+impl<T: 'static> Way<T> for Lanes<T> {
+    fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
+        Lanes::put(self, items)
+    }
+
+    fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed> {
+        Lanes::put_to(self, to, item)
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        Lanes::flush(self)
+    }
+
+    fn begin(&mut self, head: &Head, again: bool) {
+        Lanes::begin(self, head, again);
+    }
+
+    fn settle(&mut self) {
+        Lanes::settle(self);
+    }
+
+    fn finish(&mut self, head: &Head) -> Result<(), Closed> {
+        Lanes::finish(self, head)
+    }
+
+    fn end(&mut self) {
+        Lanes::end(self);
+    }
+
+    fn state(&self) -> WayState {
+        WayState {
+            workers: self.workers(),
+            batch: self.batch(),
+            has_room: self.has_room(),
+            is_closed: self.is_closed(),
+            is_broken: self.is_broken(),
+        }
+    }
+
+    fn can_call(&self) -> bool {
+        Lanes::can_call(self)
+    }
+
+    fn can_send_pending(&self) -> bool {
+        Lanes::can_send_pending(self)
+    }
+
+    fn is_hungry(&self, calls: bool) -> bool {
+        Lanes::is_hungry(self, calls)
+    }
+
+    fn calls(&self) -> bool {
+        Lanes::calls(self)
+    }
+
+    fn only_calls(&self) -> bool {
+        Lanes::only_calls(self)
+    }
+
+    fn keeps_order(&self) -> bool {
+        Lanes::keeps_order(self)
+    }
+
+    fn take_failure(&mut self) -> Option<String> {
+        Lanes::take_failure(self)
+    }
+}

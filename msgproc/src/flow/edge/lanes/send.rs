@@ -1,0 +1,155 @@
+//! Puts one message into its lane, and says that the next is another.
+
+use super::Lanes;
+use crate::{
+    fault::fault,
+    flow::{
+        edge::{Batch, Head, Refused, deal::Deal},
+        outlet::Closed,
+        plan::{lane, out, worker},
+    },
+};
+
+impl<T: 'static> Lanes<T> {
+    /// Sends one message, waiting for room.
+    pub(super) fn send(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
+        let counts = !items.is_empty();
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts) {
+            // Who takes them counts them off, so they are counted before.
+            circle.send(items.len() as u64);
+        }
+        let sent = self.send_uncounted(to, head, items);
+        if let Some(circle) = self.circle.as_ref().filter(|_| counts && sent.is_err()) {
+            match self.back.len() as u64 {
+                0 => circle.break_off(),
+                // They are counted again if another gets them.
+                back => circle.leave(back),
+            }
+        }
+        sent
+    }
+
+    fn send_uncounted(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
+        let weight = items.len().max(1) as u64;
+        let head = Head { id: self.id, first: self.first, ..head };
+        let executor = self.executor.clone();
+        let board = executor.board();
+        let words = self.lanes[to].words;
+        if self.state.survives {
+            board.store(self.state.words + out::INTENT, 0);
+            fault!(SEND_NO_INTENT);
+            board.store(self.state.words + out::INTENT_LANE, to as u64);
+            fault!(SEND_LANE);
+            board.store(self.state.words + out::INTENT_FIRST, self.first);
+            fault!(SEND_FIRST);
+            let count = if head.end { out::END } else { items.len() as u64 };
+            board.store(self.state.words + out::INTENT_ITEMS, count);
+            fault!(SEND_ITEMS);
+            board.store(self.state.words + out::INTENT, self.id + 1);
+            fault!(SEND_INTENT);
+        }
+        let progress = || (board.load(words + lane::DONE), board.load(words + lane::IN_PIECES));
+        let sent = items.len() as u64;
+        let mut batch = Batch { head, items };
+        loop {
+            if !self.is_open(to) {
+                self.back = batch.items;
+                return Err(Closed);
+            }
+            let before = progress();
+            let full = !head.end && self.in_flight(to) >= self.capacity;
+            let refused = match full {
+                true => Refused::Full(batch),
+                false => match self.lanes[to].tx.try_put(batch) {
+                    Ok(bytes) => {
+                        if self.lanes[to].travels {
+                            board.add_own(self.state.worker + worker::BYTES, bytes as u64);
+                        }
+                        self.lanes[to].note_bytes(bytes, sent);
+                        break;
+                    }
+                    Err(refused) => refused,
+                },
+            };
+            match refused {
+                Refused::Full(back) => {
+                    batch = back;
+                    let calls = self.lanes[to].calls;
+                    let waited = executor.wait_for(|| {
+                        let may = progress() != before
+                            || (calls && self.lanes[to].tx.can_call())
+                            || !self.is_open(to);
+                        may.then_some(())
+                    });
+                    if waited.is_err() {
+                        return Err(Closed);
+                    }
+                }
+                Refused::TooMany(back) => {
+                    let Batch { head, mut items } = back;
+                    let rest = items.split_off(items.len() / 2);
+                    // Numbers are those of messages, and none is left out.
+                    let numbered = self.gives_numbers() && !head.end;
+                    let first = Head { last: numbered && head.last, ..head };
+                    if let Err(Closed) = self.send_uncounted(to, first, items) {
+                        self.back.extend(rest);
+                        return Err(Closed);
+                    }
+                    if !numbered {
+                        return self.send_uncounted(to, head, rest);
+                    }
+                    let next = Head { number: self.id, ..head };
+                    return self.send_uncounted(self.lane_of(self.id), next, rest);
+                }
+                Refused::Unsendable(reason) => {
+                    self.failure = Some(reason);
+                    return Err(Closed);
+                }
+            }
+        }
+        fault!(SEND_PUT);
+        self.count_sent(sent);
+        if !self.lanes[to].calls {
+            board.add_own(words + lane::SENT, weight);
+            fault!(SEND_COUNTED);
+            board.ring(self.lanes[to].receiver);
+            fault!(SEND_RUNG);
+        }
+        Ok(())
+    }
+
+    /// Counts a message that was sent, or that nobody takes.
+    pub(super) fn count_sent(&mut self, items: u64) {
+        self.forced = None;
+        self.id += 1;
+        self.first += items;
+        self.known = self.known.max(self.first);
+        if self.state.survives {
+            self.board().store(self.state.words + out::FIRST, self.first);
+            fault!(SEND_FIRST_MOVED);
+            self.board().store(self.state.words + out::SENT, self.id);
+            fault!(SEND_SENT);
+        }
+    }
+
+    /// Says that nothing comes after it.
+    pub(crate) fn end(&mut self) {
+        if matches!(self.deal, Deal::Newest) && !self.pending.is_empty() {
+            // The newest is what stays.
+            let executor = self.executor.clone();
+            let free = executor.wait_for(|| {
+                (self.is_closed() || (0..self.lanes.len()).any(|to| self.in_flight(to) == 0))
+                    .then_some(())
+            });
+            if free.is_ok() {
+                let _ = self.send_newest();
+            }
+        }
+        let _ = self.flush();
+        self.settle();
+        for to in 0..self.lanes.len() {
+            let head = Head { end: true, last: true, number: self.id, ..Head::default() };
+            let _ = self.send(to, head, Vec::new());
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The run: processes, threads and the workers in them, from start to end. README.md has the order
+//! in which things start and stop.
+
+mod method;
+mod plan;
+mod running;
+mod spares;
+mod station;
+mod travel;
+mod watch;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    method::Method,
+    plan::Plan,
+    spares::Spares,
+    station::Station,
+    watch::{InVain, Supervisor, Watch},
+};
+pub use self::{running::Running, travel::Made};
+use super::{
+    error::{Error, Failure, Result},
+    graph::Graph,
+    plan::{RUNNING, STOPPING},
+    report::Report,
+    trace::{self, Span},
+};
+use crate::MessageProcess;
+
+type Failed = Vec<(usize, Failure)>;
+
+/// What a thread or a process tells at its end.
+#[derive(Default, Serialize, Deserialize)]
+struct Told {
+    failed: Failed,
+    spans: Vec<Span>,
+}
+
+impl Told {
+    fn failure(failure: Failure) -> Told {
+        Told { failed: vec![(0, failure)], spans: Vec::new() }
+    }
+
+    fn add(&mut self, other: Told) {
+        self.failed.extend(other.failed);
+        self.spans.extend(other.spans);
+    }
+}
+
+impl Graph {
+    /// Runs it: from here on until all nodes have ended. Nodes that are placed
+    /// [`Same`](super::Same) run in the thread that calls this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: that of the first node that failed.
+    pub fn run(self) -> Result<Report> {
+        let started = Started::new(self)?;
+        started.run()
+    }
+
+    /// Starts it, and gives a handle of what runs. Nodes that are placed [`Same`](super::Same) run
+    /// in one thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when it cannot begin.
+    pub fn start(self) -> Result<Running> {
+        Running::new(Started::new(self)?)
+    }
+}
+
+/// A run whose processes have been started and are set up.
+struct Started {
+    plan: Arc<Plan>,
+    processes: Processes,
+    began: Instant,
+}
+
+/// Those of a run, by number, and where others come from.
+struct Processes {
+    handles: Vec<(usize, MessageProcess<Station>)>,
+    spares: Option<Spares>,
+}
+
+impl Started {
+    fn new(graph: Graph) -> Result<Started> {
+        let plan = Arc::new(Plan::new(graph)?);
+        let began = Instant::now();
+        let mut starting = Vec::new();
+        let spares = Spares::prepare(&plan).map_err(start_failed)?;
+        for process in 1..plan.layout.processes {
+            let copy = plan.clone();
+            let begun = plan.options(process).begin(|options| match plan.method(process) {
+                Method::Fork => options.fork(move |_| Station::new(copy.clone(), process)),
+                Method::Travel(server) => plan.travel(options, server, process),
+            });
+            match begun {
+                Ok(begun) => starting.push((process, begun)),
+                Err(error) => {
+                    plan.shared.advance(STOPPING);
+                    return Err(start_failed(error));
+                }
+            }
+        }
+        let mut processes = Vec::new();
+        let mut failed = None;
+        for (process, begun) in starting {
+            let ready = match begun.wait() {
+                Err(died @ crate::Error::PeerDied { .. }) => InVain::default()
+                    .replace(&plan, process, spares.as_ref(), Ok)
+                    .unwrap_or(Err(died)),
+                ready => ready,
+            };
+            match ready {
+                Ok(ready) => processes.push((process, ready)),
+                Err(error) => {
+                    plan.shared.advance(STOPPING);
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(start_failed(error)),
+            None => {
+                Ok(Started { plan, processes: Processes { handles: processes, spares }, began })
+            }
+        }
+    }
+
+    /// Runs it in this thread and others.
+    fn run(self) -> Result<Report> {
+        let Started { plan, processes, began } = self;
+        let mut local = Station::new(plan.clone(), 0);
+        if let Err(failed) = local.set_up() {
+            return Err(first_failure(&plan, failed).unwrap_or(Error::Stopped));
+        }
+        if plan.graph.watches_itself {
+            let told = local.run_and_watch(Watch::new(&plan, processes));
+            return finish(&plan, told, began);
+        }
+        let supervisor =
+            (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
+        plan.shared.advance(RUNNING);
+        let mut told = local.run();
+        if let Some(supervisor) = supervisor {
+            told.add(supervisor.join());
+        }
+        finish(&plan, told, began)
+    }
+}
+
+fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
+    if plan.shared.phase() == STOPPING {
+        plan.memory.segment().repair();
+        plan.graph.edges.iter().for_each(|edge| edge.edge.clear());
+    }
+    let Told { failed, spans } = told;
+    if let Some(path) = &plan.graph.trace {
+        let written = trace::write(path, &plan.named_workers(), &spans);
+        let what = || format!("write a trace to {}", path.display());
+        written.map_err(|error| Error::start(what())(error))?;
+    }
+    if let Some(error) = first_failure(plan, failed) {
+        return Err(error);
+    }
+    if plan.shared.phase() == STOPPING {
+        return Err(Error::Stopped);
+    }
+    Ok(report(plan, began.elapsed()))
+}
+
+fn report(plan: &Plan, elapsed: Duration) -> Report {
+    Report::read(&plan.graph, &plan.layout, &plan.shared, &plan.memory, elapsed)
+}
+
+/// The failure that came first, where that is known.
+fn first_failure(plan: &Plan, mut failed: Failed) -> Option<Error> {
+    let first = plan.shared.failed();
+    let at = failed.iter().position(|(worker, _)| Some(*worker) == first).unwrap_or(0);
+    (at < failed.len()).then(|| failed.swap_remove(at).1.into())
+}
+
+fn start_failed(error: crate::Error) -> Error {
+    let what = match &error {
+        crate::Error::MultiThreaded { .. } => {
+            "start its processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, and they need not be forks)"
+        }
+        _ => "start its processes",
+    };
+    Error::start(what)(error)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,136 @@
+//! The handle of what runs.
+
+use std::{
+    fmt,
+    sync::{Arc, Condvar, Mutex, mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use super::{
+    Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station,
+    watch::Supervisor,
+};
+use crate::flow::{
+    error::{Error, Result},
+    plan::{DRAINING, RUNNING, STOPPING},
+    report::Report,
+};
+
+/// A graph that runs. From [`Graph::start`].
+///
+/// Dropping it stops the run as [`Running::stop_now`] does.
+pub struct Running {
+    pub(super) plan: Arc<Plan>,
+    pub(super) began: Instant,
+    pub(super) done: Arc<(Mutex<Option<Told>>, Condvar)>,
+    pub(super) thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(super) fn new(started: Started) -> Result<Running> {
+        let Started { plan, processes, began } = started;
+        let done = Arc::new((Mutex::new(None::<Told>), Condvar::new()));
+        let (ready, is_ready) = mpsc::channel();
+        let (copy, other) = (plan.clone(), done.clone());
+        let body = move || {
+            let mut local = Station::new(copy.clone(), 0);
+            let all = match local.set_up() {
+                Ok(()) => {
+                    let supervisor = (!processes.handles.is_empty())
+                        .then(|| Supervisor::start(&copy, processes));
+                    copy.shared.advance(RUNNING);
+                    let _ = ready.send(Ok(()));
+                    let mut all = local.run();
+                    all.add(supervisor.map(Supervisor::join).unwrap_or_default());
+                    all
+                }
+                Err(failed) => {
+                    let _ = ready.send(Err(failed));
+                    Told::default()
+                }
+            };
+            copy.graph.shut();
+            let (result, changed) = &*other;
+            lock(result).get_or_insert_default().add(all);
+            changed.notify_all();
+        };
+        let name = format!("{}-main", plan.graph.name);
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map_err(Error::start("start a thread"))?;
+        match is_ready.recv() {
+            Ok(Err(failed)) => {
+                let error = first_failure(&plan, failed).unwrap_or(Error::Stopped);
+                let _ = thread.join();
+                Err(error)
+            }
+            _ => Ok(Running { plan, began, done, thread: Some(thread) }),
+        }
+    }
+
+    /// Stops sources, and lets what is on its way be finished.
+    pub fn stop(&self) {
+        self.plan.graph.drain();
+        self.plan.shared.advance(DRAINING);
+    }
+
+    /// Stops everybody where they are: what is on its way is lost.
+    pub fn stop_now(&self) {
+        self.plan.shared.advance(STOPPING);
+        self.plan.graph.shut();
+    }
+
+    /// Lets sources pause. What is on its way goes on.
+    pub fn freeze(&self) {
+        self.plan.shared.set_frozen(true);
+    }
+
+    /// Lets sources go on.
+    pub fn thaw(&self) {
+        self.plan.shared.set_frozen(false);
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        lock(&self.done.0).is_some()
+    }
+
+    /// What has been done up to now.
+    pub fn report(&self) -> Report {
+        report(&self.plan, self.began.elapsed())
+    }
+
+    /// Waits until all nodes have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::run`].
+    pub fn wait(mut self) -> Result<Report> {
+        self.join()
+    }
+
+    pub(super) fn join(&mut self) -> Result<Report> {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let told = lock(&self.done.0).take().unwrap_or_default();
+        finish(&self.plan, told, self.began)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop_now();
+            let _ = self.join();
+        }
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,235 @@
+//! Watching over the processes of a run: their ends, their deaths, and who comes in their place.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{Processes, Told, plan::Plan, spares::Spares, station::Station};
+use crate::{
+    Exit, Manager, MessageProcess,
+    flow::{
+        error::{Failure, FailureKind},
+        node::Cause,
+        plan::{STOPPING, worker},
+    },
+    manager::{Happening, ProcessId},
+};
+
+/// Watches the processes of a run.
+pub(super) struct Supervisor(JoinHandle<Told>);
+
+impl Supervisor {
+    pub(super) fn start(plan: &Arc<Plan>, processes: Processes) -> Supervisor {
+        let plan = plan.clone();
+        let body = move || supervise(&plan, processes);
+        Supervisor(thread::spawn(body))
+    }
+
+    pub(super) fn join(self) -> Told {
+        self.0.join().unwrap_or_else(|panic| {
+            Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
+        })
+    }
+}
+
+/// How long processes may take to end by themselves once the run is stopped.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+pub(super) fn supervise(plan: &Arc<Plan>, processes: Processes) -> Told {
+    let mut watch = Watch::new(plan, processes);
+    while watch.goes_on() {
+        watch.look(Duration::from_millis(100));
+    }
+    watch.end()
+}
+
+/// What there is to watch over.
+pub(super) struct Watch {
+    pub(super) plan: Arc<Plan>,
+    /// `None` if it could not be had.
+    pub(super) manager: Option<Manager<Station>>,
+    pub(super) spares: Option<Spares>,
+    pub(super) at_work: HashMap<ProcessId, usize>,
+    pub(super) in_vain: InVain,
+    pub(super) stopping: Option<Instant>,
+    pub(super) told: Told,
+}
+
+impl Watch {
+    pub(super) fn new(plan: &Arc<Plan>, processes: Processes) -> Watch {
+        let Processes { handles, spares } = processes;
+        let mut watch = Watch {
+            plan: plan.clone(),
+            manager: None,
+            spares,
+            at_work: HashMap::new(),
+            in_vain: InVain::default(),
+            stopping: None,
+            told: Told::default(),
+        };
+        match Manager::new() {
+            Ok(manager) => watch.manager = Some(manager),
+            Err(error) => watch.cannot(error),
+        }
+        for (process, handle) in handles {
+            watch.set_to_work(process, handle);
+        }
+        watch
+    }
+
+    /// Fails the run because of what happened to its processes.
+    pub(super) fn cannot(&mut self, error: impl Into<Cause>) {
+        let kind = FailureKind::Died;
+        self.told.failed.push((0, Failure::new("the run", 0, None, kind, error.into())));
+        self.plan.shared.advance(STOPPING);
+    }
+
+    pub(super) fn set_to_work(&mut self, process: usize, handle: MessageProcess<Station>) {
+        let Some(manager) = &mut self.manager else { return };
+        match set_to_work(manager, handle) {
+            Ok(id) => drop(self.at_work.insert(id, process)),
+            // It was killed after it had become ready.
+            Err(crate::Error::PeerDied { exit, .. }) => self.ended(process, *exit),
+            Err(error) => self.cannot(error),
+        }
+    }
+
+    pub(super) fn goes_on(&mut self) -> bool {
+        if self.plan.shared.phase() == STOPPING {
+            let since = *self.stopping.get_or_insert_with(Instant::now);
+            if since.elapsed() > GRACE {
+                return false;
+            }
+        }
+        self.manager.is_some() && !self.at_work.is_empty()
+    }
+
+    /// Waits so long at most for something to happen, and sees to it. Tells whether it did.
+    pub(super) fn look(&mut self, timeout: Duration) -> bool {
+        let Some(manager) = &mut self.manager else { return false };
+        let happened = match manager.next(Some(timeout)) {
+            Ok(happened) => happened,
+            Err(error) => {
+                self.cannot(error);
+                self.at_work.clear();
+                return false;
+            }
+        };
+        match happened {
+            None => return false,
+            Some(Happening::Event { process: id, event: theirs }) => {
+                self.told.add(theirs);
+                self.at_work.remove(&id);
+                if let Some(process) = manager.process(id) {
+                    let _ = process.request_stop();
+                }
+            }
+            Some(Happening::Ended { process: id, exit, .. }) => {
+                if let Some(process) = self.at_work.remove(&id) {
+                    let _ = manager.remove(id);
+                    self.ended(process, exit);
+                }
+            }
+            Some(Happening::Failed { error, .. }) => {
+                tracing::warn!(%error, "a process of a run");
+            }
+            Some(_) => {}
+        }
+        true
+    }
+
+    pub(super) fn ended(&mut self, process: usize, exit: Exit) {
+        let plan = self.plan.clone();
+        if plan.has_ended(process) {
+            return; // It was only not heard any more.
+        }
+        match plan.tell_death(process, &exit) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(failed) => return self.told.failed.push(*failed),
+        }
+        let Some(manager) = &mut self.manager else { return };
+        let begun = self
+            .in_vain
+            .replace(&plan, process, self.spares.as_ref(), |handle| set_to_work(manager, handle));
+        match begun {
+            Some(Ok(id)) => drop(self.at_work.insert(id, process)),
+            Some(Err(error)) => self.cannot(error),
+            None => self.told.failed.push(died(&plan, process, &exit)),
+        }
+    }
+
+    pub(super) fn end(self) -> Told {
+        drop(self.manager.map(|mut manager| manager.stop()));
+        self.told
+    }
+}
+
+pub(super) fn set_to_work(
+    manager: &mut Manager<Station>,
+    process: MessageProcess<Station>,
+) -> crate::Result<ProcessId> {
+    process.call::<_, ()>("run", ()).tell()?;
+    manager.add(process)
+}
+
+/// How often processes were replaced in a row without having done anything: one that dies again
+/// and again, whatever it is at, is not replaced for ever.
+#[derive(Default)]
+pub(super) struct InVain(HashMap<usize, (u64, u32)>);
+
+impl InVain {
+    pub(super) const MOST: u32 = 100;
+
+    pub(super) fn may_go_on(&mut self, plan: &Plan, process: usize) -> bool {
+        let items = |number| {
+            plan.shared.of_worker(number, worker::ITEMS_IN)
+                + plan.shared.of_worker(number, worker::ITEMS_OUT)
+        };
+        let done = plan.layout.workers_of(process).map(|(number, _)| items(number)).sum();
+        let (before, times) = self.0.entry(process).or_insert((done, 0));
+        *times = if *before == done { *times + 1 } else { 1 };
+        *before = done;
+        *times <= InVain::MOST
+    }
+
+    /// Starts another process for one that died, and lets `put` have it, if it is to be replaced at
+    /// all. The new one may be killed as well, before it is put anywhere.
+    pub(super) fn replace<T>(
+        &mut self,
+        plan: &Arc<Plan>,
+        process: usize,
+        spares: Option<&Spares>,
+        mut put: impl FnMut(MessageProcess<Station>) -> crate::Result<T>,
+    ) -> Option<crate::Result<T>> {
+        loop {
+            let (number, worker) = plan.layout.workers_of(process).next()?;
+            let spares = spares.filter(|_| worker.survives)?;
+            if plan.shared.phase() >= STOPPING || !self.may_go_on(plan, process) {
+                return None;
+            }
+            plan.shared.count_restart(number);
+            // What the dead one held is free again before others wait for it.
+            plan.memory.segment().repair();
+            match spares.start(plan, process).and_then(&mut put) {
+                Err(crate::Error::PeerDied { .. }) => {}
+                begun => return Some(begun),
+            }
+        }
+    }
+}
+
+/// A process died that was at work.
+pub(super) fn died(plan: &Plan, process: usize, exit: &Exit) -> (usize, Failure) {
+    let mut numbers = plan.layout.workers_of(process).map(|(number, _)| number);
+    let ended = |number: &usize| plan.shared.of_worker(*number, worker::STATE) == worker::ENDED;
+    let number = numbers.clone().find(|number| !ended(number)).or(numbers.next()).unwrap_or(0);
+    plan.shared.fail(number);
+    let planned = &plan.layout.workers[number];
+    let name = &plan.graph.nodes[planned.node].name;
+    let reason = format!("its process died: {exit}");
+    (number, Failure::new(name, planned.index, None, FailureKind::Died, reason.into()))
+}

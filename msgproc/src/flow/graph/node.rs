@@ -1,0 +1,186 @@
+//! Nodes, as they are described.
+
+use std::{
+    any::TypeId,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Graph, NodeEntry, NodeRef, Site, make::make_worker};
+use crate::flow::{
+    node::{Node, WorkerInfo, source},
+    placement::{Place, Placement, Thread},
+    start_method::StartMethod,
+    worker::{CloneFn, OnError},
+};
+
+/// A node that is being described; [`NodeBuilder::add`] puts it into the graph.
+#[must_use = "a node is part of the graph when it has been added"]
+pub struct NodeBuilder<'a, I, O> {
+    graph: &'a mut Graph,
+    entry: NodeEntry,
+    clone: Arc<Mutex<Option<CloneFn<I>>>>,
+    node: NodeRef<I, O>,
+}
+
+impl<I, O> NodeBuilder<'_, I, O> {
+    /// How many workers it has; 1 if nothing is said. Each has a node of its own.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.entry.workers = count;
+        self
+    }
+
+    /// Where each of its workers is: as many as there are places.
+    pub fn places(mut self, places: impl IntoIterator<Item = Placement>) -> Self {
+        self.entry.places = places.into_iter().collect();
+        self.entry.workers = self.entry.places.len();
+        self
+    }
+
+    /// Whether its workers keep the order of the items: what comes of an item goes on before what
+    /// comes of the next. Workers then get their items in turn.
+    pub fn ordered(mut self, yes: bool) -> Self {
+        self.entry.ordered = yes;
+        self
+    }
+
+    /// What becomes of an item over which it fails.
+    pub fn on_error(mut self, on_error: OnError) -> Self
+    where
+        I: Clone,
+    {
+        self.entry.on_error = on_error;
+        if on_error.retries() > 0 {
+            *lock(&self.clone) = Some(I::clone);
+        }
+        self
+    }
+
+    /// The same, where it is known only here whether items can be cloned.
+    pub(crate) fn on_error_with(mut self, on_error: OnError, clone: Option<fn(&I) -> I>) -> Self {
+        self.entry.on_error = on_error;
+        *lock(&self.clone) = clone;
+        self
+    }
+
+    #[cfg(feature = "graph-files")]
+    /// Whether its nodes keep items, where that is known only here.
+    pub(crate) fn keeps(mut self, yes: bool) -> Self {
+        self.entry.keeps = yes;
+        self
+    }
+
+    /// Leaves out, and counts, items over which it fails. Items need not be cloned for this.
+    pub fn skip_errors(mut self) -> Self {
+        self.entry.on_error = OnError::skip();
+        self
+    }
+
+    /// Which processors its processes may use; all if nothing is said.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.entry.cpus = cpus.into_iter().collect();
+        self
+    }
+
+    /// How its processes are started; as those of the graph if nothing is said.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.entry.start_method = Some(method);
+        self
+    }
+
+    /// Puts it into the graph.
+    pub fn add(self) -> NodeRef<I, O> {
+        let NodeBuilder { graph, entry, mut node, .. } = self;
+        node.node = graph.nodes.len();
+        if entry.workers == 0 {
+            graph.is_wrong(format!("node {:?} has no workers", entry.name));
+        }
+        if graph.nodes.iter().any(|other| other.name == entry.name) {
+            graph.is_wrong(format!("two nodes have the name {:?}", entry.name));
+        }
+        graph.nodes.push(entry);
+        node
+    }
+}
+
+impl Graph {
+    /// Begins to describe a node. `make` makes it, where it runs, once for each of its workers.
+    pub fn node<N, P, F>(&mut self, name: &str, place: P, make: F) -> NodeBuilder<'_, N::In, N::Out>
+    where
+        N: Node,
+        N::In: Send + 'static,
+        N::Out: Send + 'static,
+        P: Place<N::In> + Place<N::Out>,
+        F: Fn(&WorkerInfo) -> N + Send + Sync + 'static,
+    {
+        let clone = Arc::new(Mutex::new(None));
+        let (wire_in, wire_out) = (Place::<N::In>::wire(place), Place::<N::Out>::wire(place));
+        let cloning = clone.clone();
+        let make = move |site: &mut Site<'_>, index: usize| {
+            let clone = *lock(&cloning);
+            make_worker(site, index, clone, &make)
+        };
+        let is_source = TypeId::of::<N::In>() == TypeId::of::<()>();
+        NodeBuilder {
+            entry: NodeEntry {
+                name: name.into(),
+                placement: Place::<N::In>::placement(place),
+                places: Vec::new(),
+                workers: 1,
+                ordered: false,
+                on_error: OnError::default(),
+                cpus: Vec::new(),
+                start_method: None,
+                is_source,
+                is_fed: false,
+                keeps: N::keeps_items(),
+                make: Arc::new(make),
+                outs: Vec::new(),
+            },
+            graph: self,
+            clone,
+            node: NodeRef { node: 0, wire_in, wire_out },
+        }
+    }
+
+    /// Adds a source: a node that sends what an iterator gives.
+    pub fn source<I, P>(&mut self, name: &str, place: P, items: I) -> NodeRef<(), I::Item>
+    where
+        I: IntoIterator + Send + 'static,
+        I::IntoIter: 'static,
+        I::Item: Send + 'static,
+        P: Place<I::Item> + Place<()>,
+    {
+        // It is taken where the source runs: in a process, out of that one's copy.
+        let items = Mutex::new(Some(items));
+        let make = move |_: &WorkerInfo| {
+            let items = lock(&items).take();
+            source(items.into_iter().flatten())
+        };
+        self.node(name, place, make).add()
+    }
+
+    /// Adds a source in a thread of this program, whose items travel as the place says of those who
+    /// take them.
+    pub(crate) fn node_with_wire<N, P, F>(
+        &mut self,
+        name: &str,
+        place: P,
+        make: F,
+    ) -> NodeRef<(), N::Out>
+    where
+        N: Node<In = ()>,
+        N::Out: Send + 'static,
+        P: Place<N::Out>,
+        F: Fn(&WorkerInfo) -> N + Send + Sync + 'static,
+    {
+        let mut node = self.node(name, Thread, make);
+        node.entry.is_fed = true;
+        let mut node = node.add();
+        node.wire_out = place.wire();
+        node
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,285 @@
+//! The node that awaits a future for each item.
+
+use std::{future::Future, pin::Pin, rc::Rc};
+
+use super::{
+    flight::Flight,
+    line::Work,
+    trouble::{Made, Policy, Trouble},
+};
+use crate::flow::{Cause, Flow, Node, OnError, Outlet, WorkerInfo, node::Duties};
+
+type Making<O> = Pin<Box<dyn Future<Output = Result<Made<O>, Cause>>>>;
+
+/// What futures are made of.
+struct Calls<I, O> {
+    begin: Box<dyn Fn(I) -> Making<O> + Send>,
+    policy: Policy<I>,
+}
+
+/// What came of an item, and which it was.
+struct Finished<O> {
+    number: u64,
+    made: Result<Made<O>, Trouble>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Work for Calls<I, O> {
+    type Job = (u64, I);
+    type Done = Finished<O>;
+    type Shared = Rc<Calls<I, O>>;
+
+    fn start(self) -> Result<Rc<Calls<I, O>>, Cause> {
+        Ok(Rc::new(self))
+    }
+
+    fn handle(
+        shared: &Rc<Calls<I, O>>,
+        (number, item): (u64, I),
+    ) -> impl Future<Output = Finished<O>> + 'static {
+        let calls = shared.clone();
+        async move {
+            let made = calls.policy.handle(item, |item| (calls.begin)(item)).await;
+            Finished { number, made }
+        }
+    }
+
+    fn end(_: Rc<Calls<I, O>>) -> Result<(), Cause> {
+        Ok(())
+    }
+}
+
+struct Awaits<I: Send + 'static, O: Send + 'static> {
+    /// Until it begins.
+    calls: Option<Calls<I, O>>,
+    flight: Flight<Calls<I, O>>,
+    /// The number of the item that comes next.
+    coming: u64,
+    /// The number of the item that it is at.
+    at: Option<u64>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Awaits<I, O> {
+    fn send(&mut self, finished: Finished<O>, out: &mut Outlet<O>) -> Result<(), Cause> {
+        self.at = Some(finished.number);
+        let items = finished.made.map_err(Trouble::raise)?.told(out);
+        Ok(items.into_iter().try_for_each(|item| out.send(item))?)
+    }
+
+    fn send_finished(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
+        while let Some(finished) = self.flight.take() {
+            self.send(finished, out)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
+        let finished = self.flight.wait(out)?;
+        self.send(finished, out)
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
+    type In = I;
+    type Out = O;
+
+    fn keeps_items() -> bool {
+        true
+    }
+
+    fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {
+        let Duties { on_error, clone, ordered } = duties;
+        if ordered {
+            self.flight.keep_order();
+        }
+        if let Some(calls) = &mut self.calls {
+            calls.policy = Policy { on_error, clone };
+        }
+        Ok(true)
+    }
+
+    fn message_begins(&mut self, first: u64) {
+        self.coming = first;
+    }
+
+    fn svc_init(&mut self, worker: &WorkerInfo) -> Result<(), Cause> {
+        let calls = self.calls.take().ok_or("it was begun before")?;
+        self.flight.start(calls, &worker.node)
+    }
+
+    fn svc(&mut self, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        self.send_finished(out)?;
+        while self.flight.is_full() {
+            self.wait(out)?;
+        }
+        let number = self.coming;
+        self.coming += 1;
+        self.flight.submit((number, item), out)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
+        self.send_finished(out)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.flight.is_ready()
+    }
+
+    fn at_item(&self) -> Option<u64> {
+        self.at
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
+        while !self.flight.is_empty() {
+            self.wait(out)?;
+        }
+        self.flight.end()
+    }
+}
+
+fn awaits<I, O, A>(most: usize, begin: impl Fn(I) -> A + Send + 'static) -> Awaits<I, O>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    A: Future<Output = Result<Vec<O>, Cause>> + 'static,
+{
+    let begin = move |item| -> Making<O> {
+        let future = begin(item);
+        Box::pin(async move { future.await.map(Made::from) })
+    };
+    let policy = Policy { on_error: OnError::fail(), clone: None };
+    let calls = Calls { begin: Box::new(begin), policy };
+    Awaits { calls: Some(calls), flight: Flight::new(most), coming: 0, at: None }
+}
+
+/// The node that sends what the future of each item gives. Up to `most` of them are on their way at
+/// a time; while so many are, it takes nothing more. Feature `tokio`.
+///
+/// What is finished first goes on first, unless the node is
+/// [ordered](crate::flow::NodeBuilder::ordered): then results wait for those before them, and count
+/// as being on their way. [`OnError`] means the same as for any node, item by item. At the end of
+/// the run, or when nobody takes what it sends, futures that are on their way are dropped.
+///
+/// At [`Task`](crate::flow::Task) all such nodes have one runtime together. At any other place each
+/// of their workers has a runtime in a thread of its own, beside the worker's. The futures need not
+/// be `Send`.
+///
+/// Such a node has items that it has taken and not yet answered for. So it cannot stand in a circle,
+/// nor be one of several workers that keep the order; and when its process dies, that is not
+/// replaced.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use msgproc::flow::{Pipeline, Same, Task, each, map_async};
+///
+/// let wait = async |n: u64| {
+///     tokio::time::sleep(Duration::from_millis(n % 3)).await;
+///     n + 1
+/// };
+/// let report = Pipeline::from(0..50_u64)
+///     .stage("wait", Task, move |_| map_async(20, wait))
+///     .stage("check", Same, |_| each(|n: u64| assert!(n > 0)))
+///     .run()?;
+/// assert_eq!(report.node("check").unwrap().items_in(), 50);
+/// # Ok::<(), msgproc::flow::Error>(())
+/// ```
+pub fn map_async<I, O, A>(
+    most: usize,
+    function: impl Fn(I) -> A + Send + 'static,
+) -> impl Node<In = I, Out = O>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    A: Future<Output = O> + 'static,
+{
+    awaits(most, move |item| {
+        let future = function(item);
+        async move { Ok(vec![future.await]) }
+    })
+}
+
+/// [`map_async`] with a future that can fail: its error is the node's.
+pub fn try_map_async<I, O, E, A>(
+    most: usize,
+    function: impl Fn(I) -> A + Send + 'static,
+) -> impl Node<In = I, Out = O>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    E: Into<Cause>,
+    A: Future<Output = Result<O, E>> + 'static,
+{
+    awaits(most, move |item| {
+        let future = function(item);
+        async move { Ok(vec![future.await.map_err(Into::into)?]) }
+    })
+}
+
+/// The node that sends those items that the future wants, which has a clone of the item. As
+/// [`map_async`].
+pub fn filter_async<I, A>(
+    most: usize,
+    function: impl Fn(I) -> A + Send + 'static,
+) -> impl Node<In = I, Out = I>
+where
+    I: Clone + Send + 'static,
+    A: Future<Output = bool> + 'static,
+{
+    awaits(most, move |item: I| {
+        let future = function(item.clone());
+        async move { Ok(if future.await { vec![item] } else { Vec::new() }) }
+    })
+}
+
+/// The node that sends all that the future of each item gives. As [`map_async`].
+pub fn flat_map_async<I, R, A>(
+    most: usize,
+    function: impl Fn(I) -> A + Send + 'static,
+) -> impl Node<In = I, Out = R::Item>
+where
+    I: Send + 'static,
+    R: IntoIterator,
+    R::Item: Send + 'static,
+    A: Future<Output = R> + 'static,
+{
+    awaits(most, move |item| {
+        let future = function(item);
+        async move { Ok(future.await.into_iter().collect()) }
+    })
+}
+
+/// The node that awaits a future for each item, and sends nothing. As [`map_async`].
+pub fn each_async<I, A>(
+    most: usize,
+    function: impl Fn(I) -> A + Send + 'static,
+) -> impl Node<In = I, Out = ()>
+where
+    I: Send + 'static,
+    A: Future<Output = ()> + 'static,
+{
+    awaits(most, move |item| {
+        let future = function(item);
+        async move {
+            future.await;
+            Ok(Vec::new())
+        }
+    })
+}
+
+/// [`each_async`] with a future that can fail: its error is the node's.
+pub fn try_each_async<I, E, A>(
+    most: usize,
+    function: impl Fn(I) -> A + Send + 'static,
+) -> impl Node<In = I, Out = ()>
+where
+    I: Send + 'static,
+    E: Into<Cause>,
+    A: Future<Output = Result<(), E>> + 'static,
+{
+    awaits(most, move |item| {
+        let future = function(item);
+        async move { future.await.map(|()| Vec::new()).map_err(Into::into) }
+    })
+}

@@ -1,0 +1,249 @@
+//! The step: take, handle, put. Every node runs by this, whatever it is and wherever.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `intake` | where the next message comes from: an inlet, a circle, or nothing for a source |
+//! | `step` | a message is handled, item by item |
+//! | `produce` | what a node does without an item: a source, and one that waited for something |
+//! | `end` | an input ends, and the node |
+//! | `recovery` | what a worker finds that replaces another |
+//! | `notes` | the words of a worker: what it has done, and how it failed |
+//! | `calls` | lanes within a thread |
+
+mod calls;
+mod end;
+mod intake;
+mod notes;
+mod on_error;
+mod produce;
+mod recovery;
+mod step;
+
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+pub(crate) use self::calls::{Accept, Direct};
+pub use self::on_error::OnError;
+use self::recovery::Again;
+use super::{
+    circle::{Circle, Entrance},
+    edge::Inlet,
+    error::{Failure, FailureKind},
+    node::{Cause, Node, WorkerInfo},
+    outlet::Outlet,
+    plan::{DRAINING, Executor, Poll, Unit, worker as words},
+    trace::Doing,
+};
+use crate::fault::fault;
+
+/// How items are cloned.
+pub(crate) type CloneFn<T> = fn(&T) -> T;
+
+/// What a worker is, beside its node.
+pub(crate) struct Setting<T> {
+    pub(crate) info: WorkerInfo,
+    /// Which of all workers of the run.
+    pub(crate) number: usize,
+    pub(crate) on_error: OnError,
+    /// How to keep an item that may have to be handled again.
+    pub(crate) clone: Option<CloneFn<T>>,
+    /// Whether a process that died is replaced.
+    pub(crate) survives: bool,
+    /// Where it stands among the units of its executor.
+    pub(crate) rank: usize,
+    /// Whether its node has several workers that keep the order.
+    pub(crate) numbered: bool,
+    /// Whether it is a source that ends by itself when the run drains.
+    pub(crate) is_fed: bool,
+    /// The circle that it is in.
+    pub(crate) circle: Option<Circle>,
+    /// Its inputs, and where the words of the first lane of each begin.
+    pub(crate) inputs: Vec<(usize, usize)>,
+}
+
+/// Where failures of an executor's workers are put.
+pub(crate) type Failures = Rc<RefCell<Vec<(usize, Failure)>>>;
+
+/// A node at work.
+pub(crate) struct Worker<N: Node> {
+    core: Core<N>,
+    inlets: Vec<Inlet<N::In>>,
+    /// Which input of the node each inlet belongs to.
+    inputs: Vec<usize>,
+    /// Which inlet is looked at first.
+    cursor: usize,
+    /// For the head of a circle: where items come in, and back.
+    entrance: Option<Entrance<N::In>>,
+    /// Whether its node has yet to hear which inputs had ended for the worker that it replaces.
+    owes_ends: bool,
+}
+
+/// All of a worker but where its items come from.
+struct Core<N: Node> {
+    executor: Rc<Executor>,
+    node: N,
+    outlet: Outlet<N::Out>,
+    setting: Setting<N::In>,
+    /// Where its words begin.
+    words: usize,
+    failures: Failures,
+    /// Which message it was at when the process died that it replaces.
+    again: Option<Again>,
+    /// Whether that process was running `svc_end`.
+    ends_again: bool,
+    ended: bool,
+    /// Whether it is a source that had nothing to send.
+    dry: bool,
+    waited: Cell<Duration>,
+    /// Which number it handles next, where order is kept.
+    turn: u64,
+}
+
+impl<N: Node> Worker<N> {
+    pub(crate) fn new(
+        executor: &Rc<Executor>,
+        node: N,
+        outlet: Outlet<N::Out>,
+        (inlets, inputs): (Vec<Inlet<N::In>>, Vec<usize>),
+        entrance: Option<Entrance<N::In>>,
+        setting: Setting<N::In>,
+        failures: &Failures,
+    ) -> Worker<N> {
+        let words = executor.shared.worker(setting.number);
+        let turn = setting.info.index as u64;
+        let mut core = Core {
+            executor: executor.clone(),
+            node,
+            outlet,
+            setting,
+            words,
+            failures: failures.clone(),
+            again: None,
+            ends_again: false,
+            ended: false,
+            dry: false,
+            waited: Cell::new(Duration::ZERO),
+            turn,
+        };
+        let (mut inlets, mut cursor) = (inlets, 0);
+        if let Some(again) = core.look_back() {
+            // What was handled then comes first now. If it is not there, it was done with.
+            let lane = again.lane as usize;
+            if let Some(inlet) = inlets.iter_mut().position(|inlet| inlet.begin_with(lane)) {
+                cursor = inlet;
+                core.again = Some(again);
+            }
+        }
+        let owes_ends = core.setting.info.restarts > 0;
+        Worker { core, inlets, inputs, cursor, entrance, owes_ends }
+    }
+
+    /// Runs the node's `svc_init`.
+    pub(crate) fn init(&mut self) -> Result<(), Box<Failure>> {
+        let core = &mut self.core;
+        let (node, info) = (&mut core.node, &core.setting.info);
+        let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(cause)) => Err(Box::new(core.failure(None, FailureKind::Init, cause))),
+            Err(panic) => Err(Box::new(core.panic_failure(None, FailureKind::Init, &*panic))),
+        };
+        if outcome.is_ok() {
+            core.store(words::STATE, words::READY);
+            if core.setting.info.restarts > 0 {
+                fault!(RECOVER_READY);
+            }
+        }
+        outcome
+    }
+}
+
+impl<N: Node> Unit for Worker<N> {
+    fn poll(&mut self) -> Poll {
+        if self.core.ended {
+            return Poll::Ended;
+        }
+        self.core.note_waits();
+        self.core.store(words::STATE, words::AT_WORK);
+        if self.owes_ends {
+            self.note_ends();
+        }
+        match self.inlets.is_empty() {
+            true => self.poll_source(),
+            // One that is only called has nothing to do by itself.
+            false => self.poll_inlets(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let core = &self.core;
+        let shared = &core.executor.shared;
+        if core.ended || core.outlet.is_closed() {
+            return true;
+        }
+        match self.inlets.is_empty() {
+            true => (!shared.is_frozen() && !core.dry) || shared.phase() >= DRAINING,
+            false => {
+                let mut inlets = self.inlets.iter().zip(&self.inputs);
+                let mut outside =
+                    || inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input));
+                let has_items = match &self.entrance {
+                    None => outside(),
+                    Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
+                };
+                has_items
+                    || (self.entrance.is_none() && self.inputs_ended())
+                    || core.outlet.can_send_pending()
+                    || core.node.is_ready()
+            }
+        }
+    }
+
+    fn can_run(&self) -> bool {
+        self.core.outlet.can_call()
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.core.turn()
+    }
+
+    fn waited(&self, since: Instant) {
+        let core = &self.core;
+        core.waited.set(core.waited.get() + since.elapsed());
+        if let Some(notes) = &core.executor.notes {
+            notes.note(core.setting.number as u32, Doing::WaitingForInput, since);
+        }
+    }
+}
+
+impl<N: Node> Core<N> {
+    fn store(&self, word: usize, value: u64) {
+        self.executor.board().store(self.words + word, value);
+    }
+
+    fn load(&self, word: usize) -> u64 {
+        self.executor.board().load(self.words + word)
+    }
+
+    fn add(&self, word: usize, value: u64) {
+        self.executor.board().add_own(self.words + word, value);
+    }
+
+    fn turn(&self) -> Option<u64> {
+        self.setting.numbered.then_some(self.turn)
+    }
+}
+
+/// Why a worker left the items of a message.
+enum Stop {
+    Through,
+    /// A source has nothing to send now.
+    Dry,
+    Eos,
+    Failed(Cause),
+    /// An item that has killed too often.
+    LeftOut,
+}

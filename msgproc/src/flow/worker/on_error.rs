@@ -1,0 +1,60 @@
+//! What becomes of an item over which a node fails.
+
+/// What becomes of an item over which a node fails.
+///
+/// Where it is handled again, or left out, all that the node sends for one item goes on when that
+/// has not failed: it lies in memory until then, unless it is sent to one of several workers or from
+/// another output than the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OnError {
+    retries: u32,
+    skips: bool,
+    /// Whether a process that died over an item is replaced, though the item is not handled again.
+    replaces: bool,
+}
+
+impl OnError {
+    /// The run fails: the first error ends it, and is what it gives. So by default.
+    pub fn fail() -> OnError {
+        OnError::default()
+    }
+
+    /// The item is left out, and counted.
+    pub fn skip() -> OnError {
+        OnError { skips: true, ..OnError::default() }
+    }
+
+    /// The item is handled again, up to so many times; then the run fails. An item over which a
+    /// process died is handled again by the process that replaces it, with all else that it had.
+    pub fn retry(times: u32) -> OnError {
+        OnError { retries: times, ..OnError::default() }
+    }
+
+    /// In the end leaves the item out, rather than fail: one over which processes died is then in
+    /// quarantine. See also [`OnError::quarantine`], which counts from the first time on.
+    #[must_use]
+    pub fn or_skip(mut self) -> OnError {
+        self.skips = true;
+        self
+    }
+
+    /// An item over which the node has failed so many times, or its process has died, is left out and
+    /// counted; until then it is handled again. A process that died is replaced in any case. Zero
+    /// means 1: the first time.
+    pub fn quarantine(times: u32) -> OnError {
+        OnError { retries: times.saturating_sub(1), skips: true, replaces: true }
+    }
+
+    /// Whether a process that died is replaced.
+    pub(crate) fn replaces(self) -> bool {
+        self.replaces || self.retries > 0
+    }
+
+    pub(crate) fn retries(self) -> u32 {
+        self.retries
+    }
+
+    pub(crate) fn skips(self) -> bool {
+        self.skips
+    }
+}

@@ -1,0 +1,123 @@
+//! What a node does without an item: a source, and one that waited for something.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use super::{Core, Stop, words};
+use crate::{
+    fault::fault,
+    flow::{
+        error::FailureKind,
+        node::{Flow, Node},
+        outlet::Closed,
+        plan::Poll,
+    },
+};
+
+impl<N: Node> Core<N> {
+    /// Lets a source go on for a while.
+    pub(super) fn produce(&mut self) -> Poll {
+        let before = self.begin_to_work();
+        let span = self.executor.clock.begin();
+        let began = span.began;
+        let (mut count, mut next_look) = (0_u64, 1);
+        let produced = {
+            let Core { node, outlet, .. } = self;
+            // One door for all items: entering it costs.
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                loop {
+                    let Some(nothing) = nothing::<N::In>() else {
+                        return Stop::Failed("it has no input, and takes something".into());
+                    };
+                    match node.svc(nothing, outlet) {
+                        Ok(Flow::GoOn) => {}
+                        Ok(Flow::Wait) => return Stop::Dry,
+                        Ok(Flow::Eos) => return Stop::Eos,
+                        Err(cause) => return Stop::Failed(cause),
+                    }
+                    fault!(SOURCE_PRODUCED);
+                    outlet.breathe();
+                    count += 1;
+                    if outlet.is_closed() {
+                        return Stop::Eos;
+                    }
+                    // The clock costs as much as a short item.
+                    if count == next_look {
+                        if count >= 256 || began.elapsed() > Duration::from_micros(50) {
+                            return Stop::Through;
+                        }
+                        next_look *= 2;
+                    }
+                }
+            }));
+            let number = self.load(words::ITEMS_OUT) + count;
+            let number = self.node.at_item().unwrap_or(number);
+            match stopped {
+                Ok(Stop::Through) => Poll::Worked,
+                Ok(Stop::Dry) => {
+                    // The next send tells.
+                    let _ = self.outlet.flush();
+                    if self.check_sends(Some(number)) { Poll::Ended } else { Poll::Idle }
+                }
+                Ok(Stop::Eos | Stop::LeftOut) => {
+                    self.check_sends(Some(number));
+                    Poll::Ended
+                }
+                Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    Poll::Ended
+                }
+                Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
+                    self.add(words::SKIPPED, 1);
+                    Poll::Worked
+                }
+                Ok(Stop::Failed(cause)) => {
+                    self.fail(Some(number), FailureKind::Error, cause);
+                    Poll::Ended
+                }
+                Err(panic) => {
+                    self.fail_by_panic(Some(number), FailureKind::Panic, &*panic);
+                    Poll::Ended
+                }
+            }
+        };
+        self.hand_to_called();
+        self.note_spent(span);
+        self.note_busy(began, before);
+        produced
+    }
+
+    /// Lets a node go on that waited for something beside its items. Tells whether it takes more.
+    pub(super) fn go_on(&mut self) -> bool {
+        let (span, was) = (self.executor.clock.begin(), self.begin_to_work());
+        let Core { node, outlet, .. } = self;
+        let called = catch_unwind(AssertUnwindSafe(|| node.svc_idle(outlet)));
+        self.note_busy(span.began, was);
+        self.note_spent(span);
+        let number = self.node.at_item();
+        match called {
+            Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
+            Ok(Ok(Flow::Eos)) => {
+                let _ = self.outlet.flush();
+                self.outlet.close();
+            }
+            Ok(Err(cause)) if cause.is::<Closed>() => {
+                self.check_sends(number);
+            }
+            Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
+            Err(panic) => {
+                self.fail_by_panic(number, FailureKind::Panic, &*panic);
+            }
+        }
+        !self.is_done()
+    }
+}
+
+/// What a source takes.
+fn nothing<T: 'static>() -> Option<T> {
+    let mut nothing = Some(());
+    (&mut nothing as &mut dyn Any).downcast_mut::<Option<T>>().and_then(Option::take)
+}

@@ -1,0 +1,116 @@
+//! What a worker finds that replaces another.
+
+use super::{Core, words};
+use crate::{fault::fault, flow::node::Node};
+
+/// What is handled again after a death.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    pub(super) lane: u64,
+    pub(super) message: u64,
+    pub(super) item: u64,
+    pub(super) crashes: u64,
+    /// The item to leave out, since it has killed too often.
+    pub(super) without: Option<u64>,
+    /// Whether the run is to fail because of that.
+    pub(super) gives_up: bool,
+}
+
+impl<N: Node> Core<N> {
+    /// What the process that this one replaces was at when it died.
+    pub(super) fn look_back(&mut self) -> Option<Again> {
+        if self.setting.info.restarts == 0 {
+            return None;
+        }
+        let lane = self.load(words::LANE);
+        self.ends_again = lane == words::ENDING;
+        let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
+        let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
+        let (begun, item) = (item & words::CHARGED == 0, item & !words::CHARGED);
+        let reached = self.load(words::REACHED);
+        // One that was handled to its end before is not what kills, and what was sent of it is not
+        // known apart from what was sent of those behind it.
+        if begun && item >= reached {
+            self.charge(lane, message, item);
+        }
+        let at = words::moment(lane, message, item);
+        let known = self.load(words::CRASHED_AT) == at;
+        let crashes = if known { self.load(words::CRASHES) } else { 0 };
+        let too_many = crashes > u64::from(self.setting.on_error.retries());
+        let skips = self.setting.on_error.skips();
+        let without = (too_many && skips).then_some(item);
+        Some(Again { lane, message, item, crashes, without, gives_up: too_many && !skips })
+    }
+
+    /// Counts a death over an item. A death meanwhile leaves it uncounted rather than counted twice.
+    fn charge(&self, lane: u64, message: u64, item: u64) {
+        self.store(words::ITEM, item | words::CHARGED);
+        fault!(RECOVER_CHARGED);
+        self.store(words::REACHED, item);
+        fault!(RECOVER_REACHED);
+        let at = words::moment(lane, message, item);
+        let mut crashes = self.load(words::CRASHES);
+        if self.load(words::CRASHED_AT) != at {
+            crashes = 0;
+            self.store(words::CRASHES, 0);
+            fault!(RECOVER_NO_CRASHES);
+            self.store(words::CRASHED_AT, at);
+            fault!(RECOVER_CRASHED_AT);
+        }
+        self.store(words::CRASHES, crashes + 1);
+        fault!(RECOVER_CRASHES);
+    }
+
+    /// Leaves an item of the message at hand out, whatever other items processes die over.
+    pub(super) fn leave_out(&self, item: u64) {
+        let word = LeftOut::word(item);
+        let before = word.map_or(0, |word| self.load(word));
+        let bit = 1 << (item % 64);
+        if before & bit == 0 {
+            self.add(words::QUARANTINED, 1);
+            if let Some(word) = word {
+                self.store(word, before | bit);
+                fault!(RECOVER_LEFT_OUT);
+            }
+        }
+    }
+
+    /// Of a new message nothing is left out, and nobody died over it.
+    pub(super) fn leave_nothing_out(&self) {
+        for word in LeftOut::WORDS.into_iter().chain([words::REACHED]) {
+            if self.load(word) != 0 {
+                self.store(word, 0);
+                fault!(HANDLE_LEFT_OUT);
+            }
+        }
+    }
+
+    /// What is left out of the message that is handled again.
+    pub(super) fn left_out(&self, again: &Again) -> LeftOut {
+        LeftOut { bits: LeftOut::WORDS.map(|word| self.load(word)), last: again.without }
+    }
+}
+
+/// Which items of a message are left out.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct LeftOut {
+    bits: [u64; words::LEFT_OUT_WORDS],
+    /// The last of them, which may have no bit.
+    last: Option<u64>,
+}
+
+impl LeftOut {
+    const WORDS: [usize; words::LEFT_OUT_WORDS] =
+        [words::LEFT_OUT, words::LEFT_OUT + 1, words::LEFT_OUT + 2, words::LEFT_OUT + 3];
+
+    /// The word with an item's bit.
+    fn word(item: u64) -> Option<usize> {
+        LeftOut::WORDS.get((item / 64) as usize).copied()
+    }
+
+    #[inline]
+    pub(super) fn has(&self, item: u64) -> bool {
+        let bits = self.bits.get((item / 64) as usize).copied().unwrap_or(0);
+        bits >> (item % 64) & 1 == 1 || self.last == Some(item)
+    }
+}

@@ -1,0 +1,240 @@
+//! A message is handled, item by item.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    vec,
+};
+
+use super::{
+    Core, OnError, Stop,
+    recovery::{Again, LeftOut},
+    words,
+};
+use crate::{
+    fault::fault,
+    flow::{
+        edge::{Batch, Fate, Head},
+        error::FailureKind,
+        node::{Flow, Node},
+        outlet::Closed,
+        plan::lane,
+    },
+};
+
+/// An item that costs more than this, in ns, is handed on by itself.
+const SLOW: u64 = 2000;
+
+impl<N: Node> Core<N> {
+    /// Handles a message. `lane` is where the words of its lane begin.
+    pub(super) fn handle(&mut self, input: usize, lane: usize, batch: Batch<N::In>) -> Fate {
+        let Batch { head, items } = batch;
+        let again =
+            self.again.take().filter(|again| again.lane == lane as u64 && again.message == head.id);
+        // What says that this message is handled is written first and last, so that a death in
+        // between leaves nothing half said. Handled again, all of it stands there.
+        let notes = self.setting.survives && again.is_none();
+        if notes {
+            self.store(words::LANE, 0);
+            fault!(HANDLE_NOTHING);
+            self.store(words::MESSAGE, head.id);
+            fault!(HANDLE_MESSAGE);
+            self.store(words::ITEM, words::CHARGED);
+            fault!(HANDLE_ITEM);
+            self.store(words::FIRST, head.first);
+            fault!(HANDLE_FIRST);
+            self.leave_nothing_out();
+        }
+        if let Some(exits) = self.outlet.exits() {
+            exits.begin(&head, again.is_some());
+        }
+        if notes {
+            self.store(words::LANE, lane as u64 + 1);
+            fault!(HANDLE_LANE);
+        }
+        if again.is_some() {
+            fault!(RECOVER_AGAIN);
+        }
+        if let Some(Again { crashes, item, gives_up: true, .. }) = again {
+            let reason = format!("its process died {crashes} times over this item");
+            self.fail(Some(head.first + item), FailureKind::Died, reason.into());
+            return Fate::Keep;
+        }
+        let count = items.len() as u64;
+        let slow = self.executor.board().load(lane + lane::COST) > SLOW;
+        if let Some(exits) = self.outlet.exits() {
+            exits.set_slow(slow);
+        }
+        let before = self.begin_to_work();
+        let span = self.executor.clock.begin();
+        let began = span.began;
+        let left_out = again.map(|again| {
+            again.without.into_iter().for_each(|item| self.leave_out(item));
+            self.left_out(&again)
+        });
+        let fate = self.handle_items(input, &head, items.into_iter(), left_out);
+        if fate == Fate::Done {
+            fault!(ITEMS_DONE);
+            self.finish(&head);
+            fault!(ITEMS_SENT);
+            if !head.end {
+                let step = if head.last { self.setting.info.workers as u64 } else { 0 };
+                self.turn = head.number + step;
+            }
+            if let Some(circle) = &self.setting.circle {
+                // All that came of them is sent and counted before they are counted off.
+                let _ = self.outlet.flush();
+                circle.leave(count);
+            }
+        }
+        self.hand_to_called();
+        self.note_busy(began, before);
+        self.add(words::ITEMS_IN, count);
+        let spent = self.note_spent(span).as_nanos() as u64;
+        if let Some(each) = spent.checked_div(count) {
+            // The receiver's own line: an average over the last few messages.
+            let cost = lane + lane::COST;
+            let (before, now) = (self.executor.board().load(cost), each.max(1));
+            let average = if before == 0 { now } else { (3 * before + now) / 4 };
+            self.executor.board().store(cost, average.max(1));
+        }
+        if self.check_sends(Some(head.first)) { Fate::Keep } else { fate }
+    }
+
+    /// Those that are called get what was gathered before this worker does anything else: their
+    /// thread is this one.
+    pub(super) fn hand_to_called(&mut self) {
+        let calls = self.outlet.exits().is_some_and(|exits| exits.calls());
+        if calls && self.outlet.gathered() > 0 {
+            // The next send tells.
+            let _ = self.outlet.flush();
+        }
+    }
+
+    /// Sends on what came of a message, where it must not mix with what comes of the next.
+    fn finish(&mut self, head: &Head) {
+        let waits = self.setting.survives || head.end;
+        let keeps = self.outlet.exits().is_some_and(|exits| exits.keeps_order());
+        if waits || keeps {
+            let _ = self.outlet.flush();
+        }
+        if let Some(exits) = self.outlet.exits()
+            && !head.end
+        {
+            exits.finish(head);
+        }
+    }
+
+    fn handle_items(
+        &mut self,
+        input: usize,
+        head: &Head,
+        mut items: vec::IntoIter<N::In>,
+        left_out: Option<LeftOut>,
+    ) -> Fate {
+        let mut index = 0;
+        self.node.message_begins(head.first);
+        loop {
+            let survives = self.setting.survives;
+            let (clone, item_word) = (self.setting.clone, self.words + words::ITEM);
+            let holds = self.setting.on_error != OnError::fail();
+            let mut kept = None;
+            let Core { node, outlet, executor, .. } = self;
+            let mut before = 0;
+            // One door for all items of a message: entering it costs.
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                for item in items.by_ref() {
+                    if survives {
+                        executor.board().store(item_word, index);
+                        fault!(ITEM_BEGUN);
+                        if left_out.is_some_and(|left_out| left_out.has(index)) {
+                            index += 1;
+                            return Stop::LeftOut;
+                        }
+                    }
+                    if let Some(clone) = clone {
+                        kept = Some(clone(&item));
+                    }
+                    before = outlet.gathered();
+                    if holds {
+                        outlet.hold();
+                    }
+                    match node.svc_on(input, item, outlet) {
+                        Ok(Flow::GoOn | Flow::Wait) if holds => outlet.let_go(),
+                        Ok(Flow::GoOn | Flow::Wait) => {}
+                        Ok(Flow::Eos) => return Stop::Eos,
+                        Err(cause) => return Stop::Failed(cause),
+                    }
+                    fault!(ITEM_HANDLED);
+                    index += 1;
+                    outlet.breathe();
+                    if outlet.is_closed() {
+                        return Stop::Eos;
+                    }
+                }
+                Stop::Through
+            }));
+            let number = self.node.at_item().unwrap_or(head.first + index);
+            let (kind, cause) = match stopped {
+                Ok(Stop::Through | Stop::Dry) => return Fate::Done,
+                Ok(Stop::LeftOut) => {
+                    // What came of those before is sent, so that it is clear what came of this one.
+                    let _ = self.outlet.flush();
+                    if let Some(exits) = self.outlet.exits() {
+                        exits.settle();
+                    }
+                    continue;
+                }
+                Ok(Stop::Eos) => {
+                    let _ = self.outlet.flush();
+                    self.outlet.close();
+                    return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
+                }
+                Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
+                    self.check_sends(Some(number));
+                    return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
+                }
+                Ok(Stop::Failed(cause)) => (FailureKind::Error, Ok(cause)),
+                Err(panic) => (FailureKind::Panic, Err(panic)),
+            };
+            self.outlet.forget_since(before);
+            let again = self.retry(input, kept);
+            self.outlet.let_go();
+            match again {
+                Some(Flow::GoOn | Flow::Wait) => {}
+                Some(Flow::Eos) => {
+                    let _ = self.outlet.flush();
+                    self.outlet.close();
+                    return Fate::Done;
+                }
+                None if self.setting.on_error.skips() => self.add(words::SKIPPED, 1),
+                None => {
+                    match cause {
+                        Ok(cause) => self.fail(Some(number), kind, cause),
+                        Err(panic) => self.fail_by_panic(Some(number), kind, &*panic),
+                    }
+                    return Fate::Keep;
+                }
+            }
+            index += 1;
+        }
+    }
+
+    /// Handles an item again over which the node failed.
+    #[cold]
+    fn retry(&mut self, input: usize, kept: Option<N::In>) -> Option<Flow> {
+        let (kept, clone) = (kept?, self.setting.clone?);
+        for _ in 0..self.setting.on_error.retries() {
+            self.add(words::RETRIES, 1);
+            self.outlet.hold();
+            let before = self.outlet.gathered();
+            let item = clone(&kept);
+            let Core { node, outlet, .. } = self;
+            let called = catch_unwind(AssertUnwindSafe(|| node.svc_on(input, item, outlet)));
+            match called {
+                Ok(Ok(flow)) => return Some(flow),
+                _ => self.outlet.forget_since(before),
+            }
+        }
+        None
+    }
+}

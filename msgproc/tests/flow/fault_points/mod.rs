@@ -1,0 +1,177 @@
+//! Processes of a run that are killed at each step of the engine's protocol, one after the other.
+//!
+//! Which steps there are is seen and not listed here: a run tells all the points that its victim
+//! passes, those of the rings and blocks underneath too. Then it is killed at each of them: at its
+//! first pass, at a later one, its replacement there again, and its replacement wherever only that
+//! one comes by. `every_step_is_killed_at` holds the points that were seen against those that the
+//! engine has.
+
+mod shapes;
+mod victim;
+mod words;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use msgproc::flow::Graph;
+use shmring::fault;
+
+use self::{
+    shapes::{COUNT, Check, SHAPES, Shape},
+    victim::{TEST, look},
+};
+use crate::common::taken;
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    // With the time for everything, everything is tried.
+    let soaks = testkit::soak_time() > Duration::from_secs(4);
+    let shapes = SHAPES.iter().map(|shape| {
+        let name = format!("killed_at_every_step_of_{}", shape.name);
+        testkit::Test::new(name, move || {
+            drop(walk(shape, if soaks { How::Wholly } else { How::Well }))
+        })
+        .timeout(Duration::from_secs(600))
+    });
+    shapes.chain([testkit::test!(every_step_is_killed_at, timeout = 600)]).collect()
+}
+
+/// A death: at which point, and the how manieth pass.
+type DeathAt<'a> = (&'a str, u64);
+
+/// How often each point was passed.
+type Passed = BTreeMap<String, u64>;
+
+/// Runs a shape with these deaths, the later ones those of replacements, and looks at what comes
+/// out. Gives what was passed, and how many of the deaths there were.
+fn run(shape: &Shape, deaths: &[DeathAt<'_>]) -> (Passed, usize) {
+    words::clear();
+    let board = words::of_this_test();
+    for (number, (point, pass)) in deaths.iter().enumerate() {
+        let plan = words::PLANS + number * words::ENTRY;
+        board.store(plan, *pass);
+        words::write_name(plan, point);
+    }
+    board.store(words::PLANNED, deaths.len() as u64);
+    let what = || format!("{} killed at {deaths:?}", shape.name);
+
+    let mut graph = Graph::new();
+    let kept = (shape.make)(&mut graph);
+    let began = Instant::now();
+    board.store(words::STOPS, shape.stops.into());
+    let running = graph.start().unwrap();
+    while !running.is_finished() {
+        let late = began.elapsed() > Duration::from_secs(10);
+        assert!(!late, "{} hangs:\n{}", what(), running.report());
+        if shape.stops && (board.load(words::HELD) != 0 || kept.lock().unwrap().len() > 60) {
+            running.stop();
+            board.store(words::GO, 1);
+        }
+        sleep(Duration::from_micros(200));
+    }
+    let report = running.wait().unwrap_or_else(|error| panic!("{}: {error}", what()));
+    let mut items = taken(&kept);
+    let died = board.load(words::DIED);
+    if items.is_empty() {
+        for item in 0..COUNT {
+            // Who dies while it handles an item handles it again.
+            let times = board.load(words::ITEMS + item as usize);
+            assert!(times >= 1 && times <= died + 1, "{}: {item} {times} times", what());
+            items.push(item);
+        }
+    }
+    match shape.check {
+        Check::InOrder(expected) => assert_eq!(items, expected(), "{}\n{report}", what()),
+        Check::AnyOrder(expected) => {
+            items.sort_unstable();
+            assert_eq!(items, expected(), "{}\n{report}", what());
+        }
+        Check::As(right) => assert!(right(&items), "{}: {items:?}\n{report}", what()),
+    }
+    assert_eq!(report.blocks_in_use, 0, "{}\n{report}", what());
+    let restarts: u64 =
+        report.node("step").unwrap().workers.iter().map(|worker| u64::from(worker.restarts)).sum();
+    // One that dies after its last word is not missed.
+    assert!(restarts <= died, "{}\n{report}", what());
+    let entry = |number: u64| words::POINTS + number as usize * words::ENTRY;
+    let seen = (0..board.load(words::SEEN)).map(entry);
+    (seen.map(|entry| (words::name(entry), board.load(entry))).collect(), died as usize)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// As briefly as shows which points there are.
+    Briefly,
+    /// At each point.
+    Well,
+    /// At each point, and at each that only a replacement passes after each of them.
+    Wholly,
+}
+
+/// Kills the victim of a shape wherever it comes by. Gives the points that were passed.
+fn walk(shape: &'static Shape, how: How) -> BTreeSet<String> {
+    TEST.store(std::process::id(), Ordering::Relaxed);
+    fault::watch(look);
+    let began = Instant::now();
+    let mut runs = 0;
+    let mut kill = |deaths: &[DeathAt<'_>]| {
+        runs += 1;
+        run(shape, deaths)
+    };
+    let (quiet, _) = kill(&[]);
+    assert!(quiet.keys().any(|point| point.starts_with("flow.")), "{quiet:?}");
+    let mut all: BTreeSet<String> = quiet.keys().cloned().collect();
+    // What only a replacement passes, and the deaths before.
+    let mut of_replacements: BTreeMap<String, Vec<Vec<DeathAt<'_>>>> = BTreeMap::new();
+    for (point, passes) in &quiet {
+        // What lies underneath has tests of its own at each pass.
+        let ours = point.starts_with("flow.");
+        let later = (passes / 2).max(1);
+        let passes = match (how, ours) {
+            (How::Briefly, false) => &[][..],
+            (How::Briefly, true) | (How::Well, false) => &[1][..],
+            _ => &[1, later][..],
+        };
+        for (at, pass) in passes.iter().enumerate() {
+            let once = vec![(&**point, *pass)];
+            let mut twice = once.clone();
+            twice.push((point, 1));
+            let again = how != How::Briefly || point.starts_with("flow.item.");
+            for deaths in [Some(once), Some(twice).filter(|_| again)].into_iter().flatten() {
+                let (passed, died) = kill(&deaths);
+                // Whether anybody sleeps at a bell is a matter of luck.
+                assert!(died > 0 || at > 0 || !ours, "{point} is passed in one run only");
+                for new in passed.into_keys().filter(|other| !quiet.contains_key(other)) {
+                    of_replacements.entry(new).or_default().push(deaths.clone());
+                }
+            }
+        }
+    }
+    for (then, origins) in &of_replacements {
+        all.insert(then.clone());
+        let most = match how {
+            How::Briefly => 0,
+            How::Well => 4,
+            How::Wholly => usize::MAX,
+        };
+        let step = origins.len().div_ceil(most.max(1)).max(1);
+        for origin in origins.iter().step_by(step).take(most) {
+            kill(&[&origin[..], &[(then, 1), (then, 1)]].concat());
+        }
+    }
+    println!("{}: {runs} runs in {:?}, {} points", shape.name, began.elapsed(), all.len());
+    all
+}
+
+/// What the engine has of points is passed in one shape at least, and so killed at in the other
+/// tests.
+fn every_step_is_killed_at() {
+    let passed: BTreeSet<String> =
+        SHAPES.iter().flat_map(|shape| walk(shape, How::Briefly)).collect();
+    let missed = msgproc::fault::ALL.iter().filter(|point| !passed.contains(**point));
+    let missed: Vec<_> = missed.collect();
+    assert!(missed.is_empty(), "no shape passes {missed:?}");
+}

@@ -1,0 +1,494 @@
+//! Graphs with a process that is killed, called `step`, and what must come out of them.
+
+use msgproc::flow::{
+    Cause, Flow, Graph, Memory, Node, NodeBuilder, NodeRef, OnError, Outlet, PlainProcess, Process,
+    Same, Thread, WorkerInfo, each, flat_map, from_fn, map, source, try_map,
+};
+use shmring::block::{Block, BlockPool, LoanError};
+
+use super::words;
+use crate::common::Kept;
+
+pub(super) struct Shape {
+    pub(super) name: &'static str,
+    pub(super) make: fn(&mut Graph) -> Kept<u64>,
+    pub(super) check: Check,
+    /// Whether its sources are told to end while the victim dies.
+    pub(super) stops: bool,
+}
+
+/// What must come out.
+pub(super) enum Check {
+    InOrder(fn() -> Vec<u64>),
+    AnyOrder(fn() -> Vec<u64>),
+    /// As this says, whatever the deaths were.
+    As(fn(&[u64]) -> bool),
+}
+
+const fn shape(name: &'static str, make: fn(&mut Graph) -> Kept<u64>, check: Check) -> Shape {
+    Shape { name, make, check, stops: false }
+}
+
+const fn in_order(
+    name: &'static str,
+    make: fn(&mut Graph) -> Kept<u64>,
+    expected: fn() -> Vec<u64>,
+) -> Shape {
+    shape(name, make, Check::InOrder(expected))
+}
+
+const fn unordered(
+    name: &'static str,
+    make: fn(&mut Graph) -> Kept<u64>,
+    expected: fn() -> Vec<u64>,
+) -> Shape {
+    shape(name, make, Check::AnyOrder(expected))
+}
+
+pub(super) const SHAPES: &[Shape] = &[
+    in_order("a_source", a_source, all),
+    in_order("a_source_of_many_workers", a_source_of_many_workers, all),
+    in_order("a_node", a_node, all),
+    in_order("a_plain_node", a_plain_node, all),
+    in_order("one_item_at_a_time", one_item_at_a_time, all),
+    unordered("a_sink", a_sink, all),
+    unordered("one_of_several_workers", one_of_several_workers, all),
+    in_order("one_of_several_in_order", one_of_several_in_order, all),
+    in_order("the_second_of_two_farms_in_order", the_second_of_two_farms_in_order, many),
+    in_order("many_outputs_for_an_item", many_outputs, many),
+    in_order("outputs_at_the_end", outputs_at_the_end, with_an_end),
+    unordered("items_to_each_in_turn", items_to_each_in_turn, all),
+    unordered("items_by_what_they_are", items_by_what_they_are, all),
+    unordered("clones_to_all", clones_to_all, thrice),
+    unordered("chosen_receivers_and_outputs", chosen, chosen_items),
+    in_order("blocks", blocks, all),
+    in_order("a_source_of_blocks", a_source_of_blocks, all),
+    in_order("one_behind_another_that_dies", one_behind_another, many),
+    shape("one_that_leaves_items_out", one_that_leaves_out, Check::As(all_but_two)),
+    shape("one_whose_receiver_ends", one_whose_receiver_ends, Check::As(all_of_those_that_go_on)),
+    shape("one_some_of_whose_receivers_end", some_receivers_end, Check::As(most_of_them_once)),
+    Shape {
+        stops: true,
+        ..shape("a_source_that_is_stopped", a_source_without_end, Check::As(some_and_the_end))
+    },
+    Shape {
+        stops: true,
+        ..shape("a_numbering_source_that_is_stopped", one_that_numbers, Check::As(some_and_the_end))
+    },
+];
+
+pub(super) const COUNT: u64 = 30;
+
+fn all() -> Vec<u64> {
+    (0..COUNT).collect()
+}
+
+fn again() -> OnError {
+    OnError::retry(1000)
+}
+
+/// Adds a node here, or several, that keep what comes to them.
+fn keep(graph: &mut Graph, workers: usize) -> (NodeRef<u64, ()>, Kept<u64>) {
+    let kept = Kept::default();
+    (keep_more(graph, "sink", &kept, 0).workers(workers).add(), kept)
+}
+
+fn keep_more<'a>(
+    graph: &'a mut Graph,
+    name: &str,
+    kept: &Kept<u64>,
+    more: u64,
+) -> NodeBuilder<'a, u64, ()> {
+    let kept = kept.clone();
+    graph.node(name, Same, move |_| {
+        let kept = kept.clone();
+        each(move |item: u64| kept.lock().unwrap().push(item + more))
+    })
+}
+
+fn numbers(graph: &mut Graph) -> NodeRef<(), u64> {
+    graph.source("numbers", Thread, 0..COUNT)
+}
+
+/// Puts a node between the numbers and where they are kept, with lanes of some items each.
+fn between(
+    graph: &mut Graph,
+    add: impl FnOnce(&mut Graph) -> NodeRef<u64, u64>,
+    (before, behind): (usize, usize),
+) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let step = add(graph);
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(numbers.output(), step.input()).capacity(before).add();
+    graph.edge(step.output(), sink.input()).capacity(behind).add();
+    kept
+}
+
+fn a_source(graph: &mut Graph) -> Kept<u64> {
+    let step = graph.node("step", Process, |_| source(0..COUNT)).on_error(again()).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(step.output(), sink.input()).capacity(8).add();
+    kept
+}
+
+fn a_source_of_many_workers(graph: &mut Graph) -> Kept<u64> {
+    let step = graph.node("step", Process, |_| source(0..COUNT)).on_error(again()).add();
+    let farm = graph.node("farm", Thread, |_| map(|n: u64| n)).workers(2).ordered(true).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(step.output(), farm.input()).capacity(8).add();
+    graph.edge(farm.output(), sink.input()).capacity(8).add();
+    kept
+}
+
+fn same(graph: &mut Graph, workers: usize, ordered: bool) -> NodeRef<u64, u64> {
+    let step = graph.node("step", Process, |_| map(|n: u64| n));
+    step.workers(workers).ordered(ordered).on_error(again()).add()
+}
+
+fn a_node(graph: &mut Graph) -> Kept<u64> {
+    between(graph, |graph| same(graph, 1, false), (12, 8))
+}
+
+fn one_item_at_a_time(graph: &mut Graph) -> Kept<u64> {
+    between(graph, |graph| same(graph, 1, false), (1, 1))
+}
+
+fn a_plain_node(graph: &mut Graph) -> Kept<u64> {
+    let step = |graph: &mut Graph| {
+        graph.node("step", PlainProcess, |_| map(|n: u64| n)).on_error(again()).add()
+    };
+    between(graph, step, (12, 8))
+}
+
+fn one_of_several_workers(graph: &mut Graph) -> Kept<u64> {
+    between(graph, |graph| same(graph, 2, false), (12, 8))
+}
+
+fn one_of_several_in_order(graph: &mut Graph) -> Kept<u64> {
+    between(graph, |graph| same(graph, 2, true), (12, 8))
+}
+
+/// What it has done stands in words that outlive it.
+fn a_sink(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let step = graph.node("step", Process, |_| each(words::note)).on_error(again()).add();
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    Kept::default()
+}
+
+/// Nothing comes of some items, and much of others.
+fn some(n: u64) -> Vec<u64> {
+    vec![n; [0, 1, 7][n as usize % 3]]
+}
+
+fn many() -> Vec<u64> {
+    all().into_iter().flat_map(some).collect()
+}
+
+fn many_outputs(graph: &mut Graph) -> Kept<u64> {
+    let step =
+        |graph: &mut Graph| graph.node("step", Process, |_| flat_map(some)).on_error(again()).add();
+    between(graph, step, (12, 4))
+}
+
+fn the_second_of_two_farms_in_order(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let first = graph.node("first", Process, |_| map(|n: u64| n));
+    let first = first.workers(2).ordered(true).on_error(again()).add();
+    let step = graph.node("step", Process, |_| flat_map(some));
+    let step = step.workers(3).ordered(true).on_error(again()).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(numbers.output(), first.input()).capacity(8).add();
+    graph.edge(first.output(), step.input()).capacity(8).add();
+    graph.edge(step.output(), sink.input()).capacity(4).add();
+    kept
+}
+
+/// It has something left to say.
+struct Says;
+
+const LAST: std::ops::Range<u64> = 1000..1010;
+
+fn with_an_end() -> Vec<u64> {
+    (0..COUNT).chain(LAST).collect()
+}
+
+impl Node for Says {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        out.send(item)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        for n in LAST {
+            out.send(n)?;
+        }
+        Ok(())
+    }
+}
+
+fn outputs_at_the_end(graph: &mut Graph) -> Kept<u64> {
+    let step = |graph: &mut Graph| graph.node("step", Process, |_| Says).on_error(again()).add();
+    between(graph, step, (12, 3))
+}
+
+fn items_to_each_in_turn(graph: &mut Graph) -> Kept<u64> {
+    let (numbers, step) = (numbers(graph), same(graph, 1, false));
+    let (sink, kept) = keep(graph, 3);
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    graph.edge(step.output(), sink.input()).capacity(4).round_robin().add();
+    kept
+}
+
+fn items_by_what_they_are(graph: &mut Graph) -> Kept<u64> {
+    let (numbers, step) = (numbers(graph), same(graph, 1, false));
+    let (sink, kept) = keep(graph, 3);
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    graph.edge(step.output(), sink.input()).capacity(4).by(|n| *n as usize / 3).add();
+    kept
+}
+
+fn thrice() -> Vec<u64> {
+    all().into_iter().flat_map(|n| [n; 3]).collect()
+}
+
+fn clones_to_all(graph: &mut Graph) -> Kept<u64> {
+    let (numbers, step) = (numbers(graph), same(graph, 1, false));
+    let (sink, kept) = keep(graph, 3);
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    graph.edge(step.output(), sink.input()).capacity(4).to_all().add();
+    kept
+}
+
+fn chosen_items() -> Vec<u64> {
+    let mut items: Vec<u64> =
+        all().into_iter().flat_map(|n| [n, n + 100, n + 200, n + 300]).collect();
+    items.sort_unstable();
+    items
+}
+
+/// It says itself who gets an item, and sends others to whoever the edge chooses, of two outputs;
+/// two edges leave the second.
+fn chosen(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let step = graph.node("step", Process, |_| {
+        from_fn(|n: u64, out: &mut Outlet<u64>| {
+            out.send_to(n as usize / 2, n)?;
+            out.send(n + 100)?;
+            out.send_on(1, n + 200)?;
+            Ok(Flow::GoOn)
+        })
+    });
+    let step = step.on_error(again()).add();
+    let (sink, kept) = keep(graph, 2);
+    let other = keep_more(graph, "other", &kept, 0).workers(2).add();
+    let third = keep_more(graph, "third", &kept, 100).add();
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    graph.edge(step.output(), sink.input()).capacity(4).add();
+    graph.edge(step.output_at(1).cloned(), other.input()).capacity(4).add();
+    graph.edge(step.output_at(1), third.input()).capacity(4).add();
+    kept
+}
+
+fn filled(pool: &BlockPool, n: u64) -> Result<Block, LoanError> {
+    let mut loan = pool.loan()?;
+    loan.as_bytes_mut()[..8].copy_from_slice(&n.to_le_bytes());
+    Ok(loan.freeze())
+}
+
+fn content(block: &Block) -> u64 {
+    u64::from_le_bytes(block.as_bytes()[..8].try_into().unwrap())
+}
+
+fn memory_of(graph: &mut Graph) -> BlockPool {
+    let memory = Memory::with_blocks(48, 256).unwrap();
+    graph.set_memory(&memory);
+    memory.pool().unwrap().clone()
+}
+
+fn blocks(graph: &mut Graph) -> Kept<u64> {
+    let pool = memory_of(graph);
+    let numbers = numbers(graph);
+    let fill = graph.node("fill", Thread, move |_| {
+        let pool = pool.clone();
+        try_map(move |n: u64| filled(&pool, n))
+    });
+    let fill = fill.add();
+    let step = graph.node("step", Process, |_| map(|block: Block| block)).on_error(again()).add();
+    let read = graph.node("read", Thread, |_| map(|block: Block| content(&block))).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.connect(numbers.output(), fill.input());
+    graph.edge(fill.output(), step.input()).capacity(8).add();
+    graph.edge(step.output(), read.input()).capacity(8).add();
+    graph.connect(read.output(), sink.input());
+    kept
+}
+
+fn a_source_of_blocks(graph: &mut Graph) -> Kept<u64> {
+    let pool = memory_of(graph);
+    let step = graph.node("step", Process, move |_| {
+        let (pool, mut next) = (pool.clone(), 0..COUNT);
+        from_fn(move |(), out: &mut Outlet<Block>| {
+            let Some(n) = next.next() else { return Ok(Flow::Eos) };
+            out.send(filled(&pool, n)?)?;
+            Ok(Flow::GoOn)
+        })
+    });
+    let step = step.on_error(again()).add();
+    let read = graph.node("read", Thread, |_| map(|block: Block| content(&block))).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(step.output(), read.input()).capacity(8).add();
+    graph.connect(read.output(), sink.input());
+    kept
+}
+
+/// The one before dies itself, when it has put a message into a lane and not said so.
+fn one_behind_another(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let first = graph.node("first", Process, |worker| {
+        let dies = worker.index == 0 && worker.restarts == 0;
+        map(move |n: u64| {
+            if dies && n > 6 {
+                shmring::fault::arm("flow.send.put", 1);
+            }
+            n
+        })
+    });
+    let first = first.workers(2).ordered(true).on_error(again()).add();
+    let step = graph.node("step", Process, |_| flat_map(some));
+    let step = step.workers(2).ordered(true).on_error(again()).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(numbers.output(), first.input()).capacity(8).add();
+    graph.edge(first.output(), step.input()).capacity(8).add();
+    graph.edge(step.output(), sink.input()).capacity(4).add();
+    kept
+}
+
+/// Who dies over an item a second time leaves it out, of which some has been sent.
+fn one_that_leaves_out(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let step = graph.node("step", Process, |_| {
+        from_fn(|n: u64, out: &mut Outlet<u64>| {
+            for receiver in 0..3 {
+                out.send_to(receiver, n)?;
+            }
+            Ok(Flow::GoOn)
+        })
+    });
+    let step = step.on_error(OnError::retry(1).or_skip()).add();
+    let (sink, kept) = keep(graph, 2);
+    graph.edge(numbers.output(), step.input()).capacity(16).add();
+    graph.edge(step.output(), sink.input()).capacity(4).add();
+    kept
+}
+
+/// Three of each, but perhaps less of those that two of four deaths each were over.
+fn all_but_two(items: &[u64]) -> bool {
+    let times = |n| items.iter().filter(|item| **item == n).count();
+    let less = (0..COUNT).filter(|n| times(*n) < 3).count();
+    less <= 2 && (0..COUNT).all(|n| times(n) <= 3)
+}
+
+/// Adds three workers that keep what comes; the first of them ends after some items.
+fn keep_until(graph: &mut Graph) -> (NodeRef<u64, ()>, Kept<u64>) {
+    let kept = Kept::default();
+    let copy = kept.clone();
+    let keep = move |worker: &WorkerInfo| {
+        let (kept, first, mut count) = (copy.clone(), worker.index == 0, 0);
+        from_fn(move |item: u64, _: &mut Outlet<()>| {
+            kept.lock().unwrap().push(item);
+            count += 1;
+            Ok(if first && count == 3 { Flow::Eos } else { Flow::GoOn })
+        })
+    };
+    (graph.node("sink", Same, keep).workers(3).add(), kept)
+}
+
+fn third(n: &u64) -> usize {
+    *n as usize / 2 % 3
+}
+
+fn one_whose_receiver_ends(graph: &mut Graph) -> Kept<u64> {
+    let (numbers, step) = (numbers(graph), same(graph, 1, false));
+    let (sink, kept) = keep_until(graph);
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    graph.edge(step.output(), sink.input()).capacity(2).by(third).add();
+    kept
+}
+
+fn at_most_once(items: &[u64]) -> bool {
+    let mut sorted = items.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|two| two[0] < two[1])
+}
+
+fn all_of_those_that_go_on(items: &[u64]) -> bool {
+    let go_on = (0..COUNT).filter(|n| third(n) != 0);
+    at_most_once(items) && go_on.into_iter().all(|n| items.contains(&n))
+}
+
+fn some_receivers_end(graph: &mut Graph) -> Kept<u64> {
+    let (numbers, step) = (numbers(graph), same(graph, 1, false));
+    let (sink, kept) = keep_until(graph);
+    graph.edge(numbers.output(), step.input()).capacity(12).add();
+    graph.edge(step.output(), sink.input()).capacity(2).add();
+    kept
+}
+
+/// What was in the lane of the one that ended is lost: no more than that has room for, and what was
+/// put there by those who died before they counted it.
+fn most_of_them_once(items: &[u64]) -> bool {
+    at_most_once(items) && items.len() as u64 >= COUNT - 2 - 4
+}
+
+/// A source that goes on until it is stopped, and then has something left to say.
+struct WithoutEnd(u64);
+
+impl Node for WithoutEnd {
+    type In = ();
+    type Out = u64;
+
+    fn svc(&mut self, (): (), out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        out.send(self.0)?;
+        self.0 += 1;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        for n in LAST {
+            out.send(MANY + n)?;
+        }
+        Ok(())
+    }
+}
+
+/// More than a source without end has.
+const MANY: u64 = 1 << 40;
+
+fn without_end(graph: &mut Graph) -> NodeRef<(), u64> {
+    graph.node("step", Process, |_| WithoutEnd(0)).on_error(again()).add()
+}
+
+fn a_source_without_end(graph: &mut Graph) -> Kept<u64> {
+    let step = without_end(graph);
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(step.output(), sink.input()).capacity(8).add();
+    kept
+}
+
+fn one_that_numbers(graph: &mut Graph) -> Kept<u64> {
+    let step = without_end(graph);
+    let farm = graph.node("farm", Thread, |_| map(|n: u64| n)).workers(2).ordered(true).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(step.output(), farm.input()).capacity(8).add();
+    graph.edge(farm.output(), sink.input()).capacity(8).add();
+    kept
+}
+
+fn some_and_the_end(items: &[u64]) -> bool {
+    let count = items.iter().filter(|n| **n < MANY).count() as u64;
+    items.iter().copied().eq((0..count).chain(LAST.map(|n| MANY + n)))
+}
