@@ -162,7 +162,7 @@ impl Greeting {
         let start = self.hello.start();
         let (on_panic, surroundings) = (self.hello.on_panic(), self.hello.surroundings.take());
         let core = self.into_core();
-        run::live(core, on_panic, true, false, || {
+        run::live(core, on_panic, true, || {
             surroundings.map_or(Ok(()), |surroundings| surroundings.apply())?;
             construct(state, &start)
         })

@@ -1,6 +1,6 @@
 //! The life of a backend: constructor, `pre_run`, loop, `post_run`.
 
-use std::{error::Error as StdError, mem, sync::Arc};
+use std::{error::Error as StdError, sync::Arc};
 
 use shmring::transfer::Parcel;
 
@@ -33,30 +33,15 @@ enum Left {
 }
 
 /// Lives the life of a backend; gives its exit code. It tells its commands where the frontend may
-/// be another program. Where `until_exit` is said, this process ends next, and its channel with it.
+/// be another program.
 pub(super) fn live<B: Backend>(
     core: Core,
     on_panic: OnPanic,
     tell_commands: bool,
-    until_exit: bool,
     construct: impl FnOnce() -> Result<B, Box<dyn StdError + Send + Sync>>,
 ) -> i32 {
+    let page = core.page.clone();
     let mut ctx = Context::<B::Event>::new(core);
-    let code = live_in(&mut ctx, on_panic, tell_commands, construct);
-    if until_exit {
-        // To close the channel before would wake the frontend once more.
-        mem::forget(ctx);
-    }
-    code
-}
-
-fn live_in<B: Backend>(
-    ctx: &mut Context<B::Event>,
-    on_panic: OnPanic,
-    tell_commands: bool,
-    construct: impl FnOnce() -> Result<B, Box<dyn StdError + Send + Sync>>,
-) -> i32 {
-    let page = ctx.core.page.clone();
 
     page.begin(Doing::Constructor, 0);
     let mut backend = match settle(catch(&page, construct)) {
@@ -66,7 +51,7 @@ fn live_in<B: Backend>(
 
     page.begin(Doing::PreRun, 0);
     let before = settle(catch(&page, || {
-        backend.pre_run(ctx).map_err(Box::<dyn StdError + Send + Sync>::from)
+        backend.pre_run(&mut ctx).map_err(Box::<dyn StdError + Send + Sync>::from)
     }));
     let mut orphaned = false;
     let code = match before {
@@ -80,7 +65,7 @@ fn live_in<B: Backend>(
             let ready = Up::Ready { version: VERSION };
             // A frontend that is gone by now is seen by the loop.
             let _ = ctx.core.send(&ready, &commands, &Parcel::default(), None);
-            match work(&mut backend, ctx, on_panic) {
+            match work(&mut backend, &mut ctx, on_panic) {
                 Left::InOrder => 0,
                 Left::FrontendGone => {
                     orphaned = remove_owned_names();
@@ -94,7 +79,7 @@ fn live_in<B: Backend>(
 
     page.begin(Doing::PostRun, 0);
     let after = catch(&page, || {
-        backend.post_run(ctx);
+        backend.post_run(&mut ctx);
         // What it owns is its own, and is given up here.
         drop(backend);
     });
@@ -175,7 +160,7 @@ fn work<B: Backend>(backend: &mut B, ctx: &mut Context<B::Event>, on_panic: OnPa
                 return Left::FrontendGone;
             }
         };
-        for reason in mem::take(&mut ctx.core.malformed) {
+        for reason in std::mem::take(&mut ctx.core.malformed) {
             let failure = Failure::new(FailureKind::BadArguments, reason).at("a message");
             report(&mut ctx.core, failure);
         }
@@ -206,7 +191,7 @@ fn handle<B: Backend>(
     page: &Arc<Page>,
     mut message: Message,
 ) -> Handled {
-    let parcel = mem::take(&mut message.parcel);
+    let parcel = std::mem::take(&mut message.parcel);
     let (call, name, wants_reply, urgent, attempt, until) =
         match postcard::take_from_bytes::<Down<'_>>(message.header()) {
             Ok((Down::Stop, [])) => return Handled::Stop,

@@ -283,7 +283,7 @@ fn backend_side<B: Backend>(
     let inbox = Inbox::new(settings.limits);
     let core =
         Core::new(&settings.name, start.frontend, port, page, inbox, settings.send_timeout, texts);
-    run::live(core, settings.on_panic, false, own_process, || {
+    run::live(core, settings.on_panic, false, || {
         if own_process {
             settings.surroundings.apply()?;
         }
