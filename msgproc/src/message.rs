@@ -5,7 +5,11 @@
 //! nothing follows it. A body of another type than expected leaves bytes over or lacks some:
 //! both are errors.
 
-use std::{cell::Cell, fmt};
+use std::{
+    cell::Cell,
+    fmt, thread,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shmring::transfer::{self, Parcel};
@@ -167,6 +171,24 @@ pub(crate) fn encode<T: Serialize>(
         Error::Unsendable { what: what.to_string(), reason }
     })?;
     Ok((bytes, parcel))
+}
+
+/// The same, after a wait where too many messages with a block of the value are on their way: until
+/// some have arrived, as one waits for room.
+pub(crate) fn encode_until<T: Serialize>(
+    what: fmt::Arguments<'_>,
+    to: u32,
+    value: &T,
+    until: Instant,
+) -> Result<(Vec<u8>, Parcel)> {
+    loop {
+        match encode(what, to, value) {
+            Err(_) if transfer::take_crowded() && Instant::now() < until => {
+                thread::sleep(Duration::from_micros(100));
+            }
+            encoded => return encoded,
+        }
+    }
 }
 
 /// Takes the bytes of a value back that have been sent.

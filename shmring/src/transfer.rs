@@ -175,6 +175,21 @@ thread_local! {
     static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
     /// Whether there is a reason: a look at this costs less.
     static EXPLAINED: Cell<bool> = const { Cell::new(false) };
+    /// Whether it refused because too many messages with it are on their way.
+    static CROWDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that a value refuses to travel until others of its messages have arrived.
+#[cold]
+pub(crate) fn crowd() {
+    CROWDED.set(true);
+}
+
+/// Whether a value in the message that this thread last serialized refused to travel only until
+/// others of its messages have arrived: it is worth another try.
+#[cold]
+pub fn take_crowded() -> bool {
+    CROWDED.take()
 }
 
 /// Keeps why a value refused to travel: most serializers drop the words of an error.
@@ -209,6 +224,7 @@ impl Scope {
     fn open(mut desk: Box<Desk>) -> Scope {
         if EXPLAINED.get() {
             take_reason();
+            take_crowded();
         }
         desk.touched = false;
         Scope { below: OPEN.replace(Some(desk)) }

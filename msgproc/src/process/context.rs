@@ -192,9 +192,9 @@ impl<E: Serialize> Context<E> {
     /// [`Error::TimedOut`]; [`Error::FrontendGone`]; [`Error::Unsendable`] when the event cannot
     /// be serialized.
     pub fn emit(&mut self, event: E) -> Result<()> {
-        let (bytes, parcel) =
-            message::encode(format_args!("an event"), self.core.frontend, &event)?;
         let until = Instant::now() + self.core.send_timeout;
+        let what = format_args!("an event");
+        let (bytes, parcel) = message::encode_until(what, self.core.frontend, &event, until)?;
         self.core.send(&Up::Event, &bytes, &parcel, Some(until))?;
         parcel.sent();
         Ok(())

@@ -33,7 +33,10 @@ pub(super) fn refused(reason: impl Into<String>) -> Error {
 pub(super) fn not_held(error: NotHeld) -> Error {
     refused(match error {
         NotHeld::Stale => "it is not held any more",
-        NotHeld::TooMany => "it is on its way 255 times already",
+        NotHeld::TooMany => {
+            transfer::crowd();
+            "it is on its way 255 times already"
+        }
     })
 }
 
