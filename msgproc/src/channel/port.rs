@@ -14,7 +14,7 @@ use shmring::{os, transfer::Parcel};
 use super::{
     Message,
     frame::{self, Layout},
-    socket::{self, AT_ONCE, Datagram, MAX_DATAGRAM, MAX_FDS},
+    socket::{self, AT_ONCE, Datagram, MAX_DATAGRAM, MAX_FDS, Room},
 };
 use crate::error::{Error, Result};
 
@@ -36,19 +36,18 @@ pub(crate) struct Port<S> {
 thread_local! {
     /// Where a thread receives, whatever the port: only what has come is copied out of it. A
     /// child has it from its parent.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static ROOMS: Cell<Vec<Room>> = const { Cell::new(Vec::new()) };
 }
 
-fn take_buffer() -> Vec<u8> {
+fn take_rooms() -> Vec<Room> {
     // A thread that is ending has none any more.
-    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-    buffer.reserve(AT_ONCE * MAX_DATAGRAM);
-    buffer
+    let mut rooms = ROOMS.try_with(Cell::take).unwrap_or_default();
+    rooms.reserve(AT_ONCE);
+    rooms
 }
 
-fn put_back(mut buffer: Vec<u8>) {
-    buffer.clear();
-    let _ = BUFFER.try_with(|place| place.set(buffer));
+fn put_back(rooms: Vec<Room>) {
+    let _ = ROOMS.try_with(|place| place.set(rooms));
 }
 
 /// Bodies up to this are copied into one piece before they are sent: the kernel takes that faster
@@ -84,7 +83,7 @@ pub(crate) enum Received {
 impl<S: AsFd> Port<S> {
     pub(crate) fn new(socket: S) -> io::Result<Port<S>> {
         let longest = socket::longest_datagram(socket.as_fd())?;
-        put_back(take_buffer());
+        put_back(take_rooms());
         Ok(Port {
             socket,
             longest,
@@ -199,11 +198,11 @@ impl<S: AsFd> Port<S> {
     pub(crate) fn receive(&mut self, wait: bool) -> io::Result<Received> {
         if self.ahead.is_empty() {
             let Port { socket, at_once, ahead, spare, .. } = self;
-            let mut buffer = take_buffer();
+            let mut rooms = take_rooms();
             let place = || spare.pop().unwrap_or_default();
             let take = |datagram| ahead.push_back(datagram);
-            let came = socket::receive(socket.as_fd(), &mut buffer, *at_once, wait, place, take);
-            put_back(buffer);
+            let came = socket::receive(socket.as_fd(), &mut rooms, *at_once, wait, place, take);
+            put_back(rooms);
             came?;
         }
         let (datagram, mut fds) = match self.ahead.pop_front() {

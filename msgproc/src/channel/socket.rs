@@ -146,34 +146,43 @@ pub(super) enum Datagram {
 /// How many datagrams are received at once, at most.
 pub(super) const AT_ONCE: usize = 8;
 
+/// Where the kernel puts one datagram. Not on the stack: that would touch all of its pages, and of
+/// a process that has just started each is made at the first touch.
+#[repr(C, align(8))]
+pub(super) struct Room {
+    control: [MaybeUninit<u8>; CONTROL_LEN],
+    datagram: [MaybeUninit<u8>; MAX_DATAGRAM],
+}
+
 /// Receives what there is, at most `count` datagrams and `AT_ONCE`, in their order; may wait for
 /// the first. Gives none when there is none now, or when a signal has ended the wait.
 ///
-/// `buffer` is where the kernel puts them; each is copied to a `place`, an empty one. It is not filled with zeros before: it is large, and
-/// only what comes is touched.
+/// `rooms` is where the kernel puts them; each is copied to a `place`, an empty one. They are not
+/// filled with zeros before: they are large, and only what comes is touched.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
-    buffer: &mut Vec<u8>,
+    rooms: &mut Vec<Room>,
     count: usize,
     wait: bool,
     mut place: impl FnMut() -> Vec<u8>,
     mut take: impl FnMut(Datagram),
 ) -> io::Result<()> {
-    buffer.clear();
-    buffer.reserve(AT_ONCE * MAX_DATAGRAM);
-    let rooms = buffer.spare_capacity_mut().chunks_exact_mut(MAX_DATAGRAM);
-    let mut controls = [const { Control([MaybeUninit::uninit(); CONTROL_LEN]) }; AT_ONCE];
+    rooms.reserve(AT_ONCE);
+    let rooms = rooms.spare_capacity_mut();
     // SAFETY: all zeros is a valid iovec.
     let mut parts: [libc::iovec; AT_ONCE] = unsafe { zeroed() };
     // SAFETY: all zeros is a valid mmsghdr.
     let mut headers: [libc::mmsghdr; AT_ONCE] = unsafe { zeroed() };
     let count = count.clamp(1, AT_ONCE);
-    let places = rooms.zip(&mut parts).zip(&mut controls).zip(&mut headers);
-    for (((room, part), control), header) in places.take(count) {
-        *part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    let places = rooms.iter_mut().zip(&mut parts).zip(&mut headers);
+    for ((room, part), header) in places.take(count) {
+        let room = room.as_mut_ptr();
+        // SAFETY: the room is memory of ours, of which only the addresses are taken.
+        let (control, datagram) = unsafe { (&raw mut (*room).control, &raw mut (*room).datagram) };
+        *part = libc::iovec { iov_base: datagram.cast(), iov_len: MAX_DATAGRAM };
         header.msg_hdr.msg_iov = part;
         header.msg_hdr.msg_iovlen = 1;
-        header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_hdr.msg_control = control.cast();
         header.msg_hdr.msg_controllen = CONTROL_LEN as _;
     }
     let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
@@ -210,8 +219,7 @@ pub(super) fn receive(
             continue;
         }
         let len = (header.msg_len as usize).min(part.iov_len);
-        // SAFETY: the kernel has written that many bytes into this part of the spare capacity;
-        // without MSG_TRUNC among the flags it gives never more than the room it was told of.
+        // SAFETY: the kernel has written that many bytes into this room; without MSG_TRUNC among the flags it gives never more than the room it was told of.
         let came = unsafe { slice::from_raw_parts(part.iov_base.cast::<u8>(), len) };
         let mut bytes = place();
         bytes.extend_from_slice(came);

@@ -48,7 +48,7 @@ pub(crate) fn fork(
     body: impl FnOnce() -> i32,
 ) -> Result<Child> {
     refuse_threads(name)?;
-    lifeline::prepare().map_err(failed(name, "make the lifeline"))?;
+    let lines = lifeline::prepare().map_err(failed(name, "make the lifeline"))?;
     // From here to the fork, what can be made ready is: of a new process the kernel maps code and
     // copies memory at the first touch, some microseconds each time.
     let names = Ledger::ours()?;
@@ -56,8 +56,8 @@ pub(crate) fn fork(
     let pid = fork_clean(name, || {
         page.keep_from_forks()?;
         ignore_sigint(hygiene);
-        lifeline::adopt(hygiene.die_at_once)?;
-        let _ = nix::sys::prctl::set_name(&short_name);
+        lifeline::adopt(lines, hygiene.die_at_once)?;
+        set_name(&short_name);
         streams.take_on()?;
         orphan::inherit(names);
         allow_signals()?;
@@ -93,7 +93,7 @@ pub(crate) fn settle_in(
     page.keep_from_forks()?;
     ignore_sigint(hygiene);
     lifeline::adopt_these(lifelines, hygiene.die_at_once)?;
-    let _ = nix::sys::prctl::set_name(&short_name(name));
+    set_name(&short_name(name));
     streams.take_on()?;
     orphan::inherit(Arc::new(names));
     Ok(())
@@ -209,6 +209,11 @@ fn reset_handlers() {
 fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
     // SAFETY: both dispositions run no code of ours.
     unsafe { libc::signal(signal, disposition) };
+}
+
+fn set_name(name: &CString) {
+    // SAFETY: the name is a live C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// The name that `ps`, `top` and `/proc/PID/comm` show: the first 15 bytes of it.

@@ -1,10 +1,12 @@
 //! The lifeline: a backend ends within a second after its frontend, even when it is stuck.
 //!
 //! Each frontend process has one pipe that nobody writes to, and is the only one to hold its
-//! writing end. Each backend opens the reading end anew, so that the kernel sends it SIGIO when
-//! the writing end goes. The handler starts a timer that ends the process: the backend's loop,
-//! which sees the channel close, has until then to leave in order. A backend that starts
-//! backends of its own hands them the lifelines of its own frontends too.
+//! writing end. Each backend has the reading end opened anew, so that the kernel sends it SIGIO
+//! when the writing end goes: what is ordered by one open file is told to one process. For a fork
+//! its parent opens it, to which that costs little; of a new process the kernel would first have to
+//! make all of /proc/self, and take it down again at its end. The handler starts a timer that ends
+//! the process: the backend's loop, which sees the channel close, has until then to leave in order.
+//! A backend that starts backends of its own hands them the lifelines of its own frontends too.
 
 #![allow(unsafe_code)] // Signal handler, fcntl.
 
@@ -52,8 +54,20 @@ fn lines() -> MutexGuard<'static, Lines> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the pipe of this process, before its first fork.
-pub(super) fn prepare() -> io::Result<()> {
+/// The reading ends for one child, opened anew by its parent: of the parent's own pipe, and of those
+/// above. The child [takes](adopt) them, and the parent lets go of its copies by dropping this.
+pub(super) struct ForChild(Vec<OwnedFd>);
+
+/// Makes ready what the next child is tied to; at the first fork, the pipe of this process.
+pub(super) fn prepare() -> io::Result<ForChild> {
+    make()?;
+    let lines = lines();
+    let own = lines.own.iter().map(|(_, _, path)| reopen(path));
+    let above = lines.above.iter().map(|line| reopen(&path_of(line)?));
+    own.chain(above).take(GENERATIONS).collect::<io::Result<_>>().map(ForChild)
+}
+
+fn make() -> io::Result<()> {
     let mut lines = lines();
     if lines.own.is_none() {
         let (reading, writing) = unistd::pipe2(OFlag::O_CLOEXEC)?;
@@ -65,19 +79,18 @@ pub(super) fn prepare() -> io::Result<()> {
 }
 
 /// In a forked child: ties it to its parent's lifeline, and to those its parent was tied to.
-pub(super) fn adopt(die_at_once: bool) -> io::Result<()> {
+pub(super) fn adopt(lines_for_it: ForChild, die_at_once: bool) -> io::Result<()> {
+    // The writing end is closed here: only the frontend itself may hold it. The other lines are
+    // the parent's own.
     let mut lines = lines();
-    let inherited = mem::take(&mut lines.above);
-    // The writing end is closed here: only the frontend itself may hold it.
-    let nearest = lines.own.take().map(|(reading, _writing, path)| (reading, path));
+    (lines.own, lines.above) = (None, Vec::new());
     drop(lines);
-    let inherited = inherited.into_iter().map(|line| path_of(&line).map(|path| (line, path)));
-    tie(nearest.into_iter().map(Ok).chain(inherited), die_at_once)
+    tie(lines_for_it.0.into_iter().map(Ok), die_at_once)
 }
 
 /// The lifelines for a backend that is no fork of this process: its own, and those above.
 pub(crate) fn to_hand_over() -> io::Result<Vec<OwnedFd>> {
-    prepare()?;
+    make()?;
     let lines = lines();
     let own = lines.own.iter().map(|(reading, ..)| reading);
     own.chain(&lines.above).map(OwnedFd::try_clone).collect()
@@ -90,14 +103,11 @@ pub(crate) fn adopt_these(handed: Vec<OwnedFd>, die_at_once: bool) -> io::Result
         lines.own = None;
         lines.above.clear();
     }
-    tie(handed.into_iter().map(|line| path_of(&line).map(|path| (line, path))), die_at_once)
+    tie(handed.into_iter().map(|line| reopen(&path_of(&line)?)), die_at_once)
 }
 
-/// Opens each line anew, so that the kernel signals this process when it ends.
-fn tie(
-    all: impl Iterator<Item = io::Result<(OwnedFd, CString)>>,
-    die_at_once: bool,
-) -> io::Result<()> {
+/// Has the kernel signal this process when one of these ends, each opened for it alone.
+fn tie(all: impl Iterator<Item = io::Result<OwnedFd>>, die_at_once: bool) -> io::Result<()> {
     if !die_at_once {
         handle_sigio()?;
     }
@@ -107,9 +117,8 @@ fn tie(
         place.store(-1, Ordering::Relaxed);
     }
     let mut lines = lines();
-    for (old, place) in all.take(GENERATIONS).zip(&WATCHED) {
-        let (_open, path) = old?;
-        let line = reopen(&path)?;
+    for (line, place) in all.take(GENERATIONS).zip(&WATCHED) {
+        let line = line?;
         place.store(line.as_raw_fd(), Ordering::Relaxed);
         signal_when_it_ends(&line, die_at_once)?;
         lines.above.push(line);
@@ -144,8 +153,8 @@ fn signal_when_it_ends(line: &OwnedFd, die_at_once: bool) -> io::Result<()> {
     unsafe {
         check(libc::fcntl(raw, libc::F_SETOWN, libc::getpid()))?;
         check(libc::fcntl(raw, F_SETSIG, signal))?;
-        let flags = check(libc::fcntl(raw, libc::F_GETFL))?;
-        check(libc::fcntl(raw, libc::F_SETFL, flags | libc::O_ASYNC))?;
+        // What can be set of the flags it was opened with, and this one.
+        check(libc::fcntl(raw, libc::F_SETFL, libc::O_NONBLOCK | libc::O_ASYNC))?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 #![allow(clippy::disallowed_types)] // A counter that a fork handler bumps, no model looks at it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::fs::MetadataExt,
     sync::{
@@ -36,9 +37,13 @@ pub fn start_time(pid: u32) -> Option<u64> {
 }
 
 fn read_start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The kernel writes it anew for each read, so one has to do: it is longest with all 52 numbers
+    // at their greatest.
+    let mut stat = [0; 2048];
+    let len = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
     // The name in parentheses may hold anything, so fields are counted from its end.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let end = stat[..len].iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[end + 1..len]).ok()?.split_ascii_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
         return None;
     }

@@ -37,15 +37,19 @@ impl Segment {
     /// Frees the entries of participants that died, after giving back what they held. Tells how
     /// many there were. Does nothing while another process is at it.
     pub fn repair(&self) -> usize {
-        self.try_repair().unwrap_or(0)
+        self.try_repair(None).unwrap_or(0)
     }
 
-    /// The same; `None` while another process is at it.
-    fn try_repair(&self) -> Option<usize> {
+    /// The same, of all participants or of those that were this process; `None` while another
+    /// process is at it.
+    fn try_repair(&self, pid: Option<u32>) -> Option<usize> {
         let lock = RepairLock::take(self)?;
         let table = self.0.participants();
         let mut freed = 0;
         for (id, state, _) in table.attached() {
+            if pid.is_some_and(|pid| state.pid() != pid) {
+                continue;
+            }
             let dead = state.phase() == Phase::Repairing || !self.is_alive(id);
             if !dead || !table.begin_repair(id, state) {
                 continue;
@@ -63,13 +67,15 @@ impl Segment {
 
     /// The same as [`Segment::repair`], waiting a moment for another repairer.
     pub(super) fn repair_soon(&self) {
-        patiently(|| self.try_repair());
+        patiently(|| self.try_repair(None));
     }
 
-    /// Repairs when one of the dead is process `pid`; waits a moment for another repairer.
+    /// Repairs what process `pid` held, if that was a participant and is dead; waits a moment for
+    /// another repairer. The others are not asked whether they live: each would have to be looked
+    /// up, and of their deaths somebody is told as well.
     pub(crate) fn repair_after(&self, pid: u32) {
         if self.participants().contains(&pid) {
-            self.repair_soon();
+            patiently(|| self.try_repair(Some(pid)));
         }
     }
 
@@ -175,6 +181,23 @@ mod tests {
         segment.register_repairer(Kind::Records, |_, _, _| ());
         assert_eq!(segment.repair(), 1);
         assert_eq!(segment.participants(), [os::pid()]);
+    }
+
+    #[test]
+    fn after_a_death_nobody_else_is_looked_at() {
+        let segment = Segment::options().participants(4).anonymous().unwrap();
+        let dead = [dead_pid(), dead_pid()];
+        for (pid, index) in dead.into_iter().zip(1..) {
+            let entry = segment.0.layout.participant(index);
+            let joining = u64::from(pid) << 32 | 5 << 8 | 1;
+            segment.0.region.u64(entry).store(joining, Ordering::Relaxed);
+        }
+        segment.repair_after(os::pid());
+        assert_eq!(segment.participants(), [os::pid(), dead[0], dead[1]], "it lives");
+        segment.repair_after(dead[1]);
+        assert_eq!(segment.participants(), [os::pid(), dead[0]]);
+        assert_eq!(lock(&segment.0.watches).len(), 2, "of itself and of the dead one");
+        assert_eq!(segment.repair(), 1);
     }
 
     #[test]

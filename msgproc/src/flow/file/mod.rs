@@ -57,6 +57,7 @@ mod json;
 mod livenodes;
 mod loaded;
 mod location;
+mod made;
 mod nearest;
 mod policy;
 mod problem;

@@ -200,6 +200,26 @@ fn blocks(tasks: u64, touch_all: bool) -> Result<f64> {
     Ok(report.elapsed.as_secs_f64())
 }
 
+/// The same graph with items of 64 bytes in the place of the blocks: seconds.
+fn small_items(tasks: u64) -> Result<f64> {
+    let mut graph = Graph::new();
+    let numbers = graph.source("tasks", Same, 0..tasks);
+    let fill = graph
+        .node("fill", Same, |_| {
+            from_fn(|task: u64, out: &mut Outlet<[u64; 8]>| {
+                out.send([task; 8])?;
+                Ok(Flow::GoOn)
+            })
+        })
+        .add();
+    let read = graph.node("read", Process, |_| map(|item: [u64; 8]| item[0])).workers(2).add();
+    let sink = graph.node("sink", Same, |_| each(|_: u64| ())).add();
+    graph.connect(numbers.output(), fill.input());
+    graph.connect(fill.output(), read.input());
+    graph.connect(read.output(), sink.input());
+    Ok(graph.run()?.elapsed.as_secs_f64())
+}
+
 /// Start and stop of three stages, each a process: seconds.
 fn start_and_stop() -> Result<f64> {
     let place = Placement::Process;
@@ -296,12 +316,19 @@ pub(crate) fn measure(repetitions: u32) -> Result {
         each(same?)
     );
     let tasks = 20_000;
-    let head = median(repetitions, || blocks(tasks, false))? * 1e9 / tasks as f64;
+    let (mut heads, mut smalls) = (Vec::new(), Vec::new());
+    for _ in 0..repetitions {
+        heads.push(blocks(tasks, false)? * 1e9 / tasks as f64);
+        smalls.push(small_items(tasks)? * 1e9 / tasks as f64);
+    }
+    let (head, small) = (stats::median(&mut heads), stats::median(&mut smalls));
     let whole = median(repetitions, || blocks(tasks / 10, true))? * 1e10 / tasks as f64;
     println!("\nBlocks of 1 MiB through two workers:");
     println!(
-        "  head only {}; written and read {}, {:.1} GB/s",
+        "  head only {}, {:.2} of the same with items of 64 B, {}; written and read {}, {:.1} GB/s",
         stats::time(head),
+        head / small,
+        stats::time(small),
         stats::time(whole),
         1.048_576e6 / whole
     );

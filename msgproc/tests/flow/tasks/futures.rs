@@ -1,4 +1,4 @@
-//! Nodes at `Task`, and nodes that await futures, at every place.
+//! Futures at every place: what comes of them, how many there are, and in which order.
 
 use std::{
     collections::BTreeSet,
@@ -12,14 +12,14 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Error, Failure, FailureKind, Farm, Graph, OnError, Part, Pipeline, Placement, Process,
-    Same, Task, Thread, each, each_async, filter_async, flat_map_async, fuse, map, map_async,
-    try_each_async, try_map_async,
+    Farm, Graph, Part, Pipeline, Placement, Process, Same, Task, each_async, filter_async,
+    flat_map_async, fuse, map, map_async, try_each_async, try_map_async,
 };
-use testkit::{children_of, thread_count};
+use testkit::thread_count;
 use tokio::{runtime::Handle, time::sleep};
 
-use crate::common::{Kept, PLACES, keep, taken};
+use super::{Counted, assert_clean};
+use crate::common::{PLACES, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -30,20 +30,9 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(order_is_kept_where_it_is_asked_for),
         testkit::test!(slow_futures_hold_the_source_back),
         testkit::test!(what_is_at_task_shares_a_thread_and_a_runtime),
-        testkit::test!(futures_that_fail),
-        testkit::test!(futures_that_fail_are_left_out_or_begun_again),
-        testkit::test!(futures_that_never_end_are_dropped),
         testkit::test!(neighbours_that_await),
         testkit::test!(farms_that_await),
-        testkit::test!(where_nothing_can_be_awaited),
-        testkit::test!(a_process_with_futures_is_not_replaced),
     ]
-}
-
-#[track_caller]
-fn assert_clean() {
-    assert_eq!(children_of(std::process::id()), [] as [u32; 0]);
-    assert_eq!(thread_count(), 1);
 }
 
 /// numbers at `a` → awaited at `b` → here.
@@ -116,23 +105,6 @@ fn every_verb() {
         Pipeline::from(0..100_u64).stage("end", Task, move |_| try_each_async(4, fails)).run();
     assert_eq!(run.unwrap_err().failure().unwrap().message, "seven");
     assert_clean();
-}
-
-/// Counts how many of it there are, and how many there were at most.
-struct Counted(Arc<(AtomicUsize, AtomicUsize)>);
-
-impl Counted {
-    fn new(counts: &Arc<(AtomicUsize, AtomicUsize)>) -> Counted {
-        let now = counts.0.fetch_add(1, Ordering::Relaxed) + 1;
-        counts.1.fetch_max(now, Ordering::Relaxed);
-        Counted(counts.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn as_many_at_a_time_as_are_asked_for() {
@@ -241,6 +213,41 @@ fn slow_futures_hold_the_source_back() {
     assert_clean();
 }
 
+/// Neighbours at the same place are one node, of which both may await.
+fn neighbours_that_await() {
+    let slow = async |n: u64| {
+        sleep(Duration::from_micros(n * 7919 % 500)).await;
+        n
+    };
+    let both = || {
+        Pipeline::from(0..500_u64)
+            .stage("first", Same, move |_| map_async(20, slow))
+            .stage("double", Same, |_| map(|n: u64| 2 * n))
+            .stage("second", Same, move |_| map_async(10, slow))
+    };
+    let mut items = both().run_collect().unwrap();
+    items.sort_unstable();
+    assert!(items.into_iter().eq((0..500).map(|n| 2 * n)));
+    let fails = async |n: u64| if n == 400 { Err("no more") } else { Ok(n) };
+    let run = both().stage("third", Same, move |_| try_map_async(4, fails)).run();
+    assert_eq!(run.unwrap_err().failure().unwrap().message, "no more");
+    assert_clean();
+}
+
+fn farms_that_await() {
+    let slow = async |n: u64| {
+        sleep(Duration::from_micros(n * 7919 % 500)).await;
+        n
+    };
+    let farm = Farm::new("farm", Task, move |_| map_async(5, slow)).workers(4);
+    let mut items = farm.run_collect(0..500_u64).unwrap();
+    items.sort_unstable();
+    assert!(items.into_iter().eq(0..500));
+    let farm = Farm::new("farm", Process, move |_| map_async(20, slow)).workers(1).ordered();
+    assert!(farm.run_collect(0..500_u64).unwrap().into_iter().eq(0..500));
+    assert_clean();
+}
+
 fn what_is_at_task_shares_a_thread_and_a_runtime() {
     type Seen = Arc<Mutex<BTreeSet<(String, String)>>>;
     let seen = Seen::default();
@@ -299,179 +306,5 @@ fn what_is_at_task_shares_a_thread_and_a_runtime() {
     assert_ne!(outside.0, inside.0, "futures go on while a node blocks");
     // The test itself, the thread of these nodes and that of the runtime.
     assert_eq!(threads.load(Ordering::Relaxed), 3);
-    assert_clean();
-}
-
-/// 1000 numbers, of which `fails` says something about one, and what came of them.
-fn run_with<E: Into<Cause> + 'static>(
-    place: Placement,
-    on_error: OnError,
-    fails: impl AsyncFn(u64) -> Result<u64, E> + Copy + Send + Sync + 'static,
-) -> (Result<msgproc::flow::Report, Error>, Vec<u64>) {
-    let mut graph = Graph::new();
-    let numbers = graph.source("numbers", Placement::Thread, 0..1000_u64);
-    let make = move |_: &_| try_map_async(8, move |n| async move { fails(n).await });
-    let tried = graph.node("tried", place, make).ordered(true).on_error(on_error).add();
-    let (sink, kept): (_, Kept<u64>) = keep(&mut graph, "sink");
-    graph.connect(numbers.output(), tried.input());
-    graph.connect(tried.output(), sink.input());
-    (graph.run(), taken(&kept))
-}
-
-fn futures_that_fail() {
-    let at = |run: Result<_, Error>, place| -> Failure {
-        let Err(Error::Failed(failure)) = run else { panic!("{place} did not fail") };
-        assert_eq!((&*failure.node, failure.item), ("tried", Some(700)), "{place}");
-        *failure
-    };
-    for place in PLACES {
-        let fails = async |n: u64| match n {
-            700 => Err(io::Error::from(io::ErrorKind::AddrInUse)),
-            n => Ok(n),
-        };
-        let failure = at(run_with(place, OnError::fail(), fails).0, place);
-        assert_eq!(failure.kind, FailureKind::Error, "{place}");
-        let panics = async |n: u64| {
-            tokio::task::yield_now().await;
-            assert!(n != 700, "no more");
-            Ok::<_, Cause>(n)
-        };
-        let failure = at(run_with(place, OnError::fail(), panics).0, place);
-        assert_eq!(failure.kind, FailureKind::Panic, "{place}");
-        assert!(failure.message.contains("no more"), "{place}: {failure}");
-    }
-    assert_clean();
-}
-
-fn futures_that_fail_are_left_out_or_begun_again() {
-    for place in PLACES {
-        let fails = async |n: u64| if n % 100 == 50 { Err("fifty") } else { Ok(n) };
-        for retries in [0, 2] {
-            let (run, items) = run_with(place, OnError::retry(retries).or_skip(), fails);
-            assert!(items.into_iter().eq((0..1000).filter(|n| n % 100 != 50)), "{place}");
-            let report = run.unwrap();
-            let worker = &report.node("tried").unwrap().workers[0];
-            let retries = u64::from(retries);
-            assert_eq!((worker.skipped, worker.retries), (10, 10 * retries), "{place}");
-        }
-        let run = run_with(place, OnError::retry(2), fails).0;
-        assert_eq!(run.unwrap_err().failure().unwrap().message, "fifty", "{place}");
-    }
-    assert_clean();
-}
-
-fn futures_that_never_end_are_dropped() {
-    for place in [Placement::Task, Placement::Thread, Placement::Same] {
-        let counts = Arc::<(AtomicUsize, AtomicUsize)>::default();
-        let count = counts.clone();
-        let never = move |_: &_| {
-            let count = count.clone();
-            map_async(10, move |n: u64| {
-                let counted = Counted::new(&count);
-                async move {
-                    if n > 3 {
-                        std::future::pending::<()>().await;
-                    }
-                    drop(counted);
-                    n
-                }
-            })
-        };
-        let mut graph = Graph::new();
-        let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
-        let never = graph.node("never", place, never).add();
-        graph.connect(numbers.output(), never.input());
-        let results = graph.results("results", never.output(), 8);
-        let run = graph.start().unwrap();
-        let mut some: Vec<u64> = (0..4).map(|_| results.result().unwrap()).collect();
-        some.sort_unstable();
-        assert_eq!(some, [0, 1, 2, 3]);
-        drop((results, run));
-        assert_eq!(counts.0.load(Ordering::Relaxed), 0, "{place}");
-        assert!(counts.1.load(Ordering::Relaxed) >= 6, "{place}");
-    }
-    assert_clean();
-}
-
-/// Neighbours at the same place are one node, of which both may await.
-fn neighbours_that_await() {
-    let slow = async |n: u64| {
-        sleep(Duration::from_micros(n * 7919 % 500)).await;
-        n
-    };
-    let both = || {
-        Pipeline::from(0..500_u64)
-            .stage("first", Same, move |_| map_async(20, slow))
-            .stage("double", Same, |_| map(|n: u64| 2 * n))
-            .stage("second", Same, move |_| map_async(10, slow))
-    };
-    let mut items = both().run_collect().unwrap();
-    items.sort_unstable();
-    assert!(items.into_iter().eq((0..500).map(|n| 2 * n)));
-    let fails = async |n: u64| if n == 400 { Err("no more") } else { Ok(n) };
-    let run = both().stage("third", Same, move |_| try_map_async(4, fails)).run();
-    assert_eq!(run.unwrap_err().failure().unwrap().message, "no more");
-    assert_clean();
-}
-
-fn farms_that_await() {
-    let slow = async |n: u64| {
-        sleep(Duration::from_micros(n * 7919 % 500)).await;
-        n
-    };
-    let farm = Farm::new("farm", Task, move |_| map_async(5, slow)).workers(4);
-    let mut items = farm.run_collect(0..500_u64).unwrap();
-    items.sort_unstable();
-    assert!(items.into_iter().eq(0..500));
-    let farm = Farm::new("farm", Process, move |_| map_async(20, slow)).workers(1).ordered();
-    assert!(farm.run_collect(0..500_u64).unwrap().into_iter().eq(0..500));
-    assert_clean();
-}
-
-fn where_nothing_can_be_awaited() {
-    let now = async |n: u64| n;
-    let refused = |run: Result<_, Error>, why: &str| {
-        let Err(Error::Failed(failure)) = run else { panic!("it was begun") };
-        assert_eq!(failure.kind, FailureKind::Init);
-        assert!(failure.message.contains(why), "{failure}");
-    };
-    let farm = Farm::new("farm", Task, move |_| map_async(5, now)).workers(2).ordered();
-    refused(farm.run_collect(0..5_u64).map(drop), "several workers that await");
-    let back = |n: u64| match n {
-        0 => msgproc::flow::Around::On(n),
-        n => msgproc::flow::Around::Back(n - 1),
-    };
-    let around =
-        Farm::new("around", Thread, move |_| map_async(5, move |n| async move { back(n) }));
-    refused(around.wrap_around(Thread, 8).run_collect(0..5_u64).map(drop), "in its circle");
-    let mut graph = Graph::new();
-    let numbers = graph.source("numbers", Same, 0..5_u64);
-    let both = move |_: &_| fuse(map_async(5, now), each(|_: u64| ()));
-    let both = graph.node("both", Same, both).skip_errors().add();
-    graph.connect(numbers.output(), both.input());
-    refused(graph.run().map(drop), "a node of its own");
-    // What is in a box says only when it is made that it awaits.
-    let mut graph = Graph::new();
-    let numbers = graph.source("numbers", Same, 0..5_u64);
-    let boxed = move |_: &_| -> Box<dyn msgproc::flow::Node<In = u64, Out = u64>> {
-        Box::new(map_async(5, now))
-    };
-    let boxed = graph.node("boxed", Process, boxed).on_error(OnError::retry(1)).add();
-    graph.connect(numbers.output(), boxed.input());
-    let Err(error) = graph.run() else { panic!("it was begun") };
-    assert!(format!("{error:?}").contains("lost with its process"), "{error:?}");
-    assert_clean();
-}
-
-fn a_process_with_futures_is_not_replaced() {
-    let kills = async |n: u64| {
-        if n == 300 {
-            testkit::kill9(std::process::id());
-        }
-        Ok::<u64, Cause>(n)
-    };
-    let (run, _) = run_with(Placement::Process, OnError::retry(3), kills);
-    let Err(Error::Failed(failure)) = run else { panic!("it went on") };
-    assert_eq!((&*failure.node, failure.kind), ("tried", FailureKind::Died));
     assert_clean();
 }
