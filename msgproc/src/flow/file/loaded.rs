@@ -41,6 +41,13 @@ impl<T> Known<T> {
         Making { node: &self.node, info: &self.class.info, worker, inputs: &self.inputs }
     }
 
+    /// The other inputs at which something comes.
+    fn others(&self) -> Vec<usize> {
+        let required = self.required();
+        let connected = |input: &usize| !matches!(self.inputs[*input], Connected::No);
+        (0..self.inputs.len()).filter(connected).filter(|input| !required.contains(input)).collect()
+    }
+
     /// The inputs that must end before the node does. What comes back has not ended before all is
     /// done that is on its way in the cycle.
     fn required(&self) -> Vec<usize> {
@@ -266,6 +273,7 @@ where
         move |worker: &WorkerInfo| Made {
             node: make(&known.making(worker)).map_err(Some),
             required: known.required(),
+            others: known.others(),
             ended: false,
         }
     });

@@ -8,6 +8,8 @@ pub(super) struct Made<I, O> {
     pub(super) node: Result<Boxed<I, O>, Option<Cause>>,
     /// Those of the inputs that it requires that have not ended.
     pub(super) required: Vec<usize>,
+    /// The same of its other inputs.
+    pub(super) others: Vec<usize>,
     /// Whether it has ended because of them, though other inputs have not.
     pub(super) ended: bool,
 }
@@ -44,7 +46,9 @@ impl<I: 'static, O: 'static> Node for Made<I, O> {
         let flow = self.node()?.input_ended(input, out)?;
         let had_some = !self.required.is_empty();
         self.required.retain(|other| *other != input);
-        if !had_some || !self.required.is_empty() {
+        self.others.retain(|other| *other != input);
+        // After the last of all inputs it ends by itself.
+        if !had_some || !self.required.is_empty() || self.others.is_empty() {
             return Ok(flow);
         }
         // Nothing can be sent any more once it has said so.
