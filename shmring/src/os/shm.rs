@@ -247,7 +247,7 @@ pub fn memory_available() -> io::Result<u64> {
 /// Says that there is memory for `len` bytes more, by [`memory_available`].
 ///
 /// That reads several files, which takes longer than to make a small segment. So what is short is
-/// not asked for until [`UNASKED`] bytes have come together: so little is gone by what programs take
+/// not asked for until 8 MiB have come together: so little is gone by what programs take
 /// from their heaps at any moment.
 ///
 /// # Errors

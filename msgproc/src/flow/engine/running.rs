@@ -17,7 +17,7 @@ use crate::flow::{
     report::Report,
 };
 
-/// A graph that runs. From [`Graph::start`].
+/// A graph that runs. From [`Graph::start`](crate::flow::Graph::start).
 ///
 /// Dropping it stops the run as [`Running::stop_now`] does.
 pub struct Running {
@@ -106,7 +106,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// As [`Graph::run`].
+    /// As [`Graph::run`](crate::flow::Graph::run).
     pub fn wait(mut self) -> Result<Report> {
         self.join()
     }

@@ -62,7 +62,7 @@ impl<I, O> NodeRef<I, O> {
     }
 
     /// One of several inputs: the node is told the number by
-    /// [`svc_on`](super::Node::svc_on).
+    /// [`svc_on`](crate::flow::Node::svc_on).
     pub fn input_at(&self, input: usize) -> Input<I> {
         Input { node: self.node, input, wire: self.wire_in }
     }
@@ -72,7 +72,7 @@ impl<I, O> NodeRef<I, O> {
         self.output_at(0)
     }
 
-    /// One of several outputs: the node names it by [`Outlet::send_on`].
+    /// One of several outputs: the node names it by [`Outlet::send_on`](crate::flow::Outlet::send_on).
     pub fn output_at(&self, output: usize) -> Output<O> {
         Output { node: self.node, output, wire: self.wire_out, clone: None }
     }
