@@ -219,7 +219,8 @@ pub(super) fn receive(
             continue;
         }
         let len = (header.msg_len as usize).min(part.iov_len);
-        // SAFETY: the kernel has written that many bytes into this room; without MSG_TRUNC among the flags it gives never more than the room it was told of.
+        // SAFETY: the kernel has written that many bytes into this room; without MSG_TRUNC among
+        // the flags it gives never more than the room it was told of.
         let came = unsafe { slice::from_raw_parts(part.iov_base.cast::<u8>(), len) };
         let mut bytes = place();
         bytes.extend_from_slice(came);

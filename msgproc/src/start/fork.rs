@@ -57,7 +57,7 @@ pub(crate) fn fork(
         page.keep_from_forks()?;
         ignore_sigint(hygiene);
         lifeline::adopt(lines, hygiene.die_at_once)?;
-        set_name(&short_name);
+        let _ = nix::sys::prctl::set_name(&short_name);
         streams.take_on()?;
         orphan::inherit(names);
         allow_signals()?;
@@ -93,7 +93,7 @@ pub(crate) fn settle_in(
     page.keep_from_forks()?;
     ignore_sigint(hygiene);
     lifeline::adopt_these(lifelines, hygiene.die_at_once)?;
-    set_name(&short_name(name));
+    let _ = nix::sys::prctl::set_name(&short_name(name));
     streams.take_on()?;
     orphan::inherit(Arc::new(names));
     Ok(())
@@ -209,11 +209,6 @@ fn reset_handlers() {
 fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
     // SAFETY: both dispositions run no code of ours.
     unsafe { libc::signal(signal, disposition) };
-}
-
-fn set_name(name: &CString) {
-    // SAFETY: the name is a live C string.
-    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// The name that `ps`, `top` and `/proc/PID/comm` show: the first 15 bytes of it.

@@ -1,10 +1,15 @@
 //! What all processes of a run know of it.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::OnceLock};
 
 use shmring::{block::BlockPool, board::Board, os, ring::records::Records};
 
-use super::{Failed, method::has_one_thread, station::Station, travel::Ticket};
+use super::{
+    Failed,
+    method::has_one_thread,
+    station::Station,
+    travel::{Ticket, fingerprint},
+};
 use crate::{
     Exit, MessageProcess, Options,
     flow::{
@@ -31,6 +36,7 @@ pub(super) struct Plan {
     pub(super) traced: bool,
     /// Whether processes are forks where nothing else is said.
     pub(super) forks: bool,
+    fingerprint: OnceLock<u64>,
     /// Keeps the segment of lanes and board.
     pub(super) memory: Memory,
 }
@@ -65,7 +71,8 @@ impl Plan {
         };
         let shared = open(&graph, &layout, &memory, board, &mut ring)?;
         (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
-        Ok(Plan { graph, layout, shared, spins, traced, forks, memory })
+        let fingerprint = OnceLock::new();
+        Ok(Plan { graph, layout, shared, spins, traced, forks, fingerprint, memory })
     }
 
     /// That of a run which another process has begun.
@@ -81,7 +88,13 @@ impl Plan {
         let missing = || Error::graph("a lane did not come with its process");
         let shared =
             open(&graph, &layout, &memory, board, &mut |_| rings.next().ok_or_else(missing))?;
-        Ok(Plan { graph, layout, shared, spins, traced, forks: false, memory })
+        let (forks, fingerprint) = (false, OnceLock::new());
+        Ok(Plan { graph, layout, shared, spins, traced, forks, fingerprint, memory })
+    }
+
+    /// What tells whether a process has the same graph: one for all of them.
+    pub(super) fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| fingerprint(&self.graph, &self.layout))
     }
 
     /// Makes the workers of one thread.

@@ -81,7 +81,7 @@ impl Ticket {
             memory: plan.memory.clone(),
             board: plan.shared.board().clone(),
             rings: plan.graph.edges.iter().flat_map(|edge| edge.edge.rings()).collect(),
-            fingerprint: fingerprint(&plan.graph, &plan.layout),
+            fingerprint: plan.fingerprint(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Ticket {
 }
 
 /// A number that differs where graphs differ in what their processes have to agree on.
-fn fingerprint(graph: &Graph, layout: &Layout) -> u64 {
+pub(super) fn fingerprint(graph: &Graph, layout: &Layout) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{layout:?}").hash(&mut hasher);
     for node in &graph.nodes {

@@ -58,13 +58,11 @@ impl<T> Known<T> {
             false => {
                 let mut all: Vec<_> = required.collect();
                 if !all.is_empty() {
-                    all.extend(
-                        self.back
-                            .iter()
-                            .filter(|back| !all.contains(back))
-                            .copied()
-                            .collect::<Vec<_>>(),
-                    );
+                    for back in &self.back {
+                        if !all.contains(back) {
+                            all.push(*back);
+                        }
+                    }
                 }
                 all
             }

@@ -1,6 +1,6 @@
 //! Two nodes as one.
 
-use super::{Cause, Duties, Flow, Node, WorkerInfo};
+use super::{Cause, Duties, Flow, Node, WorkerInfo, hand_on};
 use crate::flow::{outlet::Outlet, worker::OnError};
 
 /// Two nodes as one, in the same worker: the second takes what the first sends. From [`fuse`].
@@ -25,12 +25,7 @@ impl<A: Node, B: Node<In = A::Out>> Fused<A, B> {
     #[inline]
     fn hand_on(&mut self, flow: Flow, out: &mut Outlet<B::Out>) -> Result<Flow, Cause> {
         out.discard_as(&mut self.between);
-        for item in self.between.drain() {
-            if self.second.svc(item, out)? == Flow::Eos {
-                return Ok(Flow::Eos);
-            }
-        }
-        Ok(flow)
+        hand_on(flow, &mut self.between, |item| self.second.svc(item, out))
     }
 }
 

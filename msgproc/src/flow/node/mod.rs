@@ -104,19 +104,14 @@ pub trait Node: 'static {
         input: usize,
         item: Self::In,
         between: &mut Outlet<Self::Out>,
-        mut take: F,
+        take: F,
     ) -> Result<Flow, Cause>
     where
         Self: Sized,
         F: FnMut(Self::Out) -> Result<Flow, Cause>,
     {
         let flow = self.svc_on(input, item, between)?;
-        for item in between.drain() {
-            if take(item)? == Flow::Eos {
-                return Ok(Flow::Eos);
-            }
-        }
-        Ok(flow)
+        hand_on(flow, between, take)
     }
 
     /// Whether it takes items of this input now. While it does not, the input is not read, and who
@@ -257,4 +252,19 @@ pub struct WorkerInfo {
     pub workers: usize,
     /// How often this worker was replaced before, because its process died.
     pub restarts: u32,
+}
+
+/// Hands on what was gathered, as long as it is taken; else gives the answer of whoever took it.
+#[inline]
+fn hand_on<T>(
+    flow: Flow,
+    between: &mut Outlet<T>,
+    mut take: impl FnMut(T) -> Result<Flow, Cause>,
+) -> Result<Flow, Cause> {
+    for item in between.drain() {
+        if take(item)? == Flow::Eos {
+            return Ok(Flow::Eos);
+        }
+    }
+    Ok(flow)
 }

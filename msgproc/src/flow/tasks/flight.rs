@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::line::{Line, Work};
+use super::{
+    line::{Line, Work},
+    trouble::{Finished, Trouble},
+};
 use crate::flow::{Cause, Outlet};
 
 pub(crate) struct Flight<W: Work> {
@@ -13,7 +16,9 @@ pub(crate) struct Flight<W: Work> {
     on_their_way: usize,
     /// The place of the next job.
     next: u64,
-    turns: Option<Turns<W::Done>>,
+    turns: Option<Turns<Finished<W::Value>>>,
+    /// The number of the item that it is at.
+    at: Option<u64>,
 }
 
 /// What is finished and waits for what came before it.
@@ -25,7 +30,7 @@ struct Turns<D> {
 impl<W: Work> Flight<W> {
     /// Whoever asks for none would wait for ever: then it is one.
     pub(crate) fn new(most: usize) -> Flight<W> {
-        Flight { line: None, most: most.max(1), on_their_way: 0, next: 0, turns: None }
+        Flight { line: None, most: most.max(1), on_their_way: 0, next: 0, turns: None, at: None }
     }
 
     /// Lets what is finished wait for what came before it. Said before anything comes.
@@ -38,16 +43,12 @@ impl<W: Work> Flight<W> {
         Ok(())
     }
 
-    /// Whether another job has to wait for one that is on its way.
-    pub(crate) fn is_full(&self) -> bool {
-        self.on_their_way >= self.most
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.on_their_way == 0
-    }
-
-    pub(crate) fn submit<O>(&mut self, job: W::Job, out: &Outlet<O>) -> Result<(), Cause> {
+    /// Takes a job, after it has sent what is finished and there is room for it.
+    pub(crate) fn submit(&mut self, job: W::Job, out: &mut Outlet<W::Out>) -> Result<(), Cause> {
+        self.send_finished(out)?;
+        while self.on_their_way >= self.most {
+            self.wait(out)?;
+        }
         let line = self.line.as_ref().ok_or("it has not begun")?;
         line.set_bell(|| out.bell());
         line.submit(self.next, job)?;
@@ -56,8 +57,32 @@ impl<W: Work> Flight<W> {
         Ok(())
     }
 
+    /// Sends what is finished.
+    pub(crate) fn send_finished(&mut self, out: &mut Outlet<W::Out>) -> Result<(), Cause> {
+        while let Some(finished) = self.take() {
+            self.send(finished, out)?;
+        }
+        Ok(())
+    }
+
+    /// Which item it has sent, or failed over, last.
+    pub(crate) fn at_item(&self) -> Option<u64> {
+        self.at
+    }
+
+    fn send(
+        &mut self,
+        finished: Finished<W::Value>,
+        out: &mut Outlet<W::Out>,
+    ) -> Result<(), Cause> {
+        let Finished { number, made } = finished;
+        self.at = Some(number);
+        let values = made.map_err(Trouble::raise)?.told(out);
+        Ok(values.into_iter().try_for_each(|value| out.send(W::out(number, value)))?)
+    }
+
     /// What is finished, and whose turn it is.
-    pub(crate) fn take(&mut self) -> Option<W::Done> {
+    fn take(&mut self) -> Option<Finished<W::Value>> {
         loop {
             if let Some(turns) = &mut self.turns
                 && let Some(done) = turns.early.remove(&turns.next)
@@ -77,17 +102,21 @@ impl<W: Work> Flight<W> {
         }
     }
 
-    /// Waits for that, while other workers of the thread go on.
-    pub(crate) fn wait<O>(&mut self, out: &mut Outlet<O>) -> Result<W::Done, Cause> {
-        Ok(out.wait_for(|| self.take())?)
+    /// Waits for that, while other workers of the thread go on, and sends it.
+    fn wait(&mut self, out: &mut Outlet<W::Out>) -> Result<(), Cause> {
+        let finished = out.wait_for(|| self.take())?;
+        self.send(finished, out)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
         self.line.as_ref().is_some_and(Line::is_ready)
     }
 
-    /// Ends the line, after all that was submitted has been taken.
-    pub(crate) fn end(&mut self) -> Result<(), Cause> {
+    /// Sends all that is on its way, and ends the line.
+    pub(crate) fn end(&mut self, out: &mut Outlet<W::Out>) -> Result<(), Cause> {
+        while self.on_their_way > 0 {
+            self.wait(out)?;
+        }
         self.line.as_mut().map_or(Ok(()), Line::end)
     }
 }

@@ -14,19 +14,31 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{here, trouble::Trouble};
+use super::{
+    here,
+    trouble::{Finished, Trouble},
+};
 use crate::flow::{Cause, plan::Bell};
 
 /// What a line does: for each job a future.
 pub(crate) trait Work: Send + 'static {
     type Job: Send + 'static;
-    type Done: Send + 'static;
+    /// What comes of an item.
+    type Value: Send + 'static;
+    /// What goes on of that.
+    type Out: 'static;
     /// What its futures share: made, used and dropped in their thread.
     type Shared: 'static;
 
     fn start(self) -> Result<Self::Shared, Cause>;
 
-    fn handle(shared: &Self::Shared, job: Self::Job) -> impl Future<Output = Self::Done> + 'static;
+    fn handle(
+        shared: &Self::Shared,
+        job: Self::Job,
+    ) -> impl Future<Output = Finished<Self::Value>> + 'static;
+
+    /// What goes on of the item with this number.
+    fn out(number: u64, value: Self::Value) -> Self::Out;
 
     /// Comes after the last job, if the line was not dropped before.
     fn end(shared: Self::Shared) -> Result<(), Cause>;
@@ -57,7 +69,7 @@ impl<D> Desk<D> {
 /// A line, from outside. Dropping it cancels what runs there, and waits for its end.
 pub(crate) struct Line<W: Work> {
     jobs: Option<UnboundedSender<Job<W::Job>>>,
-    desk: Arc<Desk<W::Done>>,
+    desk: Arc<Desk<Finished<W::Value>>>,
     ended: mpsc::Receiver<Result<(), Trouble>>,
     /// Its own thread, if it has one.
     thread: Option<JoinHandle<()>>,
@@ -107,7 +119,7 @@ impl<W: Work> Line<W> {
         jobs.send(Job::Do(place, job)).map_err(|_| "its runtime has ended".into())
     }
 
-    pub(super) fn take(&self) -> Option<(u64, W::Done)> {
+    pub(super) fn take(&self) -> Option<(u64, Finished<W::Value>)> {
         self.desk.finished.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
@@ -147,7 +159,7 @@ impl<W: Work> Drop for Line<W> {
 struct Server<W: Work> {
     work: W,
     queue: UnboundedReceiver<Job<W::Job>>,
-    desk: Arc<Desk<W::Done>>,
+    desk: Arc<Desk<Finished<W::Value>>>,
     ready: mpsc::Sender<()>,
 }
 
@@ -184,7 +196,7 @@ impl<W: Work> Server<W> {
 async fn futures<W: Work>(
     shared: &W::Shared,
     queue: &mut UnboundedReceiver<Job<W::Job>>,
-    desk: &Arc<Desk<W::Done>>,
+    desk: &Arc<Desk<Finished<W::Value>>>,
 ) -> bool {
     let all = LocalSet::new();
     let jobs = async {

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, rc::Rc};
 use super::{
     flight::Flight,
     line::Work,
-    trouble::{Made, Policy, Trouble},
+    trouble::{Finished, Made, Policy},
 };
 use crate::flow::{Cause, Flow, Node, OnError, Outlet, WorkerInfo, node::Duties};
 
@@ -17,15 +17,10 @@ struct Calls<I, O> {
     policy: Policy<I>,
 }
 
-/// What came of an item, and which it was.
-struct Finished<O> {
-    number: u64,
-    made: Result<Made<O>, Trouble>,
-}
-
 impl<I: Send + 'static, O: Send + 'static> Work for Calls<I, O> {
     type Job = (u64, I);
-    type Done = Finished<O>;
+    type Value = O;
+    type Out = O;
     type Shared = Rc<Calls<I, O>>;
 
     fn start(self) -> Result<Rc<Calls<I, O>>, Cause> {
@@ -43,6 +38,10 @@ impl<I: Send + 'static, O: Send + 'static> Work for Calls<I, O> {
         }
     }
 
+    fn out(_: u64, value: O) -> O {
+        value
+    }
+
     fn end(_: Rc<Calls<I, O>>) -> Result<(), Cause> {
         Ok(())
     }
@@ -54,28 +53,6 @@ struct Awaits<I: Send + 'static, O: Send + 'static> {
     flight: Flight<Calls<I, O>>,
     /// The number of the item that comes next.
     coming: u64,
-    /// The number of the item that it is at.
-    at: Option<u64>,
-}
-
-impl<I: Send + 'static, O: Send + 'static> Awaits<I, O> {
-    fn send(&mut self, finished: Finished<O>, out: &mut Outlet<O>) -> Result<(), Cause> {
-        self.at = Some(finished.number);
-        let items = finished.made.map_err(Trouble::raise)?.told(out);
-        Ok(items.into_iter().try_for_each(|item| out.send(item))?)
-    }
-
-    fn send_finished(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
-        while let Some(finished) = self.flight.take() {
-            self.send(finished, out)?;
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
-        let finished = self.flight.wait(out)?;
-        self.send(finished, out)
-    }
 }
 
 impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
@@ -107,18 +84,14 @@ impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
     }
 
     fn svc(&mut self, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
-        self.send_finished(out)?;
-        while self.flight.is_full() {
-            self.wait(out)?;
-        }
         let number = self.coming;
-        self.coming += 1;
         self.flight.submit((number, item), out)?;
+        self.coming = number + 1;
         Ok(Flow::GoOn)
     }
 
     fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
-        self.send_finished(out)?;
+        self.flight.send_finished(out)?;
         Ok(Flow::GoOn)
     }
 
@@ -127,14 +100,11 @@ impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
     }
 
     fn at_item(&self) -> Option<u64> {
-        self.at
+        self.flight.at_item()
     }
 
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
-        while !self.flight.is_empty() {
-            self.wait(out)?;
-        }
-        self.flight.end()
+        self.flight.end(out)
     }
 }
 
@@ -150,7 +120,7 @@ where
     };
     let policy = Policy { on_error: OnError::fail(), clone: None };
     let calls = Calls { begin: Box::new(begin), policy };
-    Awaits { calls: Some(calls), flight: Flight::new(most), coming: 0, at: None }
+    Awaits { calls: Some(calls), flight: Flight::new(most), coming: 0 }
 }
 
 /// The node that sends what the future of each item gives. Up to `most` of them are on their way at

@@ -18,7 +18,7 @@ pub(crate) enum Trouble {
 
 impl Trouble {
     /// Goes on here as if it had happened here.
-    pub(crate) fn raise(self) -> Cause {
+    pub(super) fn raise(self) -> Cause {
         match self {
             Trouble::Error(cause) => cause,
             Trouble::Panic(panic) => std::panic::resume_unwind(panic),
@@ -50,11 +50,17 @@ impl<O> From<Vec<O>> for Made<O> {
 
 impl<O> Made<O> {
     /// Tells what the report is to say, and gives what goes on.
-    pub(crate) fn told<T>(self, out: &mut Outlet<T>) -> Vec<O> {
+    pub(super) fn told<T>(self, out: &mut Outlet<T>) -> Vec<O> {
         out.notes().skipped += self.skipped;
         out.notes().retried += self.retried;
         self.items
     }
+}
+
+/// What came of an item, and which it was.
+pub(crate) struct Finished<O> {
+    pub(crate) number: u64,
+    pub(crate) made: Result<Made<O>, Trouble>,
 }
 
 /// What becomes of items over which futures fail.

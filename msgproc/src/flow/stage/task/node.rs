@@ -2,14 +2,14 @@
 
 use std::{future::Future, rc::Rc, sync::Arc};
 
-use super::{At, Await, Made};
+use super::{At, Await};
 use crate::flow::{
     Cause, Flow, Node, Outlet, WorkerInfo,
     stage::{
         item::{Item, StageStatus},
         step::{Ender, Starter},
     },
-    tasks::{Flight, Policy, Trouble, Work},
+    tasks::{Finished, Flight, Policy, Work},
 };
 
 /// What a stage does.
@@ -26,11 +26,6 @@ struct Job<I, O, R> {
     worker: WorkerInfo,
 }
 
-struct Finished<O> {
-    index: u64,
-    made: Result<Made<O>, Trouble>,
-}
-
 struct Shared<I, O, R> {
     stage: Arc<Stage<I, O, R>>,
     resource: Rc<R>,
@@ -38,7 +33,8 @@ struct Shared<I, O, R> {
 
 impl<I: Send + 'static, O: Send + 'static, R: 'static> Work for Job<I, O, R> {
     type Job = Item<I>;
-    type Done = Finished<O>;
+    type Value = O;
+    type Out = Item<O>;
     type Shared = Shared<I, O, R>;
 
     fn start(self) -> Result<Shared<I, O, R>, Cause> {
@@ -55,8 +51,12 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Work for Job<I, O, R> {
         async move {
             let begin = |item: Item<I>| (stage.body)(at.clone(), item.value);
             let made = stage.policy.handle(item, begin).await;
-            Finished { index: at.index, made }
+            Finished { number: at.index, made }
         }
+    }
+
+    fn out(index: u64, value: O) -> Item<O> {
+        Item { index, value }
     }
 
     fn end(shared: Shared<I, O, R>) -> Result<(), Cause> {
@@ -71,8 +71,6 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Work for Job<I, O, R> {
 pub(super) struct Tasks<I: Send + 'static, O: Send + 'static, R: 'static> {
     stage: Arc<Stage<I, O, R>>,
     flight: Flight<Job<I, O, R>>,
-    /// Which item of the source it is at.
-    at: Option<u64>,
 }
 
 impl<I: Send + 'static, O: Send + 'static, R: 'static> Tasks<I, O, R> {
@@ -81,28 +79,7 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Tasks<I, O, R> {
         if ordered {
             flight.keep_order();
         }
-        Tasks { stage, flight, at: None }
-    }
-
-    /// Sends what is finished.
-    fn send_finished(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        while let Some(finished) = self.flight.take() {
-            self.send(finished, out)?;
-        }
-        Ok(())
-    }
-
-    /// Waits until something is finished, and sends it.
-    fn wait(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        let finished = self.flight.wait(out)?;
-        self.send(finished, out)
-    }
-
-    fn send(&mut self, finished: Finished<O>, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        let Finished { index, made } = finished;
-        self.at = Some(index);
-        let values = made.map_err(Trouble::raise)?.told(out);
-        Ok(values.into_iter().try_for_each(|value| out.send(Item { index, value }))?)
+        Tasks { stage, flight }
     }
 }
 
@@ -116,16 +93,12 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Node for Tasks<I, O, R> {
     }
 
     fn svc(&mut self, item: Item<I>, out: &mut Outlet<Item<O>>) -> Result<Flow, Cause> {
-        self.send_finished(out)?;
-        while self.flight.is_full() {
-            self.wait(out)?;
-        }
         self.flight.submit(item, out)?;
         Ok(Flow::GoOn)
     }
 
     fn svc_idle(&mut self, out: &mut Outlet<Item<O>>) -> Result<Flow, Cause> {
-        self.send_finished(out)?;
+        self.flight.send_finished(out)?;
         Ok(Flow::GoOn)
     }
 
@@ -134,13 +107,10 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Node for Tasks<I, O, R> {
     }
 
     fn at_item(&self) -> Option<u64> {
-        self.at
+        self.flight.at_item()
     }
 
     fn svc_end(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
-        while !self.flight.is_empty() {
-            self.wait(out)?;
-        }
-        self.flight.end()
+        self.flight.end(out)
     }
 }
