@@ -21,7 +21,12 @@ const DESCRIPTORS_BESIDE: u64 = 16;
 pub(crate) fn check(processes: usize) -> Result<()> {
     let count = processes as u64;
     let (soft, hard) = limit(Resource::OpenFiles);
-    let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    let open = match fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries.count() as u64,
+        // There is not even one left to count them with.
+        Err(error) if is_shortage(&error) => soft,
+        Err(_) => 0,
+    };
     let needed = count * DESCRIPTORS_EACH + DESCRIPTORS_BESIDE;
     let limits = [
         Limit {
