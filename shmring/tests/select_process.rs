@@ -137,13 +137,21 @@ fn idle_costs_nothing() {
     let mut selector = selector(&rx);
     assert_eq!(selector.ready_timeout(Duration::from_millis(200)), None);
     const TIME: Duration = Duration::from_secs(3);
-    let before = usage();
-    assert_eq!(selector.ready_timeout(TIME), None);
-    let after = usage();
-    let (time, sleeps) = (after.0 - before.0, after.1 - before.1);
-    println!("{time:?} and {sleeps} sleeps in {TIME:?}");
-    assert!(time <= TIME / 1000, "{time:?}");
-    assert!(sleeps <= 40, "{sleeps}");
+    let mut least = Duration::MAX;
+    // On a machine that is busy with other things the same work takes longer.
+    for _ in 0..4 {
+        let before = usage();
+        assert_eq!(selector.ready_timeout(TIME), None);
+        let after = usage();
+        let (time, sleeps) = (after.0 - before.0, after.1 - before.1);
+        println!("{time:?} and {sleeps} sleeps in {TIME:?}");
+        assert!(sleeps <= 40, "{sleeps}");
+        least = least.min(time);
+        if least <= TIME / 1000 {
+            break;
+        }
+    }
+    assert!(least <= TIME / 1000, "{least:?}");
     kill(sender, Signal::SIGKILL).unwrap();
     join_killed(sender);
 }
