@@ -127,6 +127,13 @@ impl<I: Send + 'static, O: Send + 'static, L: 'static> Farm<I, O, L> {
         self
     }
 
+    /// How many bytes may wait for each worker, as
+    /// [`EdgeBuilder::capacity_bytes`](super::EdgeBuilder::capacity_bytes) says.
+    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
+        self.workers = self.workers.capacity_bytes(bytes);
+        self
+    }
+
     /// What becomes of an item over which a worker fails, in the last node of its chain.
     pub fn on_error(mut self, on_error: OnError) -> Self
     where

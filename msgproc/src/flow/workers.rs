@@ -1,7 +1,7 @@
 //! Workers of a farm or an all-to-all.
 
 use super::{
-    edge::Dealing,
+    edge::{Dealing, Room},
     graph::{Graph, Input, Output},
     node::{Node, WorkerInfo},
     part::{Ends, Part, entry},
@@ -36,7 +36,7 @@ type Add<I, O, L> = dyn FnOnce(&mut Graph, Crew, Tuning<L>) -> (Input<I>, Output
 pub(crate) struct Crew {
     pub(crate) count: usize,
     pub(crate) ordered: bool,
-    pub(crate) capacity: Option<usize>,
+    pub(crate) room: Room,
 }
 
 /// What is said of one node.
@@ -83,7 +83,7 @@ impl<I: Send + 'static, O: Send + 'static> Workers<I, O> {
         let name = name.to_owned();
         let add =
             move |graph: &mut Graph, crew, tuning| put(graph, (&name, place, make), crew, tuning);
-        let crew = Crew { count: 1, ordered: false, capacity: None };
+        let crew = Crew { count: 1, ordered: false, room: Room::default() };
         Workers { add: Box::new(add), last: Tuning::default(), crew }
     }
 }
@@ -104,7 +104,7 @@ impl<I: Send + 'static, O: Send + 'static, L: 'static> Workers<I, O, L> {
             let (to, next) = put(graph, (&name, place, make), crew, tuning);
             let mut target = entry(to);
             target.dealing = Dealing::Straight;
-            target.options.capacity = crew.capacity.unwrap_or(target.options.capacity);
+            target.options.set(crew.room);
             graph.lead(output, target);
             (input, next)
         };
@@ -119,7 +119,14 @@ impl<I: Send + 'static, O: Send + 'static, L: 'static> Workers<I, O, L> {
 
     /// How many items may wait for each of them; 1024 if nothing is said.
     pub fn capacity(mut self, items: usize) -> Self {
-        self.crew.capacity = Some(items.max(1));
+        self.crew.room.items = Some(items);
+        self
+    }
+
+    /// How many bytes may wait for each of them, as
+    /// [`EdgeBuilder::capacity_bytes`](super::EdgeBuilder::capacity_bytes) says.
+    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
+        self.crew.room.bytes = Some(bytes);
         self
     }
 
@@ -151,10 +158,10 @@ impl<I: Send + 'static, O: Send + 'static, L: 'static> Part for Workers<I, O, L>
     type Out = O;
 
     fn add_to(self, graph: &mut Graph) -> Ends<I, O> {
-        let capacity = self.crew.capacity;
+        let room = self.crew.room;
         let (input, output) = (self.add)(graph, self.crew, self.last);
         let mut ends = Ends::new(input, output);
-        ends.entry.options.capacity = capacity.unwrap_or(ends.entry.options.capacity);
+        ends.entry.options.set(room);
         ends
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     fmt,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use shmring::os;
 
 use super::{
     again::{RestartBy, RestartCause},
@@ -345,6 +346,13 @@ impl<B: Backend> MessageProcess<B> {
             return None;
         }
         self.link.exit()
+    }
+
+    /// A descriptor that becomes readable when it ends; `None` where it is a thread.
+    pub(super) fn death(&self) -> Result<Option<OwnedFd>> {
+        self.link.check_ours()?;
+        let death = self.link.child.death().map(os::duplicate).transpose();
+        death.map_err(Error::io("duplicate a descriptor"))
     }
 
     /// Stops the backend in up to four steps, each bounded: it finishes what is queued; it leaves

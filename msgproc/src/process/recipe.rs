@@ -116,8 +116,10 @@ impl Recipe {
         C: Fn(S, &Start) -> R + Copy + 'static,
         R: IntoBackend<Backend = B>,
     {
+        // First whether it would help to have called `init`.
+        let recipe = Recipe::of_copy(process, stated, constructor)?;
         check_initialized(process)?;
-        Recipe::of_copy(process, stated, constructor)
+        Ok(recipe)
     }
 
     /// For a copy of this process as it is now, which need not be told what it is.
@@ -135,8 +137,9 @@ impl Recipe {
 
 /// The place of a function that is to run in another process of this program.
 pub(super) fn place_of<A, T>(process: &str, function: fn(A) -> T, of: &str) -> Result<Place> {
+    let place = place_in_copy(process, function, of)?;
     check_initialized(process)?;
-    place_in_copy(process, function, of)
+    Ok(place)
 }
 
 fn check_initialized(process: &str) -> Result<()> {

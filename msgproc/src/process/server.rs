@@ -132,6 +132,35 @@ impl ForkServer {
         self.process().exit()
     }
 
+    /// A descriptor that becomes readable when the server ends that there is now, so that a
+    /// [`Manager`](crate::Manager::watch) or any other poll tells of it. After that,
+    /// [`ForkServer::exit`] says how.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when no descriptor is left.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use msgproc::{ForkServer, Interest, Manager, Token, manager::Happening, prelude::*};
+    /// # fn serve<B: Backend>(manager: &mut Manager<B>, server: &ForkServer) -> msgproc::Result<()> {
+    /// const SERVER: Token = Token(1);
+    /// manager.watch(server.pidfd()?, Interest::Readable, SERVER)?;
+    /// match manager.next(Duration::from_secs(1))? {
+    ///     Some(Happening::Ready(SERVER)) => {
+    ///         manager.unwatch(SERVER);
+    ///         eprintln!("the fork server has ended: {:?}", server.exit());
+    ///         server.restart()?;
+    ///     }
+    ///     _ => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pidfd(&self) -> Result<OwnedFd> {
+        self.process().death()?.ok_or_else(|| Error::other("the fork server is a thread"))
+    }
+
     /// Starts a new server in the place of this one, which is stopped if it lives. The backends of
     /// the old one live on.
     ///

@@ -10,7 +10,10 @@ use std::{
 
 use msgproc::flow::{
     EdgeBuilder, Error, FailureKind, Flow, Graph, Memory, Outlet, Placement, PlainProcess, Report,
-    each, filter, flat_map, from_fn, map,
+    each,
+    file::{ClassInfo, GraphFile, Registry},
+    filter, flat_map, from_fn, map, source,
+    stage::{from_iter, thread},
 };
 use serde::{Deserialize, Serialize};
 use shmring::{block::Block, board::Board};
@@ -30,6 +33,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_slow_consumer_bounds_the_bytes),
         testkit::test!(plain_items_have_their_size),
         testkit::test!(long_items_go_by_themselves),
+        testkit::test!(bytes_are_bounded_by_whom_they_are_said_to),
     ]
 }
 
@@ -281,33 +285,90 @@ fn long_items_go_by_themselves() {
     }
 }
 
+/// How far those who make items are ahead of those who take them.
+#[derive(Clone, Default)]
+struct Ahead(Arc<[AtomicUsize; 3]>);
+
+impl Ahead {
+    fn made(&self, n: u64) -> Plain {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+        Plain([n as u8; 1000])
+    }
+
+    fn taken(&self) {
+        std::thread::sleep(Duration::from_micros(500));
+        let [made, taken, most] = &*self.0;
+        let ahead = made.load(Ordering::Relaxed) - taken.fetch_add(1, Ordering::Relaxed);
+        most.fetch_max(ahead, Ordering::Relaxed);
+    }
+
+    fn items(&self) -> impl Iterator<Item = Plain> + Send + use<> {
+        let ahead = self.clone();
+        (0..300).map(move |n| ahead.made(n))
+    }
+
+    fn check(&self, how: &str) {
+        let [_, taken, most] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(taken, 300, "{how}");
+        assert!((10..30).contains(&most), "{how}: {most} items");
+    }
+}
+
 /// A type that owns nothing says by itself how long it is.
 fn plain_items_have_their_size() {
     for place in [Placement::Thread, Placement::Task] {
-        let mut graph = Graph::new();
-        let made = Arc::new(AtomicUsize::new(0));
-        let count = made.clone();
-        let items = (0..300).map(move |n| {
-            count.fetch_add(1, Ordering::Relaxed);
-            [n as u8; 1000]
-        });
-        let items = graph.source("items", Placement::Thread, items.map(Plain));
-        let (taken, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mosts = most.clone();
+        let (mut graph, ahead) = (Graph::new(), Ahead::default());
+        let items = graph.source("items", Placement::Thread, ahead.items());
+        let copy = ahead.clone();
         let slow = move |_: &_| {
-            let (taken, made, most) = (taken.clone(), made.clone(), mosts.clone());
-            each(move |_: Plain| {
-                std::thread::sleep(Duration::from_micros(500));
-                let ahead = made.load(Ordering::Relaxed) - taken.fetch_add(1, Ordering::Relaxed);
-                most.fetch_max(ahead, Ordering::Relaxed);
-            })
+            let ahead = copy.clone();
+            each(move |_: Plain| ahead.taken())
         };
         let slow = graph.node("slow", place, slow).add();
         graph.edge(items.output(), slow.input()).capacity_bytes(20_000).add();
         graph.run().unwrap();
-        let most = most.load(Ordering::Relaxed);
-        assert!((10..30).contains(&most), "{place}: {most} items");
+        ahead.check(&place.to_string());
     }
+}
+
+fn bytes_are_bounded_by_whom_they_are_said_to() {
+    use msgproc::flow::{Farm, Pipeline, Thread};
+    let ahead = Ahead::default();
+    let copy = ahead.clone();
+    let slow = move |_: &_| {
+        let ahead = copy.clone();
+        map(move |_: Plain| ahead.taken())
+    };
+    let farm = Farm::new("slow", Thread, slow).capacity_bytes(20_000);
+    Pipeline::source("items", Thread, ahead.items()).part(farm).run().unwrap();
+    ahead.check("a farm");
+
+    let ahead = Ahead::default();
+    let (made, taken) = (ahead.clone(), ahead.clone());
+    let stages = from_iter(0..300).capacity_bytes(1 << 10)
+        | thread::map(move |n| made.made(n)).capacity_bytes(20_000)
+        | thread::each(move |_: Plain| taken.taken());
+    stages.run().unwrap();
+    ahead.check("a stage");
+
+    let ahead = Ahead::default();
+    let (made, taken) = (ahead.clone(), ahead.clone());
+    let registry = Registry::new()
+        .source("Items", ClassInfo::new().output("out", "Plain"), move |_| Ok(source(made.items())))
+        .sink("Slow", ClassInfo::new().input("in", "Plain"), move |_| {
+            let taken = taken.clone();
+            Ok(each(move |_: Plain| taken.taken()))
+        });
+    let file = "
+nodes:
+  items: {class: Items, compute_on: a}
+  slow: {class: Slow, compute_on: b}
+connections:
+  - items -> slow (bytes 20000)
+";
+    let file = GraphFile::from_yaml(file).unwrap();
+    registry.check(file).unwrap().run().unwrap();
+    ahead.check("a file");
 }
 
 #[derive(Clone, Copy)]

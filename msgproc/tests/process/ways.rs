@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_fork_server_loads_once_for_all),
         test!(a_server_that_cannot_load_says_so),
         test!(backends_outlive_their_server),
+        test!(the_end_of_a_server_is_told),
         test!(a_server_dies_with_its_frontend),
         test!(what_is_no_program_or_no_worker_is_told),
         test!(a_worker_that_nobody_starts_says_so),
@@ -644,6 +645,30 @@ fn backends_outlive_their_server() -> Result<()> {
     assert_eq!(first.mood().wait()?, ("first".into(), 1));
     first.stop()?;
     second.stop()
+}
+
+fn the_end_of_a_server_is_told() -> Result<()> {
+    const SERVER: Token = Token(7);
+    let server = ForkServer::start()?;
+    let mut manager: Manager<Moody> = Manager::new()?;
+    let process = MessageProcess::fork_from(&server, "moody", Mood::of("good"), Moody::new)?;
+    let id = manager.add(process)?;
+    for _ in 0..2 {
+        manager.watch(server.pidfd()?, Interest::Readable, SERVER)?;
+        assert!(manager.next(Duration::from_millis(20))?.is_none());
+        testkit::kill9(server.pid());
+        match manager.next(SOON)? {
+            Some(Happening::Ready(SERVER)) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(manager.unwatch(SERVER));
+        assert_eq!(server.exit().unwrap().how.signal_name(), Some("SIGKILL"));
+        // What it had started goes on.
+        assert_eq!(manager[id].mood().wait()?.0, "good");
+        server.restart()?;
+        assert!(server.is_alive() && server.exit().is_none());
+    }
+    Ok(())
 }
 
 fn a_server_dies_with_its_frontend() -> Result<()> {

@@ -31,10 +31,35 @@ pub(crate) struct EdgeOptions {
     pub(crate) newest: bool,
 }
 
+/// What a builder was told of how much may lie in a lane.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Room {
+    pub(crate) items: Option<usize>,
+    pub(crate) bytes: Option<usize>,
+}
+
+impl Room {
+    /// The smaller of both, where both were told.
+    pub(crate) fn least(self, other: Room) -> Room {
+        let least = |one: Option<usize>, other: Option<usize>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let (items, bytes) = (least(self.items, other.items), least(self.bytes, other.bytes));
+        Room { items, bytes }
+    }
+}
+
 /// How many bytes a lane between processes has if nothing is said.
 const BYTES: usize = 128 << 10;
 
 impl EdgeOptions {
+    /// What was told; the rest as it is.
+    pub(crate) fn set(&mut self, room: Room) {
+        self.capacity = room.items.map_or(self.capacity, |items| items.max(1));
+        self.bytes = room.bytes.or(self.bytes);
+    }
+
     /// How many bytes a lane between processes has.
     pub(crate) fn ring_bytes(&self) -> usize {
         self.bytes.unwrap_or(BYTES)

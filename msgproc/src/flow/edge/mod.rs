@@ -21,7 +21,9 @@ pub(crate) use self::{
     heap::{Bound, HeapLane, Size},
     inlet::{Inlet, Taken},
     lanes::{Lanes, OutState},
-    link::{AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing},
+    link::{
+        AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing, Room,
+    },
 };
 
 /// What goes over a lane: items that were gathered, and where they belong.

@@ -206,6 +206,8 @@ impl Backend for Station {
             "run" => match incoming.arguments::<()>() {
                 Ok(()) => {
                     let told = self.run();
+                    // It has nothing else to do, and need not be asked to leave.
+                    ctx.stop();
                     Outcome::result(ctx.emit(told))
                 }
                 Err(outcome) => outcome,

@@ -123,9 +123,6 @@ impl Watch {
             Some(Happening::Event { process: id, event: theirs }) => {
                 self.told.add(theirs);
                 self.at_work.remove(&id);
-                if let Some(process) = manager.process(id) {
-                    let _ = process.request_stop();
-                }
             }
             Some(Happening::Ended { process: id, exit, .. }) => {
                 if let Some(process) = self.at_work.remove(&id) {

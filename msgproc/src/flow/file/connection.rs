@@ -6,7 +6,7 @@ use std::str::FromStr;
 ///
 /// As a text it is `A [Class].port -> B [Class].port`. Class and port may be left out, and what is
 /// special about it stands in parentheses: `A -> B.mask (latest)`,
-/// `A -> B (capacity 8)`, `B -> A.more (feedback, credits 16)`.
+/// `A -> B (capacity 8, bytes 65536)`, `B -> A.more (feedback, credits 16)`.
 ///
 /// # Examples
 ///
@@ -27,6 +27,9 @@ pub struct Connection {
     pub to: Endpoint,
     /// How many items may wait on it.
     pub capacity: Option<NonZeroUsize>,
+    /// How many bytes may wait on it, as
+    /// [`EdgeBuilder::capacity_bytes`](crate::flow::EdgeBuilder::capacity_bytes) says.
+    pub bytes: Option<NonZeroUsize>,
     /// Only the newest item waits; a newer one replaces it.
     pub latest: bool,
     /// The last item stays, also after its sender has ended.
@@ -42,8 +45,11 @@ pub struct Connection {
 /// Two are equal when they say the same, wherever they stand.
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
-        let all = |of: &Self| (of.capacity, of.latest, of.sticky, of.feedback, of.credits);
-        (&self.from, &self.to) == (&other.from, &other.to) && all(self) == all(other)
+        let counts = |of: &Self| (of.capacity, of.bytes, of.credits);
+        let flags = |of: &Self| (of.latest, of.sticky, of.feedback);
+        (&self.from, &self.to) == (&other.from, &other.to)
+            && counts(self) == counts(other)
+            && flags(self) == flags(other)
     }
 }
 
@@ -73,6 +79,7 @@ impl Connection {
             from,
             to,
             capacity: None,
+            bytes: None,
             latest: false,
             sticky: false,
             feedback: false,
@@ -113,6 +120,11 @@ impl Connection {
                     connection.capacity =
                         Some(number.ok_or_else(|| error("capacity is no number from 1 on"))?);
                 }
+                ["bytes", number] => {
+                    let number = number.parse().ok();
+                    connection.bytes =
+                        Some(number.ok_or_else(|| error("bytes are no number from 1 on"))?);
+                }
                 ["credits", number] => {
                     let number = number.parse().ok();
                     connection.credits =
@@ -136,7 +148,7 @@ fn split_markers(text: &str) -> Option<(&str, Vec<&str>)> {
     let markers: Vec<_> = markers.split(',').map(str::trim).collect();
     let known = |marker: &&str| {
         let word = marker.split_whitespace().next().unwrap_or("");
-        ["latest", "sticky", "feedback", "capacity", "credits"].contains(&word)
+        ["latest", "sticky", "feedback", "capacity", "bytes", "credits"].contains(&word)
     };
     markers.iter().any(known).then_some((ends, markers))
 }
@@ -156,6 +168,7 @@ impl fmt::Display for Connection {
         let mut markers: Vec<_> =
             named.iter().filter(|named| named.1).map(|named| named.0.to_owned()).collect();
         markers.extend(self.capacity.map(|capacity| format!("capacity {capacity}")));
+        markers.extend(self.bytes.map(|bytes| format!("bytes {bytes}")));
         markers.extend(self.credits.map(|credits| format!("credits {credits}")));
         if markers.is_empty() {
             return Ok(());

@@ -166,6 +166,9 @@ where
             if let Some(capacity) = connection.capacity {
                 edge = edge.capacity(capacity.get());
             }
+            if let Some(bytes) = connection.bytes {
+                edge = edge.capacity_bytes(bytes.get());
+            }
             if connection.latest {
                 edge = edge.newest();
             }

@@ -37,7 +37,7 @@
 //! | `on_error` | an [`OnError`] | `fail` |
 //!
 //! `nodes` may also be a list whose nodes have a `name`. A connection is a text (see
-//! [`Connection`]), or a mapping with `from`, `to` and, if need be, `capacity`, `latest`,
+//! [`Connection`]), or a mapping with `from`, `to` and, if need be, `capacity`, `bytes`, `latest`,
 //! `sticky`, `feedback` and `credits`; its ends are texts, or mappings with `node`, `class` and `port`.
 //!
 //! # Graphs of LiveNodes

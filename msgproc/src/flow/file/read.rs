@@ -10,7 +10,8 @@ use super::yaml::Parsed;
 use super::{Connection, Endpoint, GraphFile, Location, Node, livenodes};
 
 const NODE: [&str; 6] = ["class", "settings", "compute_on", "workers", "ordered", "on_error"];
-const CONNECTION: [&str; 7] = ["from", "to", "capacity", "latest", "sticky", "feedback", "credits"];
+const CONNECTION: [&str; 8] =
+    ["from", "to", "capacity", "bytes", "latest", "sticky", "feedback", "credits"];
 
 /// The graph as far as it can be made out, and what is wrong.
 pub(super) fn graph((value, problems): Parsed) -> (GraphFile, Vec<Problem>) {
@@ -180,10 +181,10 @@ impl Reader {
             let value = map.remove(key)?;
             self.count(&of(key, what), value)
         };
-        let (capacity, credits) = (count("capacity"), count("credits"));
+        let (capacity, bytes, credits) = (count("capacity"), count("bytes"), count("credits"));
         self.nothing_left(what, map, &CONNECTION);
         let (from, to) = (from?, to?);
-        Some(Connection { from, to, capacity, latest, sticky, feedback, credits, line })
+        Some(Connection { from, to, capacity, bytes, latest, sticky, feedback, credits, line })
     }
 
     fn endpoint(

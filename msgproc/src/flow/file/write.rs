@@ -77,6 +77,9 @@ fn connection(connection: &Connection, is_node: impl Fn(&str) -> bool) -> Value 
     if let Some(capacity) = connection.capacity {
         map.insert("capacity", capacity.get());
     }
+    if let Some(bytes) = connection.bytes {
+        map.insert("bytes", bytes.get());
+    }
     if let Some(credits) = connection.credits {
         map.insert("credits", credits.get());
     }

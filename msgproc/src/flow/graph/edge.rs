@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc};
 
 use super::{EdgeEntry, Graph, Input, OutEntry, Output, Site, make::OutMaker};
 use crate::flow::edge::{
-    Branched, Dealing, Edge, EdgeOptions, Lanes, OutState, Size, Turn, Turned, Way, Wire,
+    Branched, Dealing, Edge, EdgeOptions, Lanes, OutState, Room, Size, Turn, Turned, Way, Wire,
 };
 
 /// An edge that is being described; [`EdgeBuilder::add`] puts it into the graph.
@@ -45,6 +45,12 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     /// - To a worker in the same thread nothing lies in a lane: it is called.
     pub fn capacity_bytes(mut self, bytes: usize) -> Self {
         self.options.bytes = Some(bytes);
+        self
+    }
+
+    /// Both, where they were told.
+    pub(crate) fn room(mut self, room: Room) -> Self {
+        self.options.set(room);
         self
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Item, step::Settings};
-use crate::flow::{Flow, Graph, Input, NodeBuilder, Outlet, Output, Thread, from_fn};
+use crate::flow::{Flow, Graph, Input, NodeBuilder, Outlet, Output, Thread, edge::Room, from_fn};
 
 /// A graph that is being made of stages.
 #[doc(hidden)]
@@ -23,7 +23,7 @@ pub struct Build {
 #[doc(hidden)]
 pub struct Open<T> {
     pub(super) outputs: Vec<Output<Item<T>>>,
-    pub(super) capacity: Option<usize>,
+    pub(super) room: Room,
     /// Whether several workers send them that keep an order.
     pub(super) is_numbered: bool,
     /// How many there will be, where that is known: told by each source when it begins.
@@ -53,13 +53,9 @@ impl Build {
 
     /// Leads what has been built to a node.
     pub(super) fn connect<T: Send + 'static>(&mut self, from: Open<T>, to: Input<Item<T>>) {
-        let Open { outputs, capacity, .. } = from;
+        let Open { outputs, room, .. } = from;
         for output in outputs {
-            let edge = self.graph.edge(output, to);
-            match capacity {
-                Some(items) => edge.capacity(items).add(),
-                None => edge.add(),
-            }
+            self.graph.edge(output, to).room(room).add();
         }
     }
 
@@ -83,10 +79,10 @@ impl Build {
             Ok(Flow::GoOn)
         };
         let node = self.graph.node(&name, Thread, move |_| from_fn(relay)).add();
-        let Open { capacity, ref expected, .. } = open;
+        let Open { room, ref expected, .. } = open;
         let joined = Open {
             outputs: vec![node.output()],
-            capacity,
+            room,
             is_numbered: false,
             expected: expected.clone(),
         };
@@ -105,7 +101,7 @@ impl<T> Open<T> {
     ) -> Open<U> {
         Open {
             outputs: vec![output],
-            capacity: settings.capacity,
+            room: settings.room,
             is_numbered,
             expected: expected.filter(|_| settings.keeps_count),
         }

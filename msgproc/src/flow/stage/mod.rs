@@ -79,7 +79,7 @@ pub use self::{
     source::{from_iter, try_from_iter},
     step::{Adds, Mode, Parallel, Step, Work},
 };
-use crate::flow::Memory;
+use crate::flow::{Memory, edge::Room};
 pub(crate) use item::Item;
 
 /// A stream of items through stages, that has not begun.
@@ -165,7 +165,18 @@ impl<T: Send + 'static> Stages<T> {
             build.ahead = Some(items);
             let open = upstream(build, ordered);
             build.ahead = None;
-            build::Open { capacity: Some(items), ..open }
+            build::Open { room: Room { items: Some(items), ..open.room }, ..open }
+        };
+        Stages { memory, is_source, ..Stages::new(Box::new(build), is_local) }
+    }
+
+    /// How many bytes of them may wait, as
+    /// [`EdgeBuilder::capacity_bytes`](crate::flow::EdgeBuilder::capacity_bytes) says.
+    pub fn capacity_bytes(self, bytes: usize) -> Stages<T> {
+        let Stages { build: upstream, is_local, memory, is_source, .. } = self;
+        let build = move |build: &mut Build, ordered: bool| {
+            let open = upstream(build, ordered);
+            build::Open { room: Room { bytes: Some(bytes), ..open.room }, ..open }
         };
         Stages { memory, is_source, ..Stages::new(Box::new(build), is_local) }
     }

@@ -6,7 +6,7 @@ use super::{
     item::Item,
     step::{Adds, Mode, Settings, Step},
 };
-use crate::flow::{Cause, Place, Thread};
+use crate::flow::{Cause, Place, Thread, edge::Room};
 
 /// The mode of [`ordered`].
 #[derive(Clone, Copy, Debug)]
@@ -54,19 +54,16 @@ pub fn concat<T: Send + 'static>(streams: impl IntoIterator<Item = Stages<T>>) -
     let build = move |build: &mut Build, ordered: bool| {
         let mut all = Open {
             outputs: Vec::new(),
-            capacity: None,
+            room: Room::default(),
             is_numbered: false,
             expected: Some(Vec::new()),
         };
         let ahead = build.ahead;
         for stream in streams {
             build.ahead = ahead;
-            let Open { outputs, capacity, is_numbered, expected } = (stream.build)(build, ordered);
+            let Open { outputs, room, is_numbered, expected } = (stream.build)(build, ordered);
             all.outputs.extend(outputs);
-            all.capacity = match (all.capacity, capacity) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
+            all.room = all.room.least(room);
             all.is_numbered |= is_numbered;
             all.expected = all.expected.zip(expected).map(|(mut sum, more)| {
                 sum.extend(more);

@@ -49,7 +49,7 @@ where
         ordered: bool,
     ) -> Open<T> {
         let open = upstream(build, ordered);
-        let (capacity, expected) = (open.capacity, open.expected.clone());
+        let (room, expected) = (open.room, open.expected.clone());
         let bar = step.body;
         let told = expected.clone();
         let make = move |_: &WorkerInfo| Counts {
@@ -60,7 +60,7 @@ where
         let name = build.name(None, "progress");
         let node = build.graph.node(&name, Thread, make).add();
         build.connect(open, node.input());
-        Open { outputs: vec![node.output()], capacity, is_numbered: false, expected }
+        Open { outputs: vec![node.output()], room, is_numbered: false, expected }
     }
 }
 

@@ -59,7 +59,7 @@ impl<T: Send + 'static> Stages<T> {
 
     fn taken(self) -> (Build, Results<Item<T>>) {
         let (mut build, open) = self.build(Ending::Taken);
-        let capacity = open.capacity.unwrap_or(WAITING);
+        let capacity = open.room.items.unwrap_or(WAITING);
         let (results, input) = build.graph.results_of("results", capacity);
         build.connect(open, input);
         (build, results)

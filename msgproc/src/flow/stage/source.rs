@@ -11,7 +11,7 @@ use super::{
     item::Item,
     pump::{Fetched, Pump},
 };
-use crate::flow::{Cause, Flow, Node, Outlet, Same, Thread, WorkerInfo};
+use crate::flow::{Cause, Flow, Node, Outlet, Same, Thread, WorkerInfo, edge::Room};
 
 /// A stream of what an iterator gives. It is asked in a thread of its own, and not before the run
 /// begins; as many items as its [`capacity`](Stages::capacity) says are asked for ahead, or 256.
@@ -71,7 +71,7 @@ where
         };
         Open {
             outputs: vec![node.output()],
-            capacity: None,
+            room: Room::default(),
             is_numbered: false,
             expected: Some(vec![expected]),
         }

@@ -6,7 +6,7 @@ use super::{
     build::{Build, Open, Upstream},
     item::{Item, StageStatus, TimedOut},
 };
-use crate::flow::{Cause, OnError, WorkerInfo};
+use crate::flow::{Cause, OnError, WorkerInfo, edge::Room};
 
 /// Where a stage runs.
 pub trait Mode: Sized {
@@ -80,7 +80,7 @@ pub(super) struct Settings<I> {
     /// What it is called if nothing is said.
     pub(super) verb: &'static str,
     pub(super) workers: usize,
-    pub(super) capacity: Option<usize>,
+    pub(super) room: Room,
     pub(super) on_error: OnError,
     pub(super) clone: Option<Clones<I>>,
     /// Whether one item goes on for each that comes.
@@ -93,7 +93,7 @@ impl<I> Settings<I> {
             name: None,
             verb,
             workers: 1,
-            capacity: None,
+            room: Room::default(),
             on_error: OnError::default(),
             clone: None,
             keeps_count,
@@ -124,13 +124,20 @@ impl<M: Work, I: 'static, O: 'static, R: 'static> Step<M, I, O, R> {
     /// How many of the items that it sends may wait, for each worker that follows; 1024 if nothing
     /// is said. When so many wait, it waits too, and so do those before it.
     pub fn capacity(mut self, items: usize) -> Self {
-        self.settings.capacity = Some(items);
+        self.settings.room.items = Some(items);
         self
     }
 
     /// The same as [`Step::capacity`].
     pub fn maxsize(self, items: usize) -> Self {
         self.capacity(items)
+    }
+
+    /// How many bytes of the items that it sends may wait, for each worker that follows, as
+    /// [`EdgeBuilder::capacity_bytes`](crate::flow::EdgeBuilder::capacity_bytes) says.
+    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
+        self.settings.room.bytes = Some(bytes);
+        self
     }
 
     /// What it is called in errors and reports, and its processes in `ps`. By default after what it

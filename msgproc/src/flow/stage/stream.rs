@@ -19,7 +19,7 @@ use super::{
     build::{Build, Open},
     item::Item,
 };
-use crate::flow::{Cause, Flow, Node, Outlet, Thread, WorkerInfo, plan::Bell};
+use crate::flow::{Cause, Flow, Node, Outlet, Thread, WorkerInfo, edge::Room, plan::Bell};
 
 /// How many items are asked for ahead of the first stage.
 const AHEAD: usize = 64;
@@ -60,7 +60,12 @@ where
         };
         let name = build.name(None, "source");
         let node = build.graph.node(&name, Thread, make).add();
-        Open { outputs: vec![node.output()], capacity: None, is_numbered: false, expected: None }
+        Open {
+            outputs: vec![node.output()],
+            room: Room::default(),
+            is_numbered: false,
+            expected: None,
+        }
     };
     Stages::of_source(Box::new(build), false)
 }

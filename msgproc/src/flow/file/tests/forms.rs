@@ -133,7 +133,7 @@ nodes:
     compute_on:
 connections:
   - {from: a.b, to: {node: c, class: C, port: in}, latest: true, sticky: false}
-  - a.b -> c.mask (capacity 8, feedback, credits 3)
+  - a.b -> c.mask (capacity 8, bytes 4096, feedback, credits 3)
   - a.b.out -> c
 ";
     let graph = GraphFile::from_yaml(text).unwrap();
@@ -144,6 +144,7 @@ connections:
     assert_eq!(first.from, Endpoint::of("a.b"));
     assert!(first.latest && !first.sticky && first.to.class.as_deref() == Some("C"));
     assert_eq!(second.capacity.unwrap().get(), 8);
+    assert_eq!(second.bytes.unwrap().get(), 4096);
     assert_eq!(second.credits.unwrap().get(), 3);
     assert!(second.feedback && second.from == Endpoint::of("a.b"));
     assert_eq!(third.from, Endpoint::new("a.b", "out"));
@@ -163,6 +164,7 @@ connections:
   - a
   - a -> b -> c
   - a -> b (capacity 0)
+  - a -> b (bytes many)
   - {from: a.x, capacity: 1.5, too: b}
   - {from: {port: x}, to: '', lates: true}
 conections: []
@@ -188,13 +190,15 @@ conections: []
          [Class].port -> B [Class].port\", or \"A -> B\"",
             "line 11: connection: capacity is no number from 1 on in \"a -> b (capacity 0)\": write \
          \"A [Class].port -> B [Class].port\", or \"A -> B\"",
-            "line 12: a connection has no \"to\"",
-            "line 12: \"capacity\" of a connection must be a whole number from 1 on and is the number 1.5",
-            "line 12: a connection knows no \"too\"; did you mean \"to\"?",
-            "line 13: \"from\" of a connection has no \"node\"",
-            "line 13: \"to\" of a connection: a node is missing",
-            "line 13: a connection knows no \"lates\"; did you mean \"latest\"?",
-            "line 14: the file knows no \"conections\"; did you mean \"connections\"?",
+            "line 12: connection: bytes are no number from 1 on in \"a -> b (bytes many)\": write \
+         \"A [Class].port -> B [Class].port\", or \"A -> B\"",
+            "line 13: a connection has no \"to\"",
+            "line 13: \"capacity\" of a connection must be a whole number from 1 on and is the number 1.5",
+            "line 13: a connection knows no \"too\"; did you mean \"to\"?",
+            "line 14: \"from\" of a connection has no \"node\"",
+            "line 14: \"to\" of a connection: a node is missing",
+            "line 14: a connection knows no \"lates\"; did you mean \"latest\"?",
+            "line 15: the file knows no \"conections\"; did you mean \"connections\"?",
         ]
     );
 }

@@ -77,17 +77,18 @@ fn connection(names: Vec<String>) -> impl Strategy<Value = Connection> {
         .prop_map(|(node, class, port)| Endpoint { node, class, port })
         .boxed();
     let count = || option::of(1..99_usize);
-    let how = (count(), count(), any::<bool>(), any::<bool>(), any::<bool>());
-    (end.clone(), end, how).prop_map(|(from, to, (capacity, credits, latest, sticky, feedback))| {
-        Connection {
+    let how = (count(), count(), count(), any::<bool>(), any::<bool>(), any::<bool>());
+    (end.clone(), end, how).prop_map(
+        |(from, to, (capacity, bytes, credits, latest, sticky, feedback))| Connection {
             capacity: capacity.and_then(NonZeroUsize::new),
+            bytes: bytes.and_then(NonZeroUsize::new),
             credits: credits.and_then(NonZeroUsize::new),
             latest,
             sticky,
             feedback,
             ..Connection::new(from, to)
-        }
-    })
+        },
+    )
 }
 
 fn graph() -> impl Strategy<Value = GraphFile> {
