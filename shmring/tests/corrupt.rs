@@ -39,7 +39,7 @@ const VARIANTS_OF_A_CHILD: u64 = 100;
 const CHILD_SECONDS: u32 = 20;
 
 /// How long anything is waited for.
-const SHORT: Duration = Duration::from_micros(200);
+const SHORT: Duration = Duration::from_micros(30);
 
 /// What is overwritten while it is in use.
 #[derive(Clone, Copy)]

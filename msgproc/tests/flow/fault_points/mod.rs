@@ -131,8 +131,8 @@ fn walk(shape: &'static Shape, how: How) -> BTreeSet<String> {
         let ours = point.starts_with("flow.");
         let later = (passes / 2).max(1);
         let passes = match (how, ours) {
-            (How::Briefly, false) => &[][..],
-            (How::Briefly, true) | (How::Well, false) => &[1][..],
+            (How::Briefly, _) if !point.starts_with("flow.item.") => &[][..],
+            (How::Briefly, _) | (How::Well, false) => &[1][..],
             _ => &[1, later][..],
         };
         for (at, pass) in passes.iter().enumerate() {
@@ -140,8 +140,8 @@ fn walk(shape: &'static Shape, how: How) -> BTreeSet<String> {
             let mut twice = once.clone();
             twice.push((point, 1));
             let again = match how {
-                How::Briefly => point.starts_with("flow.item."),
-                How::Well => ours,
+                How::Briefly => true,
+                How::Well => ours && at == 0,
                 How::Wholly => true,
             };
             for deaths in [Some(once), Some(twice).filter(|_| again)].into_iter().flatten() {
@@ -158,7 +158,7 @@ fn walk(shape: &'static Shape, how: How) -> BTreeSet<String> {
         all.insert(then.clone());
         let most = match how {
             How::Briefly => 0,
-            How::Well => 2,
+            How::Well => 1,
             How::Wholly => usize::MAX,
         };
         let step = origins.len().div_ceil(most.max(1)).max(1);
