@@ -871,5 +871,7 @@ fn main() -> ExitCode {
         testkit::test!(async_kinds::dropped_futures_lose_nothing),
         testkit::test!(async_ports::jobs_are_awaited),
         testkit::test!(async_ports::newer_blocks_are_awaited),
+        testkit::test!(async_ports::every_message_is_awaited_by_all),
+        testkit::test!(async_ports::what_is_kept_holds_a_task_back),
     ])
 }

@@ -402,6 +402,45 @@ impl<T: DeserializeOwned, R: AsyncReady> Async<broadcast::port::Receiver<T>, R> 
     }
 }
 
+impl<T: Serialize, R: AsyncReady> Async<broadcast::port::Sender<T>, R> {
+    /// Sends a message; as [`broadcast::port::Sender::send`]. If the future is dropped before it is
+    /// done, the message was not sent, and goes with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::port::Sender::send`].
+    pub async fn send(&mut self, message: T) -> Result<(), PortError<T>> {
+        match self.send_ref(&message).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.map(|()| message)),
+        }
+    }
+
+    /// Sends a message and keeps it; as [`broadcast::port::Sender::send_ref`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::port::Sender::send`].
+    pub async fn send_ref(&mut self, message: &T) -> Result<(), PortError<()>> {
+        if self.end.ring().policy() != Policy::Wait {
+            give_way::<R>().await;
+            return self.end.send_ref(message);
+        }
+        let put = |end: &mut broadcast::port::Sender<T>| match end.try_send_ref(message) {
+            Err(PortError::Ring(SendError::Full(()))) => None,
+            sent => Some(sent),
+        };
+        poll_fn(|cx| {
+            R::poll_fairly(cx, |cx| match put(&mut self.end) {
+                Some(sent) => Poll::Ready(sent),
+                // From now on it is known how much room it needs.
+                None => self.poll_end(cx, self.end.needed(), put),
+            })
+        })
+        .await
+    }
+}
+
 /// The same of messages.
 fn unless_none<T>(received: Result<T, MessageError>) -> Option<Result<T, MessageError>> {
     match received {

@@ -40,6 +40,7 @@ use std::{
     fmt,
     marker::PhantomData,
     os::fd::BorrowedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -55,6 +56,7 @@ use crate::{
         port::{MessageError, PortError},
         select::{Selectable, Source},
     },
+    sync::local::{self, AtomicU64},
     transfer::Parcel,
 };
 
@@ -82,6 +84,11 @@ pub struct Sender<T> {
     packing: Option<Box<Packing>>,
     kept: Vec<Kept>,
     bytes: Vec<u8>,
+    /// Bytes of room that the last message needed.
+    needed: usize,
+    /// Who has not gone past this position holds the next message back; for those who look from
+    /// outside.
+    floor: Arc<AtomicU64>,
     /// The role's word when the places were last known.
     recovered: u64,
     message: PhantomData<fn(T)>,
@@ -96,8 +103,17 @@ impl<T> Sender<T> {
     /// When `keep` is 0 or more than [`MOST_KEPT`].
     pub fn new(producer: Producer, keep: usize) -> Sender<T> {
         assert!((1..=MOST_KEPT).contains(&keep), "keep {keep}: 1 to {MOST_KEPT} are possible");
-        let (packing, kept, bytes) = (None, Vec::new(), Vec::new());
-        Sender { producer, keep, packing, kept, bytes, recovered: 0, message: PhantomData }
+        Sender {
+            needed: producer.max_len(),
+            producer,
+            keep,
+            packing: None,
+            kept: Vec::new(),
+            bytes: Vec::new(),
+            floor: Arc::default(),
+            recovered: 0,
+            message: PhantomData,
+        }
     }
 
     /// The ring this is an end of.
@@ -113,6 +129,28 @@ impl<T> Sender<T> {
     /// Whether there is no consumer now; as [`Producer::is_alone`].
     pub fn is_alone(&self) -> bool {
         self.producer.is_alone()
+    }
+
+    /// A descriptor for a poll of your own; as [`Producer::bell`], after [`Sender::arm`].
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.producer.bell()
+    }
+
+    /// Which rings of the segment had news for this process; as [`Producer::rung`].
+    pub fn rung(&self) -> u64 {
+        self.producer.rung()
+    }
+
+    /// Asks to be woken by [`Sender::bell`] when there may be room for a message as long as the
+    /// last; as [`Producer::arm`].
+    pub fn arm(&mut self) -> bool {
+        self.producer.arm(self.needed)
+    }
+
+    /// Bytes of room that the last message needed, sent or not; before the first, what the longest
+    /// can need. For [`crate::Selector::add_room`].
+    pub fn needed(&self) -> usize {
+        self.needed
     }
 
     /// Closes the ring and lets go of all blocks, whoever has not read them. Also for what a sender
@@ -161,6 +199,14 @@ impl<T> Sender<T> {
         self.recovered = word;
         Ok(())
     }
+
+    /// Holds the next message back until all that counts has read the one whose place it takes.
+    fn mind_next_place(&mut self) {
+        let place = (self.producer.writer.sequence() % self.keep as u64) as usize;
+        let until = self.kept.get(place).map_or(0, |kept| kept.until);
+        self.producer.writer.wait_until_passed(until);
+        self.floor.store(until, local::Ordering::Relaxed);
+    }
 }
 
 sends! {
@@ -191,14 +237,16 @@ impl<T: Serialize> Sender<T> {
 
     fn put_bytes(&mut self, parcel: Parcel, patience: &Patience) -> Result<(), PortError<()>> {
         self.recover()?;
+        self.mind_next_place();
         let place = (self.producer.writer.sequence() % self.keep as u64) as usize;
-        let Sender { producer, packing: Some(packing), bytes, kept, keep, .. } = self else {
+        let Sender { producer, packing: Some(packing), bytes, needed, kept, keep, .. } = self
+        else {
             unreachable!("`serialize` has put it back")
         };
         let (blocks, kept) = (packing.len(), &mut kept[place]);
         let body = HEAD + blocks * TABLE_ENTRY;
         let len = body + bytes.len();
-        producer.writer.wait_until_passed(kept.until);
+        *needed = len;
         let (segment, number) = (producer.ring().segment.clone(), producer.ring().object.index);
         let claim = match patience {
             Patience::None => producer.try_claim(len),
@@ -222,8 +270,21 @@ impl<T: Serialize> Sender<T> {
         claim.commit();
         fault!("broadcast.port.sent");
         kept.until = producer.writer.published();
+        self.mind_next_place();
         parcel.sent();
         Ok(())
+    }
+}
+
+impl<T> Selectable for Sender<T> {
+    /// Ready where there is room, and the blocks of the message whose place the next one takes may
+    /// go.
+    fn source(&self) -> Source {
+        self.producer.source_above(self.floor.clone())
+    }
+
+    fn ask_again(&mut self) {
+        self.producer.ask_again();
     }
 }
 

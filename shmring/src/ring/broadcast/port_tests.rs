@@ -10,7 +10,7 @@ use super::{
     port::{Receiver, Sender},
 };
 use crate::{
-    RecvError, SendError,
+    RecvError, Selector, SendError,
     block::{Block, BlockPool},
     ring::{
         Policy,
@@ -50,6 +50,50 @@ fn check(message: &One) -> u64 {
 
 fn lapped(missed: u64) -> MessageError {
     MessageError::Ring(RecvError::Lapped { missed })
+}
+
+/// Looked at from outside, as from within: there is no room before all have read the message whose
+/// place the next one takes, however many bytes are free.
+#[test]
+fn what_is_kept_holds_back_who_looks_from_outside() {
+    const NOW: Duration = Duration::ZERO;
+    let pool = pool(8);
+    let ring = ring(&pool, Policy::Wait);
+    let mut tx = sender(&ring);
+    let mut selector = Selector::new();
+    selector.add_room(5, &tx, 64);
+    let mut all = [(); 2].map(|()| Receiver::<One>::new(ring.consumer().unwrap()));
+    for next in 0..KEEP as u64 {
+        assert_eq!(selector.ready_timeout(NOW), Some(5));
+        tx.send((next, filled(&pool, next))).unwrap();
+    }
+    for read in 0..20 {
+        let next = read + KEEP as u64;
+        assert_eq!(selector.ready_timeout(NOW), None);
+        let full = tx.try_send((next, filled(&pool, next)));
+        assert!(matches!(full, Err(PortError::Ring(SendError::Full(_)))), "{full:?}");
+        assert!(tx.needed() > 16 && tx.needed() < 64, "{}", tx.needed());
+        for rx in &mut all {
+            assert_eq!(selector.ready_timeout(NOW), None);
+            assert_eq!(check(&rx.recv().unwrap()), read);
+        }
+        assert_eq!(selector.ready_timeout(NOW), Some(5));
+        tx.try_send((next, filled(&pool, next))).unwrap();
+    }
+    // One that is woken later, by a reader in another thread.
+    let [mut one, other] = all;
+    drop(other);
+    let reads = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        check(&one.recv().unwrap());
+        one
+    });
+    let began = Instant::now();
+    assert_eq!(selector.ready_timeout(SOON), Some(5));
+    assert!(began.elapsed() > Duration::from_millis(20));
+    drop(reads.join().unwrap());
+    tx.discard().unwrap();
+    assert_eq!(pool.in_use(), 0);
 }
 
 #[test]

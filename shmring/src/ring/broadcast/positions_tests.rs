@@ -105,12 +105,14 @@ fn full_and_too_large() {
     }
     assert_eq!(sent, 6, "6 items of 40 bytes, and a word for the next header");
     assert_eq!(writer.slowest(), 2);
-    assert!(!look_for_room(&region, geometry, 24).0);
+    assert!(!look_for_room(&region, geometry, 24, 0).0);
     take(&region, &mut reader).unwrap();
     assert_eq!(writer.claim(&region, 24), Err(NoRoom::Full), "taken is not released");
     reader.release(&region);
     while take_byte(&region, &mut reader).is_some() {}
-    assert!(look_for_room(&region, geometry, 24).0);
+    assert!(look_for_room(&region, geometry, 24, 0).0);
+    assert!(look_for_room(&region, geometry, 24, writer.published()).0, "all was read");
+    assert!(!look_for_room(&region, geometry, 24, writer.published() + 8).0);
     send(&region, &mut writer, &[7; 24]).unwrap();
     leave(&region, geometry, 2);
     for _ in 0..100 {
@@ -573,7 +575,7 @@ proptest! {
                 if put(&region, &mut writer, &vec![1; len]).is_ok() {
                     writer.publish(&region);
                 }
-                look_for_room(&region, geometry, len);
+                look_for_room(&region, geometry, len, 0);
                 memory::stats(&region, geometry);
             }
             if at % 40 == 0 {

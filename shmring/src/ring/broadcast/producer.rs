@@ -5,13 +5,15 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     os::fd::BorrowedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     Broadcast, corrupt,
     memory::{Corrupt, Geometry},
-    slots, table,
+    slots,
+    table::{self, View},
     writer::{self, NoRoom, Room, Writer},
 };
 use crate::{
@@ -23,6 +25,7 @@ use crate::{
         select::{Selectable, Source, source::Look},
     },
     segment::Segment,
+    sync::local::{self, AtomicU64},
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -358,11 +361,18 @@ impl Drop for Producer {
     }
 }
 
+impl Producer {
+    /// A source that is not ready before all that counts has gone past this position.
+    pub(super) fn source_above(&self, floor: Arc<AtomicU64>) -> Source {
+        let Broadcast { segment, object, geometry, .. } = &self.ring;
+        let look = Sending { holds: self.role.holds(), geometry: *geometry, floor };
+        Source::new(segment, object.index, look)
+    }
+}
+
 impl Selectable for Producer {
     fn source(&self) -> Source {
-        let Broadcast { segment, object, geometry, .. } = &self.ring;
-        let look = Sending { holds: self.role.holds(), geometry: *geometry };
-        Source::new(segment, object.index, look)
+        self.source_above(Arc::default())
     }
 
     fn ask_again(&mut self) {
@@ -374,17 +384,24 @@ impl Selectable for Producer {
 struct Sending<H> {
     holds: H,
     geometry: Geometry,
+    floor: Arc<AtomicU64>,
+}
+
+impl<H> Sending<H> {
+    fn room(&self, segment: &Segment, want: usize) -> (bool, View) {
+        let floor = self.floor.load(local::Ordering::Relaxed);
+        writer::look_for_room(&segment.0.region, self.geometry, want, floor)
+    }
 }
 
 impl<H: Fn(&Segment) -> bool + Send + Sync> Look for Sending<H> {
     fn is_ready(&self, segment: &Segment, want: usize) -> bool {
-        let (room, _) = writer::look_for_room(&segment.0.region, self.geometry, want);
-        room && (self.holds)(segment)
+        self.room(segment, want).0 && (self.holds)(segment)
     }
 
     /// Nothing ends when a consumer dies, but the slowest makes room by it: then a `try_` goes on.
     fn has_ended(&self, segment: &Segment, lives: &mut dyn FnMut(Peer) -> bool) -> bool {
-        let (_, view) = writer::look_for_room(&segment.0.region, self.geometry, usize::MAX);
+        let (_, view) = self.room(segment, usize::MAX);
         let slowest = role::peer_of(segment, self.geometry.consumer(view.slowest));
         view.from != u64::MAX && slowest.is_some_and(|peer| !lives(peer)) && (self.holds)(segment)
     }

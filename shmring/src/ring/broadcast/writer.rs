@@ -321,13 +321,21 @@ impl Writer {
 
 /// Whether a writer would find room for a record of `len`, or as much as it can be, and who is in
 /// its way most; for those who have no writer.
-pub(super) fn look_for_room(region: &Region, geometry: Geometry, len: usize) -> (bool, View) {
+///
+/// As with [`Writer::wait_until_passed`], no cursor may be before `floor`.
+pub(super) fn look_for_room(
+    region: &Region,
+    geometry: Geometry,
+    len: usize,
+    floor: u64,
+) -> (bool, View) {
     let tail = region.u64(geometry.base + TAIL).load(Ordering::Acquire);
     let view = View::of(region, geometry, tail);
     // A lie is there to be found.
     let Ok(tail) = position(tail) else { return (true, view) };
     let (_, end) = place(geometry, tail, len.min(geometry.max_len()));
-    ((end + WORD).saturating_sub(geometry.capacity as u64) <= view.from, view)
+    let must = (end + WORD).saturating_sub(geometry.capacity as u64).max(floor);
+    (must <= view.from, view)
 }
 
 /// Where a record that comes next after a position begins and ends.
