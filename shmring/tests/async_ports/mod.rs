@@ -233,5 +233,6 @@ pub(crate) fn what_is_kept_holds_a_task_back() {
         tx.into_inner().discard().unwrap();
     });
     join_killed(dies);
+    pool.repair(); // What the dead one had in its hands.
     assert_eq!(pool.in_use(), 0);
 }
