@@ -339,10 +339,7 @@ impl<T: Serialize, R: AsyncReady> Async<queue::port::Sender<T>, R> {
             give_way::<R>().await;
             return self.end.send_ref(message);
         }
-        let put = |end: &mut queue::port::Sender<T>| match end.try_send_ref(message) {
-            Err(PortError::Ring(SendError::Full(()))) => None,
-            sent => Some(sent),
-        };
+        let put = |end: &mut queue::port::Sender<T>| unless_full(end.try_send_ref(message));
         poll_fn(|cx| self.poll_fairly(cx, 0, put)).await
     }
 }
@@ -426,10 +423,7 @@ impl<T: Serialize, R: AsyncReady> Async<broadcast::port::Sender<T>, R> {
             give_way::<R>().await;
             return self.end.send_ref(message);
         }
-        let put = |end: &mut broadcast::port::Sender<T>| match end.try_send_ref(message) {
-            Err(PortError::Ring(SendError::Full(()))) => None,
-            sent => Some(sent),
-        };
+        let put = |end: &mut broadcast::port::Sender<T>| unless_full(end.try_send_ref(message));
         poll_fn(|cx| {
             R::poll_fairly(cx, |cx| match put(&mut self.end) {
                 Some(sent) => Poll::Ready(sent),
@@ -446,6 +440,14 @@ fn unless_none<T>(received: Result<T, MessageError>) -> Option<Result<T, Message
     match received {
         Err(MessageError::Ring(RecvError::Empty | RecvError::Outrun)) => None,
         received => Some(received),
+    }
+}
+
+/// What came of sending a message, if there was room.
+fn unless_full(sent: Result<(), PortError<()>>) -> Option<Result<(), PortError<()>>> {
+    match sent {
+        Err(PortError::Ring(SendError::Full(()))) => None,
+        sent => Some(sent),
     }
 }
 
@@ -510,10 +512,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
             return self.end.send_ref(message);
         }
         let mut full = false;
-        let mut put = |end: &mut Sender<T>| match end.try_send_ref(message) {
-            Err(PortError::Ring(SendError::Full(()))) => None,
-            sent => Some(sent),
-        };
+        let mut put = |end: &mut Sender<T>| unless_full(end.try_send_ref(message));
         poll_fn(|cx| self.poll_put(cx, &mut full, &mut put)).await
     }
 

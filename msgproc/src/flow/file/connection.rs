@@ -99,6 +99,7 @@ impl Connection {
         is_node: impl Fn(&str) -> bool,
     ) -> Result<Self, ConnectionError> {
         let error = |reason| ConnectionError { text: text.to_owned(), reason };
+        let count = |number: &str, or| number.parse().map(Some).map_err(|_| error(or));
         let (ends, markers) = match text.trim_end().strip_suffix(')').and_then(split_markers) {
             Some((ends, markers)) => (ends, markers),
             None => (text, Vec::new()),
@@ -116,19 +117,13 @@ impl Connection {
                 ["sticky"] => connection.sticky = true,
                 ["feedback"] => connection.feedback = true,
                 ["capacity", number] => {
-                    let number = number.parse().ok();
-                    connection.capacity =
-                        Some(number.ok_or_else(|| error("capacity is no number from 1 on"))?);
+                    connection.capacity = count(number, "capacity is no number from 1 on")?;
                 }
                 ["bytes", number] => {
-                    let number = number.parse().ok();
-                    connection.bytes =
-                        Some(number.ok_or_else(|| error("bytes are no number from 1 on"))?);
+                    connection.bytes = count(number, "bytes are no number from 1 on")?;
                 }
                 ["credits", number] => {
-                    let number = number.parse().ok();
-                    connection.credits =
-                        Some(number.ok_or_else(|| error("credits are no number from 1 on"))?);
+                    connection.credits = count(number, "credits are no number from 1 on")?;
                 }
                 _ => return Err(error("what stands in parentheses is not known")),
             }
