@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as StdError,
+    io,
     os::fd::{AsFd, OwnedFd},
     process,
     sync::Arc,
@@ -10,6 +11,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use shmring::{
     named::Ledger,
+    os::{self, PollFd},
     transfer::{Descriptor, Parcel},
 };
 
@@ -67,6 +69,28 @@ pub fn init() {
             process::exit(MISUSED);
         }
     }
+}
+
+/// Waits for the first message, or for the end of the server that has forked this ahead: then
+/// there will be none. After that as [`arrive`].
+pub(super) fn arrive_later(control: OwnedFd, server: OwnedFd) -> i32 {
+    start::rename("spare");
+    loop {
+        let mut fds = [PollFd::readable(control.as_fd()), PollFd::readable(server.as_fd())];
+        match os::poll(&mut fds, None) {
+            // What has been sent while the server lived is a life.
+            Ok(_) if fds[0].is_ready() => break,
+            Ok(_) if fds[1].is_ready() => return 0,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                eprintln!("a new process of msgproc gives up: {error}");
+                return FAILED;
+            }
+        }
+    }
+    drop(server);
+    arrive(control)
 }
 
 /// Lives the life that the first message tells; gives the exit code.

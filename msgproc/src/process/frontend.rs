@@ -348,6 +348,11 @@ impl<B: Backend> MessageProcess<B> {
         self.link.exit()
     }
 
+    /// Whether its process has ended, whatever of it is yet to be received.
+    pub(super) fn has_ended(&self) -> bool {
+        self.link.child.has_ended()
+    }
+
     /// A descriptor that becomes readable when it ends; `None` where it is a thread.
     pub(super) fn death(&self) -> Result<Option<OwnedFd>> {
         self.link.check_ours()?;

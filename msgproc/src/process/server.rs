@@ -1,7 +1,7 @@
 //! The fork server: a small process of one thread that forks on request.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
@@ -17,12 +17,14 @@ use shmring::{
 use super::{
     arrive,
     backend::{Backend, Incoming, Outcome},
+    call::Reply,
     context::{Context, Interest, Token},
     event::Event,
     frontend::{MessageProcess, Start},
     recipe::place_of,
 };
 use crate::{
+    channel,
     error::{Error, Result},
     exit::{Exit, How},
     start::{Child, Kept, KeptFd, Place, Reaper, conjure, exit_of, fork_stranger, refuse_threads},
@@ -37,6 +39,9 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// A fork copies the page tables of its parent, which takes tens of milliseconds for each
 /// gigabyte, and a program with threads must not fork at all. The server has no threads and
 /// little memory, whatever the program that started it has.
+///
+/// It forks [one process ahead](ForkServerOptions::spares) of the next start, which waits for its
+/// greeting: a start then takes hardly longer than a call.
 ///
 /// It executes this program anew, so [`init`](crate::init) has to be called first in `main`. What
 /// [`preload`](ForkServerOptions::preload) loads is there in each backend, in memory that all of
@@ -79,13 +84,43 @@ pub struct ForkServer(Arc<Served>);
 pub struct ForkServerOptions {
     name: String,
     timeout: Duration,
+    spares: usize,
     preload: Vec<fn() -> Result<Place>>,
 }
 
 struct Served {
+    /// Asked for ahead of the next starts, the oldest first. They end before the server does.
+    ahead: Mutex<VecDeque<Ahead>>,
+    /// How many are asked for ahead.
+    spares: usize,
     process: RwLock<MessageProcess<Server>>,
-    /// Of children that have ended and nobody has asked about yet.
-    ends: Mutex<HashMap<u32, How>>,
+    /// Of children that have ended and nobody has asked about yet, by their serial numbers.
+    ends: Mutex<HashMap<u64, How>>,
+}
+
+/// A process that a server was asked for.
+struct Ahead {
+    /// The pid of that server.
+    server: u32,
+    /// The frontend's end of its control channel. It ends when this is dropped.
+    ours: KeptFd,
+    forked: Reply<Forked>,
+}
+
+/// A new child of the server.
+#[derive(Serialize, Deserialize)]
+struct Forked {
+    serial: u64,
+    pid: u32,
+    pidfd: Descriptor,
+}
+
+/// A process that waits for its greeting.
+pub(super) struct Unborn {
+    pub(super) child: Child,
+    pub(super) control: KeptFd,
+    /// The pid of its server.
+    pub(super) server: u32,
 }
 
 impl ForkServer {
@@ -102,10 +137,18 @@ impl ForkServer {
     /// now. It cannot be replaced once this program has threads.
     pub(crate) fn copy_of_this(name: &str) -> Result<ForkServer> {
         let process = MessageProcess::fork(name, |_: &Start| Server::new(Vec::new()))?;
-        Ok(ForkServer(Arc::new(Served {
+        Ok(ForkServer::new(process, 0))
+    }
+
+    fn new(process: MessageProcess<Server>, spares: usize) -> ForkServer {
+        let server = ForkServer(Arc::new(Served {
+            ahead: Mutex::new(VecDeque::new()),
+            spares,
             process: RwLock::new(process),
             ends: Mutex::new(HashMap::new()),
-        })))
+        }));
+        server.look_ahead();
+        server
     }
 
     /// Says more about the server to be started.
@@ -113,6 +156,7 @@ impl ForkServer {
         ForkServerOptions {
             name: "fork-server".into(),
             timeout: Duration::from_secs(30),
+            spares: 1,
             preload: Vec::new(),
         }
     }
@@ -172,7 +216,7 @@ impl ForkServer {
     }
 
     /// Starts a new server, unless another thread has done so meanwhile.
-    fn revive(&self) -> Result<()> {
+    pub(super) fn revive(&self) -> Result<()> {
         let mut process = self.0.process.write().unwrap_or_else(PoisonError::into_inner);
         if process.is_alive() { Ok(()) } else { process.restart() }
     }
@@ -181,25 +225,36 @@ impl ForkServer {
         self.0.process()
     }
 
-    /// Forks a process that takes its life from this control channel.
-    pub(super) fn fork(&self, name: &str, control: &OwnedFd) -> Result<Child> {
-        let ask = || -> Result<(u32, Descriptor)> {
-            let control = Descriptor::from(
-                os::duplicate(control.as_fd())
-                    .map_err(Error::io("hand a control channel to the fork server"))?,
-            );
-            self.process().call("fork", (name.to_owned(), control)).wait()
-        };
-        let answer = match ask() {
-            Err(Error::PeerDied { .. }) => {
-                self.revive()?;
-                ask()
+    /// Takes a process that waits for its greeting, for a backend of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PeerDied`] when the server ends meanwhile.
+    pub(super) fn take(&self, name: &str) -> Result<Unborn> {
+        while let Some(ahead) = self.0.next_ahead(self.pid()) {
+            match self.0.receive(ahead) {
+                // Whatever was wrong then is asked about anew.
+                Err(_) => {}
+                // It may have been killed while it waited.
+                Ok(unborn) if unborn.child.reap().is_some() => {}
+                Ok(unborn) => return Ok(unborn),
             }
-            answer => answer,
-        };
-        let (pid, pidfd) = answer?;
-        let parent = Parent { served: self.0.clone(), pid: self.pid() };
-        Ok(Child::served(pid, pidfd.into(), Arc::new(parent)))
+        }
+        if self.process().has_ended() {
+            self.revive()?;
+        }
+        self.0.ask_for(name).and_then(|ahead| self.0.receive(ahead))
+    }
+
+    /// Whether the server with this pid has lived until now.
+    pub(super) fn lives(&self, server: u32) -> bool {
+        let process = self.process();
+        process.pid() == server && !process.has_ended()
+    }
+
+    /// Has the server fork what the next starts will take.
+    pub(super) fn look_ahead(&self) {
+        self.0.look_ahead();
     }
 }
 
@@ -208,14 +263,56 @@ impl Served {
         self.process.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ends(&self) -> MutexGuard<'_, HashMap<u32, How>> {
+    fn ends(&self) -> MutexGuard<'_, HashMap<u64, How>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, pid: u32) -> Option<How> {
+    fn ahead(&self) -> MutexGuard<'_, VecDeque<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest that this server was asked for, if it lives; what others were asked for is given
+    /// up.
+    fn next_ahead(&self, server: u32) -> Option<Ahead> {
+        let mut waiting = self.ahead();
+        waiting.retain(|ahead| ahead.server == server);
+        if self.process().has_ended() {
+            waiting.clear();
+        }
+        waiting.pop_front()
+    }
+
+    fn look_ahead(&self) {
+        let mut waiting = self.ahead();
+        while waiting.len() < self.spares {
+            // Whoever takes it is told what is wrong.
+            let Ok(ahead) = self.ask_for("spare") else { break };
+            waiting.push_back(ahead);
+        }
+    }
+
+    /// Asks for a process that takes its life from its control channel.
+    fn ask_for(&self, name: &str) -> Result<Ahead> {
+        let failed = || Error::io("make a control channel for a fork server");
+        let (ours, theirs) = channel::pair().map_err(failed())?;
+        let ours = KeptFd::new(ours);
+        let process = self.process();
+        let forked = process.call("fork", (name.to_owned(), Descriptor::from(theirs))).send()?;
+        Ok(Ahead { server: process.pid(), ours, forked })
+    }
+
+    fn receive(self: &Arc<Self>, ahead: Ahead) -> Result<Unborn> {
+        let Ahead { server, ours, forked } = ahead;
+        let Forked { serial, pid, pidfd } = forked.wait()?;
+        let parent = Parent { served: self.clone(), server, serial };
+        let child = Child::served(pid, pidfd.into(), Arc::new(parent));
+        Ok(Unborn { child, control: ours, server })
+    }
+
+    fn ask(&self, serial: u64) -> Option<How> {
         let until = Instant::now() + STATUS_TIMEOUT;
         loop {
-            if let Some(how) = self.ends().remove(&pid) {
+            if let Some(how) = self.ends().remove(&serial) {
                 return Some(how);
             }
             let process = self.process();
@@ -223,15 +320,15 @@ impl Served {
             let slice = Instant::now() + Duration::from_millis(5);
             match process.next_event(slice.min(until).saturating_duration_since(Instant::now())) {
                 Ok(Some(Event::Emitted(ended))) => {
-                    self.ends().insert(ended.pid, ended.how);
+                    self.ends().insert(ended.serial, ended.how);
                 }
                 Ok(Some(Event::Failed(error))) => tracing::warn!(%error, "the fork server"),
                 Ok(Some(Event::Ended(exit))) => tracing::warn!(%exit, "the fork server has ended"),
                 Ok(None) => {}
-                Err(_) => return self.ends().remove(&pid),
+                Err(_) => return self.ends().remove(&serial),
             }
             if Instant::now() >= until {
-                return self.ends().remove(&pid);
+                return self.ends().remove(&serial);
             }
         }
     }
@@ -242,15 +339,18 @@ impl Served {
 #[derive(Debug)]
 struct Parent {
     served: Arc<Served>,
-    pid: u32,
+    /// The pid of the server.
+    server: u32,
+    /// The number that the server gave to the child.
+    serial: u64,
 }
 
 impl Reaper for Parent {
-    fn reap(&self, pid: u32) -> How {
-        let told = self.served.ends().remove(&pid);
+    fn reap(&self) -> How {
+        let told = self.served.ends().remove(&self.serial);
         let asked = || {
-            let is_same = self.served.process().pid() == self.pid;
-            is_same.then(|| self.served.ask(pid)).flatten()
+            let is_same = self.served.process().pid() == self.server;
+            is_same.then(|| self.served.ask(self.serial)).flatten()
         };
         told.or_else(asked).unwrap_or(How::Unknown)
     }
@@ -275,6 +375,15 @@ impl ForkServerOptions {
         self
     }
 
+    /// How many processes it forks ahead of the next starts; 1 by default, which serves one start
+    /// after the other. As many starts as this, all at once, find their process waiting.
+    ///
+    /// They share the server's memory, take no processor time, and end with the server.
+    pub fn spares(mut self, spares: usize) -> Self {
+        self.spares = spares;
+        self
+    }
+
     /// Runs `load` in the server before it forks anything; several run in their order. It must
     /// capture nothing, and leave no thread.
     pub fn preload<F: Fn() + Copy + 'static>(mut self, _load: F) -> Self {
@@ -293,10 +402,7 @@ impl ForkServerOptions {
         let process = MessageProcess::options(&self.name)
             .start_timeout(self.timeout)
             .spawn(preload, |preload: Vec<Place>, _: &Start| Server::new(preload))?;
-        Ok(ForkServer(Arc::new(Served {
-            process: RwLock::new(process),
-            ends: Mutex::new(HashMap::new()),
-        })))
+        Ok(ForkServer::new(process, self.spares))
     }
 }
 
@@ -309,13 +415,15 @@ struct Server {
     preload: Vec<Place>,
     /// Readable when a child has ended.
     deaths: Kept<os::Epoll>,
-    children: HashMap<u32, KeptFd>,
+    children: HashMap<u64, KeptFd>,
+    /// How many it has forked.
+    forked: u64,
 }
 
 /// A child of the server has ended.
 #[derive(Serialize, Deserialize)]
 struct Ended {
-    pid: u32,
+    serial: u64,
     how: How,
 }
 
@@ -324,18 +432,22 @@ const DEATHS: Token = Token(0);
 impl Server {
     fn new(preload: Vec<Place>) -> Result<Server> {
         let deaths = Kept::new(os::Epoll::new().map_err(Error::io("make an epoll"))?);
-        Ok(Server { preload, deaths, children: HashMap::new() })
+        Ok(Server { preload, deaths, children: HashMap::new(), forked: 0 })
     }
 
-    fn fork(&mut self, name: &str, control: Descriptor) -> Result<(u32, Descriptor)> {
-        let pid = fork_stranger(name, || arrive::arrive(control.into()))?;
+    fn fork(&mut self, name: &str, control: Descriptor) -> Result<Forked> {
         let failed = || Error::io("watch the new process");
+        // One for each, for the child has to close it.
+        let parent = OwnedFd::from(PidFd::open(os::pid()).map_err(failed())?);
+        let pid = fork_stranger(name, || arrive::arrive_later(control.into(), parent))?;
         // It is not waited for before it is watched, so the number means no other.
         let pidfd = OwnedFd::from(PidFd::open(pid).map_err(failed())?);
         let handed = pidfd.try_clone().map_err(failed())?;
-        self.deaths.add(pidfd.as_fd(), pid.into()).map_err(failed())?;
-        self.children.insert(pid, KeptFd::new(pidfd));
-        Ok((pid, handed.into()))
+        let serial = self.forked;
+        self.forked += 1;
+        self.deaths.add(pidfd.as_fd(), serial).map_err(failed())?;
+        self.children.insert(serial, KeptFd::new(pidfd));
+        Ok(Forked { serial, pid, pidfd: handed.into() })
     }
 }
 
@@ -368,17 +480,17 @@ impl Backend for Server {
     fn on_ready(&mut self, _token: Token, ctx: &mut Context<Ended>) -> Result<()> {
         let mut ended = Vec::new();
         self.deaths
-            .take(|pid| ended.push(pid as u32))
+            .take(|serial| ended.push(serial))
             .map_err(Error::io("look which processes have ended"))?;
-        for pid in ended {
-            let Some(pidfd) = self.children.get(&pid) else { continue };
+        for serial in ended {
+            let Some(pidfd) = self.children.get(&serial) else { continue };
             let how = match exit_of(pidfd.as_fd()) {
                 Ok(None) => continue,
                 Ok(Some(how)) => how,
                 Err(_) => How::Unknown,
             };
-            self.children.remove(&pid);
-            ctx.emit(Ended { pid, how })?;
+            self.children.remove(&serial);
+            ctx.emit(Ended { serial, how })?;
         }
         Ok(())
     }

@@ -63,7 +63,6 @@ pub(super) enum Way<B: Backend> {
 struct Prepared {
     parts: Parts,
     streams: Streams,
-    theirs: OwnedFd,
     page: OwnedFd,
     start: Start,
 }
@@ -79,41 +78,79 @@ impl<B: Backend> Way<B> {
     }
 
     fn begin(&mut self, settings: Settings, cause: Option<RestartCause>) -> Result<Link> {
-        let name = settings.name.clone();
         let start = Start {
-            name: name.clone(),
+            name: settings.name.clone(),
             restarts: cause.as_ref().map_or(0, |cause| cause.number),
             frontend: os::pid(),
             cause: cause.map(Box::new),
         };
-        let prepared = Prepared::new(&settings, start).map_err(failed(&name))?;
+        if let Way::Served(server, recipe) = self {
+            return begin_served::<B>(settings, &start, server, recipe);
+        }
+        let (ours, theirs) = channel::pair().map_err(failed(&settings.name))?;
+        let prepared = Prepared::new(&settings, start, KeptFd::new(ours))?;
         match self {
-            Way::Fork(construct) => begin_fork(settings, prepared, construct),
-            Way::Thread(construct) => begin_thread(settings, prepared, construct),
+            Way::Fork(construct) => begin_fork(settings, prepared, theirs, construct),
+            Way::Thread(construct) => begin_thread(settings, prepared, theirs, construct),
             Way::Spawn(Recipe { place, stated }) => {
-                let arguments = arguments_of_spawned(&name);
+                let arguments = arguments_of_spawned(&settings.name);
                 let start = |prepared: &Prepared, settings: &Settings| {
-                    prepared.execute(settings, THIS_PROGRAM.as_ref(), &arguments)
+                    prepared.execute(theirs, settings, THIS_PROGRAM.as_ref(), &arguments)
                 };
                 greet::<B>(settings, prepared, Some(place.clone()), stated, true, start)
-            }
-            Way::Served(server, Recipe { place, stated }) => {
-                let start = |prepared: &Prepared, settings: &Settings| {
-                    server.fork(&settings.name, &prepared.theirs)
-                };
-                greet::<B>(settings, prepared, Some(place.clone()), stated, false, start)
             }
             Way::Exec(program, stated) => {
                 let mut arguments: Vec<OsString> = vec![program.file.clone()];
                 arguments.extend(program.arguments.iter().cloned());
                 arguments.push(EXECUTED.into());
                 let start = |prepared: &Prepared, settings: &Settings| {
-                    prepared.execute(settings, &program.file, &arguments)
+                    prepared.execute(theirs, settings, &program.file, &arguments)
                 };
                 greet::<B>(settings, prepared, None, stated, true, start)
             }
+            Way::Served(..) => unreachable!("begun above"),
         }
     }
+}
+
+/// How often a start is tried whose fork server ends meanwhile.
+const SERVERS: usize = 4;
+
+/// What the server has forked ends with it until it is greeted. So where the server has ended by
+/// the time that the greeting is there, nobody may have read that: the start is made again by the
+/// next server. What is greeted while its server lives outlives it.
+fn begin_served<B: Backend>(
+    settings: Settings,
+    start: &Start,
+    server: &ForkServer,
+    Recipe { place, stated }: &mut Recipe,
+) -> Result<Link> {
+    for _ in 0..SERVERS {
+        let unborn = match server.take(&settings.name) {
+            Err(Error::PeerDied { .. }) => {
+                server.revive()?;
+                continue;
+            }
+            unborn => unborn?,
+        };
+        let parent = unborn.server;
+        let prepared = Prepared::new(&settings, start.clone(), unborn.control)?;
+        let taken = |_: &Prepared, _: &Settings| Ok(unborn.child);
+        let begun =
+            greet::<B>(settings.clone(), prepared, Some(place.clone()), stated, false, taken);
+        if server.lives(parent) {
+            server.look_ahead();
+            return begun;
+        }
+        if let Ok(link) = begun {
+            link.after_failed_start(&server_ended(&settings.name));
+        }
+    }
+    Err(server_ended(&settings.name))
+}
+
+fn server_ended(process: &str) -> Error {
+    Error::Start { process: process.into(), reason: "its fork server ended meanwhile".into() }
 }
 
 /// Where the kernel has no more room, the error says of what, and how to get some.
@@ -125,31 +162,34 @@ fn failed(process: &str) -> impl Fn(io::Error) -> Error {
 }
 
 impl Prepared {
-    fn new(settings: &Settings, start: Start) -> io::Result<Prepared> {
-        let (ours, theirs) = channel::pair()?;
-        let socket = Arc::new(KeptFd::new(ours));
-        let (streams, texts) = streams(&settings.stdio)?;
-        let (page, page_fd) = Page::with_fd()?;
-        let parts = Parts {
-            port: Port::new(socket.clone())?,
-            socket,
-            page: Arc::new(page),
-            bell: Bell::new()?,
-            texts,
+    fn new(settings: &Settings, start: Start, ours: KeptFd) -> Result<Prepared> {
+        let prepare = || -> io::Result<Prepared> {
+            let socket = Arc::new(ours);
+            let (streams, texts) = streams(&settings.stdio)?;
+            let (page, page_fd) = Page::with_fd()?;
+            let parts = Parts {
+                port: Port::new(socket.clone())?,
+                socket,
+                page: Arc::new(page),
+                bell: Bell::new()?,
+                texts,
+            };
+            Ok(Prepared { parts, streams, page: page_fd, start })
         };
-        Ok(Prepared { parts, streams, theirs, page: page_fd, start })
+        prepare().map_err(failed(&settings.name))
     }
 
     /// Executes a program, and gives the process what cannot be given before there is one.
     fn execute(
         &self,
+        theirs: OwnedFd,
         settings: &Settings,
         program: &std::ffi::OsStr,
         arguments: &[OsString],
     ) -> Result<Child> {
         let Settings { name, surroundings, .. } = settings;
         let target = Target { program, arguments, streams: &self.streams, surroundings };
-        let child = target.start(&self.theirs).map_err(|error| Error::Start {
+        let child = target.start(&theirs).map_err(|error| Error::Start {
             process: name.clone(),
             reason: format!("cannot execute {}: {error}", program.display()),
         })?;
@@ -170,9 +210,9 @@ fn wait_for_end(child: &Child) {
     }
 }
 
-/// Greets a process that is no fork of this one. The greeting waits in the channel before there is
-/// anybody, so that the new process need not wait for it; the state follows when its receiver is
-/// known, for blocks in it are given to that one.
+/// Greets a process that is no fork of this one, and is there once `start` has given it. The
+/// greeting waits in the channel before, so that the new process need not wait for it; the state
+/// follows when its receiver is known, for blocks in it are given to that one.
 fn greet<B: Backend>(
     settings: Settings,
     prepared: Prepared,
@@ -201,8 +241,7 @@ fn greet<B: Backend>(
     drop(outgoing);
 
     let child = start(&prepared, &settings)?;
-    let Prepared { parts, start, theirs, .. } = prepared;
-    drop(theirs);
+    let Prepared { parts, start, .. } = prepared;
     parts.page.keep_from_forks().map_err(failed(&name))?;
     let until = Instant::now() + settings.start_timeout;
     let link = Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))?;
@@ -233,9 +272,10 @@ fn header(down: &Down<'_>) -> Result<Vec<u8>> {
 fn begin_fork<B: Backend>(
     settings: Settings,
     prepared: Prepared,
+    theirs: OwnedFd,
     construct: &Mutex<Construct<B>>,
 ) -> Result<Link> {
-    let Prepared { parts, streams, theirs, start, page: _ } = prepared;
+    let Prepared { parts, streams, start, page: _ } = prepared;
     let name = settings.name.clone();
     let texts = parts.texts.for_writer().map_err(failed(&name))?;
     let page = parts.page.clone();
@@ -247,9 +287,10 @@ fn begin_fork<B: Backend>(
 fn begin_thread<B: Backend>(
     settings: Settings,
     prepared: Prepared,
+    theirs: OwnedFd,
     construct: &Arc<Mutex<Construct<B>>>,
 ) -> Result<Link> {
-    let Prepared { parts, theirs, start, .. } = prepared;
+    let Prepared { parts, start, .. } = prepared;
     let name = settings.name.clone();
     if !settings.surroundings.are_ours() {
         let reason = "a thread has the surroundings of its program".into();

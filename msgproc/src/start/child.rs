@@ -21,7 +21,7 @@ use crate::exit::How;
 /// Knows how a process ended that is no child of this one.
 pub(crate) trait Reaper: fmt::Debug + Send + Sync {
     /// How it ended, once it has. Waits a moment for the one who knows.
-    fn reap(&self, pid: u32) -> How;
+    fn reap(&self) -> How;
 }
 
 /// The backend, seen from its frontend.
@@ -81,7 +81,7 @@ impl Child {
                 // Somebody has waited for it.
                 Err(_) => self.has_ended().then_some(How::Unknown),
             },
-            Child::Served { pid, server, .. } => self.has_ended().then(|| server.reap(*pid)),
+            Child::Served { server, .. } => self.has_ended().then(|| server.reap()),
             Child::Thread(handle) => {
                 let handle = handle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
                 Some(How::Code(handle.join().unwrap_or(PANICKED)))
@@ -89,7 +89,8 @@ impl Child {
         }
     }
 
-    fn has_ended(&self) -> bool {
+    /// Whether its process has ended; of a thread that is not known.
+    pub(crate) fn has_ended(&self) -> bool {
         self.death().is_some_and(|death| {
             let mut fds = [os::PollFd::readable(death)];
             matches!(os::poll(&mut fds, Some(Duration::ZERO)), Ok(1))

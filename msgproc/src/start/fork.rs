@@ -93,10 +93,15 @@ pub(crate) fn settle_in(
     page.keep_from_forks()?;
     ignore_sigint(hygiene);
     lifeline::adopt_these(lifelines, hygiene.die_at_once)?;
-    let _ = nix::sys::prctl::set_name(&short_name(name));
+    rename(name);
     streams.take_on()?;
     orphan::inherit(Arc::new(names));
     Ok(())
+}
+
+/// Names this process, for people.
+pub(crate) fn rename(name: &str) {
+    let _ = nix::sys::prctl::set_name(&short_name(name));
 }
 
 fn failed<'a>(name: &'a str, what: &'static str) -> impl FnOnce(io::Error) -> Error + 'a {

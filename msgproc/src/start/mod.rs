@@ -25,7 +25,8 @@ pub(crate) use bell::Bell;
 pub(crate) use child::{Child, Reaper, monotonic, wait as exit_of};
 pub(crate) use event::KeptEvent;
 pub(crate) use fork::{
-    Hygiene, KILL, PANICKED, TERMINATE, flush, fork, fork_stranger, refuse_threads, settle_in,
+    Hygiene, KILL, PANICKED, TERMINATE, flush, fork, fork_stranger, refuse_threads, rename,
+    settle_in,
 };
 pub(crate) use image::{NotMainProgram, Place, conjure};
 pub(crate) use kept::{Kept, KeptFd};

@@ -24,7 +24,7 @@ fn a_thousand_by_fork() -> Result<()> {
 }
 
 fn a_thousand_by_a_fork_server() -> Result<()> {
-    let server = ForkServer::start()?;
+    let server = ForkServer::options().spares(0).start()?;
     let before = testkit::fd_count_of(server.pid());
     lives(|number| {
         MessageProcess::fork_from(&server, &format!("w-{number}"), (), |(), _: &Start| Worker)

@@ -10,6 +10,7 @@ mod hygiene;
 mod lanes;
 mod memory;
 mod restarts;
+mod servers;
 mod start;
 mod stop;
 mod undelivered;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         lanes::tests(),
         memory::tests(),
         restarts::tests(),
+        servers::tests(),
         start::tests(),
         stop::tests(),
         undelivered::tests(),

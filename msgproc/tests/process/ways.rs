@@ -21,14 +21,8 @@ use crate::common::{SOON, at_once};
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![
         test!(programs_with_threads_may_spawn_and_use_a_server),
-        test!(a_fork_server_loads_once_for_all),
-        test!(a_server_that_cannot_load_says_so),
-        test!(backends_outlive_their_server),
-        test!(the_end_of_a_server_is_told),
-        test!(a_server_dies_with_its_frontend),
         test!(what_is_no_program_or_no_worker_is_told),
         test!(a_worker_that_nobody_starts_says_so),
-        test!(each_backend_of_a_server_has_its_own_exit),
         test!(captured_lines_stand_in_the_exit),
         test!(captured_lines_are_events_of_tracing),
         test!(a_thread_has_the_surroundings_of_its_program),
@@ -98,7 +92,7 @@ pub(crate) struct Mood {
 }
 
 impl Mood {
-    fn of(mood: &str) -> Mood {
+    pub(crate) fn of(mood: &str) -> Mood {
         Mood { mood: mood.into(), work: None }
     }
 }
@@ -539,18 +533,24 @@ fn nothing_inherited(way: Way) -> Result<()> {
 
 fn nothing_leaks(way: Way) -> Result<()> {
     way.start("good")?;
-    let before = testkit::fd_count();
     let server = testkit::children_of(std::process::id()).into_iter().next();
+    // One process that it has forked ahead.
+    let is_idle = |server: u32| testkit::children_of(server).len() == 1;
+    assert!(server.is_none_or(|server| testkit::wait_until(SOON, || is_idle(server))));
     let in_server = server.map(testkit::fd_count_of);
+    let before = testkit::fd_count();
     for _ in 0..1000 {
         way.start("good")?.stop()?;
     }
-    assert_eq!(testkit::fd_count(), before);
-    if let (Some(server), Some(before)) = (server, in_server) {
-        let same = || testkit::fd_count_of(server) == before;
-        assert!(testkit::wait_until(SOON, same), "the server keeps descriptors");
-        assert!(testkit::wait_until(SOON, || testkit::children_of(server).is_empty()));
-    }
+    let after = testkit::fd_count();
+    let Some((server, in_server)) = server.zip(in_server) else {
+        assert_eq!(after, before);
+        return Ok(());
+    };
+    // The pidfd of the one ahead may have been received, or not yet.
+    assert!(after.abs_diff(before) <= 1, "{before} before, {after} after");
+    let same = || is_idle(server) && testkit::fd_count_of(server) == in_server;
+    assert!(testkit::wait_until(SOON, same), "the server keeps descriptors");
     Ok(())
 }
 
@@ -592,115 +592,7 @@ fn a_frontend_itself(way: Way) -> Result<()> {
     process.stop()
 }
 
-static LOADED: OnceLock<u32> = OnceLock::new();
-
-fn a_fork_server_loads_once_for_all() -> Result<()> {
-    let server = ForkServer::options()
-        .preload(|| LOADED.set(std::process::id()).unwrap())
-        .name("loader")
-        .start()?;
-    assert_eq!(testkit::name_of(server.pid()).unwrap(), "loader");
-    let mut pids = Vec::new();
-    for _ in 0..3 {
-        let mut process: MessageProcess<Moody> =
-            MessageProcess::fork_from(&server, "moody", Mood::of("good"), Moody::new)?;
-        let (loader, pid) = process.loaded().wait()?;
-        assert_eq!(loader, server.pid());
-        assert_eq!(pid, process.pid());
-        pids.push(pid);
-        process.stop()?;
-    }
-    pids.dedup();
-    assert_eq!(pids.len(), 3);
-    Ok(())
-}
-
-fn a_server_that_cannot_load_says_so() {
-    let error = ForkServer::options().preload(|| panic!("no model")).start().unwrap_err();
-    assert!(error.to_string().contains("no model"), "{error}");
-    let threads = || {
-        std::thread::spawn(|| sleep(SOON));
-    };
-    let error = ForkServer::options().preload(threads).start().unwrap_err();
-    assert!(error.to_string().contains("2 threads"), "{error}");
-}
-
-fn backends_outlive_their_server() -> Result<()> {
-    let server = ForkServer::start()?;
-    let start = |name| MessageProcess::fork_from(&server, name, Mood::of(name), Moody::new);
-    let mut first: MessageProcess<Moody> = start("first")?;
-    let old = server.pid();
-    testkit::kill9(old);
-    assert_eq!(first.mood().wait()?.0, "first");
-    assert!(testkit::wait_until(SOON, || !server.is_alive()));
-    assert_eq!(server.exit().unwrap().how.signal_name(), Some("SIGKILL"));
-    let mut second: MessageProcess<Moody> = start("second")?;
-    assert_ne!(server.pid(), old);
-    assert_eq!(second.mood().wait()?.0, "second");
-    testkit::kill9(first.pid());
-    let end = at_once(|| first.next_event(Duration::from_millis(500)))?;
-    let Some(Event::Ended(exit)) = end else { panic!("no end") };
-    assert_eq!(exit.how, How::Unknown);
-    first.restart()?;
-    assert_eq!(first.mood().wait()?, ("first".into(), 1));
-    first.stop()?;
-    second.stop()
-}
-
-fn the_end_of_a_server_is_told() -> Result<()> {
-    const SERVER: Token = Token(7);
-    let server = ForkServer::start()?;
-    let mut manager: Manager<Moody> = Manager::new()?;
-    let process = MessageProcess::fork_from(&server, "moody", Mood::of("good"), Moody::new)?;
-    let id = manager.add(process)?;
-    for _ in 0..2 {
-        manager.watch(server.pidfd()?, Interest::Readable, SERVER)?;
-        assert!(manager.next(Duration::from_millis(20))?.is_none());
-        testkit::kill9(server.pid());
-        match manager.next(SOON)? {
-            Some(Happening::Ready(SERVER)) => {}
-            other => panic!("{other:?}"),
-        }
-        assert!(manager.unwatch(SERVER));
-        assert_eq!(server.exit().unwrap().how.signal_name(), Some("SIGKILL"));
-        // What it had started goes on.
-        assert_eq!(manager[id].mood().wait()?.0, "good");
-        server.restart()?;
-        assert!(server.is_alive() && server.exit().is_none());
-    }
-    Ok(())
-}
-
-fn a_server_dies_with_its_frontend() -> Result<()> {
-    let (reading, writing) = std::io::pipe()?;
-    let frontend = testkit::forked(move || {
-        let server = ForkServer::start().unwrap();
-        std::io::Write::write_all(&mut &writing, &server.pid().to_ne_bytes()).unwrap();
-        sleep(SOON);
-    });
-    let mut pid = [0; 4];
-    (&reading).read_exact(&mut pid)?;
-    let server = Process::observe(u32::from_ne_bytes(pid)).unwrap();
-    testkit::kill9(frontend.as_raw() as u32);
-    assert!(testkit::wait_until(Duration::from_millis(1300), || !server.alive()));
-    Ok(())
-}
-
-fn each_backend_of_a_server_has_its_own_exit() -> Result<()> {
-    let server = ForkServer::start()?;
-    let start = || MessageProcess::fork_from(&server, "moody", Mood::of("good"), Moody::new);
-    let processes = (0..20).map(|_| start()).collect::<Result<Vec<MessageProcess<Moody>>>>()?;
-    for (code, process) in processes.iter().enumerate() {
-        process.end(code as i32).tell()?;
-    }
-    for (code, process) in processes.iter().enumerate().rev() {
-        let lost = process.next_event(SOON)?;
-        assert!(matches!(lost, Some(Event::Failed(Error::Undelivered { begun: true, .. }))));
-        let Some(Event::Ended(exit)) = process.next_event(SOON)? else { panic!("no end") };
-        assert_eq!(exit.how, How::Code(code as i32));
-    }
-    Ok(())
-}
+pub(crate) static LOADED: OnceLock<u32> = OnceLock::new();
 
 fn programs_with_threads_may_spawn_and_use_a_server() -> Result<()> {
     let (keep, wait) = std::sync::mpsc::channel::<()>();
