@@ -298,10 +298,10 @@ impl<T> Outlet<T> {
         self.executor.as_ref().is_some_and(|executor| executor.is_stopped())
     }
 
-    /// Sends on what was gathered, then waits until `look` finds something, for a node that needs
-    /// more than items to go on: a free block, a device. Other nodes of the same thread go on
-    /// meanwhile, which they do not while a node waits by itself. `look` is asked whenever items
-    /// move on, and each 100 ms at least; it must be cheap.
+    /// Waits until `look` finds something, for a node that needs more than items to go on: a free
+    /// block, a device. Where it does not at once, what was gathered is sent on before, and other
+    /// nodes of the same thread go on meanwhile, which they do not while a node waits by itself.
+    /// `look` is asked whenever items move on, and each 100 ms at least; it must be cheap.
     ///
     /// ```
     /// # use msgproc::flow::{Cause, Flow, Outlet};
@@ -318,7 +318,10 @@ impl<T> Outlet<T> {
     ///
     /// [`Closed`]: the run is being stopped, or nobody takes what is sent.
     // Within a process, whoever brings it about rings the bell.
-    pub fn wait_for<U>(&mut self, look: impl FnMut() -> Option<U>) -> Result<U, Closed> {
+    pub fn wait_for<U>(&mut self, mut look: impl FnMut() -> Option<U>) -> Result<U, Closed> {
+        if let Some(found) = look().filter(|_| !self.closed) {
+            return Ok(found);
+        }
         self.flush()?;
         let executor = self.executor.as_ref().filter(|_| !self.closed).ok_or(Closed)?;
         executor.wait_for(look).map_err(|_| Closed)

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::OnceLock};
 
-use shmring::{block::BlockPool, board::Board, os, ring::records::Records};
+use shmring::{board::Board, os, ring::records::Records};
 
 use super::{
     Failed,
@@ -16,7 +16,7 @@ use crate::{
         circle::Circle,
         edge::{Callees, MakeRing},
         error::{Death, Error, Failure, FailureKind, Result},
-        graph::{Graph, Site},
+        graph::{Graph, NodeEntry, Site},
         layout::{Layout, PlannedWorker},
         memory::Memory,
         plan::{Executor, STOPPING, Shared, lane, worker},
@@ -232,7 +232,9 @@ fn open(
     for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
         edge.edge.open(plan.clone(), ring)?;
     }
-    let blocks = memory.pool().map(BlockPool::capacity);
+    let holding = |node: &NodeEntry| node.outs.iter().filter(|way| way.may_hold).count();
+    let ways = graph.nodes.iter().map(|node| node.workers * holding(node)).sum();
+    let blocks = memory.pool().map(|pool| (pool.capacity(), ways));
     let shared = Shared::new(board, layout.counts, &layout.circles, blocks);
     graph.doors.iter().for_each(|door| door.open(&shared));
     Ok(shared)

@@ -249,7 +249,9 @@ impl Graph {
         let maker: Arc<dyn Any + Send + Sync> = Arc::new(OutMaker::<T>(Box::new(make_way)));
         let clone = from.clone.map(|clone| Arc::new(clone) as Arc<dyn Any + Send + Sync>);
         if let Some(node) = self.nodes.get_mut(from.node) {
-            node.outs.push(OutEntry { output: from.output, maker, clone });
+            // What needs no drop holds nothing.
+            let may_hold = std::mem::needs_drop::<T>();
+            node.outs.push(OutEntry { output: from.output, maker, clone, may_hold });
         }
     }
 

@@ -91,6 +91,8 @@ pub(crate) struct OutEntry {
     maker: Arc<dyn Any + Send + Sync>,
     /// How items are cloned, a `fn(&T) -> T`, where that was asked for.
     clone: Option<Arc<dyn Any + Send + Sync>>,
+    /// Whether its items may hold something, such as blocks.
+    pub(crate) may_hold: bool,
 }
 
 /// An edge of a graph.

@@ -1,6 +1,6 @@
 //! The words of the board of a run: what they are, and where.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use shmring::board::Board;
 
@@ -162,22 +162,24 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `blocks`: how many the run's memory has, if it has a pool of them.
+    /// `blocks`: how many the run's memory has, if it has a pool of them, and how many ways out gather
+    /// items that may hold some.
     pub(crate) fn new(
         board: Board,
         counts: Counts,
         circles: &[CirclePlan],
-        blocks: Option<usize>,
+        blocks: Option<(usize, usize)>,
     ) -> Shared {
         let most =
-            blocks.map_or(MOST, |blocks| (blocks / (2 * counts.workers.max(1))).clamp(1, MOST));
+            blocks.map_or(MOST, |(blocks, ways)| (blocks / (2 * ways.max(1))).clamp(1, MOST));
         Shared { board, counts, circles: circles.into(), most }
     }
 
-    /// How many items a worker gathers at most. Where they may be blocks, all workers together gather
-    /// no more than half of what there is: who waits for a block cannot send on what it has gathered.
-    pub(crate) fn most(&self) -> usize {
-        self.most
+    /// How many items of this type a way out gathers at most. Where they may hold blocks, all ways out
+    /// together gather no more than half of what there is: who waits for a block cannot send on what
+    /// it has gathered.
+    pub(crate) fn most<T>(&self) -> usize {
+        if mem::needs_drop::<T>() { self.most } else { MOST }
     }
 
     pub(crate) fn board(&self) -> &Board {

@@ -260,7 +260,7 @@ impl<T: 'static> Lanes<T> {
             _ => deal::batch(0, 1, self.capacity),
         };
         let most = self.lanes.iter().map(OutLane::most).min().unwrap_or(usize::MAX);
-        items.min(self.executor.shared.most()).min(most)
+        items.min(self.executor.shared.most::<T>()).min(most)
     }
 
     /// Before what came in one message is handled. `again`: a worker that died may have sent some of

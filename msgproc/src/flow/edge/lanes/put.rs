@@ -159,7 +159,7 @@ impl<T: 'static> Lanes<T> {
             }
         }
         self.lanes[to].gathered.push(item);
-        let most = self.executor.shared.most() as u64 / self.lanes.len() as u64;
+        let most = self.executor.shared.most::<T>() as u64 / self.lanes.len() as u64;
         let most = most.clamp(1, self.capacity).min(self.lanes[to].most() as u64);
         let full = self.lanes[to].gathered.len() as u64 >= most;
         if full { self.send_gathered(to) } else { Ok(()) }
