@@ -395,7 +395,11 @@ impl<T: DeserializeOwned, R: AsyncReady> Async<broadcast::port::Receiver<T>, R> 
     ///
     /// As [`broadcast::port::Receiver::recv`].
     pub async fn recv(&mut self) -> Result<T, MessageError> {
-        poll_fn(|cx| self.poll_fairly(cx, 0, |end| unless_none(end.try_recv()))).await
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, MessageError>> {
+        self.poll_fairly(cx, 0, |end| unless_none(end.try_recv()))
     }
 }
 
@@ -452,7 +456,7 @@ fn unless_full(sent: Result<(), PortError<()>>) -> Option<Result<(), PortError<(
 }
 
 /// What was received, if there was anything.
-fn unless_empty<T>(received: Result<T, RecvError>) -> Option<Result<T, RecvError>> {
+pub(super) fn unless_empty<T>(received: Result<T, RecvError>) -> Option<Result<T, RecvError>> {
     match received {
         Err(RecvError::Empty) => None,
         received => Some(received),
@@ -517,7 +521,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
     }
 
     /// Sends what `message` has, and leaves it empty then.
-    pub(super) fn poll_send(
+    fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         message: &mut Option<T>,

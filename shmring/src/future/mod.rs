@@ -66,10 +66,7 @@ use std::{
 
 use self::hub::Place;
 #[cfg(feature = "stream")]
-pub use self::{
-    sink::{ItemSink, Put},
-    stream::MessageSink,
-};
+pub use self::sink::{ItemSink, Put};
 use crate::{error::Result, ring::select::Selectable};
 
 /// A descriptor in the reactor of an async runtime: what a runtime supplies.

@@ -8,21 +8,37 @@ use std::{
 
 use bytemuck::Pod;
 use futures_sink::Sink;
+use serde::Serialize;
 
 use super::{Async, AsyncReady};
 use crate::{
     error::SendError,
-    ring::{Policy, broadcast, cells, queue, records, select::Selectable},
+    ring::{
+        Policy, broadcast, cells,
+        port::{self, PortError},
+        queue, records,
+        select::Selectable,
+    },
 };
 
 /// An end that sends items of type `I`: what [`ItemSink`] needs of it.
 pub trait Put<I>: Selectable {
+    /// Why an item was not sent, with the item.
+    type Error;
+
     /// Sends an item if there is room now; gives it back if not.
     ///
     /// # Errors
     ///
     /// As the end's `try_send`.
-    fn try_put(&mut self, item: I) -> Result<(), SendError<I>>;
+    fn try_put(&mut self, item: I) -> Result<(), Self::Error>;
+
+    /// Takes the item out of an error that says that there was no room.
+    ///
+    /// # Errors
+    ///
+    /// Any other error.
+    fn no_room(error: Self::Error) -> Result<I, Self::Error>;
 
     /// Whether one waits for room here; otherwise [`Put::put`] says what becomes of an item that
     /// finds none.
@@ -33,37 +49,70 @@ pub trait Put<I>: Selectable {
     /// # Errors
     ///
     /// As the end's `send`.
-    fn put(&mut self, item: I) -> Result<(), SendError<I>>;
+    fn put(&mut self, item: I) -> Result<(), Self::Error>;
 
-    /// How much room the item needs; as for [`crate::Selector::add_room`].
-    fn want(item: &I) -> usize;
+    /// How much room an item needs that has just found none; as for [`crate::Selector::add_room`].
+    fn want(&self, item: &I) -> usize;
 }
 
-/// A kind of producers whose items are bytes.
-macro_rules! puts_bytes {
-    ($producer:ty) => {
-        impl<B: AsRef<[u8]>> Put<B> for $producer {
-            fn try_put(&mut self, item: B) -> Result<(), SendError<B>> {
+/// What the senders of all kinds have in common.
+macro_rules! puts {
+    (($($generics:tt)*), $sender:ty, $item:ty, $error:ident, $full:pat => $back:expr, $want:expr) => {
+        impl<$($generics)*> Put<$item> for $sender {
+            type Error = $error<$item>;
+
+            fn try_put(&mut self, item: $item) -> Result<(), $error<$item>> {
                 self.try_send(item)
+            }
+
+            fn no_room(error: $error<$item>) -> Result<$item, $error<$item>> {
+                match error {
+                    $full => Ok($back),
+                    other => Err(other),
+                }
             }
 
             fn waits(&self) -> bool {
                 self.ring().policy() == Policy::Wait
             }
 
-            fn put(&mut self, item: B) -> Result<(), SendError<B>> {
+            fn put(&mut self, item: $item) -> Result<(), $error<$item>> {
                 self.send(item)
             }
 
-            fn want(item: &B) -> usize {
-                item.as_ref().len()
+            fn want(&self, item: &$item) -> usize {
+                let want: fn(&$sender, &$item) -> usize = $want;
+                want(self, item)
             }
         }
+    };
+}
+
+/// A kind of producers whose items are bytes.
+macro_rules! puts_bytes {
+    ($producer:ty) => {
+        puts!((B: AsRef<[u8]>), $producer, B, SendError, SendError::Full(item) => item,
+            |_, item| item.as_ref().len());
 
         impl<R> Async<$producer, R> {
             /// Makes a sink of it.
             pub fn into_sink<B: AsRef<[u8]>>(self) -> ItemSink<$producer, B, R> {
-                ItemSink { producer: Some(self), parked: None }
+                ItemSink::new(self)
+            }
+        }
+    };
+}
+
+/// A kind of senders of messages.
+macro_rules! puts_messages {
+    ($sender:ty, $want:expr) => {
+        puts!((T: Serialize), $sender, T, PortError,
+            PortError::Ring(SendError::Full(message)) => message, $want);
+
+        impl<T, R> Async<$sender, R> {
+            /// Makes a sink of it.
+            pub fn into_sink(self) -> ItemSink<$sender, T, R> {
+                ItemSink::new(self)
             }
         }
     };
@@ -72,29 +121,16 @@ macro_rules! puts_bytes {
 puts_bytes!(records::Producer);
 puts_bytes!(queue::Producer);
 puts_bytes!(broadcast::Producer);
+puts!((T: Pod), cells::Producer<T>, T, SendError, SendError::Full(item) => item, |_, _| 1);
+puts_messages!(port::Sender<T>, |sender, _| sender.needed());
+puts_messages!(broadcast::port::Sender<T>, |sender, _| sender.needed());
+// A slot of a queue has room for any message.
+puts_messages!(queue::port::Sender<T>, |_, _| 0);
 
-impl<T: Pod> Put<T> for cells::Producer<T> {
-    fn try_put(&mut self, item: T) -> Result<(), SendError<T>> {
-        self.try_send(item)
-    }
-
-    fn waits(&self) -> bool {
-        self.ring().policy() == Policy::Wait
-    }
-
-    fn put(&mut self, item: T) -> Result<(), SendError<T>> {
-        self.send(item)
-    }
-
-    fn want(_: &T) -> usize {
-        1
-    }
-}
-
-/// A producer as a sink. From `into_sink`.
+/// A producer, or a sender of messages, as a sink. From `into_sink`.
 ///
 /// An item that finds no room waits here; flush before dropping it. Closing the sink closes the
-/// ring.
+/// ring, or leaves it where others send into it too.
 pub struct ItemSink<E, I, R> {
     /// `None` once closed.
     producer: Option<Async<E, R>>,
@@ -104,11 +140,15 @@ pub struct ItemSink<E, I, R> {
 impl<T: Pod, R> Async<cells::Producer<T>, R> {
     /// Makes a sink of it.
     pub fn into_sink(self) -> ItemSink<cells::Producer<T>, T, R> {
-        ItemSink { producer: Some(self), parked: None }
+        ItemSink::new(self)
     }
 }
 
 impl<E, I, R> ItemSink<E, I, R> {
+    fn new(producer: Async<E, R>) -> ItemSink<E, I, R> {
+        ItemSink { producer: Some(producer), parked: None }
+    }
+
     /// Gives the producer back, if it is not closed, and the item that found no room.
     pub fn into_inner(self) -> (Option<Async<E, R>>, Option<I>) {
         (self.producer, self.parked)
@@ -120,9 +160,9 @@ impl<E, I, R> Unpin for ItemSink<E, I, R> {}
 
 impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
     /// Hands the item back.
-    type Error = SendError<I>;
+    type Error = E::Error;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<I>>> {
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
         ready!(self.poll_flush(cx))?;
         // Items that always find room do not pass by there.
         R::poll_fairly(cx, |_| Poll::Ready(Ok(())))
@@ -131,7 +171,7 @@ impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
     /// # Panics
     ///
     /// When the sink was not ready, or is closed.
-    fn start_send(self: Pin<&mut Self>, item: I) -> Result<(), SendError<I>> {
+    fn start_send(self: Pin<&mut Self>, item: I) -> Result<(), E::Error> {
         let this = self.get_mut();
         assert!(this.parked.is_none(), "the sink is not ready: poll_ready comes first");
         let producer = this.producer.as_mut().expect("the sink is closed");
@@ -144,10 +184,11 @@ impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<I>>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
         let ItemSink { producer, parked } = self.get_mut();
         let (Some(producer), Some(item)) = (producer, &*parked) else { return Poll::Ready(Ok(())) };
-        producer.poll_fairly(cx, E::want(item), |end| match put(end, parked.take()?) {
+        let want = producer.get_ref().want(item);
+        producer.poll_fairly(cx, want, |end| match put(end, parked.take()?) {
             Ok(sent) => Some(sent),
             Err(item) => {
                 *parked = Some(item);
@@ -156,10 +197,7 @@ impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
         })
     }
 
-    fn poll_close(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), SendError<I>>> {
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {
         ready!(self.as_mut().poll_flush(cx))?;
         self.producer = None;
         Poll::Ready(Ok(()))
@@ -167,11 +205,16 @@ impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
 }
 
 /// Sends an item as the policy says, or gives it back to wait.
-fn put<E: Put<I>, I>(end: &mut E, item: I) -> Result<Result<(), SendError<I>>, I> {
+fn put<E: Put<I>, I>(end: &mut E, item: I) -> Result<Result<(), E::Error>, I> {
+    if !end.waits() {
+        return Ok(end.put(item));
+    }
     match end.try_put(item) {
-        Err(SendError::Full(item)) if end.waits() => Err(item),
-        Err(SendError::Full(item)) => Ok(end.put(item)),
-        sent => Ok(sent),
+        Ok(()) => Ok(Ok(())),
+        Err(error) => match E::no_room(error) {
+            Ok(item) => Err(item),
+            Err(error) => Ok(Err(error)),
+        },
     }
 }
 

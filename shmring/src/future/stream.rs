@@ -1,25 +1,53 @@
-//! Ends as streams and sinks.
+//! Ends as streams.
 
 use std::{
-    fmt,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytemuck::Pod;
 use futures_core::Stream;
-use futures_sink::Sink;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use super::{Async, AsyncReady};
+use super::{Async, AsyncReady, ends::unless_empty};
 use crate::{
-    error::{RecvError, SendError},
+    error::RecvError,
     ring::{
-        Policy, broadcast, cells,
-        port::{MessageError, PortError, Receiver, Sender},
+        broadcast, cells,
+        port::{MessageError, Receiver},
         records::Consumer,
     },
 };
+
+impl<E, R> Async<E, R> {
+    /// The next item of a stream. It ends where the ring is `closed`, and after the first error that
+    /// is not one in `between`.
+    fn next_of<T, X>(
+        &mut self,
+        poll: impl FnOnce(&mut Self) -> Poll<Result<T, X>>,
+        closed: impl Fn(&X) -> bool,
+        between: impl Fn(&X) -> bool,
+    ) -> Poll<Option<Result<T, X>>> {
+        if mem::take(&mut self.over) {
+            return Poll::Ready(None);
+        }
+        let received = ready!(poll(self));
+        self.over = received.as_ref().is_err_and(|error| !between(error));
+        Poll::Ready(match received {
+            Err(error) if closed(&error) => None,
+            other => Some(other),
+        })
+    }
+}
+
+fn is_closed(error: &RecvError) -> bool {
+    matches!(error, RecvError::Closed)
+}
+
+fn is_lapped(error: &RecvError) -> bool {
+    matches!(error, RecvError::Lapped { .. })
+}
 
 impl<R: AsyncReady> Stream for Async<Consumer, R> {
     /// A copy of the record: an item of a stream outlives its place in the ring.
@@ -27,20 +55,8 @@ impl<R: AsyncReady> Stream for Async<Consumer, R> {
 
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if std::mem::take(&mut this.over) {
-            return Poll::Ready(None);
-        }
-        let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
-            Ok(record) => Some(Ok(record.to_vec())),
-            Err(RecvError::Empty) => None,
-            Err(error) => Some(Err(error)),
-        }));
-        this.over = received.is_err();
-        Poll::Ready(match received {
-            Err(RecvError::Closed) => None,
-            other => Some(other),
-        })
+        let copy = |end: &mut Consumer| unless_empty(end.try_recv().map(|item| item.to_vec()));
+        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy), is_closed, |_| false)
     }
 }
 
@@ -49,20 +65,8 @@ impl<T: Pod, R: AsyncReady> Stream for Async<cells::Consumer<T>, R> {
 
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if std::mem::take(&mut this.over) {
-            return Poll::Ready(None);
-        }
-        let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
-            Ok(item) => Some(Ok(*item)),
-            Err(RecvError::Empty) => None,
-            Err(error) => Some(Err(error)),
-        }));
-        this.over = received.is_err();
-        Poll::Ready(match received {
-            Err(RecvError::Closed) => None,
-            other => Some(other),
-        })
+        let copy = |end: &mut cells::Consumer<T>| unless_empty(end.try_recv().map(|item| *item));
+        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy), is_closed, |_| false)
     }
 }
 
@@ -73,20 +77,9 @@ impl<R: AsyncReady> Stream for Async<broadcast::Consumer, R> {
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
     /// that a lossy consumer was lapped is an error in between.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if std::mem::take(&mut this.over) {
-            return Poll::Ready(None);
-        }
-        let received = ready!(this.poll_fairly(cx, 0, |end| match end.try_recv() {
-            Ok(item) => Some(Ok(item.to_vec())),
-            Err(RecvError::Empty) => None,
-            Err(error) => Some(Err(error)),
-        }));
-        this.over = matches!(&received, Err(error) if !matches!(error, RecvError::Lapped { .. }));
-        Poll::Ready(match received {
-            Err(RecvError::Closed) => None,
-            other => Some(other),
-        })
+        let copy =
+            |end: &mut broadcast::Consumer| unless_empty(end.try_recv().map(|item| item.to_vec()));
+        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy), is_closed, is_lapped)
     }
 }
 
@@ -96,97 +89,28 @@ impl<T: DeserializeOwned, R: AsyncReady> Stream for Async<Receiver<T>, R> {
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
     /// a message that cannot be read is an error in between.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if std::mem::take(&mut this.over) {
-            return Poll::Ready(None);
-        }
-        let received = ready!(this.poll_recv(cx));
-        this.over = matches!(received, Err(MessageError::Ring(_)));
-        Poll::Ready(match received {
-            Err(MessageError::Ring(RecvError::Closed)) => None,
-            other => Some(other),
-        })
+        self.get_mut().next_of(|this| this.poll_recv(cx), ends_here, is_unreadable)
     }
 }
 
-/// A sender as a sink. From [`Async::into_sink`].
-///
-/// A message that finds no room waits here; flush before dropping it. Closing the sink closes the
-/// ring.
-pub struct MessageSink<T, R> {
-    /// `None` once closed.
-    sender: Option<Async<Sender<T>, R>>,
-    parked: Option<T>,
-    full: bool,
-}
+impl<T: DeserializeOwned, R: AsyncReady> Stream for Async<broadcast::port::Receiver<T>, R> {
+    type Item = Result<T, MessageError>;
 
-impl<T, R> Async<Sender<T>, R> {
-    /// Makes a sink of it.
-    pub fn into_sink(self) -> MessageSink<T, R> {
-        MessageSink { sender: Some(self), parked: None, full: false }
+    /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
+    /// that a receiver was lapped, or a message cannot be read, is an error in between.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let between = |error: &MessageError| match error {
+            MessageError::Ring(error) => is_lapped(error),
+            _ => true,
+        };
+        self.get_mut().next_of(|this| this.poll_recv(cx), ends_here, between)
     }
 }
 
-impl<T, R> MessageSink<T, R> {
-    /// Gives the sender back, if it is not closed, and the message that found no room.
-    pub fn into_inner(self) -> (Option<Async<Sender<T>, R>>, Option<T>) {
-        (self.sender, self.parked)
-    }
+fn ends_here(error: &MessageError) -> bool {
+    matches!(error, MessageError::Ring(RecvError::Closed))
 }
 
-// Nothing in it is ever pinned.
-impl<T, R> Unpin for MessageSink<T, R> {}
-
-impl<T: Serialize, R: AsyncReady> Sink<T> for MessageSink<T, R> {
-    /// Hands the message back.
-    type Error = PortError<T>;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), PortError<T>>> {
-        ready!(self.poll_flush(cx))?;
-        // Items that always find room do not pass by there.
-        R::poll_fairly(cx, |_| Poll::Ready(Ok(())))
-    }
-
-    /// # Panics
-    ///
-    /// When the sink was not ready, or is closed.
-    fn start_send(self: Pin<&mut Self>, message: T) -> Result<(), PortError<T>> {
-        let this = self.get_mut();
-        assert!(this.parked.is_none(), "the sink is not ready: poll_ready comes first");
-        let sender = this.sender.as_mut().expect("the sink is closed");
-        let sender = sender.get_mut();
-        if sender.ring().policy() != Policy::Wait {
-            return sender.send(message);
-        }
-        match sender.try_send(message) {
-            Err(PortError::Ring(SendError::Full(message))) => {
-                (this.parked, this.full) = (Some(message), true);
-                Ok(())
-            }
-            sent => sent,
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), PortError<T>>> {
-        let MessageSink { sender, parked, full } = self.get_mut();
-        match sender {
-            Some(sender) if parked.is_some() => sender.poll_send(cx, parked, full),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_close(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), PortError<T>>> {
-        ready!(self.as_mut().poll_flush(cx))?;
-        self.sender = None;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T, R> fmt::Debug for MessageSink<T, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageSink").finish_non_exhaustive()
-    }
+fn is_unreadable(error: &MessageError) -> bool {
+    !matches!(error, MessageError::Ring(_))
 }

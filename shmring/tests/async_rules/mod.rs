@@ -18,13 +18,14 @@ use futures_util::{
 use nix::sys::signal::{Signal, kill};
 use shmring::{
     RecvError, SendError,
+    block::{Block, BlockPool},
     future::{Async, AsyncReady},
     ring::{
         Policy,
-        broadcast::Broadcast,
+        broadcast::{self, Broadcast},
         cells::Cells,
         port::{self, MessageError, PortError},
-        queue::Queue,
+        queue::{self, Queue},
         records::{Producer, Records},
     },
     tokio::{AsyncConsumer, AsyncProducer, Readiness},
@@ -363,10 +364,76 @@ async fn through_sinks<R: AsyncReady>(items: u64) {
     assert!(received == expected, "{}", received.len());
 }
 
+/// Messages with blocks through sinks over rings of which each has many receivers.
+async fn messages_through_sinks<R: AsyncReady>(items: u64) {
+    let pool = BlockPool::options().blocks(16).block_len(64).create().unwrap();
+    let message = |item: u64| {
+        let mut loan = pool.try_loan().unwrap();
+        loan.as_bytes_mut()[..8].copy_from_slice(&item.to_le_bytes());
+        (item, loan.freeze())
+    };
+    let looks_right = |(item, block): &(u64, Block)| block.as_bytes()[..8] == item.to_le_bytes();
+
+    let queue = Queue::options().capacity(4).item_len(256).create_in(pool.segment()).unwrap();
+    let (tx, rx) = queue::port::ends::<(u64, Block)>(&queue).unwrap();
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    let mut rx = Async::<_, R>::new(rx).unwrap();
+    let send = async {
+        for item in 0..items {
+            sink.feed(message(item)).await.unwrap();
+        }
+        sink.close().await.unwrap();
+    };
+    let receive = async {
+        let mut next = 0;
+        while let Ok(message) = rx.recv().await {
+            assert!(message.0 == next && looks_right(&message));
+            next += 1;
+            message.ack().unwrap();
+        }
+        assert_eq!(next, items);
+    };
+    join(send, receive).await;
+    assert_eq!(pool.in_use(), 0);
+
+    let ring = Broadcast::options().capacity(1 << 10).create_in(pool.segment()).unwrap();
+    let receiver = || broadcast::port::Receiver::<(u64, Block)>::new(ring.consumer().unwrap());
+    let receivers = [receiver(), receiver()].map(|rx| Async::<_, R>::new(rx).unwrap());
+    let tx = broadcast::port::Sender::<(u64, Block)>::new(ring.producer().unwrap(), 4);
+    let mut sink = Async::<_, R>::new(tx).unwrap().into_sink();
+    let send = async {
+        for item in 0..items {
+            sink.send(message(item)).await.unwrap();
+        }
+        sink.flush().await.unwrap();
+        let (tx, parked) = sink.into_inner();
+        assert!(parked.is_none());
+        tx.unwrap()
+    };
+    let receive = async |mut rx: Async<broadcast::port::Receiver<(u64, Block)>, R>| {
+        for next in 0..items {
+            let message = match next % 2 {
+                0 => rx.recv().await.unwrap(),
+                _ => rx.next().await.unwrap().unwrap(),
+            };
+            assert!(message.0 == next && looks_right(&message));
+        }
+        rx
+    };
+    let [one, other] = receivers;
+    let (tx, (mut one, _)) = join(send, join(receive(one), receive(other))).await;
+    tx.into_inner().discard().unwrap();
+    assert!(one.next().await.is_none());
+    assert_eq!(pool.in_use(), 0);
+}
+
 pub(crate) fn every_kind_through_sinks() {
     one_thread().block_on(soon(through_sinks::<Readiness>(20_000)));
     two_threads().block_on(soon(through_sinks::<Readiness>(20_000)));
     block_on(through_sinks::<Own>(20_000));
+
+    one_thread().block_on(soon(messages_through_sinks::<Readiness>(5_000)));
+    block_on(messages_through_sinks::<Own>(5_000));
 
     // A sink hands back what finds nobody.
     one_thread().block_on(async {
