@@ -88,6 +88,9 @@ mod types;
 /// A handler is `fn c__name(&mut self, a: A, b: B, ..) -> R`, or the same with `&self`.
 /// - Arguments and `R` are owned types with serde's `Serialize` and `Deserialize`; there are at
 ///   most 16 arguments.
+/// - A `Vec<u8>` is serialized byte by byte, as serde has it; some kilobytes are better given as
+///   `serde_bytes::ByteBuf`, which are copied at once, and megabytes as a block or an array in
+///   shared memory, which are not copied at all.
 /// - A parameter of type `&mut Context` (`&mut Context<E>` for a backend with events), at any
 ///   place, does not travel: the loop of the backend lends it.
 /// - `R` left out is `()`. Of a `Result<T, E>` the caller sees `T`. An error travels as its text

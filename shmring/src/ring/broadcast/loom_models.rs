@@ -4,14 +4,14 @@
 use loom::{sync::Arc, thread};
 
 use super::{
-    memory::Geometry,
+    memory::{Geometry, newest},
     reader::{Reader, Trouble},
     slots,
     table::{self, Kind},
     writer::{NoRoom, Writer},
 };
 use crate::{
-    fault::model::live,
+    fault::{fault, model::live},
     region::Region,
     sync::Ordering,
     wait::{
@@ -296,3 +296,139 @@ fn loom_broadcast_wakes_who_sleeps() {
         });
     }
 }
+
+/// Where a model of ports has the place of the blocks of a message: the number of the message whose
+/// blocks lie there, plus one. One place is the hardest case: each message replaces the one before.
+const PLACE: usize = DOORBELL + 192;
+
+/// Sends as a port that keeps the blocks of one message: steps P1 to P3. `until` is where the message
+/// ends whose blocks lie in the place.
+fn send_with_blocks(region: &Region, writer: &mut Writer, number: u64, until: &mut u64) {
+    let mut room = loop {
+        writer.wait_until_passed(*until);
+        match writer.claim(region, 8) {
+            Ok(room) => break room,
+            Err(NoRoom::Full) => thread::yield_now(),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    fault!("broadcast.port.passed");
+    region.u64(PLACE).swap(0, Ordering::AcqRel);
+    fault!("block.place.lifted");
+    region.u64(PLACE).swap(number + 1, Ordering::AcqRel);
+    fault!("block.place.laid");
+    slots::room(region, &mut room).copy_from_slice(&number.to_ne_bytes());
+    fault!("broadcast.port.filled");
+    writer.commit(region, room, 8);
+    assert!(writer.publish(region));
+    fault!("broadcast.port.sent");
+    *until = writer.published();
+}
+
+/// Where the message ends whose blocks may lie in the place, for a sender that finds it so.
+fn recovered(region: &Region, writer: &Writer) -> u64 {
+    let records = writer.records(region).unwrap();
+    records.last().map_or(writer.oldest(), |(_, end, _)| *end)
+}
+
+/// Receives until the message with this number has come, and tells how many had no blocks any more.
+/// Of those numbered from `surely` on, that must not be.
+fn receive_until(region: &Region, reader: &mut Reader, surely: u64, last: u64) -> u64 {
+    let mut gone = 0;
+    loop {
+        let Some(found) = reader.peek(region).unwrap() else {
+            thread::yield_now();
+            continue;
+        };
+        let number = found.sequence;
+        assert_eq!(slots::item(region, &found), number.to_ne_bytes(), "torn");
+        if region.u64(PLACE).fetch_add(0, Ordering::AcqRel) != number + 1 {
+            assert!(number < surely, "the blocks of {number} are gone");
+            gone += 1;
+        }
+        reader.advance(found);
+        reader.release(region);
+        if number == last {
+            return gone;
+        }
+    }
+}
+
+/// Nobody lifts the blocks of a message that somebody has yet to read.
+#[test]
+fn loom_broadcast_ports_keep_blocks() {
+    model(3, || {
+        let region = region();
+        let mut reader = join(&region, 1, Kind::Lossless, 0);
+        let there = region.clone();
+        let producer = thread::spawn(move || {
+            let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+            let mut until = 0;
+            for number in 0..3 {
+                send_with_blocks(&there, &mut writer, number, &mut until);
+            }
+        });
+        assert_eq!(receive_until(&region, &mut reader, 0, 2), 0);
+        producer.join().unwrap();
+    });
+}
+
+/// Who joins finds the blocks of all messages that were not there yet when it had joined.
+#[test]
+fn loom_broadcast_ports_keep_blocks_for_those_who_join() {
+    for history in [0, 1] {
+        model(3, move || {
+            let region = region();
+            let mut writer = Writer::attach(&region, GEOMETRY).unwrap();
+            let mut until = 0;
+            send_with_blocks(&region, &mut writer, 0, &mut until);
+            let there = region.clone();
+            let producer = thread::spawn(move || {
+                for number in 1..4 {
+                    send_with_blocks(&there, &mut writer, number, &mut until);
+                }
+            });
+            let mut reader = join(&region, 1, Kind::Lossless, history);
+            let surely = newest(&region, GEOMETRY).unwrap();
+            if surely < 4 {
+                receive_until(&region, &mut reader, surely, 3);
+            }
+            producer.join().unwrap();
+        });
+    }
+}
+
+/// A sender dies at each step of its second message. The next one sends after what was published.
+#[test]
+fn loom_broadcast_ports_sender_dies_at_each_step() {
+    for step in 0..=STEPS_OF_A_PORT {
+        model(2, move || {
+            let region = region();
+            let mut reader = join(&region, 0, Kind::Lossless, 0);
+            let there = region.clone();
+            let producer = thread::spawn(move || {
+                let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                let mut until = 0;
+                send_with_blocks(&there, &mut writer, 0, &mut until);
+                let dying = there.clone();
+                let died = live(step, move || {
+                    let mut writer = Writer::attach(&dying, GEOMETRY).unwrap();
+                    let mut until = recovered(&dying, &writer);
+                    send_with_blocks(&dying, &mut writer, 1, &mut until);
+                });
+                assert_eq!(died, step != 0, "{step} is a step");
+                // The role is taken over only from one that is seen to be dead.
+                let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                let mut until = recovered(&there, &writer);
+                for number in writer.sequence()..3 {
+                    send_with_blocks(&there, &mut writer, number, &mut until);
+                }
+            });
+            assert_eq!(receive_until(&region, &mut reader, 0, 2), 0);
+            producer.join().unwrap();
+        });
+    }
+}
+
+/// How many steps a send of a port has here, those of the ring included.
+const STEPS_OF_A_PORT: u32 = 11;
