@@ -21,7 +21,7 @@ use self::{
     plan::Plan,
     spares::Spares,
     station::Station,
-    watch::{InVain, Supervisor, Watch},
+    watch::{InVain, Watch},
 };
 pub use self::{running::Running, travel::Made};
 use super::{
@@ -145,13 +145,7 @@ impl Started {
             let told = local.run_and_watch(Watch::new(&plan, processes));
             return finish(&plan, told, began);
         }
-        let supervisor =
-            (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
-        plan.shared.advance(RUNNING);
-        let mut told = local.run();
-        if let Some(supervisor) = supervisor {
-            told.add(supervisor.join());
-        }
+        let told = local.run_with(processes, || plan.shared.advance(RUNNING));
         finish(&plan, told, began)
     }
 }

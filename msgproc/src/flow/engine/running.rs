@@ -7,10 +7,7 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station,
-    watch::Supervisor,
-};
+use super::{Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station};
 use crate::flow::{
     error::{Error, Result},
     plan::{DRAINING, RUNNING, STOPPING},
@@ -36,15 +33,10 @@ impl Running {
         let body = move || {
             let mut local = Station::new(copy.clone(), 0);
             let all = match local.set_up() {
-                Ok(()) => {
-                    let supervisor = (!processes.handles.is_empty())
-                        .then(|| Supervisor::start(&copy, processes));
+                Ok(()) => local.run_with(processes, || {
                     copy.shared.advance(RUNNING);
                     let _ = ready.send(Ok(()));
-                    let mut all = local.run();
-                    all.add(supervisor.map(Supervisor::join).unwrap_or_default());
-                    all
-                }
+                }),
                 Err(failed) => {
                     let _ = ready.send(Err(failed));
                     Told::default()

@@ -11,7 +11,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Failed, Told, plan::Plan, travel::Ticket, watch::Watch};
+use super::{
+    Failed, Processes, Told,
+    plan::Plan,
+    travel::Ticket,
+    watch::{Supervisor, Watch, supervise},
+};
 use crate::{
     Backend, Context, Incoming, Outcome,
     flow::{
@@ -155,6 +160,24 @@ impl Station {
 }
 
 impl Station {
+    /// The same in the program itself, while the other processes of the run are watched over: by
+    /// this thread, if it has nothing else to do. `begin` lets all begin.
+    pub(super) fn run_with(&mut self, processes: Processes, begin: impl FnOnce()) -> Told {
+        let plan = self.plan.clone();
+        if self.main.as_ref().is_none_or(|(executor, _)| executor.is_empty()) {
+            begin();
+            let mut told = supervise(&plan, processes);
+            told.add(self.run());
+            return told;
+        }
+        let supervisor =
+            (!processes.handles.is_empty()).then(|| Supervisor::start(&plan, processes));
+        begin();
+        let mut told = self.run();
+        told.add(supervisor.map(Supervisor::join).unwrap_or_default());
+        told
+    }
+
     /// The same in the program itself, for a run that has no thread to watch over its processes.
     pub(super) fn run_and_watch(&mut self, watch: Watch) -> Told {
         let watch = Rc::new(RefCell::new(watch));

@@ -128,6 +128,11 @@ impl Executor {
         self.units.borrow_mut().push((rank, unit));
     }
 
+    /// Whether it has no workers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.units.borrow().is_empty()
+    }
+
     /// Calls what a unit does, which has this rank and turn.
     pub(crate) fn enter<R>(&self, rank: usize, turn: Option<u64>, act: impl FnOnce() -> R) -> R {
         let outer = self.limit.replace((rank, turn.unwrap_or(1)));
