@@ -120,8 +120,10 @@ fn a_signal_ends_it_in_order_and_leaves_no_process() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut server = Server::start(&[]);
         assert_eq!(ask(&mut server.connect(), "1 + 1"), "2");
+        // A fork server, four workers, and the one that waits to be the next.
+        let all = || server.processes().len() == 6;
+        assert!(testkit::wait_until(Duration::from_secs(20), all), "{:?}", server.processes());
         let processes = server.processes();
-        assert_eq!(processes.len(), 5, "a fork server and four workers");
         kill(Pid::from_raw(server.child.id() as i32), signal).unwrap();
         assert!(server.child.wait().unwrap().success());
         let mut rest = String::new();

@@ -6,6 +6,7 @@ mod backend;
 mod call;
 mod context;
 mod event;
+mod forker;
 mod frontend;
 mod hello;
 mod inbox;

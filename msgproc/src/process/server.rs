@@ -1,25 +1,22 @@
-//! The fork server: a small process of one thread that forks on request.
+//! The fork server: a small process of one thread that forks on request, seen from its frontend.
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
+    fmt, mem,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
 use shmring::{
-    os::{self, PidFd},
+    os::{self, PollFd},
     transfer::Descriptor,
 };
 
 use super::{
-    arrive,
-    backend::{Backend, Incoming, Outcome},
     call::Reply,
-    context::{Context, Interest, Token},
     event::Event,
+    forker::{Forked, Server},
     frontend::{MessageProcess, Start},
     recipe::place_of,
 };
@@ -27,7 +24,7 @@ use crate::{
     channel,
     error::{Error, Result},
     exit::{Exit, How},
-    start::{Child, Kept, KeptFd, Place, Reaper, conjure, exit_of, fork_stranger, refuse_threads},
+    start::{Child, KeptFd, Place, Reaper, conjure},
 };
 
 /// How long the exit status of a child is waited for once it has ended.
@@ -89,7 +86,7 @@ pub struct ForkServerOptions {
 }
 
 struct Served {
-    /// Asked for ahead of the next starts, the oldest first. They end before the server does.
+    /// Asked for ahead of the next starts, the oldest first.
     ahead: Mutex<VecDeque<Ahead>>,
     /// How many are asked for ahead.
     spares: usize,
@@ -105,14 +102,6 @@ struct Ahead {
     /// The frontend's end of its control channel. It ends when this is dropped.
     ours: KeptFd,
     forked: Reply<Forked>,
-}
-
-/// A new child of the server.
-#[derive(Serialize, Deserialize)]
-struct Forked {
-    serial: u64,
-    pid: u32,
-    pidfd: Descriptor,
 }
 
 /// A process that waits for its greeting.
@@ -225,15 +214,17 @@ impl ForkServer {
         self.0.process()
     }
 
-    /// Takes a process that waits for its greeting, for a backend of this name.
+    /// Takes a process that waits for its greeting, for a backend of this name. The server may take
+    /// until then for it.
     ///
     /// # Errors
     ///
-    /// [`Error::PeerDied`] when the server ends meanwhile.
-    pub(super) fn take(&self, name: &str) -> Result<Unborn> {
+    /// [`Error::PeerDied`] when the server ends meanwhile; [`Error::TimedOut`].
+    pub(super) fn take(&self, name: &str, until: Instant) -> Result<Unborn> {
         while let Some(ahead) = self.0.next_ahead(self.pid()) {
-            match self.0.receive(ahead) {
-                // Whatever was wrong then is asked about anew.
+            match self.0.receive(ahead, until) {
+                Err(late @ Error::TimedOut { .. }) => return Err(late),
+                // Whatever else was wrong then is asked about anew.
                 Err(_) => {}
                 // It may have been killed while it waited.
                 Ok(unborn) if unborn.child.reap().is_some() => {}
@@ -243,7 +234,7 @@ impl ForkServer {
         if self.process().has_ended() {
             self.revive()?;
         }
-        self.0.ask_for(name).and_then(|ahead| self.0.receive(ahead))
+        self.0.ask_for(name).and_then(|ahead| self.0.receive(ahead, until))
     }
 
     /// Whether the server with this pid has lived until now.
@@ -255,6 +246,22 @@ impl ForkServer {
     /// Has the server fork what the next starts will take.
     pub(super) fn look_ahead(&self) {
         self.0.look_ahead();
+    }
+}
+
+/// How long a process that waited for its greeting may take to end when it will get none.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
+
+impl Drop for Served {
+    /// Nobody who waits is left when the server ends.
+    fn drop(&mut self) {
+        let waiting = mem::take(self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for Ahead { ours, mut forked, .. } in waiting {
+            drop(ours);
+            if let Ok(Forked { pidfd, .. }) = forked.wait_timeout(LEAVE_TIMEOUT) {
+                let _ = os::poll(&mut [PollFd::readable(pidfd.as_fd())], Some(LEAVE_TIMEOUT));
+            }
+        }
     }
 }
 
@@ -301,9 +308,10 @@ impl Served {
         Ok(Ahead { server: process.pid(), ours, forked })
     }
 
-    fn receive(self: &Arc<Self>, ahead: Ahead) -> Result<Unborn> {
-        let Ahead { server, ours, forked } = ahead;
-        let Forked { serial, pid, pidfd } = forked.wait()?;
+    fn receive(self: &Arc<Self>, ahead: Ahead, until: Instant) -> Result<Unborn> {
+        let Ahead { server, ours, mut forked } = ahead;
+        let rest = until.saturating_duration_since(Instant::now());
+        let Forked { serial, pid, pidfd } = forked.wait_timeout(rest)?;
         let parent = Parent { served: self.clone(), server, serial };
         let child = Child::served(pid, pidfd.into(), Arc::new(parent));
         Ok(Unborn { child, control: ours, server })
@@ -408,105 +416,4 @@ impl ForkServerOptions {
 
 fn run_preload<F: Fn() + Copy + 'static>(_: ()) {
     conjure::<F>()();
-}
-
-/// The server's side.
-struct Server {
-    preload: Vec<Place>,
-    /// Readable when a child has ended.
-    deaths: Kept<os::Epoll>,
-    children: HashMap<u64, KeptFd>,
-    /// How many it has forked.
-    forked: u64,
-}
-
-/// A child of the server has ended.
-#[derive(Serialize, Deserialize)]
-struct Ended {
-    serial: u64,
-    how: How,
-}
-
-const DEATHS: Token = Token(0);
-
-impl Server {
-    fn new(preload: Vec<Place>) -> Result<Server> {
-        let deaths = Kept::new(os::Epoll::new().map_err(Error::io("make an epoll"))?);
-        Ok(Server { preload, deaths, children: HashMap::new(), forked: 0 })
-    }
-
-    fn fork(&mut self, name: &str, control: Descriptor) -> Result<Forked> {
-        let failed = || Error::io("watch the new process");
-        // One for each, for the child has to close it.
-        let parent = OwnedFd::from(PidFd::open(os::pid()).map_err(failed())?);
-        let pid = fork_stranger(name, || arrive::arrive_later(control.into(), parent))?;
-        // It is not waited for before it is watched, so the number means no other.
-        let pidfd = OwnedFd::from(PidFd::open(pid).map_err(failed())?);
-        let handed = pidfd.try_clone().map_err(failed())?;
-        let serial = self.forked;
-        self.forked += 1;
-        self.deaths.add(pidfd.as_fd(), serial).map_err(failed())?;
-        self.children.insert(serial, KeptFd::new(pidfd));
-        Ok(Forked { serial, pid, pidfd: handed.into() })
-    }
-}
-
-/// The general text advises what whoever starts a server has just done.
-fn say_whose(error: Error, since: &str) -> Error {
-    match error {
-        Error::MultiThreaded { threads, .. } => Error::other(format!(
-            "it has {threads} threads, and a lock that one of them holds would be held for ever in what it forks. It had them {since}"
-        )),
-        other => other,
-    }
-}
-
-/// By hand, for the macro names this crate from outside.
-impl Backend for Server {
-    type Event = Ended;
-
-    const COMMANDS: &'static [&'static str] = &["fork"];
-
-    fn pre_run(&mut self, ctx: &mut Context<Ended>) -> Result<()> {
-        refuse_threads(ctx.name()).map_err(|error| say_whose(error, "when it called `msgproc::init()`: call that first in `main`, before threads are started (instead of `#[tokio::main]`, build the runtime in `main` behind it)"))?;
-        for place in self.preload.drain(..) {
-            place.find::<(), ()>().map_err(Error::other)?(());
-        }
-        refuse_threads(ctx.name())
-            .map_err(|error| say_whose(error, "after what it preloads: that must leave none"))?;
-        ctx.watch(&self.deaths, Interest::Readable, DEATHS)
-    }
-
-    fn on_ready(&mut self, _token: Token, ctx: &mut Context<Ended>) -> Result<()> {
-        let mut ended = Vec::new();
-        self.deaths
-            .take(|serial| ended.push(serial))
-            .map_err(Error::io("look which processes have ended"))?;
-        for serial in ended {
-            let Some(pidfd) = self.children.get(&serial) else { continue };
-            let how = match exit_of(pidfd.as_fd()) {
-                Ok(None) => continue,
-                Ok(Some(how)) => how,
-                Err(_) => How::Unknown,
-            };
-            self.children.remove(&serial);
-            ctx.emit(Ended { serial, how })?;
-        }
-        Ok(())
-    }
-
-    fn dispatch(
-        &mut self,
-        command: &str,
-        incoming: Incoming<'_>,
-        _ctx: &mut Context<Ended>,
-    ) -> Outcome {
-        match command {
-            "fork" => match incoming.arguments::<(String, Descriptor)>() {
-                Ok((name, control)) => Outcome::result(self.fork(&name, control)),
-                Err(outcome) => outcome,
-            },
-            other => Outcome::unknown(other),
-        }
-    }
 }

@@ -125,8 +125,9 @@ fn begin_served<B: Backend>(
     server: &ForkServer,
     Recipe { place, stated }: &mut Recipe,
 ) -> Result<Link> {
+    let until = Instant::now() + settings.start_timeout;
     for _ in 0..SERVERS {
-        let unborn = match server.take(&settings.name) {
+        let unborn = match server.take(&settings.name, until) {
             Err(Error::PeerDied { .. }) => {
                 server.revive()?;
                 continue;

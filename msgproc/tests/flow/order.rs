@@ -2,14 +2,16 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use msgproc::flow::{Flow, Graph, Outlet, Same, Thread, each, filter, flat_map, from_fn, map};
+use msgproc::flow::{
+    Flow, Graph, Outlet, Placement, Same, Thread, each, filter, flat_map, from_fn, map,
+};
 
 use crate::common::{PLACES, keep, taken};
 
@@ -22,6 +24,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(items_go_to_whom_they_are_sent),
         testkit::test!(items_go_by_key),
         testkit::test!(views_get_the_newest),
+        testkit::test!(what_a_slow_source_gave_does_not_wait_with_it),
     ]
 }
 
@@ -209,5 +212,43 @@ fn views_get_the_newest() {
         assert!(items.len() < 150, "{place}: {} items", items.len());
         let dropped = report.node("numbers").unwrap().workers[0].dropped;
         assert_eq!(dropped + items.len() as u64, 200, "{place}");
+    }
+}
+
+/// An item goes on before its source waits for the next, also to somebody who is busy.
+fn what_a_slow_source_gave_does_not_wait_with_it() {
+    const LONG: Duration = Duration::from_secs(1);
+    for place in [Placement::Thread, Placement::Process] {
+        let mut graph = Graph::new();
+        let waits = [Duration::ZERO, Duration::from_millis(2), LONG];
+        let numbers = graph.source(
+            "numbers",
+            place,
+            waits.into_iter().enumerate().map(|(n, wait)| {
+                sleep(wait);
+                n as u64
+            }),
+        );
+        let busy = graph
+            .node("busy", place, |_| {
+                map(|n: u64| {
+                    sleep(Duration::from_millis(if n == 0 { 30 } else { 0 }));
+                    n
+                })
+            })
+            .add();
+        let came = Arc::new(Mutex::new(Vec::new()));
+        let kept = came.clone();
+        let sink = graph.node("sink", Placement::Same, move |_| {
+            let kept = kept.clone();
+            each(move |n: u64| kept.lock().unwrap().push((n, Instant::now())))
+        });
+        let sink = sink.add();
+        graph.connect(numbers.output(), busy.input());
+        graph.connect(busy.output(), sink.input());
+        graph.run().unwrap();
+        let came = came.lock().unwrap();
+        let [(0, _), (1, second), (2, third)] = came[..] else { panic!("{place}: {came:?}") };
+        assert!(third - second > LONG / 2, "{place}: {came:?}");
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_waits_ends_with_its_server),
         test!(what_waits_ends_when_the_server_is_given_up),
         test!(starts_go_on_while_servers_are_killed),
+        test!(a_server_that_does_not_answer_is_told),
     ]
 }
 
@@ -115,9 +116,30 @@ fn what_waits_ends_when_the_server_is_given_up() -> Result<()> {
     start(&server, "good")?;
     spares.extend(spares_of(server.pid(), 3));
     drop(server);
-    let gone = || !spares.iter().any(Process::alive);
-    assert!(testkit::wait_until(Duration::from_secs(1), gone));
+    assert!(!spares.iter().any(Process::alive));
     assert_eq!(testkit::fd_count(), before);
+    Ok(())
+}
+
+fn a_server_that_does_not_answer_is_told() -> Result<()> {
+    let server = ForkServer::options().name("slow").start()?;
+    spares_of(server.pid(), 1);
+    assert!(testkit::signal(server.pid(), libc::SIGSTOP));
+    let start_soon = |name| -> Result<MessageProcess<Moody>> {
+        let options = MessageProcess::options(name).start_timeout(Duration::from_millis(200));
+        options.fork_from(&server, Mood::of(name), Moody::new)
+    };
+    // The one that waits needs no server.
+    assert_eq!(start_soon("first")?.mood().wait()?.0, "first");
+    match start_soon("second") {
+        Err(Error::TimedOut { process, .. }) => assert_eq!(process, "slow"),
+        other => panic!("{other:?}"),
+    }
+    assert!(testkit::signal(server.pid(), libc::SIGCONT));
+    assert_eq!(start(&server, "third")?.mood().wait()?.0, "third");
+    // What was asked for in vain has nobody to wait for.
+    spares_of(server.pid(), 1);
+    assert!(testkit::wait_until(SOON, || testkit::children_of(server.pid()).len() == 1));
     Ok(())
 }
 

@@ -143,6 +143,11 @@ impl Graph {
     }
 
     /// Adds a source: a node that sends what an iterator gives.
+    ///
+    /// An iterator may wait for its items, as that of a channel does. What it has given quickly, one
+    /// after the other, may then wait with it, where those that follow are busy: up to 256 items in
+    /// 50 µs. A node that knows when it will wait sends on what it has before
+    /// ([`Outlet::flush`](crate::flow::Outlet::flush)).
     pub fn source<I, P>(&mut self, name: &str, place: P, items: I) -> NodeRef<(), I::Item>
     where
         I: IntoIterator + Send + 'static,

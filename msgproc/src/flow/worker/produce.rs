@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Items of a source that took longer go on at once.
+const SLOW: Duration = Duration::from_micros(50);
+
 impl<N: Node> Core<N> {
     /// Lets a source go on for a while.
     pub(super) fn produce(&mut self) -> Poll {
@@ -46,7 +49,14 @@ impl<N: Node> Core<N> {
                     }
                     // The clock costs as much as a short item.
                     if count == next_look {
-                        if count >= 256 || began.elapsed() > Duration::from_micros(50) {
+                        if began.elapsed() > SLOW {
+                            // It may take as long for the next, which these need not wait for.
+                            return match outlet.flush() {
+                                Ok(()) => Stop::Through,
+                                Err(Closed) => Stop::Eos,
+                            };
+                        }
+                        if count >= 256 {
                             return Stop::Through;
                         }
                         next_look *= 2;
@@ -63,6 +73,9 @@ impl<N: Node> Core<N> {
                     if self.check_sends(Some(number)) { Poll::Ended } else { Poll::Idle }
                 }
                 Ok(Stop::Eos | Stop::LeftOut) => {
+                    // What the one before has sent is known of these, and not of what comes at the
+                    // end. The next send tells.
+                    let _ = self.outlet.flush();
                     self.check_sends(Some(number));
                     Poll::Ended
                 }
