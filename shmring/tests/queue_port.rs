@@ -476,7 +476,13 @@ fn random_kills() {
             let (queue, round) = (&queue, round);
             child(move || {
                 let mut rx = Receiver::<Job>::new(queue.consumer().unwrap());
-                while let Ok(job) = rx.recv_timeout(LATE) {
+                let end = Instant::now() + LATE;
+                while Instant::now() < end {
+                    // It may be here before the producer of this round, and after its death.
+                    let Ok(job) = rx.recv_timeout(LATE) else {
+                        thread::sleep(Duration::from_micros(100));
+                        continue;
+                    };
                     check(&job.1, job.0);
                     if job.0 % 5 == 0 && job.attempt() == 1 && job.0 >> 32 == round {
                         continue; // Handed out again.
@@ -494,7 +500,7 @@ fn random_kills() {
         while !all.is_empty() {
             let pid = all.swap_remove(random(all.len() as u64) as usize);
             kill(pid, Signal::SIGKILL).unwrap();
-            // Where the producer goes first, the consumers may have heard of it.
+            // Where the consumers go first, the producer may have heard of it.
             kills += usize::from(died_by_kill(pid));
             thread::sleep(Duration::from_micros(random(3000)));
         }
