@@ -8,7 +8,8 @@ use shmring::{Result, Segment, block::BlockPool};
 ///
 /// A node waits for a block by [`Outlet::wait_for`](super::Outlet::wait_for), and not by
 /// [`BlockPool::loan`], so that those who have blocks can go on meanwhile. Where there is a pool,
-/// items go on in messages so short that all who may send blocks together gather no more than half of it.
+/// items go on in messages so short that all who may send blocks together gather no more than half
+/// of it.
 ///
 /// ```no_run
 /// use msgproc::flow::{Graph, Memory, Process, each, map};

@@ -2,7 +2,6 @@
 
 use std::{
     error::Error as StdError,
-    io,
     os::fd::{AsFd, OwnedFd},
     process,
     sync::Arc,
@@ -82,15 +81,17 @@ pub(super) fn arrive_later(control: OwnedFd, server: OwnedFd) -> i32 {
             Ok(_) if fds[0].is_ready() => break,
             Ok(_) if fds[1].is_ready() => return 0,
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                eprintln!("a new process of msgproc gives up: {error}");
-                return FAILED;
-            }
+            Err(error) => return give_up(&error.to_string()),
         }
     }
     drop(server);
     arrive(control)
+}
+
+/// Says why there will be no life; gives the exit code.
+fn give_up(reason: &str) -> i32 {
+    eprintln!("a new process of msgproc gives up: {reason}");
+    FAILED
 }
 
 /// Lives the life that the first message tells; gives the exit code.
@@ -99,10 +100,7 @@ pub(super) fn arrive(control: OwnedFd) -> i32 {
         Ok(Some(greeting)) => greeting,
         // The frontend is gone already.
         Ok(None) => return 0,
-        Err(reason) => {
-            eprintln!("a new process of msgproc gives up: {reason}");
-            return FAILED;
-        }
+        Err(reason) => return give_up(&reason),
     };
     let Some(entry) = greeting.hello.entry.clone() else {
         return greeting.refuse("it was not told what to do");

@@ -221,7 +221,7 @@ impl ForkServer {
     ///
     /// [`Error::PeerDied`] when the server ends meanwhile; [`Error::TimedOut`].
     pub(super) fn take(&self, name: &str, until: Instant) -> Result<Unborn> {
-        while let Some(ahead) = self.0.next_ahead(self.pid()) {
+        while let Some(ahead) = self.0.next_ahead() {
             match self.0.receive(ahead, until) {
                 Err(late @ Error::TimedOut { .. }) => return Err(late),
                 // Whatever else was wrong then is asked about anew.
@@ -239,8 +239,7 @@ impl ForkServer {
 
     /// Whether the server with this pid has lived until now.
     pub(super) fn lives(&self, server: u32) -> bool {
-        let process = self.process();
-        process.pid() == server && !process.has_ended()
+        self.0.lives(server)
     }
 
     /// Has the server fork what the next starts will take.
@@ -278,14 +277,15 @@ impl Served {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest that this server was asked for, if it lives; what others were asked for is given
-    /// up.
-    fn next_ahead(&self, server: u32) -> Option<Ahead> {
+    fn lives(&self, server: u32) -> bool {
+        let process = self.process();
+        process.pid() == server && !process.has_ended()
+    }
+
+    /// The oldest that a server was asked for that lives; what others were asked for is given up.
+    fn next_ahead(&self) -> Option<Ahead> {
         let mut waiting = self.ahead();
-        waiting.retain(|ahead| ahead.server == server);
-        if self.process().has_ended() {
-            waiting.clear();
-        }
+        waiting.retain(|ahead| self.lives(ahead.server));
         waiting.pop_front()
     }
 

@@ -84,22 +84,26 @@ impl<B: Backend> Way<B> {
             frontend: os::pid(),
             cause: cause.map(Box::new),
         };
-        if let Way::Served(server, recipe) = self {
-            return begin_served::<B>(settings, &start, server, recipe);
-        }
-        let (ours, theirs) = channel::pair().map_err(failed(&settings.name))?;
-        let prepared = Prepared::new(&settings, start, KeptFd::new(ours))?;
         match self {
-            Way::Fork(construct) => begin_fork(settings, prepared, theirs, construct),
-            Way::Thread(construct) => begin_thread(settings, prepared, theirs, construct),
+            Way::Fork(construct) => {
+                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
+                begin_fork(settings, prepared, theirs, construct)
+            }
+            Way::Thread(construct) => {
+                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
+                begin_thread(settings, prepared, theirs, construct)
+            }
             Way::Spawn(Recipe { place, stated }) => {
+                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
                 let arguments = arguments_of_spawned(&settings.name);
                 let start = |prepared: &Prepared, settings: &Settings| {
                     prepared.execute(theirs, settings, THIS_PROGRAM.as_ref(), &arguments)
                 };
                 greet::<B>(settings, prepared, Some(place.clone()), stated, true, start)
             }
+            Way::Served(server, recipe) => begin_served::<B>(settings, &start, server, recipe),
             Way::Exec(program, stated) => {
+                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
                 let mut arguments: Vec<OsString> = vec![program.file.clone()];
                 arguments.extend(program.arguments.iter().cloned());
                 arguments.push(EXECUTED.into());
@@ -108,7 +112,6 @@ impl<B: Backend> Way<B> {
                 };
                 greet::<B>(settings, prepared, None, stated, true, start)
             }
-            Way::Served(..) => unreachable!("begun above"),
         }
     }
 }
@@ -163,6 +166,12 @@ fn failed(process: &str) -> impl Fn(io::Error) -> Error {
 }
 
 impl Prepared {
+    /// The same with a new control channel; gives the end for the process too.
+    fn with_channel(settings: &Settings, start: Start) -> Result<(Prepared, OwnedFd)> {
+        let (ours, theirs) = channel::pair().map_err(failed(&settings.name))?;
+        Ok((Prepared::new(settings, start, KeptFd::new(ours))?, theirs))
+    }
+
     fn new(settings: &Settings, start: Start, ours: KeptFd) -> Result<Prepared> {
         let prepare = || -> io::Result<Prepared> {
             let socket = Arc::new(ours);

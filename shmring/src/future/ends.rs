@@ -502,7 +502,14 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
             return self.end.send(message);
         }
         let (mut message, mut full) = (Some(message), false);
-        poll_fn(|cx| self.poll_send(cx, &mut message, &mut full)).await
+        let mut put = |end: &mut Sender<T>| match end.try_send(message.take()?) {
+            Err(PortError::Ring(SendError::Full(back))) => {
+                message = Some(back);
+                None
+            }
+            sent => Some(sent),
+        };
+        poll_fn(|cx| self.poll_put(cx, &mut full, &mut put)).await
     }
 
     /// Sends a message and keeps it; as [`Sender::send_ref`].
@@ -518,22 +525,6 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
         let mut full = false;
         let mut put = |end: &mut Sender<T>| unless_full(end.try_send_ref(message));
         poll_fn(|cx| self.poll_put(cx, &mut full, &mut put)).await
-    }
-
-    /// Sends what `message` has, and leaves it empty then.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        message: &mut Option<T>,
-        full: &mut bool,
-    ) -> Poll<Result<(), PortError<T>>> {
-        self.poll_put(cx, full, &mut |end| match end.try_send(message.take()?) {
-            Err(PortError::Ring(SendError::Full(back))) => {
-                *message = Some(back);
-                None
-            }
-            sent => Some(sent),
-        })
     }
 
     /// Polls `put`, which gives `None` where there is no room. `full` remembers that between polls:

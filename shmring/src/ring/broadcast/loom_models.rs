@@ -8,7 +8,7 @@ use super::{
     reader::{Reader, Trouble},
     slots,
     table::{self, Kind},
-    writer::{NoRoom, Writer},
+    writer::{NoRoom, Room, Writer},
 };
 use crate::{
     fault::{fault, model::live},
@@ -45,15 +45,20 @@ fn join(region: &Region, index: usize, kind: Kind, history: u64) -> Reader {
     Reader::join(region, GEOMETRY, index, kind, history).unwrap()
 }
 
-/// Sends an item that says its number, in place or by words.
-fn send(region: &Region, writer: &mut Writer, number: u64, kind: Kind) {
-    let mut room = loop {
+/// Claims room for a word, once there is some.
+fn claim(region: &Region, writer: &mut Writer) -> Room {
+    loop {
         match writer.claim(region, 8) {
-            Ok(room) => break room,
+            Ok(room) => return room,
             Err(NoRoom::Full) => thread::yield_now(),
             Err(other) => panic!("{other:?}"),
         }
-    };
+    }
+}
+
+/// Sends an item that says its number, in place or by words.
+fn send(region: &Region, writer: &mut Writer, number: u64, kind: Kind) {
+    let mut room = claim(region, writer);
     match kind {
         Kind::Lossless => slots::room(region, &mut room).copy_from_slice(&number.to_ne_bytes()),
         Kind::Lossy => slots::put(region, &room, &number.to_ne_bytes()),
@@ -304,14 +309,8 @@ const PLACE: usize = DOORBELL + 192;
 /// Sends as a port that keeps the blocks of one message: steps P1 to P3. `until` is where the message
 /// ends whose blocks lie in the place.
 fn send_with_blocks(region: &Region, writer: &mut Writer, number: u64, until: &mut u64) {
-    let mut room = loop {
-        writer.wait_until_passed(*until);
-        match writer.claim(region, 8) {
-            Ok(room) => break room,
-            Err(NoRoom::Full) => thread::yield_now(),
-            Err(other) => panic!("{other:?}"),
-        }
-    };
+    writer.wait_until_passed(*until);
+    let mut room = claim(region, writer);
     fault!("broadcast.port.passed");
     region.u64(PLACE).swap(0, Ordering::AcqRel);
     fault!("block.place.lifted");
