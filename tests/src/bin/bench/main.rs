@@ -22,6 +22,7 @@ mod pair;
 mod queue;
 mod ring;
 mod rings;
+mod slots;
 mod start;
 mod stats;
 mod stream;

@@ -15,7 +15,7 @@ use shmring::{
 use super::{
     line::Line,
     pair::{self, Result},
-    stats,
+    slots, stats,
 };
 
 pub(crate) const LATE: Duration = Duration::from_secs(30);
@@ -27,6 +27,8 @@ pub(crate) fn measure(repetitions: u32) -> Result {
     let trips = |len: usize, strategy, trips| {
         round_trip(&format!("{len} B, {strategy:?}"), len, strategy, trips, repetitions)
     };
+    slots::round_trip("8 B, bare slots", 1, repetitions)?;
+    slots::round_trip("64 B, bare slots", 8, repetitions)?;
     for len in [8, 64, 1024] {
         trips(len, WaitStrategy::Spin, SPINNING)?;
     }
