@@ -44,6 +44,11 @@ const SPIN_ROUNDS: u32 = 64;
 /// A wait that slept and was over sooner than this should have been a spin: half of it was waking.
 const SHORT_SLEEP: Duration = Duration::from_micros(100);
 
+/// A spin that is over within so many looks was for somebody who sends one item after the other.
+const HASTY: u32 = 2;
+/// How long such a sender is left alone: some 100 ns.
+const HEAD_START: u32 = 3;
+
 /// How often those who poll ask whether their peer lives.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
@@ -96,6 +101,8 @@ pub(crate) struct Waiter {
     looks: u32,
     /// Rounds of looks after that, in the next spin.
     rounds: Cell<u32>,
+    /// Whether the last spin was over at once.
+    hasty: Cell<bool>,
     asked: Cell<Option<Instant>>,
 }
 
@@ -108,7 +115,8 @@ impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Waiter {
         let spins = strategy != WaitStrategy::Park && !one_processor();
         let (looks, rounds) = if spins { (SPIN_ROUND / 2, SPIN_ROUNDS) } else { (0, 0) };
-        Waiter { strategy, looks, rounds: Cell::new(rounds), asked: Cell::new(None) }
+        let (rounds, hasty) = (Cell::new(rounds), Cell::new(false));
+        Waiter { strategy, looks, rounds, hasty, asked: Cell::new(None) }
     }
 
     /// Whether it is time to ask for the peer's life again, for those who poll without waiting:
@@ -127,16 +135,29 @@ impl Waiter {
         self.asked.set(None);
     }
 
+    /// Leaves a peer alone for a moment, if it came at once the last time: each look at its position
+    /// takes the line from it, and so it gets several items ahead instead of one.
+    #[inline]
+    pub(crate) fn give_head_start(&self) {
+        if self.hasty.get() {
+            for _ in 0..HEAD_START {
+                spin_loop();
+            }
+        }
+    }
+
     /// Waits for a short while without sleeping, as the strategy allows, until `ready` says that
     /// looking is worth it. `ready` should be a load or two: what counts is how soon it is seen.
     #[inline]
     pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
-        for _ in 0..self.looks {
+        for look in 0..self.looks {
             if ready() {
+                self.hasty.set(look < HASTY);
                 return true;
             }
             spin_loop();
         }
+        self.hasty.set(false);
         self.spin_on(&mut ready)
     }
 

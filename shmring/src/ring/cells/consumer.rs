@@ -32,8 +32,11 @@ pub struct Consumer<T: Pod> {
     role: Role,
 }
 
-/// How a reader looks: for one item, or for all that follow each other.
-type Peek = fn(&mut Reader, &Region) -> Result<Option<Found>, Corrupt>;
+/// How a reader looks: for one item, or for all that follow each other. Where it is inlined, what
+/// it finds stays in registers; a look through memory waits for the one before.
+trait Peek: Fn(&mut Reader, &Region) -> Result<Option<Found>, Corrupt> + Copy {}
+
+impl<F: Fn(&mut Reader, &Region) -> Result<Option<Found>, Corrupt> + Copy> Peek for F {}
 
 impl<T: Pod> Consumer<T> {
     pub(super) fn new(ring: Ring<T>, role: Role) -> Consumer<T> {
@@ -173,10 +176,7 @@ impl<T: Pod> Consumer<T> {
 
     /// What is there now, while all is as usual.
     #[inline(always)]
-    fn ready(
-        &mut self,
-        peek: impl FnOnce(&mut Reader, &Region) -> Result<Option<Found>, Corrupt>,
-    ) -> Option<Found> {
+    fn ready(&mut self, peek: impl Peek) -> Option<Found> {
         if !self.role.is_still() {
             return None;
         }
@@ -185,7 +185,7 @@ impl<T: Pod> Consumer<T> {
 
     #[cold]
     #[inline(never)]
-    fn find(&mut self, peek: Peek) -> Result<Found, RecvError> {
+    fn find(&mut self, peek: impl Peek) -> Result<Found, RecvError> {
         self.own()?;
         match peek(&mut self.reader, self.ring.board.region()) {
             Ok(Some(found)) => Ok(found),
@@ -197,7 +197,7 @@ impl<T: Pod> Consumer<T> {
     /// There is nothing: because nothing will come? Whoever closed or died may have published just
     /// before, so the last look is the one after.
     #[cold]
-    fn why_empty(&mut self, peek: Peek) -> Result<Found, RecvError> {
+    fn why_empty(&mut self, peek: impl Peek) -> Result<Found, RecvError> {
         let (place, segment) = (self.ring.board.producer_place(), &self.ring.board.segment);
         let end = match self.role.state_at(place) {
             State::Closed => RecvError::Closed,
@@ -211,8 +211,11 @@ impl<T: Pod> Consumer<T> {
         last_look(&mut self.reader, self.ring.board.region(), peek, end)
     }
 
-    #[inline]
-    fn wait(&mut self, peek: Peek, timeout: Option<Duration>) -> Result<Found, RecvError> {
+    #[inline(always)]
+    fn wait(&mut self, peek: impl Peek, timeout: Option<Duration>) -> Result<Found, RecvError> {
+        if self.reader.is_drained() {
+            self.waiter.give_head_start();
+        }
         if let Some(found) = self.ready(peek) {
             return Ok(found);
         }
@@ -225,7 +228,7 @@ impl<T: Pod> Consumer<T> {
     }
 
     #[inline(never)]
-    fn sleep(&mut self, peek: Peek, timeout: Option<Duration>) -> Result<Found, RecvError> {
+    fn sleep(&mut self, peek: impl Peek, timeout: Option<Duration>) -> Result<Found, RecvError> {
         self.own()?;
         let Consumer { reader, waiter, ring, role } = self;
         let (region, place) = (ring.board.region(), ring.board.producer_place());
@@ -264,7 +267,7 @@ impl<T: Pod> Consumer<T> {
 fn last_look(
     reader: &mut Reader,
     region: &Region,
-    peek: Peek,
+    peek: impl Peek,
     end: RecvError,
 ) -> Result<Found, RecvError> {
     match peek(reader, region) {

@@ -147,7 +147,7 @@ impl Writer {
     }
 
     /// Step 1: up to `wanted` free cells, at least one, none beyond the end of the array.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&mut self, region: &Region, wanted: usize) -> Result<Cells, NoRoom> {
         let wanted = (wanted as u64).min(self.geometry.rest(self.next));
         if self.free() < wanted {
@@ -228,8 +228,14 @@ impl Reader {
         region.u64(self.geometry.base + TAIL).load(Ordering::Relaxed) != self.next
     }
 
-    /// Step 1: reads how far the producer is.
+    /// Whether all items that are known of were read.
     #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.tail == self.next
+    }
+
+    /// Step 1: reads how far the producer is.
+    #[inline(always)]
     fn look(&mut self, region: &Region) -> Result<(), Corrupt> {
         // SYNC published: Acquire here, Release in `Writer::publish`.
         let tail = region.u64(self.geometry.base + TAIL).load(Ordering::Acquire);
@@ -241,7 +247,7 @@ impl Reader {
     }
 
     /// The next item, `None` when there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek(&mut self, region: &Region) -> Result<Option<Found>, Corrupt> {
         if self.tail == self.next {
             self.look(region)?;
@@ -250,7 +256,7 @@ impl Reader {
     }
 
     /// All items that are there and follow each other, in the array and by their numbers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek_run(&mut self, region: &Region) -> Result<Option<Found>, Corrupt> {
         self.look(region)?;
         let there = self.tail.wrapping_sub(self.next).min(self.geometry.rest(self.next));
@@ -271,7 +277,7 @@ impl Reader {
         region.u64(self.geometry.mark(position)).load(Ordering::Relaxed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn found(&self, region: &Region, count: usize) -> Found {
         let lost = if self.geometry.marked { self.mark(region, self.next) } else { 0 };
         let offset = self.geometry.place(self.next);

@@ -235,7 +235,7 @@ impl<T: Pod> Producer<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_within(&mut self, item: T, patience: Patience) -> Result<(), SendError<T>> {
         match self.room(1, patience) {
             Ok(mut room) => {
@@ -247,13 +247,13 @@ impl<T: Pod> Producer<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim_within(&mut self, patience: Patience) -> Result<Claim<'_, T>, SendError> {
         let room = self.room(1, patience)?;
         Ok(Claim { producer: self, room })
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim_many_within(
         &mut self,
         count: usize,
@@ -265,7 +265,7 @@ impl<T: Pod> Producer<T> {
     }
 
     /// Room that is there now, while all is as usual; otherwise the long way.
-    #[inline]
+    #[inline(always)]
     fn room(&mut self, count: usize, patience: Patience) -> Result<Cells, SendError> {
         if self.role.is_still()
             && let Ok(room) = self.writer.claim(self.ring.board.region(), count)
@@ -287,6 +287,7 @@ impl<T: Pod> Producer<T> {
         self.own()?;
         let Producer { writer, waiter, ring, role } = self;
         let (region, place) = (ring.board.region(), ring.board.consumer_place());
+        waiter.give_head_start();
         waiter.spin(|| writer.claim(region, count) != Err(NoRoom::Full));
         let mut look = || match writer.claim(region, count) {
             Ok(room) => Some(Ok(room)),

@@ -216,7 +216,7 @@ impl Consumer {
         last_look(&mut self.reader, &self.ring.segment.0.region, end)
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Record<'_>, RecvError> {
         if let Some(found) = self.ready() {
             return Ok(Record { consumer: self, found });
@@ -367,18 +367,25 @@ impl Records<'_> {
     ///
     /// `Moved`; `Corrupt`. That the ring is closed is said by [`Consumer::try_recv`].
     #[allow(clippy::should_implement_trait)] // Records borrow from this value.
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Part<'_>>, RecvError> {
-        self.consumer.own()?;
+        let found = match self.consumer.ready() {
+            Some(found) => found,
+            None => match self.find()? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        self.consumer.reader.advance(found);
         let region = &self.consumer.ring.segment.0.region;
-        match self.consumer.reader.peek(region) {
-            Ok(None) => Ok(None),
-            Err(Corrupt) => Err(RecvError::Corrupt),
-            Ok(Some(found)) => {
-                self.consumer.reader.advance(found);
-                let sequence = found.sequence;
-                Ok(Some(Part::new(slots::record_of(region, found), sequence)))
-            }
-        }
+        Ok(Some(Part::new(slots::record_of(region, found), found.sequence)))
+    }
+
+    #[inline(never)]
+    fn find(&mut self) -> Result<Option<Found>, RecvError> {
+        self.consumer.own()?;
+        let found = self.consumer.reader.peek(&self.consumer.ring.segment.0.region);
+        found.map_err(|Corrupt| RecvError::Corrupt)
     }
 }
 

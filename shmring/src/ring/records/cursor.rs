@@ -202,7 +202,7 @@ impl Writer {
     }
 
     /// Step 1: makes sure there is room for a record of `len`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&mut self, region: &Region, len: usize) -> Result<Room, NoRoom> {
         if len > self.geometry.max_len() {
             return Err(NoRoom::TooLarge);

@@ -211,7 +211,7 @@ impl Producer {
     }
 
     /// Room that is there now, while all is as usual; otherwise nothing has happened.
-    #[inline]
+    #[inline(always)]
     fn room(&mut self, len: usize) -> Option<Room> {
         if !self.role.is_still() {
             return None;
@@ -219,7 +219,7 @@ impl Producer {
         self.writer.claim(&self.ring.segment.0.region, len).ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_room(&mut self, len: usize) -> Result<Room, SendError> {
         match self.room(len) {
             Some(room) => Ok(room),
@@ -262,7 +262,7 @@ impl Producer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim_within(
         &mut self,
         len: usize,
@@ -296,6 +296,7 @@ impl Producer {
         match writer.claim(region, len) {
             Ok(room) => Ok(room),
             Err(NoRoom::Full) => {
+                waiter.give_head_start();
                 waiter.spin(|| writer.claim(region, len).is_ok());
                 let place = ring.consumer_place();
                 let mut look = || match writer.claim(region, len) {
