@@ -75,7 +75,7 @@ fn run(case: Case, measure: &Measure<'_>) -> Result {
         Case::Trip => {
             println!("\nRound trip of 64 B, written and read, spinning:");
             measure.trip::<ours::Records<64, { ours::SPIN }>>("shmring records", 20_000)?;
-            measure.trip::<ours::Blocks>("shmring blocks, head only", 20_000)?;
+            measure.trip::<ours::Blocks<8>>("shmring blocks, head only", 20_000)?;
             measure.trip::<iceoryx::Polling>("iceoryx2 polling", 20_000)?;
             measure.trip::<threads::Rtrb>("rtrb, threads", 20_000)?;
             measure.trip::<threads::Crossbeam>("crossbeam-channel, threads", 20_000)?;
@@ -105,8 +105,8 @@ fn run(case: Case, measure: &Measure<'_>) -> Result {
                 [("64 KiB", 64 << 10), ("1 MiB", 1 << 20), ("1080p RGB", 1920 * 1080 * 3)]
             {
                 println!("\n{name} one way, written and read:");
-                measure.stream::<bare::Pages>("bare shared pages", len)?;
-                measure.stream::<ours::Blocks>("shmring blocks, 8", len)?;
+                measure.stream::<bare::Pages<2>>("bare shared pages", len)?;
+                measure.stream::<ours::Blocks<8>>("shmring blocks, 8", len)?;
                 measure.stream::<iceoryx::Polling>("iceoryx2 polling", len)?;
                 measure.stream::<pipes::SocketPair>("socketpair", len)?;
                 measure.stream::<pipes::Pipe>("pipe", len)?;

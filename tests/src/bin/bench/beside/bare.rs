@@ -109,15 +109,15 @@ impl Rx for End {
     }
 }
 
-/// Two slots by turns: they stay in the cache.
-pub(crate) struct Pages(Arc<Shared>);
+/// So many slots by turns. Two stay in the cache.
+pub(crate) struct Pages<const SLOTS: usize>(Arc<Shared>);
 
-impl System for Pages {
+impl<const SLOTS: usize> System for Pages<SLOTS> {
     type Tx = End;
     type Rx = End;
 
-    fn new(len: usize) -> Result<Pages> {
-        Ok(Pages(Shared::new(len, 2)?))
+    fn new(len: usize) -> Result<Self> {
+        Ok(Pages(Shared::new(len, SLOTS)?))
     }
 
     fn tx(&self, way: usize) -> Result<End> {

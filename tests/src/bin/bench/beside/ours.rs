@@ -141,8 +141,8 @@ impl Rx for BatchRx {
     }
 }
 
-/// Blocks by handle: eight of them, or four for round trips.
-pub(crate) struct Blocks {
+/// Blocks by handle, so many in the pool.
+pub(crate) struct Blocks<const COUNT: usize> {
     pool: BlockPool,
     rings: [records::Records; 2],
 }
@@ -150,15 +150,14 @@ pub(crate) struct Blocks {
 pub(crate) struct BlocksTx(BlockPool, Sender<Block>);
 pub(crate) struct BlocksRx(Receiver<Block>);
 
-impl System for Blocks {
+impl<const COUNT: usize> System for Blocks<COUNT> {
     type Tx = BlocksTx;
     type Rx = BlocksRx;
 
     fn new(len: usize) -> Result<Self> {
-        let blocks = 8;
         let segment =
-            Segment::options().len((1 << 20) + blocks * (len + 4096)).prefault(true).anonymous()?;
-        let pool = BlockPool::options().blocks(blocks).block_len(len).create_in(&segment)?;
+            Segment::options().len((1 << 20) + COUNT * (len + 4096)).prefault(true).anonymous()?;
+        let pool = BlockPool::options().blocks(COUNT).block_len(len).create_in(&segment)?;
         let wait = WaitStrategy::Adaptive;
         Ok(Blocks { pool, rings: [ring(&segment, wait)?, ring(&segment, wait)?] })
     }
