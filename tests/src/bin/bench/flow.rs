@@ -1,6 +1,6 @@
 //! Farms and pipelines of processes and threads, beside what others do the same work with.
 
-use std::{thread, time::Instant};
+use std::{hint::black_box, thread, time::Instant};
 
 use msgproc::{
     flow::{
@@ -18,18 +18,23 @@ use shmring::block::Block;
 
 use super::{pair::Result, stats};
 
-/// Turns of the loop that is the work of a task: one piece of code, as fast wherever it is called.
+/// Turns of the loop that is the work of a task: one piece of code that keeps its sum in a register,
+/// so that it is as fast wherever it is called. Nobody can know the outcome of one call from another.
 #[inline(never)]
 fn work(turns: u64) -> u64 {
-    (0..turns).fold(turns, |sum, turn| std::hint::black_box(sum.rotate_left(5) ^ turn))
+    let turns = black_box(turns);
+    black_box((0..turns).fold(turns, |sum, turn| sum.rotate_left(5) ^ turn))
 }
 
-/// How many turns take a microsecond.
+/// How many turns take a microsecond, at best: now and then something else has the processor.
 fn turns_in_a_microsecond() -> f64 {
-    let turns = 20_000_000;
-    let began = Instant::now();
-    std::hint::black_box(work(turns));
-    turns as f64 / began.elapsed().as_secs_f64() / 1e6
+    let turns = 2_000_000;
+    let rate = |_| {
+        let began = Instant::now();
+        work(turns);
+        turns as f64 / began.elapsed().as_secs_f64() / 1e6
+    };
+    (0..20).map(rate).fold(0.0, f64::max)
 }
 
 /// The rivals run in a process of their own: their threads stay.
@@ -44,7 +49,7 @@ impl Rival {
         let sum: u64 = pool.install(|| {
             (0..tasks).into_par_iter().map(|task| work(turns).wrapping_add(task)).sum()
         });
-        std::hint::black_box(sum);
+        black_box(sum);
         began.elapsed().as_secs_f64()
     }
 
@@ -104,8 +109,8 @@ where
 /// Two short functions, called by one node, as two nodes in one, and as neighbours in a thread:
 /// seconds.
 fn neighbours(items: u64, how: Neighbours) -> Result<f64> {
-    let first = |n: u64| std::hint::black_box(n.wrapping_mul(3));
-    let second = |n: u64| std::hint::black_box(n ^ 7);
+    let first = |n: u64| black_box(n.wrapping_mul(3));
+    let second = |n: u64| black_box(n ^ 7);
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", Same, 0..items);
     let (input, output) = match how {
@@ -125,7 +130,7 @@ fn neighbours(items: u64, how: Neighbours) -> Result<f64> {
             (one.input(), other.output())
         }
     };
-    let sink = graph.node("sink", Same, |_| each(|n: u64| _ = std::hint::black_box(n))).add();
+    let sink = graph.node("sink", Same, |_| each(|n: u64| _ = black_box(n))).add();
     graph.connect(numbers.output(), input);
     graph.connect(output, sink.input());
     Ok(graph.run()?.elapsed.as_secs_f64())
@@ -260,7 +265,8 @@ pub(crate) fn measure(repetitions: u32) -> Result {
         "  {:>8} {:>12} {:>12} {:>12} {:>12} {:>12}",
         "task", "processes", "ordered", "threads", "crossbeam", "rayon"
     );
-    for (micros, tasks) in [(0.0, 2_000_000_u64), (1.0, 400_000), (10.0, 60_000), (100.0, 6_000)] {
+    for (micros, tasks) in [(0.0, 2_000_000_u64), (1.0, 400_000), (10.0, 100_000), (100.0, 20_000)]
+    {
         let turns = (micros * turns) as u64;
         let each = |seconds: f64| stats::time(seconds * 1e9 / tasks as f64);
         let mut sums: [Vec<f64>; 5] = Default::default();
