@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     mem,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytemuck::Pod;
@@ -339,8 +339,10 @@ impl<T: Serialize, R: AsyncReady> Async<queue::port::Sender<T>, R> {
             give_way::<R>().await;
             return self.end.send_ref(message);
         }
+        let mut full = false;
         let put = |end: &mut queue::port::Sender<T>| unless_full(end.try_send_ref(message));
-        poll_fn(|cx| self.poll_fairly(cx, 0, put)).await
+        // A slot has room for any message.
+        poll_fn(|cx| self.poll_put(cx, &mut full, |_| 0, put)).await
     }
 }
 
@@ -427,15 +429,9 @@ impl<T: Serialize, R: AsyncReady> Async<broadcast::port::Sender<T>, R> {
             give_way::<R>().await;
             return self.end.send_ref(message);
         }
+        let mut full = false;
         let put = |end: &mut broadcast::port::Sender<T>| unless_full(end.try_send_ref(message));
-        poll_fn(|cx| {
-            R::poll_fairly(cx, |cx| match put(&mut self.end) {
-                Some(sent) => Poll::Ready(sent),
-                // From now on it is known how much room it needs.
-                None => self.poll_end(cx, self.end.needed(), put),
-            })
-        })
-        .await
+        poll_fn(|cx| self.poll_put(cx, &mut full, broadcast::port::Sender::needed, put)).await
     }
 }
 
@@ -509,7 +505,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
             }
             sent => Some(sent),
         };
-        poll_fn(|cx| self.poll_put(cx, &mut full, &mut put)).await
+        poll_fn(|cx| self.poll_put(cx, &mut full, Sender::needed, &mut put)).await
     }
 
     /// Sends a message and keeps it; as [`Sender::send_ref`].
@@ -524,30 +520,6 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
         }
         let mut full = false;
         let mut put = |end: &mut Sender<T>| unless_full(end.try_send_ref(message));
-        poll_fn(|cx| self.poll_put(cx, &mut full, &mut put)).await
-    }
-
-    /// Polls `put`, which gives `None` where there is no room. `full` remembers that between polls:
-    /// then nothing is put, and serialized for it, before there is room.
-    fn poll_put<O>(
-        &mut self,
-        cx: &mut Context<'_>,
-        full: &mut bool,
-        put: &mut impl FnMut(&mut Sender<T>) -> Option<O>,
-    ) -> Poll<O> {
-        R::poll_fairly(cx, |cx| {
-            loop {
-                if *full {
-                    let len = self.end.needed();
-                    // What is wrong, if anything is, is said by putting.
-                    let _ = ready!(self.poll_end(cx, len, |end| room(end.producer(), len)));
-                    *full = false;
-                }
-                match put(&mut self.end) {
-                    Some(done) => return Poll::Ready(done),
-                    None => *full = true,
-                }
-            }
-        })
+        poll_fn(|cx| self.poll_put(cx, &mut full, Sender::needed, &mut put)).await
     }
 }

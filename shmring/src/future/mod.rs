@@ -61,7 +61,7 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::OwnedFd,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use self::hub::Place;
@@ -190,20 +190,19 @@ impl<E: Selectable, R: AsyncReady> Async<E, R> {
 
     /// Polls for what [`Async::ready`] waits for.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        R::poll_fairly(cx, |cx| self.poll_whether_ready(cx))
+        R::poll_fairly(cx, |cx| self.poll_whether_ready(cx, usize::MAX))
     }
 
-    fn poll_whether_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        const ANY: usize = usize::MAX;
-        if self.place.source().is_ready(ANY) {
+    fn poll_whether_ready(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<()> {
+        if self.place.source().is_ready(want) {
             return Poll::Ready(());
         }
-        self.place.wait::<R>(cx.waker(), ANY);
+        self.place.wait::<R>(cx.waker(), want);
         let ended = self.place.has_ended();
         if ended {
             self.end.ask_again();
         }
-        if ended || self.place.source().is_ready(ANY) {
+        if ended || self.place.source().is_ready(want) {
             self.place.forget();
             return Poll::Ready(());
         }
@@ -239,6 +238,28 @@ impl<E: Selectable, R: AsyncReady> Async<E, R> {
         operation: impl FnMut(&mut E) -> Option<T>,
     ) -> Poll<T> {
         R::poll_fairly(cx, |cx| self.poll_end(cx, want, operation))
+    }
+
+    /// The same for an operation that is dear where there is no room for what it puts, since that is
+    /// serialized for it. Once it has found none, which `full` remembers between polls, it is tried
+    /// when there seems to be room for as much as it wanted.
+    fn poll_put<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        full: &mut bool,
+        want: impl Fn(&E) -> usize,
+        mut put: impl FnMut(&mut E) -> Option<T>,
+    ) -> Poll<T> {
+        R::poll_fairly(cx, |cx| {
+            if !*full && let Some(done) = put(&mut self.end) {
+                return Poll::Ready(done);
+            }
+            *full = true;
+            let want = want(&self.end);
+            ready!(self.poll_whether_ready(cx, want));
+            // What is wrong, if anything is, is said by putting.
+            self.poll_end(cx, want, put)
+        })
     }
 }
 

@@ -188,13 +188,19 @@ impl<E: Put<I>, I, R: AsyncReady> Sink<I> for ItemSink<E, I, R> {
         let ItemSink { producer, parked } = self.get_mut();
         let (Some(producer), Some(item)) = (producer, &*parked) else { return Poll::Ready(Ok(())) };
         let want = producer.get_ref().want(item);
-        producer.poll_fairly(cx, want, |end| match put(end, parked.take()?) {
-            Ok(sent) => Some(sent),
-            Err(item) => {
-                *parked = Some(item);
-                None
-            }
-        })
+        // It is here because it has found no room.
+        producer.poll_put(
+            cx,
+            &mut true,
+            |_| want,
+            |end| match put(end, parked.take()?) {
+                Ok(sent) => Some(sent),
+                Err(item) => {
+                    *parked = Some(item);
+                    None
+                }
+            },
+        )
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E::Error>> {

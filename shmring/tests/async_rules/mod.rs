@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     io::{Read, Write, pipe},
     pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::Poll,
     thread,
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use futures_util::{
     stream::select_all,
 };
 use nix::sys::signal::{Signal, kill};
+use serde::{Serialize, Serializer};
 use shmring::{
     RecvError, SendError,
     block::{Block, BlockPool},
@@ -285,6 +286,71 @@ pub(crate) fn sinks_keep_policies() {
             soon(sink.send(item)).await.unwrap();
         }
         assert_eq!((ring.stats().sent, ring.stats().lost), (2, 3));
+    });
+}
+
+/// A number that counts how often it is serialized.
+struct Counted(u64);
+
+static SERIALIZED: AtomicU64 = AtomicU64::new(0);
+
+impl Serialize for Counted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        SERIALIZED.fetch_add(1, Ordering::Relaxed);
+        serializer.serialize_u64(self.0)
+    }
+}
+
+/// Polls something that waits for room often, then takes two, and finishes it. Tells how often a
+/// message was serialized meanwhile.
+async fn count_serialized(
+    future: impl Future<Output: std::fmt::Debug>,
+    mut take: impl FnMut(),
+) -> u64 {
+    let before = SERIALIZED.load(Ordering::Relaxed);
+    let mut future = pin!(future);
+    for _ in 0..50 {
+        let pending = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await;
+        assert!(pending, "there is no room");
+    }
+    // The end of the ring may not do for one.
+    (0..2).for_each(|_| take());
+    soon(future).await;
+    SERIALIZED.load(Ordering::Relaxed) - before
+}
+
+/// A message that finds no room is serialized again only when there is some.
+pub(crate) fn what_waits_is_not_serialized_again() {
+    /// Fills a ring, then awaits room by each verb in turn.
+    macro_rules! check {
+        ($tx:expr, $take:expr) => {{
+            let (mut tx, mut take) = (Async::<_, Readiness>::new($tx).unwrap(), $take);
+            while tx.get_mut().try_send_ref(&Counted(1)).is_ok() {}
+            assert!(count_serialized(tx.send_ref(&Counted(2)), &mut take).await <= 3);
+            while tx.get_mut().try_send_ref(&Counted(1)).is_ok() {}
+            assert!(count_serialized(tx.send(Counted(3)), &mut take).await <= 3);
+            while tx.get_mut().try_send_ref(&Counted(1)).is_ok() {}
+            let mut sink = tx.into_sink();
+            sink.feed(Counted(4)).await.unwrap();
+            assert!(count_serialized(sink.flush(), &mut take).await <= 3);
+        }};
+    }
+    one_thread().block_on(async {
+        let (tx, rx) = ring(&segment(1)).split().unwrap();
+        let mut rx = port::Receiver::<u64>::new(rx);
+        check!(port::Sender::<Counted>::new(tx), || _ = rx.try_recv().unwrap());
+
+        let ring = Broadcast::options().capacity(1024).anonymous().unwrap();
+        let mut rx = broadcast::port::Receiver::<u64>::new(ring.consumer().unwrap());
+        let tx = broadcast::port::Sender::<Counted>::new(ring.producer().unwrap(), 8);
+        check!(tx, || _ = rx.try_recv().unwrap());
+
+        let queue = Queue::options().capacity(2).anonymous().unwrap();
+        let (tx, rx) = queue.split().unwrap();
+        let mut rx = queue::port::Receiver::<u64>::new(rx);
+        check!(queue::port::Sender::<Counted>::new(tx), || {
+            rx.try_recv().unwrap().ack().unwrap();
+        });
     });
 }
 
