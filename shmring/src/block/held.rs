@@ -121,19 +121,18 @@ impl Block {
         Ok(Block { held: Shared::new(Held::found(pool, handle, me)) })
     }
 
-    /// Takes a block over that moved to a carrier: two clones of it. `None` when it is not there.
+    /// Takes a block over that moved to a carrier. `None` when it is not there.
     #[inline]
-    pub(super) fn move_in(
-        pool: &BlockPool,
-        carrier: usize,
-        handle: Handle,
-    ) -> Option<(Block, Block)> {
+    pub(super) fn move_in(pool: &BlockPool, carrier: usize, handle: Handle) -> Option<Block> {
         let me = pool.segment().me().ok()?.index();
-        if !pool.words().move_in(carrier, me, handle) {
-            return None;
-        }
-        let (one, other) = Shared::pair(Held::found(pool, handle, me));
-        Some((Block { held: one }, Block { held: other }))
+        let moved = pool.words().move_in(carrier, me, handle);
+        moved.then(|| Block { held: Shared::new(Held::found(pool, handle, me)) })
+    }
+
+    /// Runs what drops the other clone of it, if there are two.
+    #[inline]
+    pub(super) fn outlive(&mut self, work: impl FnOnce()) {
+        self.held.outlive(work);
     }
 
     /// Whether this process holds the block by now, as far as one knows without [`Block::adopt`].

@@ -931,6 +931,26 @@ fn moved_while_another_holds_it() {
 }
 
 #[test]
+fn moved_while_others_take_hold_of_it() {
+    // They confirm their holds by swaps of the word that the mover stores.
+    let took = Scenario::new(1, 2, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .actor(&[Op::Move { ring: 1 }])
+        .actor(&[RECV, Op::Release])
+        .actor(&[Op::Recv { ring: 1 }, Op::Release])
+        .actor(&[Op::Repair { dead: 1 }]);
+    let old = Scenario::new(1, 2, 0)
+        .before(0, &[Op::Loan, Op::Freeze])
+        .actor(&[MOVE, Op::Recv { ring: 1 }, Op::Release])
+        .actor(&[RECV, Op::Move { ring: 1 }])
+        .actor(&[Op::HoldOld, Op::Release]);
+    for scenario in [took, old] {
+        let states = scenario.explore();
+        assert!(states > 500, "{states}");
+    }
+}
+
+#[test]
 fn the_same_block_counted_and_moved() {
     let states = Scenario::new(1, 1, 1)
         .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])

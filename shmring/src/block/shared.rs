@@ -1,6 +1,6 @@
 //! What the clones of one `Block` share: an `Arc` without weak references. Whoever is alone with it
-//! lets go without an atomic read-modify-write, it begins with two holders where two are wanted,
-//! and its memory is used again by the next one of the thread. Blocks come and go with each message.
+//! lets go without an atomic read-modify-write, as does one of two on the same thread, and its memory
+//! is used again by the next one of the thread. Blocks come and go with each message.
 
 #![allow(unsafe_code)] // A counted pointer.
 
@@ -42,28 +42,34 @@ unsafe impl Sync for Shared {}
 thread_local! {
     /// The memory of the one that was dropped last.
     static SPARE: Cell<Option<Box<MaybeUninit<Inner>>>> = const { Cell::new(None) };
+    /// Of which this thread has one that nobody uses: see [`Shared::outlive`].
+    static OUTLIVED: Cell<*const Inner> = const { Cell::new(ptr::null()) };
+}
+
+/// Puts back what was there, also when the work in between panics.
+struct Outlived(*const Inner);
+
+impl Drop for Outlived {
+    #[inline]
+    fn drop(&mut self) {
+        OUTLIVED.set(self.0);
+    }
 }
 
 impl Shared {
     #[inline]
     pub(super) fn new(held: Held) -> Shared {
-        Shared::with_count(held, 1)
-    }
-
-    /// Two of it.
-    #[inline]
-    pub(super) fn pair(held: Held) -> (Shared, Shared) {
-        let one = Shared::with_count(held, 2);
-        let other = Shared { inner: one.inner, owns: PhantomData };
-        (one, other)
-    }
-
-    #[inline]
-    fn with_count(held: Held, count: u64) -> Shared {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let memory = spare.unwrap_or_else(Box::new_uninit);
-        let inner = Box::write(memory, Inner { count: AtomicU64::new(count), held });
+        let inner = Box::write(memory, Inner { count: AtomicU64::new(1), held });
         Shared { inner: NonNull::from(Box::leak(inner)), owns: PhantomData }
+    }
+
+    /// Runs what probably drops the only other one, which then costs less.
+    #[inline]
+    pub(super) fn outlive(&mut self, work: impl FnOnce()) {
+        let _before = Outlived(OUTLIVED.replace(self.inner.as_ptr()));
+        work();
     }
 
     /// How many there are. One means that nobody else has it, nor can get it; and what others did
@@ -113,8 +119,14 @@ impl Clone for Shared {
 impl Drop for Shared {
     #[inline]
     fn drop(&mut self) {
-        if self.count() == 1 {
-            return self.free();
+        match self.count() {
+            1 => return self.free(),
+            // Of the two, one is this and the other is borrowed by `outlive` up this thread's stack:
+            // nobody else can look at the count.
+            2 if ptr::eq(OUTLIVED.get(), self.inner.as_ptr()) => {
+                return self.inner().count.store(1, Ordering::Relaxed);
+            }
+            _ => {}
         }
         // SYNC let go: Release here, Acquire below and in `count`.
         if self.inner().count.fetch_sub(1, Ordering::Release) == 1 {

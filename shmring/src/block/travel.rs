@@ -244,6 +244,15 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Drops the message.
+    #[inline]
+    pub(crate) fn outlive(&mut self, drop_message: impl FnOnce()) {
+        match &mut self.blocks[..] {
+            [going] if going.moves => going.block.outlive(drop_message),
+            _ => drop_message(),
+        }
+    }
+
     /// The message has been dropped: moves the blocks that nobody else has, and lets go of all.
     /// After that the record must be published.
     #[inline]
@@ -316,6 +325,8 @@ impl Going {
 pub(crate) struct Incoming {
     routes: Routes,
     entries: Vec<Came>,
+    /// The only block of a message that is read after its record has been released.
+    alone: Option<Block>,
 }
 
 struct Came {
@@ -325,20 +336,11 @@ struct Came {
     /// If it moved. Kept until the record is released, since only what is held goes back when we
     /// die before.
     block: Option<Block>,
-    /// A clone of it, for the message.
-    other: Option<Block>,
-}
-
-impl Came {
-    #[inline]
-    fn arrived(&mut self, moved: Option<(Block, Block)>) {
-        (self.block, self.other) = moved.unzip();
-    }
 }
 
 impl Incoming {
     pub(crate) fn new(segment: &Segment, ring: Ring) -> Incoming {
-        Incoming { routes: Routes::new(segment, ring), entries: Vec::new() }
+        Incoming { routes: Routes::new(segment, ring), entries: Vec::new(), alone: None }
     }
 
     /// Copies a record's table, and checks it. False when it contradicts itself.
@@ -352,7 +354,7 @@ impl Incoming {
                 self.entries.clear();
                 return false;
             };
-            self.entries.push(Came { entry, route, block: None, other: None });
+            self.entries.push(Came { entry, route, block: None });
         }
         true
     }
@@ -391,8 +393,10 @@ impl Incoming {
     /// One that moved here.
     #[inline]
     fn moved(&mut self, number: u32) -> Option<Block> {
-        let came = self.entries.get_mut(number as usize)?;
-        came.other.take().or_else(|| came.block.clone())
+        match self.entries.get(number as usize) {
+            Some(came) => came.block.clone(),
+            None => self.alone.take().filter(|_| number == 0),
+        }
     }
 
     /// Any other.
@@ -408,28 +412,45 @@ impl Incoming {
         Block::take(pool, entry.handle).map_err(|_| corrupt("a block of it is not held any more"))
     }
 
-    /// Journals that the record which ends at `end` is about to be read and released, and takes
-    /// what moved.
+    /// Of a message with one block: journals that the record which ends at `end` is about to be
+    /// released, and takes the block, if that moved. Then the record can be released before the
+    /// message is read, which may let go of the block at once. False when nothing has happened.
     #[inline]
-    pub(crate) fn arrive(&mut self, end: u64) {
-        let Incoming { routes: Routes { routes, .. }, entries } = self;
-        // Most messages have one.
-        if let [came] = &mut entries[..]
-            && came.entry.seq.is_none()
-        {
-            let ((pool, carrier), handle) = (&routes[came.route], came.entry.handle);
-            let flight = iter::once(Flight::Moved(handle));
-            pool.words().write_journal(*carrier, End::Got, end, flight);
-            fault!("port.recv.journal");
-            came.arrived(Block::move_in(pool, *carrier, handle));
-            return;
+    pub(crate) fn arrive_alone(&mut self, table: &[u8; TABLE_ENTRY], end: u64) -> bool {
+        let entry = Entry::read(table);
+        if entry.seq.is_some() {
+            return false;
         }
-        self.arrive_all(end);
+        let Some(route) = self.route(&entry) else { return false };
+        self.entries.clear();
+        let (pool, carrier) = &self.routes.routes[route];
+        let flight = iter::once(Flight::Moved(entry.handle));
+        pool.words().write_journal(*carrier, End::Got, end, flight);
+        fault!("port.recv.journal");
+        self.alone = Block::move_in(pool, *carrier, entry.handle);
+        true
     }
 
+    /// The record of a message with one block has been released.
+    #[inline]
+    pub(crate) fn released_alone(&self) {
+        fault!("port.recv.released");
+        for (pool, carrier) in &self.routes.routes {
+            pool.words().close_journal(*carrier, End::Got);
+        }
+    }
+
+    /// The message was read: lets go of its block, if it did not take that.
+    #[inline]
+    pub(crate) fn clear_alone(&mut self) {
+        self.alone = None;
+    }
+
+    /// Journals that the record which ends at `end` is about to be read and released, and takes
+    /// what moved.
     #[inline(never)]
-    fn arrive_all(&mut self, end: u64) {
-        let Incoming { routes: Routes { routes, .. }, entries } = self;
+    pub(crate) fn arrive(&mut self, end: u64) {
+        let Incoming { routes: Routes { routes, .. }, entries, .. } = self;
         for (number, (pool, carrier)) in routes.iter().enumerate() {
             let here = entries.iter().filter(|came| came.route == number);
             let flights = here.map(|came| came.entry.flight());
@@ -438,7 +459,7 @@ impl Incoming {
         fault!("port.recv.journal");
         for came in entries.iter_mut().filter(|came| came.entry.seq.is_none()) {
             let (pool, carrier) = &routes[came.route];
-            came.arrived(Block::move_in(pool, *carrier, came.entry.handle));
+            came.block = Block::move_in(pool, *carrier, came.entry.handle);
         }
     }
 
@@ -446,7 +467,7 @@ impl Incoming {
     #[inline]
     pub(crate) fn released(&mut self) {
         fault!("port.recv.released");
-        let Incoming { routes: Routes { routes, .. }, entries } = self;
+        let Incoming { routes: Routes { routes, .. }, entries, .. } = self;
         for Came { entry, route, .. } in entries.iter() {
             let (pool, carrier) = &routes[*route];
             // Also for what was taken: the message may have let go of it again.

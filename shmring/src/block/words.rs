@@ -33,7 +33,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     #[inline]
-    fn word_at(&self, block: u32) -> usize {
+    pub(super) fn word_at(&self, block: u32) -> usize {
         self.geometry.control(block as usize) + WORD
     }
 

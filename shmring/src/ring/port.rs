@@ -420,17 +420,18 @@ impl Prepared<'_> {
     /// blocks then.
     #[inline]
     fn send(self, last: impl FnOnce()) {
-        last();
         let Prepared { mut claim, outgoing, recovered, parcel } = self;
         let len = claim.len();
         match outgoing {
             None => {
+                last();
                 fault!("port.send.dropped");
                 claim.commit_as(Kind::Message, len);
                 fault!("port.send.published");
             }
             Some(outgoing) => {
                 let word = claim.producer().role().word();
+                outgoing.outlive(last);
                 outgoing.depart(&mut claim[HEAD..]);
                 fault!("port.send.dropped");
                 let producer = claim.commit_as(Kind::Message, len);
@@ -595,11 +596,15 @@ fn read<T: DeserializeOwned>(
     if blocks > 0 {
         return read_with_blocks(record, desk, recovered, blocks);
     }
-    let message = deserialize(&bytes[HEAD..], desk, record.consumer().ring());
+    let at = desk.take().unwrap_or_else(|| receiving_desk(record.consumer().ring()));
+    let message = deserialize(&bytes[HEAD..], at, desk);
     fault!("port.recv.taken");
     drop(record);
     message
 }
+
+/// What of a message is copied out of its record, to release that before it is read.
+const KEPT: usize = 64;
 
 #[inline]
 fn read_with_blocks<T: DeserializeOwned>(
@@ -608,17 +613,39 @@ fn read_with_blocks<T: DeserializeOwned>(
     recovered: &mut u64,
     blocks: usize,
 ) -> Result<T, MessageError> {
-    let ring = record.consumer().ring();
     let word = record.consumer().role().word();
     let (table, body) = record[HEAD..].split_at(blocks * TABLE_ENTRY);
-    let incoming = incoming(desk, ring);
-    let sound = incoming.read(table);
+    let mut at = desk.take().unwrap_or_else(|| receiving_desk(record.consumer().ring()));
+    let Some(incoming) = at.cargo::<Incoming>() else { unreachable!("it was made with that") };
     // Until all is done, whoever reads next finds the journal.
     *recovered = 0;
-    incoming.arrive(record.end());
-    let message = match sound {
-        true => deserialize(body, desk, ring),
-        false => Err(unreadable("its table of blocks contradicts itself")),
+    // Most messages have one, and are short.
+    if let Ok(table) = table.try_into()
+        && body.len() <= KEPT
+        && incoming.arrive_alone(table, record.end())
+    {
+        let mut kept = [0; KEPT];
+        let kept = &mut kept[..body.len()];
+        kept.copy_from_slice(body);
+        drop(record);
+        incoming.released_alone();
+        *recovered = word;
+        let message = deserialize(kept, at, desk);
+        fault!("port.recv.taken");
+        if let Some(incoming) = desk.as_mut().and_then(|desk| desk.cargo::<Incoming>()) {
+            incoming.clear_alone();
+        }
+        return message;
+    }
+    let message = match incoming.read(table) {
+        true => {
+            incoming.arrive(record.end());
+            deserialize(body, at, desk)
+        }
+        false => {
+            *desk = Some(at);
+            Err(unreadable("its table of blocks contradicts itself"))
+        }
     };
     fault!("port.recv.taken");
     drop(record);
@@ -629,15 +656,15 @@ fn read_with_blocks<T: DeserializeOwned>(
     message
 }
 
+/// Reads a message at a desk, which comes back.
 #[inline]
 fn deserialize<T: DeserializeOwned>(
     body: &[u8],
-    desk: &mut Option<Box<Desk>>,
-    ring: &Records,
+    at: Box<Desk>,
+    back: &mut Option<Box<Desk>>,
 ) -> Result<T, MessageError> {
-    let at = desk.take().unwrap_or_else(|| receiving_desk(ring));
-    let (message, at) = transfer::at_desk(at, || postcard::take_from_bytes::<T>(body));
-    *desk = at;
+    let message;
+    (message, *back) = transfer::at_desk(at, || postcard::take_from_bytes::<T>(body));
     match message {
         Ok((message, [])) => Ok(message),
         Ok(_) => Err(unreadable("bytes are left after its end")),
