@@ -185,9 +185,17 @@ impl Region {
     pub(crate) fn prefetch_for_writing(&self, offset: usize) {
         #[cfg(target_arch = "x86_64")]
         if offset < self.len {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // Not `_mm_prefetch`: where the target is any x86-64, it makes a hint for reading of this,
+            // and the line would have to be asked for twice. Processors that do not know the
+            // instruction ignore it.
             // SAFETY: a hint about an address inside of the region; it changes nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.base.as_ptr().add(offset).cast()) };
+            unsafe {
+                std::arch::asm!(
+                    "prefetchw [{}]",
+                    in(reg) self.base.as_ptr().add(offset),
+                    options(nostack, preserves_flags, readonly)
+                );
+            }
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = offset;
