@@ -260,8 +260,8 @@ impl Outgoing {
         if let [going] = &self.blocks[..] {
             let (pool, carrier) = &self.routes.routes[going.route];
             if going.moves && going.block.move_out(*carrier) {
+                // What is left of the block is of this process alone, and goes when it is published.
                 going.entry(pool, *carrier, None).write(&mut table[..TABLE_ENTRY]);
-                self.clear();
                 return;
             }
         }
@@ -297,7 +297,8 @@ impl Outgoing {
 
     /// The record was published.
     #[inline]
-    pub(crate) fn published(&self) {
+    pub(crate) fn published(&mut self) {
+        self.clear();
         for (pool, carrier) in &self.routes.routes {
             pool.words().close_journal(*carrier, End::Put);
         }

@@ -314,9 +314,6 @@ impl<T: Serialize> Sender<T> {
         if *recovered != claim.producer().role().word() {
             recover(&claim, outgoing(desk, claim.producer().ring()), recovered);
         }
-        let record = &mut *claim;
-        record[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
-        record[HEAD + table..].copy_from_slice(bytes);
         let mut outgoing = match desk {
             Some(desk) if blocks > 0 => desk.cargo::<Outgoing>(),
             _ => None,
@@ -331,7 +328,7 @@ impl<T: Serialize> Sender<T> {
                 return Err(unsendable(error.to_string()));
             }
         }
-        Ok(Prepared { claim, outgoing, recovered, parcel })
+        Ok(Prepared { claim, outgoing, bytes, blocks, recovered, parcel })
     }
 
     /// What the message's values put beside the bytes, if they did.
@@ -406,9 +403,11 @@ fn recover(claim: &Claim<'_>, outgoing: &mut Outgoing, recovered: &mut u64) {
     *recovered = claim.producer().role().word();
 }
 
-/// A message that stands in its record, not yet visible. From here on nothing fails.
+/// A message that has its record. From here on nothing fails.
 struct Prepared<'a> {
     claim: Claim<'a>,
+    bytes: &'a [u8],
+    blocks: usize,
     /// If it has blocks.
     outgoing: Option<&'a mut Outgoing>,
     recovered: &'a mut u64,
@@ -420,11 +419,19 @@ impl Prepared<'_> {
     /// blocks then.
     #[inline]
     fn send(self, last: impl FnOnce()) {
-        let Prepared { mut claim, outgoing, recovered, parcel } = self;
+        let Prepared { mut claim, outgoing, bytes, blocks, recovered, parcel } = self;
         let len = claim.len();
+        // At the end and all at once: the receiver may watch the same line, and would fetch it again
+        // and again.
+        let write = |claim: &mut Claim<'_>| {
+            let record = &mut **claim;
+            record[..HEAD].copy_from_slice(&(blocks as u64).to_le_bytes());
+            record[HEAD + blocks * TABLE_ENTRY..].copy_from_slice(bytes);
+        };
         match outgoing {
             None => {
                 last();
+                write(&mut claim);
                 fault!("port.send.dropped");
                 claim.commit_as(Kind::Message, len);
                 fault!("port.send.published");
@@ -433,6 +440,7 @@ impl Prepared<'_> {
                 let word = claim.producer().role().word();
                 outgoing.outlive(last);
                 outgoing.depart(&mut claim[HEAD..]);
+                write(&mut claim);
                 fault!("port.send.dropped");
                 let producer = claim.commit_as(Kind::Message, len);
                 fault!("port.send.published");
