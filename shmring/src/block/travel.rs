@@ -330,6 +330,13 @@ pub(crate) struct Incoming {
     alone: Option<Block>,
 }
 
+/// The only block of a message, before it is taken.
+pub(crate) struct Coming {
+    handle: Handle,
+    /// The number of its route.
+    route: usize,
+}
+
 struct Came {
     entry: Entry,
     /// The number of its route.
@@ -413,23 +420,28 @@ impl Incoming {
         Block::take(pool, entry.handle).map_err(|_| corrupt("a block of it is not held any more"))
     }
 
-    /// Of a message with one block: journals that the record which ends at `end` is about to be
-    /// released, and takes the block, if that moved. Then the record can be released before the
-    /// message is read, which may let go of the block at once. False when nothing has happened.
+    /// The only block of a message, if it moved: asks for its lines. Nothing has happened yet.
     #[inline]
-    pub(crate) fn arrive_alone(&mut self, table: &[u8; TABLE_ENTRY], end: u64) -> bool {
+    pub(crate) fn coming(&mut self, table: &[u8; TABLE_ENTRY]) -> Option<Coming> {
         let entry = Entry::read(table);
         if entry.seq.is_some() {
-            return false;
+            return None;
         }
-        let Some(route) = self.route(&entry) else { return false };
+        let route = self.route(&entry)?;
+        Some(Coming { handle: entry.handle, route })
+    }
+
+    /// Journals that the record which ends at `end` is about to be released, and takes its only
+    /// block. Then the record can be released before the message is read, which may let go of the
+    /// block at once.
+    #[inline]
+    pub(crate) fn arrive_alone(&mut self, Coming { handle, route }: Coming, end: u64) {
         self.entries.clear();
         let (pool, carrier) = &self.routes.routes[route];
-        let flight = iter::once(Flight::Moved(entry.handle));
+        let flight = iter::once(Flight::Moved(handle));
         pool.words().write_journal(*carrier, End::Got, end, flight);
         fault!("port.recv.journal");
-        self.alone = Block::move_in(pool, *carrier, entry.handle);
-        true
+        self.alone = Block::move_in(pool, *carrier, handle);
     }
 
     /// The record of a message with one block has been released.

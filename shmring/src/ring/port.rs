@@ -630,11 +630,13 @@ fn read_with_blocks<T: DeserializeOwned>(
     // Most messages have one, and are short.
     if let Ok(table) = table.try_into()
         && body.len() <= KEPT
-        && incoming.arrive_alone(table, record.end())
+        && let Some(coming) = incoming.coming(table)
     {
+        // While the block's lines are on their way.
         let mut kept = [0; KEPT];
         let kept = &mut kept[..body.len()];
         kept.copy_from_slice(body);
+        incoming.arrive_alone(coming, record.end());
         drop(record);
         incoming.released_alone();
         *recovered = word;
