@@ -186,6 +186,8 @@ impl Writer {
         region.u64(self.geometry.base + TAIL).store(end, Ordering::Release);
         fault!("cells.published");
         self.next = end;
+        // While the caller makes the next item, and not when it waits for the line to write it.
+        region.prefetch_for_writing(self.geometry.place(end));
     }
 
     /// Counts an item that will never be in the ring.
