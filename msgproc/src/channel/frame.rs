@@ -38,6 +38,7 @@ pub(super) fn head(header: &[u8], notes: usize) -> Vec<u8> {
 }
 
 /// Writes the whole datagram of a message that is bytes alone.
+#[inline]
 pub(super) fn write<H: Serialize>(datagram: &mut Vec<u8>, header: &H, body: &[u8]) -> Result<()> {
     datagram.clear();
     datagram.extend_from_slice(&[INLINE, 0, 0]);

@@ -39,6 +39,7 @@ thread_local! {
     static ROOMS: Cell<Vec<Room>> = const { Cell::new(Vec::new()) };
 }
 
+#[inline]
 fn take_rooms() -> Vec<Room> {
     // A thread that is ending has none any more.
     let mut rooms = ROOMS.try_with(Cell::take).unwrap_or_default();
@@ -46,6 +47,7 @@ fn take_rooms() -> Vec<Room> {
     rooms
 }
 
+#[inline]
 fn put_back(rooms: Vec<Room>) {
     let _ = ROOMS.try_with(|place| place.set(rooms));
 }
@@ -81,6 +83,7 @@ pub(crate) enum Received {
 }
 
 impl<S: AsFd> Port<S> {
+    #[inline]
     pub(crate) fn new(socket: S) -> io::Result<Port<S>> {
         let longest = socket::longest_datagram(socket.as_fd())?;
         put_back(take_rooms());
@@ -99,6 +102,14 @@ impl<S: AsFd> Port<S> {
     /// Whoever polls the socket has to ask [`has_ahead`](Port::has_ahead) before.
     pub(crate) fn read_ahead(&mut self) {
         self.at_once = AT_ONCE;
+    }
+
+    /// Soon something comes, after a fork of this process or of its parent: the memory for it is
+    /// copied at the first write, now and not when it is there.
+    pub(crate) fn expect(&self) {
+        let mut rooms = take_rooms();
+        socket::make_own(&mut rooms);
+        put_back(rooms);
     }
 
     /// Whether there is something to receive that the socket does not show any more.
@@ -136,6 +147,7 @@ impl<S: AsFd> Port<S> {
     }
 
     /// Whether a message may be sent by [`try_send_small`](Port::try_send_small).
+    #[inline]
     pub(crate) fn is_small(&self, body: &[u8], parcel: &Parcel) -> bool {
         let most = COPIED.min(self.longest.saturating_sub(frame::MAX_HEAD));
         body.len() <= most && parcel.fds().is_empty() && parcel.notes().is_empty()
@@ -146,6 +158,7 @@ impl<S: AsFd> Port<S> {
     /// # Errors
     ///
     /// As [`try_send`](Port::try_send).
+    #[inline]
     pub(crate) fn try_send_small<H: Serialize>(
         &mut self,
         header: &H,

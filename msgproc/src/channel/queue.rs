@@ -28,6 +28,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    #[inline]
     pub(crate) fn new(limits: Limits) -> Queue {
         Queue { limits, ..Queue::default() }
     }

@@ -38,6 +38,7 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// The longest datagram that this socket can send.
+#[inline]
 pub(super) fn longest_datagram(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut size: libc::c_int = 0;
     let mut len = size_of_val(&size) as libc::socklen_t;
@@ -67,6 +68,7 @@ const CONTROL_LEN: usize =
     unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) as usize };
 
 /// Sends one datagram. `false` when there is no room now.
+#[inline]
 pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<bool> {
     // SAFETY: `bytes` lives through the call and has the length we say.
     until_sent(|flags| unsafe {
@@ -109,6 +111,7 @@ pub(super) fn send_parts(
     until_sent(|flags| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) })
 }
 
+#[inline]
 fn until_sent(attempt: impl Fn(libc::c_int) -> isize) -> io::Result<bool> {
     loop {
         if attempt(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != -1 {
@@ -152,6 +155,15 @@ pub(super) const AT_ONCE: usize = 8;
 pub(super) struct Room {
     control: [MaybeUninit<u8>; CONTROL_LEN],
     datagram: [MaybeUninit<u8>; MAX_DATAGRAM],
+}
+
+/// Has the room that the next datagram comes to be memory of this process alone, as it is once
+/// something was written there.
+pub(super) fn make_own(rooms: &mut Vec<Room>) {
+    rooms.reserve(AT_ONCE);
+    let room = rooms.spare_capacity_mut()[0].as_mut_ptr();
+    // SAFETY: the room is memory of ours, in which nothing is kept.
+    unsafe { (&raw mut (*room).datagram).cast::<u8>().write_volatile(0) };
 }
 
 /// Receives what there is, at most `count` datagrams and `AT_ONCE`, in their order; may wait for

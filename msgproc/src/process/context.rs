@@ -14,7 +14,7 @@ use shmring::{
     transfer::Parcel,
 };
 
-use super::{backend::NoEvents, inbox::Inbox};
+use super::{awake, backend::NoEvents, inbox::Inbox};
 use crate::{
     channel::{Message, Outgoing, Port, Received},
     error::{Error, Result},
@@ -202,6 +202,7 @@ impl<E: Serialize> Context<E> {
 }
 
 impl Core {
+    #[inline]
     pub(super) fn new(
         name: &str,
         frontend: u32,
@@ -239,6 +240,7 @@ impl Core {
 
     /// Sends a message. Receives while it waits for room, so that a frontend that is sending too
     /// gets on. Without a deadline it waits until the frontend is gone or stops us urgently.
+    #[inline]
     pub(super) fn send(
         &mut self,
         header: &Up,
@@ -280,6 +282,7 @@ impl Core {
         self.is_sent(sent)
     }
 
+    #[inline]
     fn is_sent(&mut self, sent: io::Result<bool>) -> Result<bool> {
         match sent {
             Ok(sent) => Ok(sent),
@@ -313,6 +316,7 @@ impl Core {
     }
 
     /// Takes one message into the inbox, if there is one; may wait for it. Whether there was one.
+    #[inline]
     pub(super) fn receive(&mut self, wait: bool) -> Result<bool> {
         let received = self.port.receive(wait).map_err(Error::io("receive from the frontend"))?;
         match received {
@@ -330,6 +334,16 @@ impl Core {
     /// Takes the memory of a message back that has been handled.
     pub(super) fn reuse(&mut self, message: Message) {
         self.port.reuse(message);
+    }
+
+    /// Takes the first command into the inbox, where it comes right after the start.
+    pub(super) fn look_for_first(&mut self) {
+        self.port.expect();
+        awake::look(Instant::now() + awake::WHEN_READY, || match self.receive(false) {
+            Ok(false) if !self.gone => None,
+            // An error is met again by the loop.
+            _ => Some(()),
+        });
     }
 
     /// Receives, where an urgent message was announced that has not come, until it has or until

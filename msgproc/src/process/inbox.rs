@@ -17,6 +17,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
+    #[inline]
     pub(super) fn new(limits: Limits) -> Inbox {
         Inbox { lanes: [Queue::new(limits), Queue::new(limits)], taken: [0; LANES], urgent: 0 }
     }

@@ -2,6 +2,7 @@
 
 mod again;
 mod arrive;
+mod awake;
 mod backend;
 mod call;
 mod context;

@@ -65,6 +65,9 @@ pub(super) fn live<B: Backend>(
             let ready = Up::Ready { version: VERSION };
             // A frontend that is gone by now is seen by the loop.
             let _ = ctx.core.send(&ready, &commands, &Parcel::default(), None);
+            if !ctx.core.has_more_than_commands() {
+                ctx.core.look_for_first();
+            }
             match work(&mut backend, &mut ctx, on_panic) {
                 Left::InOrder => 0,
                 Left::FrontendGone => {
@@ -261,6 +264,7 @@ fn handle<B: Backend>(
 /// A value that is kept until its bytes are sent, and those bytes.
 type Encoded = (Box<dyn Encode>, Option<(Vec<u8>, Parcel)>);
 
+#[inline]
 fn answer(core: &mut Core, call: u64, wants_reply: bool, outcome: Result<Encoded, Box<Failure>>) {
     let failure = match outcome {
         Ok((_value, Some((bytes, parcel)))) => {

@@ -7,7 +7,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use shmring::{os, transfer::Descriptor};
@@ -30,8 +30,8 @@ use crate::{
     error::{Error, Result},
     message::{Down, MAX_HEADER, encode},
     start::{
-        self, Bell, Child, EXECUTED, KILL, KeptFd, Page, Place, Streams, THIS_PROGRAM, Target,
-        TextFile, arguments_of_spawned, check_limits, is_shortage,
+        self, Child, EXECUTED, KeptFd, Page, Place, Streams, THIS_PROGRAM, Target, TextFile,
+        arguments_of_spawned, check_limits, is_shortage,
     },
 };
 
@@ -63,9 +63,11 @@ pub(super) enum Way<B: Backend> {
 struct Prepared {
     parts: Parts,
     streams: Streams,
-    page: OwnedFd,
     start: Start,
 }
+
+/// The same, and the descriptor by which the process finds its control page.
+type Greeted = (Prepared, OwnedFd);
 
 impl<B: Backend> Way<B> {
     /// Starts a backend, and does not wait until it is ready.
@@ -86,15 +88,15 @@ impl<B: Backend> Way<B> {
         };
         match self {
             Way::Fork(construct) => {
-                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
+                let (prepared, theirs) = Prepared::for_copy(&settings, start)?;
                 begin_fork(settings, prepared, theirs, construct)
             }
             Way::Thread(construct) => {
-                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
+                let (prepared, theirs) = Prepared::for_copy(&settings, start)?;
                 begin_thread(settings, prepared, theirs, construct)
             }
             Way::Spawn(Recipe { place, stated }) => {
-                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
+                let (prepared, theirs) = Prepared::to_execute(&settings, start)?;
                 let arguments = arguments_of_spawned(&settings.name);
                 let start = |prepared: &Prepared, settings: &Settings| {
                     prepared.execute(theirs, settings, THIS_PROGRAM.as_ref(), &arguments)
@@ -103,7 +105,7 @@ impl<B: Backend> Way<B> {
             }
             Way::Served(server, recipe) => begin_served::<B>(settings, &start, server, recipe),
             Way::Exec(program, stated) => {
-                let (prepared, theirs) = Prepared::with_channel(&settings, start)?;
+                let (prepared, theirs) = Prepared::to_execute(&settings, start)?;
                 let mut arguments: Vec<OsString> = vec![program.file.clone()];
                 arguments.extend(program.arguments.iter().cloned());
                 arguments.push(EXECUTED.into());
@@ -138,7 +140,7 @@ fn begin_served<B: Backend>(
             unborn => unborn?,
         };
         let parent = unborn.server;
-        let prepared = Prepared::new(&settings, start.clone(), unborn.control)?;
+        let prepared = Prepared::to_greet(&settings, start.clone(), unborn.control)?;
         let taken = |_: &Prepared, _: &Settings| Ok(unborn.child);
         let begun =
             greet::<B>(settings.clone(), prepared, Some(place.clone()), stated, false, taken);
@@ -166,27 +168,39 @@ fn failed(process: &str) -> impl Fn(io::Error) -> Error {
 }
 
 impl Prepared {
-    /// The same with a new control channel; gives the end for the process too.
-    fn with_channel(settings: &Settings, start: Start) -> Result<(Prepared, OwnedFd)> {
-        let (ours, theirs) = channel::pair().map_err(failed(&settings.name))?;
-        Ok((Prepared::new(settings, start, KeptFd::new(ours))?, theirs))
-    }
-
-    fn new(settings: &Settings, start: Start, ours: KeptFd) -> Result<Prepared> {
-        let prepare = || -> io::Result<Prepared> {
-            let socket = Arc::new(ours);
-            let (streams, texts) = streams(&settings.stdio)?;
-            let (page, page_fd) = Page::with_fd()?;
-            let parts = Parts {
-                port: Port::new(socket.clone())?,
-                socket,
-                page: Arc::new(page),
-                bell: Bell::new()?,
-                texts,
-            };
-            Ok(Prepared { parts, streams, page: page_fd, start })
+    /// For a backend that has the memory of this process; gives its end of the channel too.
+    fn for_copy(settings: &Settings, start: Start) -> Result<(Prepared, OwnedFd)> {
+        let prepare = || {
+            let (ours, theirs) = channel::pair()?;
+            let prepared = Prepared::new(settings, start, KeptFd::new(ours), Page::new()?)?;
+            Ok((prepared, theirs))
         };
         prepare().map_err(failed(&settings.name))
+    }
+
+    /// For one that is greeted over a new channel; gives its end of that, too.
+    fn to_execute(settings: &Settings, start: Start) -> Result<(Greeted, OwnedFd)> {
+        let (ours, theirs) = channel::pair().map_err(failed(&settings.name))?;
+        let (mut prepared, page) = Prepared::to_greet(settings, start, KeptFd::new(ours))?;
+        prepared.parts.soon_ready = false;
+        Ok(((prepared, page), theirs))
+    }
+
+    /// For one that is greeted over this channel.
+    fn to_greet(settings: &Settings, start: Start, ours: KeptFd) -> Result<Greeted> {
+        let prepare = || {
+            let (page, page_fd) = Page::with_fd()?;
+            Ok((Prepared::new(settings, start, ours, page)?, page_fd))
+        };
+        prepare().map_err(failed(&settings.name))
+    }
+
+    fn new(settings: &Settings, start: Start, ours: KeptFd, page: Page) -> io::Result<Prepared> {
+        let socket = Arc::new(ours);
+        let (streams, texts) = streams(&settings.stdio)?;
+        let port = Port::new(socket.clone())?;
+        let parts = Parts { port, socket, page: Arc::new(page), texts, soon_ready: true };
+        Ok(Prepared { parts, streams, start })
     }
 
     /// Executes a program, and gives the process what cannot be given before there is one.
@@ -204,19 +218,10 @@ impl Prepared {
             reason: format!("cannot execute {}: {error}", program.display()),
         })?;
         if let Err(reason) = surroundings.apply_to(child.pid()) {
-            child.signal(KILL);
-            wait_for_end(&child);
+            child.end();
             return Err(Error::Start { process: name.clone(), reason });
         }
         Ok(child)
-    }
-}
-
-/// After SIGKILL, so that no zombie stays.
-fn wait_for_end(child: &Child) {
-    let until = Instant::now() + Duration::from_secs(1);
-    while child.reap().is_none() && Instant::now() < until {
-        thread::sleep(Duration::from_micros(100));
     }
 }
 
@@ -225,14 +230,14 @@ fn wait_for_end(child: &Child) {
 /// follows when its receiver is known, for blocks in it are given to that one.
 fn greet<B: Backend>(
     settings: Settings,
-    prepared: Prepared,
+    (prepared, page): Greeted,
     entry: Option<Place>,
     stated: &mut Stated,
     executed: bool,
     start: impl FnOnce(&Prepared, &Settings) -> Result<Child>,
 ) -> Result<Link> {
     let name = settings.name.clone();
-    let page = Descriptor::from(prepared.page.try_clone().map_err(failed(&name))?);
+    let page = Descriptor::from(page);
     let hello = Hello::new(
         &settings,
         &prepared.start,
@@ -285,7 +290,7 @@ fn begin_fork<B: Backend>(
     theirs: OwnedFd,
     construct: &Mutex<Construct<B>>,
 ) -> Result<Link> {
-    let Prepared { parts, streams, start, page: _ } = prepared;
+    let Prepared { parts, streams, start } = prepared;
     let name = settings.name.clone();
     let texts = parts.texts.for_writer().map_err(failed(&name))?;
     let page = parts.page.clone();
@@ -335,7 +340,8 @@ fn backend_side<B: Backend>(
     let core =
         Core::new(&settings.name, start.frontend, port, page, inbox, settings.send_timeout, texts);
     run::live(core, settings.on_panic, false, || {
-        if own_process {
+        // Looked at first: most have nothing to take on, and need not map the code that does.
+        if own_process && !settings.surroundings.are_ours() {
             settings.surroundings.apply()?;
         }
         let mut construct = construct.lock().unwrap_or_else(PoisonError::into_inner);

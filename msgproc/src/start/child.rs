@@ -8,14 +8,17 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
-    time::Duration,
+    thread::{JoinHandle, sleep},
+    time::{Duration, Instant},
 };
 
 use nix::time::{ClockId, clock_gettime};
 use shmring::os::{self, PidFd};
 
-use super::{KeptFd, fork::PANICKED};
+use super::{
+    KeptFd,
+    fork::{KILL, PANICKED},
+};
 use crate::exit::How;
 
 /// Knows how a process ended that is no child of this one.
@@ -104,6 +107,17 @@ impl Child {
                 send(pidfd.as_fd(), signal).is_ok()
             }
             Child::Thread(_) => false,
+        }
+    }
+
+    /// Kills it, and waits a moment for its end, so that no zombie stays. A thread ends by itself.
+    pub(crate) fn end(&self) {
+        if !self.signal(KILL) {
+            return;
+        }
+        let until = Instant::now() + Duration::from_secs(1);
+        while self.reap().is_none() && Instant::now() < until {
+            sleep(Duration::from_micros(100));
         }
     }
 

@@ -1,4 +1,8 @@
 //! Fork, guarded, and the first steps of the child.
+//!
+//! A new process maps code by pieces of 64 KiB at the first touch, some microseconds each time. So
+//! what runs on the way to its first message is `#[inline]`, here and elsewhere: it comes to lie
+//! beside its caller, in the crate that makes the backend, and not all over the program.
 
 #![allow(unsafe_code)] // fork, _exit, sigaction.
 #![allow(clippy::disallowed_methods)] // The room where processes are started.
@@ -21,7 +25,9 @@ use nix::{
 };
 use shmring::{named::Ledger, os};
 
-use super::{Child, Page, Streams, check_limits, is_shortage, kept, lifeline, orphan};
+use super::{
+    Child, Page, Streams, check_limits, is_shortage, kept, lifeline, orphan, status::Status,
+};
 use crate::error::{Error, Result};
 
 /// What a new child looks like.
@@ -47,7 +53,6 @@ pub(crate) fn fork(
     streams: &Streams,
     body: impl FnOnce() -> i32,
 ) -> Result<Child> {
-    refuse_threads(name)?;
     let lines = lifeline::prepare().map_err(failed(name, "make the lifeline"))?;
     // From here to the fork, what can be made ready is: of a new process the kernel maps code and
     // copies memory at the first touch, some microseconds each time.
@@ -74,7 +79,6 @@ pub(crate) fn fork(
 ///
 /// As [`fork`].
 pub(crate) fn fork_stranger(name: &str, body: impl FnOnce() -> i32) -> Result<u32> {
-    refuse_threads(name)?;
     fork_clean(name, || {
         allow_signals()?;
         Ok(body())
@@ -115,16 +119,21 @@ fn failed<'a>(name: &'a str, what: &'static str) -> impl FnOnce(io::Error) -> Er
 fn fork_clean(name: &str, body: impl FnOnce() -> io::Result<i32>) -> Result<u32> {
     // Who keeps a number of this sees that the child is another process.
     os::fork_generation();
-    super::panic::prepare();
     flush();
     let blocked = SignalsBlocked::new().map_err(failed(name, "block signals"))?;
+    // No handler of this thread, the only one, can change any of this now.
+    let status = Status::read().filter(|status| status.threads == 1);
+    if status.is_none() {
+        refuse_threads(name)?;
+    }
+    super::panic::prepare();
     // SAFETY: the process has one thread, so the child may do whatever the parent may.
     match unsafe { unistd::fork() }.map_err(|errno| failed(name, "fork")(errno.into()))? {
         ForkResult::Child => {
             let run = || {
                 kept::give_up_all();
                 super::panic::forget_scopes();
-                reset_handlers();
+                reset_handlers(status);
                 body()
             };
             let code = match catch_unwind(AssertUnwindSafe(run)) {
@@ -175,12 +184,14 @@ fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+#[inline]
 fn ignore_sigint(hygiene: Hygiene) {
     if hygiene.ignore_sigint {
         set_disposition(libc::SIGINT, libc::SIG_IGN);
     }
 }
 
+#[inline]
 fn allow_signals() -> io::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
@@ -191,9 +202,19 @@ fn allow_signals() -> io::Result<()> {
 ///
 /// The handlers of faults stay: they act on this process alone, and Rust's own one is what names
 /// a stack overflow.
-fn reset_handlers() {
+///
+/// Where `status` is known, only those are asked for that have a handler.
+#[inline]
+fn reset_handlers(status: Option<Status>) {
+    let is_default = |signal| {
+        let ignored = |status: &Status| signal == libc::SIGCHLD && status.ignores(signal);
+        status.is_some_and(|status| !status.handles(signal) && !ignored(&status))
+    };
     for signal in 1..=libc::SIGRTMAX() {
         if matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGSEGV | libc::SIGBUS) {
+            continue;
+        }
+        if is_default(signal) {
             continue;
         }
         let mut old = MaybeUninit::<libc::sigaction>::uninit();
@@ -211,9 +232,14 @@ fn reset_handlers() {
     }
 }
 
-fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
-    // SAFETY: both dispositions run no code of ours.
-    unsafe { libc::signal(signal, disposition) };
+#[inline]
+pub(super) fn set_disposition(signal: i32, disposition: libc::sighandler_t) {
+    // SAFETY: all zeros is a valid sigaction; both dispositions run no code of ours.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = disposition;
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
+    }
 }
 
 /// The name that `ps`, `top` and `/proc/PID/comm` show: the first 15 bytes of it.

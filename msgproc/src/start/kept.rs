@@ -28,6 +28,7 @@ struct Place {
 }
 
 impl Place {
+    #[inline]
     fn new(raw: RawFd) -> Place {
         registry().insert(raw);
         Place { raw, generation: os::fork_generation() }
@@ -58,6 +59,7 @@ impl Place {
 pub(crate) struct KeptFd(Place);
 
 impl KeptFd {
+    #[inline]
     pub(crate) fn new(fd: OwnedFd) -> KeptFd {
         KeptFd(Place::new(fd.into_raw_fd()))
     }
@@ -129,6 +131,7 @@ impl<T: AsRawFd> Drop for Kept<T> {
     }
 }
 
+#[inline]
 fn registry() -> MutexGuard<'static, BTreeSet<RawFd>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -140,9 +143,10 @@ fn nothing() -> BorrowedFd<'static> {
 }
 
 /// Closes all of them. For a forked child, before it runs anything of its own.
+#[inline] // As `fork` says.
 pub(super) fn give_up_all() {
     let numbers = mem::take(&mut *registry());
-    for (first, last) in runs(&numbers) {
+    each_run(&numbers, |first, last| {
         // SAFETY: in this process nobody owns these numbers: their values see that they were made
         // in another.
         unsafe {
@@ -151,21 +155,28 @@ pub(super) fn give_up_all() {
                 (first..=last).for_each(|number| drop(OwnedFd::from_raw_fd(number)));
             }
         }
-    }
+    });
     // To free it would touch, and so copy, all of its memory.
     mem::forget(numbers);
 }
 
-/// Neighbouring numbers, the first and the last of each run.
-fn runs(numbers: &BTreeSet<RawFd>) -> Vec<(RawFd, RawFd)> {
-    let mut runs: Vec<(RawFd, RawFd)> = Vec::new();
+/// Neighbouring numbers: `take` is given the first and the last of each run. Needs no memory.
+#[inline]
+fn each_run(numbers: &BTreeSet<RawFd>, mut take: impl FnMut(RawFd, RawFd)) {
+    let mut run = None;
     for &number in numbers {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => runs.push((number, number)),
-        }
+        run = Some(match run {
+            Some((first, last)) if last + 1 == number => (first, number),
+            Some((first, last)) => {
+                take(first, last);
+                (number, number)
+            }
+            None => (number, number),
+        });
     }
-    runs
+    if let Some((first, last)) = run {
+        take(first, last);
+    }
 }
 
 /// Moves a descriptor out of the way of 0, 1 and 2, which a child may replace.
@@ -229,8 +240,13 @@ mod tests {
 
     #[test]
     fn neighbours_are_closed_together() {
-        let numbers = [3, 4, 5, 9, 11, 12].into_iter().collect();
-        assert_eq!(runs(&numbers), [(3, 5), (9, 9), (11, 12)]);
-        assert!(runs(&BTreeSet::new()).is_empty());
+        let runs = |numbers: &[RawFd]| {
+            let mut runs = Vec::new();
+            each_run(&numbers.iter().copied().collect(), |first, last| runs.push((first, last)));
+            runs
+        };
+        assert_eq!(runs(&[3, 4, 5, 9, 11, 12]), [(3, 5), (9, 9), (11, 12)]);
+        assert_eq!(runs(&[7]), [(7, 7)]);
+        assert_eq!(runs(&[]), []);
     }
 }

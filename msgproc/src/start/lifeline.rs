@@ -50,6 +50,7 @@ static WATCHED: [AtomicI32; GENERATIONS] = [const { AtomicI32::new(-1) }; GENERA
 /// Whether this process has been told to end soon.
 static ORDERED: AtomicBool = AtomicBool::new(false);
 
+#[inline]
 fn lines() -> MutexGuard<'static, Lines> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -79,13 +80,14 @@ fn make() -> io::Result<()> {
 }
 
 /// In a forked child: ties it to its parent's lifeline, and to those its parent was tied to.
+#[inline] // As `fork` says.
 pub(super) fn adopt(lines_for_it: ForChild, die_at_once: bool) -> io::Result<()> {
     // The writing end is closed here: only the frontend itself may hold it. The other lines are
     // the parent's own.
     let mut lines = lines();
     (lines.own, lines.above) = (None, Vec::new());
     drop(lines);
-    tie(lines_for_it.0.into_iter().map(Ok), die_at_once)
+    tie(lines_for_it.0, die_at_once)
 }
 
 /// The lifelines for a backend that is no fork of this process: its own, and those above.
@@ -103,11 +105,13 @@ pub(crate) fn adopt_these(handed: Vec<OwnedFd>, die_at_once: bool) -> io::Result
         lines.own = None;
         lines.above.clear();
     }
-    tie(handed.into_iter().map(|line| reopen(&path_of(&line)?)), die_at_once)
+    let anew = handed.iter().take(GENERATIONS).map(|line| reopen(&path_of(line)?));
+    tie(anew.collect::<io::Result<_>>()?, die_at_once)
 }
 
 /// Has the kernel signal this process when one of these ends, each opened for it alone.
-fn tie(all: impl Iterator<Item = io::Result<OwnedFd>>, die_at_once: bool) -> io::Result<()> {
+#[inline]
+fn tie(all: Vec<OwnedFd>, die_at_once: bool) -> io::Result<()> {
     if !die_at_once {
         handle_sigio()?;
     }
@@ -116,14 +120,11 @@ fn tie(all: impl Iterator<Item = io::Result<OwnedFd>>, die_at_once: bool) -> io:
     for place in &WATCHED {
         place.store(-1, Ordering::Relaxed);
     }
-    let mut lines = lines();
-    for (line, place) in all.take(GENERATIONS).zip(&WATCHED) {
-        let line = line?;
+    for (line, place) in all.iter().zip(&WATCHED) {
         place.store(line.as_raw_fd(), Ordering::Relaxed);
-        signal_when_it_ends(&line, die_at_once)?;
-        lines.above.push(line);
+        signal_when_it_ends(line, die_at_once)?;
     }
-    drop(lines);
+    lines().above = all;
     // It may have ended before the signal was ordered.
     if one_has_ended() {
         if die_at_once {
@@ -146,6 +147,7 @@ fn reopen(path: &CString) -> io::Result<OwnedFd> {
     super::kept::above_stdio(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+#[inline]
 fn signal_when_it_ends(line: &OwnedFd, die_at_once: bool) -> io::Result<()> {
     let raw = line.as_raw_fd();
     let signal = if die_at_once { libc::SIGKILL } else { libc::SIGIO };
@@ -159,6 +161,7 @@ fn signal_when_it_ends(line: &OwnedFd, die_at_once: bool) -> io::Result<()> {
     Ok(())
 }
 
+#[inline]
 fn handle_sigio() -> io::Result<()> {
     // SAFETY: all zeros is a valid sigaction; the handler does only what a handler may.
     unsafe {
@@ -183,11 +186,13 @@ extern "C" fn on_sigio(_signal: libc::c_int) {
 }
 
 /// Whether the writing end of a lifeline is gone. Runs in a signal handler.
+#[inline]
 fn one_has_ended() -> bool {
     WATCHED.iter().any(has_ended)
 }
 
 /// Runs in a signal handler.
+#[inline]
 fn has_ended(place: &AtomicI32) -> bool {
     let fd = place.load(Ordering::Relaxed);
     if fd < 0 {
@@ -235,6 +240,7 @@ fn end_soon() {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const time, ptr::null_mut()) };
 }
 
+#[inline]
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

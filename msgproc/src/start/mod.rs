@@ -18,6 +18,7 @@ mod page;
 mod panic;
 mod signals;
 mod spawn;
+mod status;
 mod surroundings;
 mod text;
 

@@ -14,6 +14,7 @@ use super::lifeline;
 static OF_THE_FRONTEND: Mutex<Option<Arc<Ledger>>> = Mutex::new(None);
 
 /// In a new child: keeps the ledger of its parent.
+#[inline] // As `fork` says.
 pub(super) fn inherit(ledger: Arc<Ledger>) {
     *OF_THE_FRONTEND.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
 }

@@ -5,6 +5,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    ptr::NonNull,
     sync::atomic::{
         AtomicU8, AtomicU32, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -121,23 +122,31 @@ impl Doing {
 /// One page of memory that a frontend and its backend share.
 #[derive(Debug)]
 pub(crate) struct Page {
-    map: os::Mapping,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// Found by a descriptor.
+    File(os::Mapping),
+    /// Found by forks alone.
+    Shared(os::Shared),
 }
 
 impl Page {
-    #[cfg(test)]
+    /// Makes a new one, all zeros: idle, not told to stop, no panic. For this process and its next
+    /// fork.
     pub(crate) fn new() -> io::Result<Page> {
-        Ok(Page::with_fd()?.0)
+        Ok(Page { memory: Memory::Shared(os::Shared::new(size_of::<Layout>())?) })
     }
 
-    /// Makes a new one, all zeros: idle, not told to stop, no panic; and the descriptor by which
-    /// another process finds it.
+    /// The same with the descriptor by which another process finds it.
     pub(crate) fn with_fd() -> io::Result<(Page, OwnedFd)> {
         let memory = os::memfd("msgproc-control")?;
         os::allocate(memory.as_fd(), size_of::<Layout>() as u64)?;
         os::seal(memory.as_fd())?;
         let map = os::Mapping::new(&memory, size_of::<Layout>())?;
-        Ok((Page { map }, memory))
+        Ok((Page { memory: Memory::File(map) }, memory))
     }
 
     /// The page that another process made. Its size cannot change, so it is checked once.
@@ -147,20 +156,31 @@ impl Page {
             let reason = "it is not a sealed file of the right length";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
-        Ok(Page { map: os::Mapping::new(memory, size_of::<Layout>())? })
+        Ok(Page { memory: Memory::File(os::Mapping::new(memory, size_of::<Layout>())?) })
     }
 
+    #[inline]
+    fn start(&self) -> NonNull<u8> {
+        match &self.memory {
+            Memory::File(map) => map.as_ptr(),
+            Memory::Shared(shared) => shared.as_ptr(),
+        }
+    }
+
+    #[inline]
     fn layout(&self) -> &Layout {
         // SAFETY: the mapping is page-aligned, as long as a Layout, and lives as long as `self`;
         // a Layout is atomics only, for which any bytes are valid and any writer is allowed.
-        unsafe { self.map.as_ptr().cast::<Layout>().as_ref() }
+        unsafe { self.start().cast::<Layout>().as_ref() }
     }
 
     /// Takes the page out of processes forked from now on. They must not use it.
+    #[inline]
     pub(crate) fn keep_from_forks(&self) -> io::Result<()> {
         // SAFETY: the range is our own mapping; the advice changes nothing in this process.
         let result = unsafe {
-            libc::madvise(self.map.as_ptr().as_ptr().cast(), self.map.len(), libc::MADV_DONTFORK)
+            let start = self.start().as_ptr().cast();
+            libc::madvise(start, size_of::<Layout>(), libc::MADV_DONTFORK)
         };
         if result == -1 {
             return Err(io::Error::last_os_error());

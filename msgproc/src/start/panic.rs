@@ -6,7 +6,12 @@ use std::{
     cell::RefCell,
     mem,
     panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind},
-    sync::{Arc, Once},
+    ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicPtr, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use super::Page;
@@ -24,20 +29,27 @@ struct Scope {
     seen: Option<Caught>,
 }
 
+/// Where the hook is that this process, or its parent, has set last.
+static OURS: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Is dropped with such a hook: another may come to lie where it was.
+struct Installed;
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        OURS.store(ptr::null_mut(), Relaxed);
+    }
+}
+
 thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `f`; a panic in it is noted on the page, printed as usual, and given as a value.
 pub(crate) fn catch<R>(page: &Arc<Page>, f: impl FnOnce() -> R) -> Result<R, Caught> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            note(info);
-            before(info);
-        }));
-    });
+    if OURS.load(Relaxed).is_null() {
+        hook();
+    }
     let scope = Scope { page: page.clone(), seen: None };
     SCOPES.with_borrow_mut(|scopes| scopes.push(scope));
     let result = catch_unwind(AssertUnwindSafe(f));
@@ -54,6 +66,28 @@ pub(crate) fn catch<R>(page: &Arc<Page>, f: impl FnOnce() -> R) -> Result<R, Cau
         mem::forget(payload);
         caught
     })
+}
+
+/// Sets the hook that notes panics, before the one that is set, unless it is set.
+fn hook() {
+    // A hook that runs cannot be taken away.
+    if thread::panicking() {
+        return;
+    }
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = panic::take_hook();
+    if ptr::addr_eq(&raw const *before, OURS.load(Relaxed)) {
+        return panic::set_hook(before);
+    }
+    let installed = Installed;
+    let ours = Box::new(move |info: &PanicHookInfo<'_>| {
+        let _ = &installed;
+        note(info);
+        before(info);
+    });
+    OURS.store((&raw const *ours).cast_mut().cast(), Relaxed);
+    panic::set_hook(ours);
 }
 
 /// Runs in the hook, that is before anything unwinds: also where a panic aborts, the page has it.
@@ -90,15 +124,18 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Before a fork: what a thread sets up at the first use of its scopes need not be set up in each
-/// child, where every page touched is copied.
+/// Before a fork: what is set up at the first use need not be set up in each child, where every
+/// page that is touched is mapped or copied.
 pub(super) fn prepare() {
-    SCOPES.with_borrow(|_| ());
+    SCOPES.with_borrow_mut(|scopes| scopes.reserve(4));
+    // It may be another by now.
+    hook();
 }
 
 /// In a new child: the scopes of its parent hold a page that it does not have.
+#[inline] // As `fork` says.
 pub(super) fn forget_scopes() {
-    SCOPES.with_borrow_mut(|scopes| mem::take(scopes).into_iter().for_each(mem::forget));
+    SCOPES.with_borrow_mut(|scopes| scopes.drain(..).for_each(mem::forget));
 }
 
 #[cfg(test)]

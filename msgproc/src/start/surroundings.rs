@@ -164,6 +164,7 @@ impl Surroundings {
     }
 
     /// Whether nothing was set.
+    #[inline]
     pub(crate) fn are_ours(&self) -> bool {
         let Surroundings { clear, variables, directory, nice, cpus, limits, oom_score } = self;
         !clear

@@ -27,9 +27,9 @@ pub use process::{
     pid_namespace, processors, start_time, thread_count,
 };
 pub use shm::{
-    FileId, FileInfo, Mapping, SHM_DIR, allocate, duplicate, file_id, file_info, free_in, link,
-    memfd, memory_available, memory_for, open_read_only, open_read_write, punch_to_zero, read_at,
-    remove, reopen, resize, same_file, seal, sealed, tmpfile, user_id,
+    FileId, FileInfo, Mapping, SHM_DIR, Shared, allocate, duplicate, file_id, file_info, free_in,
+    link, memfd, memory_available, memory_for, open_read_only, open_read_write, punch_to_zero,
+    read_at, remove, reopen, resize, same_file, seal, sealed, tmpfile, user_id,
 };
 
 use std::io;

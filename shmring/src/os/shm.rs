@@ -297,6 +297,50 @@ pub fn read_at(fd: BorrowedFd<'_>, into: &mut [u8], offset: u64) -> io::Result<(
     file.read_exact_at(into, offset)
 }
 
+/// Memory that a process shares with those it forks from now on, and with nobody else. All zeros
+/// at first.
+#[derive(Debug)]
+pub struct Shared {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is an address and a length; what may be done there its users answer for.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Maps this many bytes, at least one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, where there is no memory or no address for it.
+    pub fn new(len: usize) -> io::Result<Shared> {
+        let (access, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice touches none that there is.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Shared { start, len })
+    }
+
+    /// The first byte.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: it is our own mapping, and nothing that points there outlives this value.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
 /// A shared mapping of a file.
 #[derive(Debug)]
 pub struct Mapping {

@@ -33,6 +33,7 @@ use crate::{
 
 use self::{outbox::Outbox, watch::Watch};
 use super::{
+    awake,
     hello::{Texts, lines_of},
     options::Settings,
 };
@@ -58,6 +59,8 @@ pub(super) struct Link {
     told_commands: OnceLock<Vec<String>>,
     /// When it was started.
     pub(super) started: Instant,
+    /// Until when whoever waits for its first messages does not sleep.
+    awake_until: Option<Instant>,
     maker: u32,
     generation: u32,
     state: Mutex<State>,
@@ -69,8 +72,9 @@ pub(super) struct Parts {
     pub(super) socket: Arc<KeptFd>,
     pub(super) port: Port<Arc<KeptFd>>,
     pub(super) page: Arc<Page>,
-    pub(super) bell: Bell,
     pub(super) texts: Texts,
+    /// Whether it takes less time to be ready than to execute a program.
+    pub(super) soon_ready: bool,
 }
 
 #[derive(Debug)]
@@ -138,12 +142,19 @@ impl Link {
         child: Child,
         parts: Parts,
     ) -> io::Result<Link> {
-        let Parts { socket, port, page, bell, texts } = parts;
-        bell.watch(socket.as_fd())?;
-        if let Some(death) = child.death() {
-            bell.watch(death)?;
-        }
+        let Parts { socket, port, page, texts, soon_ready } = parts;
+        let ring = || -> io::Result<Bell> {
+            let bell = Bell::new()?;
+            bell.watch(socket.as_fd())?;
+            if let Some(death) = child.death() {
+                bell.watch(death)?;
+            }
+            Ok(bell)
+        };
+        // Now and not before there is a child, which starts meanwhile.
+        let bell = ring().inspect_err(|_| child.end())?;
         let events = Queue::new(settings.limits);
+        let started = Instant::now();
         Ok(Link {
             settings,
             child,
@@ -152,7 +163,8 @@ impl Link {
             socket,
             bell,
             told_commands: OnceLock::new(),
-            started: Instant::now(),
+            started,
+            awake_until: soon_ready.then(|| started + awake::AFTER_START),
             maker: os::pid(),
             generation: os::fork_generation(),
             state: Mutex::new(State {
@@ -291,6 +303,7 @@ impl Link {
         if what == Wait::Books {
             timeout = Some(timeout.map_or(LOOK_AGAIN, |timeout| timeout.min(LOOK_AGAIN)));
         }
+        let is_new = what == Wait::Message && state.replies_come == 0;
         let open = state.closed_at.is_none();
         let wants_message = open && !state.events.is_full();
         let wants_room = open && (what == Wait::Room || !state.outbox.backlog.is_empty());
@@ -306,7 +319,10 @@ impl Link {
         if wants_room {
             fds.push(PollFd::writable(self.socket.as_fd()));
         }
-        let polled = os::poll(&mut fds, timeout);
+        let polled = match is_new.then(|| self.look_awake(&mut fds, timeout)).flatten() {
+            Some(polled) => polled,
+            None => os::poll(&mut fds, timeout),
+        };
         let readable = wants_message && fds[0].is_ready();
         let dead = self.child.death().is_some() && fds[death].is_ready();
 
@@ -326,6 +342,20 @@ impl Link {
             self.changed.notify_all();
         }
         result.map(|progress| (state, progress))
+    }
+
+    /// Polls without sleeping, shortly after the start and no longer than `timeout`.
+    fn look_awake(
+        &self,
+        fds: &mut [PollFd<'_>],
+        timeout: Option<Duration>,
+    ) -> Option<io::Result<usize>> {
+        let until = self.awake_until?;
+        let until = timeout.map_or(until, |timeout| until.min(Instant::now() + timeout));
+        awake::look(until, || match os::poll(fds, Some(Duration::ZERO)) {
+            Ok(0) => None,
+            polled => Some(polled),
+        })
     }
 
     /// Receives one message; tells whether there was anything.

@@ -7,6 +7,7 @@ use crate::{
     channel::Message,
     error::{Error, Result},
     message::{Up, VERSION},
+    start::Lane,
 };
 
 impl Link {
@@ -14,6 +15,9 @@ impl Link {
     /// ready.
     pub(in crate::process) fn finish_start(&self) -> Result<()> {
         let until = self.started + self.settings.start_timeout;
+        // What is touched between the message and the first command, while there is time.
+        self.lock().port.expect();
+        self.page.begun(Lane::Ordinary);
         let ready = self
             .wait(Some(until), Wait::Message, State::take_start)
             .map_err(|unmet| self.explain(unmet, "become ready", self.started))
