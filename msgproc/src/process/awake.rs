@@ -4,7 +4,6 @@
 //! process that sleeps takes as long as a third of a fork, and there and then is nothing else to do.
 
 use std::{
-    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +19,7 @@ pub(super) const WHEN_READY: Duration = Duration::from_micros(50);
 /// Looks until something is found, or that moment. Between two looks, whoever else wants this
 /// processor has it: it may be the very process that something is to come from.
 pub(super) fn look<T>(until: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    if one_processor() {
+    if os::one_processor() {
         return None;
     }
     while Instant::now() < until {
@@ -30,9 +29,4 @@ pub(super) fn look<T>(until: Instant, mut look: impl FnMut() -> Option<T>) -> Op
         thread::yield_now();
     }
     None
-}
-
-fn one_processor() -> bool {
-    static ONE: OnceLock<bool> = OnceLock::new();
-    *ONE.get_or_init(os::one_processor)
 }

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::fs::MetadataExt,
     sync::{
-        Once,
+        Once, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread,
@@ -107,12 +107,15 @@ pub fn page_size() -> usize {
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
-/// Whether the machine has one processor switched on and no more.
+/// Whether the machine has one processor switched on and no more, at the first call.
 pub fn one_processor() -> bool {
+    static ONE: OnceLock<bool> = OnceLock::new();
     // The set of a process holds none that is switched off, and asking for it reads no file.
-    // SAFETY: touches no memory of ours.
-    affinity().is_none_or(|cpus| cpus == 1)
-        && unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } <= 1
+    *ONE.get_or_init(|| {
+        // SAFETY: touches no memory of ours.
+        let switched_on = || unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        affinity().is_none_or(|cpus| cpus == 1) && switched_on() <= 1
+    })
 }
 
 /// How many processors this process may use, as [`thread::available_parallelism`], but that it reads

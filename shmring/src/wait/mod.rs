@@ -9,7 +9,6 @@ mod ringer;
 use std::{
     cell::Cell,
     os::fd::AsFd,
-    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -106,14 +105,9 @@ pub(crate) struct Waiter {
     asked: Cell<Option<Instant>>,
 }
 
-fn one_processor() -> bool {
-    static ONE: OnceLock<bool> = OnceLock::new();
-    *ONE.get_or_init(os::one_processor)
-}
-
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Waiter {
-        let spins = strategy != WaitStrategy::Park && !one_processor();
+        let spins = strategy != WaitStrategy::Park && !os::one_processor();
         let (looks, rounds) = if spins { (SPIN_ROUND / 2, SPIN_ROUNDS) } else { (0, 0) };
         let (rounds, hasty) = (Cell::new(rounds), Cell::new(false));
         Waiter { strategy, looks, rounds, hasty, asked: Cell::new(None) }
@@ -358,7 +352,7 @@ fn spin_for<S: Sight>(time: Duration, sight: &mut S) -> Option<S::Found> {
             if let Some(found) = sight.glance() {
                 return Some(found);
             }
-            if one_processor() {
+            if os::one_processor() {
                 thread::yield_now();
             } else {
                 spin_loop();
