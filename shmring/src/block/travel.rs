@@ -444,15 +444,6 @@ impl Incoming {
         self.alone = Block::move_in(pool, *carrier, handle);
     }
 
-    /// The record of a message with one block has been released.
-    #[inline]
-    pub(crate) fn released_alone(&self) {
-        fault!("port.recv.released");
-        for (pool, carrier) in &self.routes.routes {
-            pool.words().close_journal(*carrier, End::Got);
-        }
-    }
-
     /// The message was read: lets go of its block, if it did not take that.
     #[inline]
     pub(crate) fn clear_alone(&mut self) {

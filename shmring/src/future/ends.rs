@@ -519,7 +519,7 @@ impl<T: Serialize, R: AsyncReady> Async<Sender<T>, R> {
             return self.end.send_ref(message);
         }
         let mut full = false;
-        let mut put = |end: &mut Sender<T>| unless_full(end.try_send_ref(message));
-        poll_fn(|cx| self.poll_put(cx, &mut full, Sender::needed, &mut put)).await
+        let put = |end: &mut Sender<T>| unless_full(end.try_send_ref(message));
+        poll_fn(|cx| self.poll_put(cx, &mut full, Sender::needed, put)).await
     }
 }

@@ -235,6 +235,12 @@ fn incoming<'a>(desk: &'a mut Option<Box<Desk>>, ring: &Records) -> &'a mut Inco
     desk.get_or_insert_with(|| receiving_desk(ring)).cargo().expect("it was made with that")
 }
 
+/// The desk at which a message is read; it comes back from [`deserialize`].
+#[inline]
+fn take_desk(desk: &mut Option<Box<Desk>>, ring: &Records) -> Box<Desk> {
+    desk.take().unwrap_or_else(|| receiving_desk(ring))
+}
+
 #[cold]
 fn receiving_desk(ring: &Records) -> Box<Desk> {
     Desk::to_supply(Box::new(incoming_of(ring)))
@@ -604,7 +610,7 @@ fn read<T: DeserializeOwned>(
     if blocks > 0 {
         return read_with_blocks(record, desk, recovered, blocks);
     }
-    let at = desk.take().unwrap_or_else(|| receiving_desk(record.consumer().ring()));
+    let at = take_desk(desk, record.consumer().ring());
     let message = deserialize(&bytes[HEAD..], at, desk);
     fault!("port.recv.taken");
     drop(record);
@@ -622,9 +628,9 @@ fn read_with_blocks<T: DeserializeOwned>(
     blocks: usize,
 ) -> Result<T, MessageError> {
     let word = record.consumer().role().word();
+    let ring = record.consumer().ring();
     let (table, body) = record[HEAD..].split_at(blocks * TABLE_ENTRY);
-    let mut at = desk.take().unwrap_or_else(|| receiving_desk(record.consumer().ring()));
-    let Some(incoming) = at.cargo::<Incoming>() else { unreachable!("it was made with that") };
+    let incoming = incoming(desk, ring);
     // Until all is done, whoever reads next finds the journal.
     *recovered = 0;
     // Most messages have one, and are short.
@@ -638,9 +644,9 @@ fn read_with_blocks<T: DeserializeOwned>(
         kept.copy_from_slice(body);
         incoming.arrive_alone(coming, record.end());
         drop(record);
-        incoming.released_alone();
+        incoming.released();
         *recovered = word;
-        let message = deserialize(kept, at, desk);
+        let message = deserialize(kept, desk.take().expect("it has come"), desk);
         fault!("port.recv.taken");
         if let Some(incoming) = desk.as_mut().and_then(|desk| desk.cargo::<Incoming>()) {
             incoming.clear_alone();
@@ -650,12 +656,9 @@ fn read_with_blocks<T: DeserializeOwned>(
     let message = match incoming.read(table) {
         true => {
             incoming.arrive(record.end());
-            deserialize(body, at, desk)
+            deserialize(body, take_desk(desk, ring), desk)
         }
-        false => {
-            *desk = Some(at);
-            Err(unreadable("its table of blocks contradicts itself"))
-        }
+        false => Err(unreadable("its table of blocks contradicts itself")),
     };
     fault!("port.recv.taken");
     drop(record);

@@ -5,8 +5,8 @@ use std::{fmt, ops::Deref};
 use serde::de::DeserializeOwned;
 
 use super::{
-    HEAD, Incoming, MessageError, Receiver, TABLE_ENTRY, deserialize, incoming, open,
-    receiving_desk, take_over, unreadable,
+    HEAD, MessageError, Receiver, TABLE_ENTRY, deserialize, incoming, open, take_desk, take_over,
+    unreadable,
 };
 use crate::{error::RecvError, fault::fault};
 
@@ -39,16 +39,12 @@ impl<T: DeserializeOwned> Receiver<T> {
             take_over(record.consumer(), desk, recovered);
         }
         let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
+        let ring = record.consumer().ring();
         let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
         // The message takes holds of its own; those of the ring stay until the release.
-        let mut at = desk.take().unwrap_or_else(|| receiving_desk(record.consumer().ring()));
-        let sound = at.cargo().is_some_and(|incoming: &mut Incoming| incoming.read(table));
-        let message = match sound {
-            true => deserialize(body, at, desk),
-            false => {
-                *desk = Some(at);
-                Err(unreadable("its table of blocks contradicts itself"))
-            }
+        let message = match incoming(desk, ring).read(table) {
+            true => deserialize(body, take_desk(desk, ring), desk),
+            false => Err(unreadable("its table of blocks contradicts itself")),
         };
         fault!("port.lease.read");
         if message.is_ok() {
