@@ -168,12 +168,7 @@ impl Failure {
         kind: FailureKind,
         panic: &(dyn std::any::Any + Send),
     ) -> Failure {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "something that is no text".into());
-        Failure::new(node, worker, item, kind, format!("panicked: {message}").into())
+        Failure::new(node, worker, item, kind, panicked(panic).into())
     }
 
     /// The error that the node gave, if it is of this type and was made in this process: what comes
@@ -189,6 +184,16 @@ impl Failure {
         }
         None
     }
+}
+
+/// What is said of a panic.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("something that is no text");
+    format!("panicked: {message}")
 }
 
 impl fmt::Display for Failure {

@@ -74,6 +74,8 @@ pub struct Outlet<T> {
     discarded: u64,
     discarded_at: Vec<u64>,
     closed: bool,
+    /// Whether items are being sent on. It stays if that panics: some of them are lost then.
+    torn: bool,
     /// What the node says of its items.
     notes: Notes,
 }
@@ -108,6 +110,7 @@ impl<T> Outlet<T> {
             discarded: 0,
             discarded_at: Vec::new(),
             closed: false,
+            torn: false,
             notes: Notes::default(),
         }
     }
@@ -197,7 +200,9 @@ impl<T> Outlet<T> {
             self.put()?;
         }
         let Some(exits) = &mut self.exits else { return Ok(()) };
+        self.torn = true;
         let flushed = exits.flush();
+        self.torn = false;
         self.closed |= flushed.is_err();
         flushed
     }
@@ -237,7 +242,9 @@ impl<T> Outlet<T> {
             return Ok(());
         };
         self.sent += 1;
+        self.torn = true;
         let put = exits.put_to(output, worker, item);
+        self.torn = false;
         self.closed |= put.is_err();
         put
     }
@@ -247,7 +254,9 @@ impl<T> Outlet<T> {
     fn put(&mut self) -> Result<(), Closed> {
         let Some(exits) = &mut self.exits else { return Ok(()) };
         self.sent += self.items.len() as u64;
+        self.torn = true;
         let put = exits.put(&mut self.items);
+        self.torn = false;
         self.items.clear();
         self.limit = exits.batch().max(1);
         self.closed |= put.is_err();
@@ -291,6 +300,11 @@ impl<T> Outlet<T> {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether it panicked while it sent items on: no policy of the node makes up for that.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn
     }
 
     /// Whether the run is being stopped.

@@ -218,6 +218,13 @@ fn graphs_that_cannot_be_run() {
     graph.source("twice", Placement::Same, 0..1);
     says(graph, "two nodes have the name");
 
+    let mut other = Graph::new();
+    let stranger = other.source("stranger", Placement::Same, 0..5_u64);
+    let mut graph = Graph::new();
+    let (sink, _) = keep(&mut graph, "sink");
+    graph.connect(stranger.output(), sink.input());
+    says(graph, "nodes of another graph");
+
     let mut graph = Graph::new();
     let a = graph.node("a", Placement::Same, |_| map(|n: u64| n)).add();
     let b = graph.node("b", Placement::Same, |_| map(|n: u64| n)).add();

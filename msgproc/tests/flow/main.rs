@@ -9,6 +9,7 @@ mod fault_points;
 mod feedback;
 mod files;
 mod order;
+mod panics;
 mod places;
 mod reports;
 mod stages;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         feedback::tests(),
         files::tests(),
         order::tests(),
+        panics::tests(),
         places::tests(),
         stages::tests(),
         reports::tests(),

@@ -155,6 +155,7 @@ fn plain_data() {
     graph.edge(long.output(), sink.input()).capacity_bytes(1024).add();
     let Err(Error::Failed(failure)) = graph.run() else { panic!("it was sent") };
     assert_eq!((failure.kind, &*failure.node), (FailureKind::Transport, "long"));
+    assert!(failure.message.contains("what it sent as item 0"), "{failure}");
 }
 
 /// A node that waits for a block has not gathered all of them.

@@ -116,6 +116,10 @@ fn sigint_reaches_the_frontend_alone() -> Result<()> {
 }
 
 fn sigint_can_be_left_as_it_is() -> Result<()> {
+    // A shell gives what it runs in the background an ignored one.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler.
+    unsafe { sigaction(Signal::SIGINT, &default) }.unwrap();
     let worker = MessageProcess::options("sigint")
         .ignore_sigint(false)
         .fork(|_: &Start| Worker::default())?;

@@ -1,15 +1,18 @@
 //! Lanes between processes: rings of records in shared memory.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 use shmring::{
     RecvError, SendError,
     ring::{
-        port::{MessageError, PortError, Receiver, Sender},
+        port::{self, MessageError, PortError, Receiver, Sender},
         records::Records,
     },
 };
 
 use super::{Batch, Fate, Head, Refused, Rx, Tx};
+use crate::flow::error::panicked;
 
 type OpenTx<T> = fn(&Records) -> Result<Box<dyn Tx<T>>, shmring::Error>;
 type OpenRx<T> = fn(&Records) -> Result<Box<dyn Rx<T>>, shmring::Error>;
@@ -120,7 +123,8 @@ impl<T: Serialize> Tx<T> for SharedTx<T> {
                 Err(reason) => Err(Refused::Unsendable(reason)),
             };
         }
-        match self.port.try_send(Message::Items(head, items)) {
+        let sent = try_send(&mut self.port, Message::Items(head, items));
+        match sent.map_err(Refused::Unsendable)? {
             Ok(()) => Ok(self.port.needed()),
             Err(PortError::Ring(error)) if is_for_now(&error) => match error.into_inner() {
                 Message::Items(head, items) => Err(Refused::Full(Batch { head, items })),
@@ -160,6 +164,29 @@ fn error_is_of_many<T>(error: &PortError<Message<T>>) -> bool {
     matches!(message, Message::Items(_, items) if items.len() > 1)
 }
 
+/// Gives how it panicked, if it did: how an item is written is no matter of its node, which would be
+/// replaced, and die of it again and again.
+fn try_send<T: Serialize>(
+    port: &mut Sender<Message<T>>,
+    message: Message<T>,
+) -> Result<Result<(), PortError<Message<T>>>, String> {
+    let sent = catch_unwind(AssertUnwindSafe(|| port.try_send(message)));
+    sent.map_err(|panic| panicked(&*panic))
+}
+
+type Leased<'a, T> = Result<port::Leased<'a, Message<T>>, MessageError>;
+
+/// The same of how it is read.
+fn try_lease<T: DeserializeOwned>(
+    port: &mut Receiver<Message<T>>,
+) -> Result<Leased<'_, T>, String> {
+    let leased = catch_unwind(AssertUnwindSafe(move || {
+        let port = port;
+        port.try_lease()
+    }));
+    leased.map_err(|panic| panicked(&*panic))
+}
+
 struct SharedRx<T> {
     port: Receiver<Message<T>>,
     pieces: Vec<u8>,
@@ -176,7 +203,7 @@ impl<T: DeserializeOwned> Rx<T> for SharedRx<T> {
         handle: &mut dyn FnMut(Batch<T>) -> Fate,
     ) -> Result<Option<Fate>, String> {
         loop {
-            let leased = match self.port.try_lease() {
+            let leased = match try_lease(&mut self.port)? {
                 Ok(leased) => leased,
                 // Whether more comes is said by the board and by the message that ends a lane.
                 Err(MessageError::Ring(

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc,
@@ -55,12 +56,26 @@ fn run_executor(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -
         Ok((executor, failures)) => {
             let _ = ready.send(Ok(()));
             drop(ready); // Whoever waits for all threads sees that this one is done with it.
-            if executor.wait_for_begin() {
-                executor.run();
-            }
-            told(&executor, &failures)
+            fly(plan, &executor, &failures)
         }
     }
+}
+
+/// Runs an executor to its end. A panic of what no worker answers for, as that of a node that is
+/// dropped, fails the run.
+fn fly(plan: &Plan, executor: &Executor, failures: &Failures) -> Told {
+    let flown = catch_unwind(AssertUnwindSafe(|| {
+        if executor.wait_for_begin() {
+            executor.run();
+        }
+    }));
+    let mut all = told(executor, failures);
+    if let Err(panic) = flown {
+        plan.shared.advance(STOPPING);
+        let failure = Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic);
+        all.add(Told::failure(failure));
+    }
+    all
 }
 
 /// What a thread has to tell.
@@ -149,10 +164,7 @@ impl Station {
     pub(super) fn run(&mut self) -> Told {
         let mut all = Told::default();
         if let Some((executor, failures)) = self.main.take() {
-            if executor.wait_for_begin() {
-                executor.run();
-            }
-            all.add(told(&executor, &failures));
+            all.add(fly(&self.plan, &executor, &failures));
         }
         all.add(self.threads.take().map(Threads::join).unwrap_or_default());
         all

@@ -223,7 +223,7 @@ impl Graph {
         let How { dealing, options, size, feedback } = how;
         let chooses = !matches!(dealing, Dealing::OnDemand | Dealing::Straight) || options.newest;
         let edge = Arc::new(Edge::<U>::new(wire, dealing, options, size));
-        if from.node >= self.nodes.len() || to.node >= self.nodes.len() {
+        if from.graph != self.id || to.graph != self.id {
             self.is_wrong("an edge connects nodes of another graph".into());
             return edge;
         }

@@ -7,13 +7,13 @@ mod ports;
 
 use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 
-use self::make::Make;
 pub use self::{
     edge::EdgeBuilder,
     node::NodeBuilder,
     ports::{Input, NodeRef, Output},
 };
 pub(crate) use self::{edge::Target, make::Site};
+use self::{make::Make, ports::GraphId};
 use super::{
     edge::AnyEdge,
     error::{Death, Error},
@@ -42,6 +42,7 @@ use super::{
 /// ```
 #[derive(Default)]
 pub struct Graph {
+    id: GraphId,
     pub(crate) nodes: Vec<NodeEntry>,
     pub(crate) edges: Vec<EdgeEntry>,
     pub(crate) memory: Option<Memory>,

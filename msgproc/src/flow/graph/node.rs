@@ -136,9 +136,9 @@ impl Graph {
                 make: Arc::new(make),
                 outs: Vec::new(),
             },
+            node: NodeRef { graph: self.id, node: 0, wire_in, wire_out },
             graph: self,
             clone,
-            node: NodeRef { node: 0, wire_in, wire_out },
         }
     }
 

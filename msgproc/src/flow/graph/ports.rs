@@ -1,9 +1,23 @@
 //! What a node has for edges: inputs and outputs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::flow::edge::Wire;
+
+/// Tells graphs of this process apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct GraphId(u64);
+
+impl Default for GraphId {
+    fn default() -> GraphId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        GraphId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// A node in a graph.
 pub struct NodeRef<I, O> {
+    pub(super) graph: GraphId,
     pub(super) node: usize,
     pub(super) wire_in: Option<Wire<I>>,
     pub(super) wire_out: Option<Wire<O>>,
@@ -19,6 +33,7 @@ impl<I, O> Copy for NodeRef<I, O> {}
 
 /// An input of a node: where an edge ends.
 pub struct Input<T> {
+    pub(super) graph: GraphId,
     pub(super) node: usize,
     pub(super) input: usize,
     pub(super) wire: Option<Wire<T>>,
@@ -26,6 +41,7 @@ pub struct Input<T> {
 
 /// An output of a node: where an edge begins.
 pub struct Output<T> {
+    pub(super) graph: GraphId,
     pub(super) node: usize,
     pub(super) output: usize,
     pub(super) wire: Option<Wire<T>>,
@@ -64,7 +80,7 @@ impl<I, O> NodeRef<I, O> {
     /// One of several inputs: the node is told the number by
     /// [`svc_on`](crate::flow::Node::svc_on).
     pub fn input_at(&self, input: usize) -> Input<I> {
-        Input { node: self.node, input, wire: self.wire_in }
+        Input { graph: self.graph, node: self.node, input, wire: self.wire_in }
     }
 
     /// Its output, if it has one.
@@ -74,6 +90,6 @@ impl<I, O> NodeRef<I, O> {
 
     /// One of several outputs: the node names it by [`Outlet::send_on`](crate::flow::Outlet::send_on).
     pub fn output_at(&self, output: usize) -> Output<O> {
-        Output { node: self.node, output, wire: self.wire_out, clone: None }
+        Output { graph: self.graph, node: self.node, output, wire: self.wire_out, clone: None }
     }
 }

@@ -1,10 +1,15 @@
 //! Lanes within a thread: who sends calls the worker that takes.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
 
 use super::Worker;
 use crate::flow::{
     edge::{Batch, Fate, Refused, Tx},
+    error::FailureKind,
     node::Node,
 };
 
@@ -43,7 +48,12 @@ impl<N: Node> Accept<N::In> for Worker<N> {
     fn accept(&mut self, inlet: usize, lane: usize, batch: Batch<N::In>) {
         let (executor, rank) = (self.core.executor.clone(), self.core.setting.rank);
         let turn = self.core.turn();
-        executor.enter(rank, turn, || self.called(inlet, lane, batch));
+        executor.enter(rank, turn, || {
+            let called = AssertUnwindSafe(|| self.called(inlet, lane, batch));
+            if let Err(panic) = catch_unwind(called) {
+                self.core.fail_by_panic(None, FailureKind::Panic, &*panic);
+            }
+        });
     }
 
     fn can_accept(&self, inlet: usize) -> bool {

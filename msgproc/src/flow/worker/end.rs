@@ -84,7 +84,7 @@ impl<N: Node> Core<N> {
         fault!(END_CALLED);
         let _ = self.outlet.flush();
         fault!(END_FLUSHED);
-        if self.check_sends(None) {
+        if self.check_sends() {
             return false;
         }
         if let Some(exits) = self.outlet.exits() {

@@ -193,7 +193,7 @@ impl<N: Node> Worker<N> {
         }
         if core.outlet.gathered() > 0 || core.outlet.can_send_pending() {
             core.flush();
-            core.check_sends(None);
+            core.check_sends();
         }
         if core.outlet.is_closed() {
             return self.end();

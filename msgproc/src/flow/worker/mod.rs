@@ -161,8 +161,8 @@ impl<N: Node> Worker<N> {
     }
 }
 
-impl<N: Node> Unit for Worker<N> {
-    fn poll(&mut self) -> Poll {
+impl<N: Node> Worker<N> {
+    fn work(&mut self) -> Poll {
         if self.core.ended {
             return Poll::Ended;
         }
@@ -175,6 +175,19 @@ impl<N: Node> Unit for Worker<N> {
             true => self.poll_source(),
             // One that is only called has nothing to do by itself.
             false => self.poll_inlets(),
+        }
+    }
+}
+
+impl<N: Node> Unit for Worker<N> {
+    fn poll(&mut self) -> Poll {
+        match catch_unwind(AssertUnwindSafe(|| self.work())) {
+            Ok(polled) => polled,
+            // Not the node, but how items are dealt, cloned, measured or dropped.
+            Err(panic) => {
+                self.core.fail_by_panic(None, FailureKind::Panic, &*panic);
+                Poll::Ended
+            }
         }
     }
 

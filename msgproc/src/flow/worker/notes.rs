@@ -60,12 +60,13 @@ impl<N: Node> Core<N> {
     }
 
     /// Whether what was sent could not travel.
-    pub(super) fn check_sends(&mut self, item: Option<u64>) -> bool {
+    pub(super) fn check_sends(&mut self) -> bool {
         let failure = self.outlet.exits().and_then(|exits| exits.take_failure());
         match failure {
             None => false,
             Some(reason) => {
-                self.fail(item, FailureKind::Transport, reason.into());
+                // Of which of its items that came is not known: they were sent on together.
+                self.fail(None, FailureKind::Transport, reason.into());
                 true
             }
         }

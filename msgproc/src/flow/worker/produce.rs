@@ -70,17 +70,17 @@ impl<N: Node> Core<N> {
                 Ok(Stop::Dry) => {
                     // The next send tells.
                     let _ = self.outlet.flush();
-                    if self.check_sends(Some(number)) { Poll::Ended } else { Poll::Idle }
+                    if self.check_sends() { Poll::Ended } else { Poll::Idle }
                 }
                 Ok(Stop::Eos | Stop::LeftOut) => {
                     // What the one before has sent is known of these, and not of what comes at the
                     // end. The next send tells.
                     let _ = self.outlet.flush();
-                    self.check_sends(Some(number));
+                    self.check_sends();
                     Poll::Ended
                 }
                 Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
-                    self.check_sends(Some(number));
+                    self.check_sends();
                     Poll::Ended
                 }
                 Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
@@ -118,7 +118,7 @@ impl<N: Node> Core<N> {
                 self.outlet.close();
             }
             Ok(Err(cause)) if cause.is::<Closed>() => {
-                self.check_sends(number);
+                self.check_sends();
             }
             Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
             Err(panic) => {

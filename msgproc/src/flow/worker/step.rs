@@ -1,7 +1,7 @@
 //! A message is handled, item by item.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     vec,
 };
 
@@ -97,7 +97,7 @@ impl<N: Node> Core<N> {
             let average = if before == 0 { now } else { (3 * before + now) / 4 };
             self.executor.board().store(cost, average.max(1));
         }
-        if self.check_sends(Some(head.first)) { Fate::Keep } else { fate }
+        if self.check_sends() { Fate::Keep } else { fate }
     }
 
     /// Those that are called get what was gathered before this worker does anything else: their
@@ -193,10 +193,14 @@ impl<N: Node> Core<N> {
                     return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
                 }
                 Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
-                    self.check_sends(Some(number));
+                    self.check_sends();
                     return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
                 }
                 Ok(Stop::Failed(cause)) => (FailureKind::Error, Ok(cause)),
+                Err(panic) if self.outlet.is_torn() => {
+                    self.fail_by_panic(None, FailureKind::Panic, &*panic);
+                    return Fate::Keep;
+                }
                 Err(panic) => (FailureKind::Panic, Err(panic)),
             };
             self.outlet.forget_since(before);
@@ -235,6 +239,7 @@ impl<N: Node> Core<N> {
             let called = catch_unwind(AssertUnwindSafe(|| node.svc_on(input, item, outlet)));
             match called {
                 Ok(Ok(flow)) => return Some(flow),
+                Err(panic) if self.outlet.is_torn() => resume_unwind(panic),
                 _ => self.outlet.forget_since(before),
             }
         }

@@ -1,6 +1,6 @@
 //! Messages that stay in their ring until they are done with.
 
-use std::{fmt, ops::Deref};
+use std::{fmt, mem::ManuallyDrop, ops::Deref};
 
 use serde::de::DeserializeOwned;
 
@@ -21,7 +21,8 @@ pub struct Leased<'a, T> {
 
 impl<T: DeserializeOwned> Receiver<T> {
     /// Reads the next message, if there is one now, and leaves it in the ring until it is released:
-    /// should this process die before, the next receiver gets it again.
+    /// should this process die before, the next receiver gets it again. So it does if reading it
+    /// panics.
     ///
     /// # Errors
     ///
@@ -33,23 +34,28 @@ impl<T: DeserializeOwned> Receiver<T> {
 
     fn read_in_place(&mut self) -> Result<T, MessageError> {
         let Receiver { consumer, desk, recovered, sequence, .. } = self;
+        // Forgotten, a record comes again: also if reading it panics.
         let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
+        let record = ManuallyDrop::new(record);
         *sequence = Some(record.sequence());
         if *recovered != record.consumer().role().word() {
             take_over(record.consumer(), desk, recovered);
         }
-        let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
         let ring = record.consumer().ring();
-        let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
-        // The message takes holds of its own; those of the ring stay until the release.
-        let message = match incoming(desk, ring).read(table) {
-            true => deserialize(body, take_desk(desk, ring), desk),
-            false => Err(unreadable("its table of blocks contradicts itself")),
+        let message = match open(&record) {
+            None => Err(unreadable("it is no message")),
+            Some((bytes, blocks)) => {
+                let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
+                // The message takes holds of its own; those of the ring stay until the release.
+                match incoming(desk, ring).read(table) {
+                    true => deserialize(body, take_desk(desk, ring), desk),
+                    false => Err(unreadable("its table of blocks contradicts itself")),
+                }
+            }
         };
         fault!("port.lease.read");
-        if message.is_ok() {
-            // Forgotten, a record comes again.
-            std::mem::forget(record);
+        if message.is_err() {
+            drop(ManuallyDrop::into_inner(record));
         }
         message
     }
@@ -138,6 +144,13 @@ impl<T> fmt::Debug for Leased<'_, T> {
 
 #[cfg(all(test, not(shmring_loom)))]
 mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use serde::{Deserialize, Deserializer, Serialize};
+
     use crate::{
         RecvError,
         block::{Block, BlockPool},
@@ -210,6 +223,33 @@ mod tests {
         lease.release().unwrap();
         assert_eq!(pool.in_use(), 1);
         assert_eq!(rx2.recv().unwrap().1[0].as_bytes()[0], 7);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    /// Cannot be read the first time.
+    #[derive(Serialize)]
+    struct Second(Vec<Block>);
+
+    static READ: AtomicU32 = AtomicU32::new(0);
+
+    impl<'de> Deserialize<'de> for Second {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Second, D::Error> {
+            let blocks = Vec::deserialize(deserializer)?;
+            assert!(READ.fetch_add(1, Ordering::Relaxed) > 0, "not yet");
+            Ok(Second(blocks))
+        }
+    }
+
+    #[test]
+    fn a_panic_while_it_is_read_leaves_it_there() {
+        let (pool, ring) = pool_and_ends();
+        let (mut tx, mut rx) = port::ends::<Second>(&ring).unwrap();
+        tx.send(Second(vec![filled(&pool, 7), filled(&pool, 8)])).unwrap();
+        catch_unwind(AssertUnwindSafe(|| rx.try_lease().map(drop))).unwrap_err();
+        assert_eq!(pool.in_use(), 2);
+        let message = rx.try_lease().unwrap().release().unwrap();
+        assert_eq!(message.0[1].as_bytes()[0], 8);
+        drop(message);
         assert_eq!(pool.in_use(), 0);
     }
 

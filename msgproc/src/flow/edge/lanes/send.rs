@@ -104,7 +104,8 @@ impl<T: 'static> Lanes<T> {
                     return self.send_uncounted(self.lane_of(self.id), next, rest);
                 }
                 Refused::Unsendable(reason) => {
-                    self.failure = Some(reason);
+                    let first = self.first;
+                    self.failure = Some(format!("what it sent as item {first}: {reason}"));
                     return Err(Closed);
                 }
             }
