@@ -92,7 +92,9 @@ impl<N: Node> Core<N> {
                     Poll::Ended
                 }
                 Err(panic) => {
-                    self.fail_by_panic(Some(number), FailureKind::Panic, &*panic);
+                    // Not over an item of its own, if it was when several were sent on.
+                    let number = Some(number).filter(|_| !self.outlet.is_torn());
+                    self.fail_by_panic(number, FailureKind::Panic, &*panic);
                     Poll::Ended
                 }
             }

@@ -104,8 +104,9 @@ impl<T: 'static> Lanes<T> {
                     return self.send_uncounted(self.lane_of(self.id), next, rest);
                 }
                 Refused::Unsendable(reason) => {
+                    let which = if sent > 1 { "from" } else { "as" };
                     let first = self.first;
-                    self.failure = Some(format!("what it sent as item {first}: {reason}"));
+                    self.failure = Some(format!("what it sent {which} item {first}: {reason}"));
                     return Err(Closed);
                 }
             }
