@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use msgproc::flow::{Error, Flow, Graph, Outlet, Placement, each, from_fn, map};
+use msgproc::flow::{Closed, Error, Flow, Graph, Outlet, Placement, each, from_fn, map};
 
 use crate::common::{PLACES, keep, taken};
 
@@ -18,6 +18,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_dropped_handle_stops_the_run),
         testkit::test!(sources_pause),
         testkit::test!(svc_end_may_send),
+        testkit::test!(dropped_results_end_those_who_feed),
+        testkit::test!(who_says_closed_takes_no_more),
     ]
 }
 
@@ -87,6 +89,49 @@ fn a_stop_finishes_what_was_given() {
             assert!(results.eq(0..100), "{place} {frozen}");
             running.wait().unwrap();
         }
+    }
+}
+
+fn dropped_results_end_those_who_feed() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let (feed, numbers) = graph.feed::<u64, _>("numbers", place, 10);
+        let same = graph.node("same", place, |_| map(|n: u64| n)).add();
+        graph.connect(numbers.output(), same.input());
+        let results = graph.results("results", same.output(), 10);
+        let running = graph.start().unwrap();
+        feed.offload(1).unwrap();
+        assert_eq!(results.result(), Some(1), "{place}");
+        drop(results);
+        let began = Instant::now();
+        while feed.offload(2).is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10), "{place}");
+        }
+        running.wait().unwrap();
+    }
+}
+
+/// Also if it is not its own outlet that said so.
+fn who_says_closed_takes_no_more() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0_u64..);
+        let (sink, kept) = keep(&mut graph, "sink");
+        let enough = graph
+            .node("enough", place, |_| {
+                from_fn(|n: u64, out: &mut Outlet<u64>| {
+                    if n == 1000 {
+                        return Err(Closed.into());
+                    }
+                    out.send(n)?;
+                    Ok(Flow::GoOn)
+                })
+            })
+            .add();
+        graph.connect(numbers.output(), enough.input());
+        graph.connect(enough.output(), sink.input());
+        graph.run().unwrap();
+        assert!(taken(&kept).into_iter().eq(0..1000), "{place}");
     }
 }
 

@@ -28,7 +28,7 @@ impl<N: Node> Core<N> {
                 let _ = self.outlet.flush();
                 self.outlet.close();
             }
-            Ok(Err(cause)) if cause.is::<Closed>() => {}
+            Ok(Err(cause)) if cause.is::<Closed>() => self.outlet.close(),
             Ok(Err(cause)) => self.fail(None, FailureKind::Error, cause),
             Err(panic) => {
                 self.fail_by_panic(None, FailureKind::Panic, &*panic);

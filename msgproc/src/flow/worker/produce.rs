@@ -121,6 +121,7 @@ impl<N: Node> Core<N> {
             }
             Ok(Err(cause)) if cause.is::<Closed>() => {
                 self.check_sends();
+                self.outlet.close();
             }
             Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
             Err(panic) => {

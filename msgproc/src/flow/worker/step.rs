@@ -194,6 +194,8 @@ impl<N: Node> Core<N> {
                 }
                 Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
                     self.check_sends();
+                    // Whoever says so takes no more, though it may be somebody else's word.
+                    self.outlet.close();
                     return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
                 }
                 Ok(Stop::Failed(cause)) => (FailureKind::Error, Ok(cause)),
