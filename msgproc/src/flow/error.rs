@@ -1,6 +1,6 @@
 //! What can go wrong with a run, and where it did.
 
-use std::{backtrace::Backtrace, error::Error as StdError, fmt, sync::Arc};
+use std::{backtrace::Backtrace, error::Error as StdError, fmt, io, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +18,20 @@ pub enum Error {
     #[error("the graph cannot be run: {0}")]
     Graph(String),
     /// The memory, the processes or the threads for it could not be had.
-    #[error("the run cannot begin: {what}")]
+    #[error("the run cannot begin, for want of {what}: {}", Chain(cause))]
     Start {
-        /// What was tried.
+        /// What was wanting.
         what: String,
-        /// Why it failed.
-        #[source]
-        source: Cause,
+        /// Why it could not be had.
+        cause: Cause,
+    },
+    /// The run has ended well, and its trace could not be written.
+    #[error("the trace of the run cannot be written to {}: {cause}", file.display())]
+    Trace {
+        /// Where it was to be written.
+        file: PathBuf,
+        /// Why it was not.
+        cause: io::Error,
     },
     /// A node failed, or a process died: the first that did.
     #[error(transparent)]
@@ -38,7 +45,7 @@ pub enum Error {
 impl Error {
     pub(crate) fn start<E: Into<Cause>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
         let what = what.into();
-        move |source| Error::Start { what, source: source.into() }
+        move |cause| Error::Start { what, cause: cause.into() }
     }
 
     /// The failure of a node, if that is what it is.
@@ -50,15 +57,25 @@ impl Error {
     }
 }
 
+/// A cause, and what caused it, on one line.
+struct Chain<'a>(&'a Cause);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
 /// What a program prints whose `main` gives it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
-        let mut source = self.source();
-        while let Some(cause) = source {
-            write!(f, "\n  caused by: {cause}")?;
-            source = cause.source();
-        }
         match self {
             Error::Failed(failure) => match &failure.backtrace {
                 Some(backtrace) => write!(f, "\n{backtrace}"),

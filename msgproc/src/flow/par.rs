@@ -115,7 +115,7 @@ where
             "rows of an array in Fortran's order do not lie together: make it in C's order",
         ));
     }
-    let clone = array.try_clone().map_err(Error::start("share the array"))?;
+    let clone = array.try_clone().map_err(Error::start("the array in each process"))?;
     let (array, function) = (Arc::new(clone), Arc::new(function));
     let blocks = blocks(rows, workers);
     let farm = Farm::new("rows", place, move |_: &WorkerInfo| RowsNode {

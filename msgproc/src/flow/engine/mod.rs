@@ -158,8 +158,7 @@ fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
     let Told { failed, spans } = told;
     if let Some(path) = &plan.graph.trace {
         let written = trace::write(path, &plan.named_workers(), &spans);
-        let what = || format!("write a trace to {}", path.display());
-        written.map_err(|error| Error::start(what())(error))?;
+        written.map_err(|cause| Error::Trace { file: path.clone(), cause })?;
     }
     if let Some(error) = first_failure(plan, failed) {
         return Err(error);
@@ -184,9 +183,9 @@ fn first_failure(plan: &Plan, mut failed: Failed) -> Option<Error> {
 fn start_failed(error: crate::Error) -> Error {
     let what = match &error {
         crate::Error::MultiThreaded { .. } => {
-            "start its processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, and they need not be forks)"
+            "processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, and they need not be forks)"
         }
-        _ => "start its processes",
+        _ => "processes",
     };
     Error::start(what)(error)
 }

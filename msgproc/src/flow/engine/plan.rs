@@ -51,15 +51,14 @@ impl Plan {
             .map(|(edge, plan)| (edge.edge.options().ring_bytes() + 1024) * plan.lanes.len())
             .sum();
         let board = Board::options().words(layout.counts.words()).bells(layout.executors.len());
-        let needed = board.len_in_segment().map_err(Error::start("make room for the run"))?;
+        let needed = board.len_in_segment().map_err(Error::start("memory"))?;
         let memory = match &graph.memory {
             Some(memory) => memory.clone(),
             // A ring is rounded up to a power of two.
-            None => Memory::for_lanes(2 * lanes + needed + 4096)
-                .map_err(Error::start("make memory for the run"))?,
+            None => Memory::for_lanes(2 * lanes + needed + 4096).map_err(Error::start("memory"))?,
         };
         let segment = memory.segment();
-        let board = board.create_in(segment).map_err(Error::start("make the board of the run"))?;
+        let board = board.create_in(segment).map_err(Error::start("memory"))?;
         let at_work = (0..layout.executors.len())
             .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
         let spins = os::processors() >= at_work.count();
@@ -67,7 +66,7 @@ impl Plan {
         let forks = graph.travel.is_none() || has_one_thread();
         let mut ring = |bytes| {
             let ring = Records::options().capacity(bytes).prefault(false);
-            ring.create_in(segment).map_err(Error::start("make a lane between processes"))
+            ring.create_in(segment).map_err(Error::start("a lane between processes"))
         };
         let shared = open(&graph, &layout, &memory, board, &mut ring)?;
         (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());

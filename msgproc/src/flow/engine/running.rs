@@ -48,10 +48,8 @@ impl Running {
             changed.notify_all();
         };
         let name = format!("{}-main", plan.graph.name);
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(body)
-            .map_err(Error::start("start a thread"))?;
+        let thread =
+            thread::Builder::new().name(name).spawn(body).map_err(Error::start("a thread"))?;
         match is_ready.recv() {
             Ok(Err(failed)) => {
                 let error = first_failure(&plan, failed).unwrap_or(Error::Stopped);
