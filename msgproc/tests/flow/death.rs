@@ -205,7 +205,17 @@ fn deaths_at_the_end_are_made_good() {
 }
 
 /// Runs a graph, and kills processes of it at random until it ends.
-pub(crate) fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, u64) {
+pub(crate) fn with_kills(graph: Graph, seconds: u64, seed: u64) -> (Report, u64) {
+    with_kills_in(Duration::from_micros(5000), graph, seconds, seed)
+}
+
+/// The same, with pauses from this to nine times as long.
+pub(crate) fn with_kills_in(
+    pause: Duration,
+    graph: Graph,
+    seconds: u64,
+    mut seed: u64,
+) -> (Report, u64) {
     let running = graph.start().unwrap();
     let mut kills = 0;
     let until = Instant::now() + Duration::from_secs(seconds + 60);
@@ -215,7 +225,7 @@ pub(crate) fn with_kills(graph: Graph, seconds: u64, mut seed: u64) -> (Report, 
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        sleep(Duration::from_micros(5000 + seed % 40_000));
+        sleep(pause + pause.mul_f64((seed % 1000) as f64 / 125.0));
         let children: Vec<_> = testkit::children_of(std::process::id())
             .into_iter()
             .flat_map(|child| {

@@ -8,6 +8,7 @@ mod errors;
 mod fault_points;
 mod feedback;
 mod files;
+mod long;
 mod order;
 mod panics;
 mod places;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         fault_points::tests(),
         feedback::tests(),
         files::tests(),
+        long::tests(),
         order::tests(),
         panics::tests(),
         places::tests(),

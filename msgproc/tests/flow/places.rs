@@ -148,7 +148,7 @@ fn plain_data() {
     graph.run().unwrap();
     assert_eq!(taken(&kept), (0..50_000).map(|n| 2 * n + 1).collect::<Vec<_>>());
 
-    // What is too long for a message is said; plain data does not go in pieces.
+    // What is too long for a message is said; plain data goes in messages alone.
     let mut graph = Graph::new();
     let long = graph.source("long", PlainProcess, [[7_u8; 1024]]);
     let (sink, _kept) = keep(&mut graph, "sink");

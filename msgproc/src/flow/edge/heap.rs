@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Batch, Fate, Refused, Rx, Tx};
+use super::{Batch, Fate, Head, Refused, Rx, Tx};
 
 /// How many bytes an item has.
 pub(crate) type Size<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
@@ -86,7 +86,7 @@ impl<T> Rx<T> for HeapRx<T> {
 
     fn take(
         &mut self,
-        _piece: &mut dyn FnMut(),
+        _is_known: &mut dyn FnMut(&Head) -> bool,
         handle: &mut dyn FnMut(Batch<T>) -> Fate,
     ) -> Result<Option<Fate>, String> {
         // Threads die together, so nobody would get a message again.

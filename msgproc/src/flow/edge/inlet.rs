@@ -47,7 +47,7 @@ impl<T: 'static> Inlet<T> {
     }
 
     /// For a worker that replaces another: goes on where that was.
-    pub(crate) fn go_on(&mut self, executor: &Executor) -> Result<(), String> {
+    pub(crate) fn go_on(&mut self, executor: &Executor) {
         let word = |lane: &InLane<T>, word| executor.board().load(lane.words + word);
         if let (Some((next, _)), Some(first)) = (&mut self.next_number, self.lanes.first()) {
             *next = (*next).max(word(first, lane::NUMBER));
@@ -60,10 +60,6 @@ impl<T: 'static> Inlet<T> {
             executor.board().ring(each.sender);
         }
         fault!(RECOVER_INLET);
-        match self.lanes.iter().any(|each| word(each, lane::IN_PIECES) > 0) {
-            true => Err("its process died over an item that is longer than a message, and its first pieces went with it. Send long data in blocks".into()),
-            false => Ok(()),
-        }
     }
 
     /// Looks first at the lane whose words begin there. Tells whether a message is in it.
@@ -125,29 +121,28 @@ impl<T: 'static> Inlet<T> {
         let (board, words, sender) = (executor.board(), *words, *sender);
         let Some(rx) = rx else { return Ok(Taken::Nothing) };
         let mut seen = (Head::default(), 0);
-        let mut piece = || {
-            board.add_own(words + lane::IN_PIECES, 1);
-            board.ring(sender);
-        };
         let newest = self.newest;
-        let fate = rx.take(&mut piece, &mut |mut batch| {
+        let was_handled = |head: &Head| head.id < board.load(words + lane::NEXT);
+        let is_late =
+            |head: &Head| !head.end && numbers.is_some_and(|(next, _)| head.number < next);
+        let mut is_known = |head: &Head| was_handled(head) || is_late(head);
+        let fate = rx.take(&mut is_known, &mut |mut batch| {
             let weight = batch.items.len().max(1) as u64;
             seen = (batch.head, weight);
             fault!(TAKE_LEASED);
-            if batch.head.id < board.load(words + lane::NEXT) {
+            if was_handled(&batch.head) {
                 fault!(TAKE_KNOWN);
                 return Fate::Done; // It was handled by a worker that this one replaces.
             }
             if newest && batch.items.len() > 1 {
                 batch.items.drain(..batch.items.len() - 1);
             }
-            let late = numbers.is_some_and(|(next, _)| batch.head.number < next);
-            if late && !batch.head.end {
+            // What is late is said again by one that replaces its sender.
+            let late = is_late(&batch.head);
+            let fate = if late { Fate::Done } else { handle(words, batch) };
+            if late {
                 fault!(TAKE_LATE);
-                return Fate::Done; // Said again by one that replaces its sender.
-            }
-            let fate = handle(words, batch);
-            if fate == Fate::Done {
+            } else if fate == Fate::Done {
                 let passes = numbers.filter(|(next, _)| seen.0.passes(*next));
                 if let Some((next, step)) = passes {
                     board.store(first_words + lane::NUMBER, next + step);
@@ -157,6 +152,8 @@ impl<T: 'static> Inlet<T> {
                     board.store(words + lane::ENDED, 1);
                     fault!(TAKE_ENDED);
                 }
+            }
+            if fate == Fate::Done {
                 board.store(words + lane::TO_BE_DONE, board.load(words + lane::DONE) + weight);
                 fault!(TAKE_TO_BE_DONE);
                 board.store(words + lane::NEXT, seen.0.id + 1);
@@ -170,7 +167,6 @@ impl<T: 'static> Inlet<T> {
             Some(Fate::Done) => {
                 fault!(TAKE_RELEASED);
                 let (head, weight) = seen;
-                board.store(words + lane::IN_PIECES, 0);
                 board.add_own(words + lane::DONE, weight);
                 fault!(TAKE_DONE);
                 board.ring(sender);

@@ -13,12 +13,13 @@ use shmring::ring::records::Records;
 use super::{
     Bound, Fate, HeapLane, Inlet, Lanes, OutState, Rx, Size, Tx,
     deal::{Choose, Deal},
+    long::LaneEnd,
     shared::Wire,
 };
 use crate::flow::{
     circle::Circle,
     error::{Error, Result},
-    plan::Executor,
+    plan::{Executor, Shared},
     worker::{Accept, Direct},
 };
 
@@ -51,7 +52,7 @@ impl Room {
 }
 
 /// How many bytes a lane between processes has if nothing is said.
-const BYTES: usize = 128 << 10;
+pub(super) const BYTES: usize = 128 << 10;
 
 impl EdgeOptions {
     /// What was told; the rest as it is.
@@ -106,7 +107,7 @@ pub(crate) trait AnyEdge: Send + Sync {
     fn options(&self) -> EdgeOptions;
 
     /// Drops what a run that is over has left in lanes between processes, and its blocks with it.
-    fn clear(&self);
+    fn clear(&self, shared: &Shared);
 
     fn as_any(&self) -> &(dyn Any + Send + Sync);
 }
@@ -235,7 +236,8 @@ impl<T: 'static> Edge<T> {
                 }
                 Lane::Shared(ring) => {
                     let wire = self.wire.ok_or("its items cannot travel")?;
-                    (wire.tx)(ring).map_err(|error| error.to_string())?
+                    let end = LaneEnd { shared: executor.shared.clone(), words };
+                    (wire.tx)(ring, &end).map_err(|error| error.to_string())?
                 }
             };
             let bytes = match &lanes[at] {
@@ -268,7 +270,8 @@ impl<T: 'static> Edge<T> {
                 }
                 Lane::Shared(ring) => {
                     let wire = self.wire.ok_or("its items cannot travel")?;
-                    Some((wire.rx)(ring).map_err(|error| error.to_string())?)
+                    let end = LaneEnd { shared: executor.shared.clone(), words };
+                    Some((wire.rx)(ring, &end).map_err(|error| error.to_string())?)
                 }
             };
             inlet.add(rx, words, plan.lanes[at].from);
@@ -310,13 +313,16 @@ impl<T: Send + 'static> AnyEdge for Edge<T> {
         self.options
     }
 
-    fn clear(&self) {
+    fn clear(&self, shared: &Shared) {
         let (Some(wire), Some(opened)) = (self.wire, self.opened.get()) else { return };
-        for lane in &opened.lanes {
+        for (at, lane) in opened.lanes.iter().enumerate() {
             let Lane::Shared(ring) = lane else { continue };
+            let words = shared.lane(opened.plan.first_lane + at);
+            let end = LaneEnd { shared: shared.clone(), words };
             // Without an end nothing can be dropped; the memory goes with the last who has it.
-            let Ok(mut rx) = (wire.rx)(ring) else { continue };
-            while let Ok(Some(_)) = rx.take(&mut || {}, &mut |_| Fate::Done) {}
+            let Ok(mut rx) = (wire.rx)(ring, &end) else { continue };
+            // A long item goes without being read: it is the message that has its blocks.
+            while let Ok(Some(_)) = rx.take(&mut |_| true, &mut |_| Fate::Done) {}
         }
     }
 

@@ -10,8 +10,10 @@ mod heap;
 mod inlet;
 mod lanes;
 mod link;
+mod long;
 mod plain;
 mod shared;
+mod spill;
 
 use std::fmt;
 
@@ -24,6 +26,7 @@ pub(crate) use self::{
     link::{
         AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing, Room,
     },
+    spill::{ALIGN, SpillFile},
 };
 
 /// What goes over a lane: items that were gathered, and where they belong.
@@ -68,6 +71,9 @@ pub(crate) trait Tx<T> {
     /// Takes a message if there is room now. Gives how many bytes it became, where it did.
     fn try_put(&mut self, batch: Batch<T>) -> Result<usize, Refused<T>>;
 
+    /// What it did not take is not put there again.
+    fn withdraw(&mut self) {}
+
     /// Whether whom it calls can be called; true where nobody is.
     fn can_call(&self) -> bool {
         true
@@ -88,11 +94,11 @@ pub(crate) trait Rx<T> {
     /// Whether there is a message.
     fn is_ready(&self) -> bool;
 
-    /// Hands the next message over, if there is one. It stays in the lane until it is done with,
-    /// unless it is an item in pieces: each that is taken before the last is told to `piece`.
+    /// Hands the next message over, if there is one. It stays in the lane until it is done with. Of
+    /// one that `is_known` its items may be missing.
     fn take(
         &mut self,
-        piece: &mut dyn FnMut(),
+        is_known: &mut dyn FnMut(&Head) -> bool,
         handle: &mut dyn FnMut(Batch<T>) -> Fate,
     ) -> Result<Option<Fate>, String>;
 }

@@ -39,8 +39,8 @@ fn read<T: Pod>(bytes: &[u8]) -> Option<Batch<T>> {
 impl<T: Pod> Wire<T> {
     pub(crate) fn plain() -> Wire<T> {
         Wire {
-            tx: |ring| Ok(Box::new(PlainTx(ring.producer()?))),
-            rx: |ring| Ok(Box::new(PlainRx(ring.consumer()?))),
+            tx: |ring, _| Ok(Box::new(PlainTx(ring.producer()?))),
+            rx: |ring, _| Ok(Box::new(PlainRx(ring.consumer()?))),
         }
     }
 }
@@ -76,7 +76,7 @@ impl<T: Pod> Rx<T> for PlainRx {
 
     fn take(
         &mut self,
-        _piece: &mut dyn FnMut(),
+        _is_known: &mut dyn FnMut(&Head) -> bool,
         handle: &mut dyn FnMut(Batch<T>) -> Fate,
     ) -> Result<Option<Fate>, String> {
         let record = match self.0.try_recv() {

@@ -1,21 +1,28 @@
 //! Lanes between processes: rings of records in shared memory.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shmring::{
     RecvError, SendError,
     ring::{
-        port::{self, MessageError, PortError, Receiver, Sender},
+        port::{Leased, MessageError, PortError, Receiver, Sender},
         records::Records,
     },
 };
 
-use super::{Batch, Fate, Head, Refused, Rx, Tx};
-use crate::flow::error::panicked;
+use super::{
+    Batch, Fate, Head, Refused, Rx, Tx,
+    long::{Coming, Draft, Failure, Going, LaneEnd},
+    spill::Extent,
+};
+use crate::{fault::fault, flow::error::panicked};
 
-type OpenTx<T> = fn(&Records) -> Result<Box<dyn Tx<T>>, shmring::Error>;
-type OpenRx<T> = fn(&Records) -> Result<Box<dyn Rx<T>>, shmring::Error>;
+type OpenTx<T> = fn(&Records, &LaneEnd) -> Result<Box<dyn Tx<T>>, shmring::Error>;
+type OpenRx<T> = fn(&Records, &LaneEnd) -> Result<Box<dyn Rx<T>>, shmring::Error>;
 
 /// How items of a type travel between processes.
 pub struct Wire<T> {
@@ -34,116 +41,107 @@ impl<T> Copy for Wire<T> {}
 impl<T: Serialize + DeserializeOwned + 'static> Wire<T> {
     pub(crate) fn new() -> Wire<T> {
         Wire {
-            tx: |ring| Ok(Box::new(SharedTx { port: Sender::new(ring.producer()?), rest: None })),
-            rx: |ring| {
+            tx: |ring, end| {
+                let mut port = Sender::new(ring.producer()?);
+                let draft = Rc::new(Draft::new(end, port.producer().published()));
+                Ok(Box::new(SharedTx { port, draft, expects_long: false }))
+            },
+            rx: |ring, end| {
                 let port = Receiver::new(ring.consumer()?);
-                Ok(Box::new(SharedRx { port, pieces: Vec::new() }))
+                Ok(Box::new(SharedRx { port, end: end.clone() }))
             },
         }
     }
 }
 
-/// A message as it stands in its record.
-#[derive(Serialize, Deserialize)]
-enum Message<T> {
+/// A message that is put into its record. [`Came`] is the same bytes.
+#[derive(Serialize)]
+enum Sent<T> {
     Items(Head, Vec<T>),
-    /// A part of one item that is too long for a record: where it begins, how long the item is.
-    Piece(Head, u64, u64, Bytes),
+    /// One item, which is too long for a record.
+    Long(Going<T>),
 }
 
-/// Bytes that serde takes as such, and not one by one.
-struct Bytes(Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
+/// A message as it is read from its record.
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+enum Came<T> {
+    Items(Head, Vec<T>),
+    Long(Coming<T>),
 }
 
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
+impl<T> Sent<T> {
+    fn into_batch(self) -> Batch<T> {
+        match self {
+            Sent::Items(head, items) => Batch { head, items },
+            Sent::Long(going) => going.batch,
         }
-        deserializer.deserialize_bytes(Visitor)
     }
 }
 
 struct SharedTx<T> {
-    port: Sender<Message<T>>,
-    /// What of a long item has not been sent yet.
-    rest: Option<Rest>,
-}
-
-struct Rest {
-    head: Head,
-    bytes: Vec<u8>,
-    sent: usize,
+    port: Sender<Sent<T>>,
+    draft: Rc<Draft>,
+    /// Whether the last item was long: then the next one is tried as such first.
+    expects_long: bool,
 }
 
 impl<T: Serialize> SharedTx<T> {
-    /// Sends as many pieces as there is room for. Tells whether that was all.
-    fn put_pieces(&mut self) -> Result<bool, String> {
-        let Some(rest) = &mut self.rest else { return Ok(true) };
-        // The header of a message and of a piece take less than this.
-        let most = self.port.producer().max_len().saturating_sub(96).max(1);
-        while rest.sent < rest.bytes.len() {
-            let end = rest.bytes.len().min(rest.sent + most);
-            let (at, len) = (rest.sent as u64, rest.bytes.len() as u64);
-            let piece = Bytes(rest.bytes[rest.sent..end].to_vec());
-            match self.port.try_send(Message::Piece(rest.head, at, len, piece)) {
-                Ok(()) => rest.sent = end,
-                Err(PortError::Ring(error)) if is_for_now(&error) => return Ok(false),
-                Err(error) => return Err(error.to_string()),
-            }
+    /// Puts one item into the spill file, and a message that says where. What has fewer bytes than
+    /// `least` goes as others do.
+    fn put_long(&mut self, batch: Batch<T>, least: usize) -> Result<usize, Refused<T>> {
+        let at = self.port.producer().published();
+        if !self.draft.begin(batch.head.id, at, least) {
+            return Err(Refused::Full(batch));
         }
-        self.rest = None;
-        Ok(true)
+        let going = Going { batch, draft: self.draft.clone() };
+        let sent = try_send(&mut self.port, Sent::Long(going));
+        let error = match sent.map_err(Refused::Unsendable)? {
+            Ok(()) => return Ok(self.draft.sent()),
+            Err(PortError::Ring(error)) if is_for_now(&error) => {
+                return Err(Refused::Full(error.into_inner().into_batch()));
+            }
+            Err(error) => error,
+        };
+        match self.draft.take_failure() {
+            Some(Failure::Short) => {
+                self.expects_long = false;
+                self.try_put(error.into_inner().into_batch())
+            }
+            Some(Failure::Because(reason)) => Err(Refused::Unsendable(reason)),
+            None => Err(Refused::Unsendable(error.to_string())),
+        }
     }
 }
 
 impl<T: Serialize> Tx<T> for SharedTx<T> {
     fn try_put(&mut self, batch: Batch<T>) -> Result<usize, Refused<T>> {
         let Batch { head, items } = batch;
-        if let Some(rest) = &self.rest {
-            debug_assert!(rest.head.id == head.id);
-            let bytes = rest.bytes.len();
-            return match self.put_pieces() {
-                Ok(true) => Ok(bytes),
-                Ok(false) => Err(Refused::Full(Batch { head, items })),
-                Err(reason) => Err(Refused::Unsendable(reason)),
-            };
+        if self.expects_long && items.len() == 1 {
+            let least = self.port.producer().max_len() / 2;
+            return self.put_long(Batch { head, items }, least);
         }
-        let sent = try_send(&mut self.port, Message::Items(head, items));
+        let sent = try_send(&mut self.port, Sent::Items(head, items));
         match sent.map_err(Refused::Unsendable)? {
             Ok(()) => Ok(self.port.needed()),
-            Err(PortError::Ring(error)) if is_for_now(&error) => match error.into_inner() {
-                Message::Items(head, items) => Err(Refused::Full(Batch { head, items })),
-                Message::Piece(..) => Err(Refused::Unsendable("a piece came back".into())),
-            },
-            Err(PortError::Ring(SendError::TooLarge {
-                item: Message::Items(head, items), ..
-            })) if items.len() == 1 => {
-                let bytes = postcard::to_stdvec(&items[0])
-                    .map_err(|error| Refused::Unsendable(error.to_string()))?;
-                self.rest = Some(Rest { head, bytes, sent: 0 });
-                self.try_put(Batch { head, items })
+            Err(PortError::Ring(error)) if is_for_now(&error) => {
+                Err(Refused::Full(error.into_inner().into_batch()))
             }
-            Err(error) if error_is_of_many(&error) => match error.into_inner() {
-                Message::Items(head, items) => Err(Refused::TooMany(Batch { head, items })),
-                Message::Piece(..) => Err(Refused::Unsendable("a piece came back".into())),
-            },
+            Err(error) if error_is_of_many(&error) => {
+                Err(Refused::TooMany(error.into_inner().into_batch()))
+            }
+            Err(PortError::Ring(error @ SendError::TooLarge { .. })) => {
+                let batch = error.into_inner().into_batch();
+                // An end has no items, and there is room for it in any ring.
+                self.expects_long = !batch.items.is_empty();
+                self.put_long(batch, 0)
+            }
             Err(error) => Err(Refused::Unsendable(error.to_string())),
         }
+    }
+
+    fn withdraw(&mut self) {
+        self.draft.withdraw();
     }
 }
 
@@ -154,42 +152,72 @@ pub(super) fn is_for_now<T>(error: &SendError<T>) -> bool {
 }
 
 /// Whether half as many items could be sent.
-fn error_is_of_many<T>(error: &PortError<Message<T>>) -> bool {
+fn error_is_of_many<T>(error: &PortError<Sent<T>>) -> bool {
     let message = match error {
         PortError::Ring(SendError::TooLarge { item, .. }) | PortError::Unsendable { item, .. } => {
             item
         }
         _ => return false,
     };
-    matches!(message, Message::Items(_, items) if items.len() > 1)
+    matches!(message, Sent::Items(_, items) if items.len() > 1)
 }
 
 /// Gives how it panicked, if it did: how an item is written is no matter of its node, which would be
 /// replaced, and die of it again and again.
 fn try_send<T: Serialize>(
-    port: &mut Sender<Message<T>>,
-    message: Message<T>,
-) -> Result<Result<(), PortError<Message<T>>>, String> {
+    port: &mut Sender<Sent<T>>,
+    message: Sent<T>,
+) -> Result<Result<(), PortError<Sent<T>>>, String> {
     let sent = catch_unwind(AssertUnwindSafe(|| port.try_send(message)));
     sent.map_err(|panic| panicked(&*panic))
 }
 
-type Leased<'a, T> = Result<port::Leased<'a, Message<T>>, MessageError>;
+struct SharedRx<T> {
+    port: Receiver<Came<T>>,
+    end: LaneEnd,
+}
 
-/// The same of how it is read.
-fn try_lease<T: DeserializeOwned>(
-    port: &mut Receiver<Message<T>>,
-) -> Result<Leased<'_, T>, String> {
+/// The next message, if there is one. A panic over how it is read is an error, as above.
+fn lease<T: DeserializeOwned>(
+    port: &mut Receiver<Came<T>>,
+) -> Result<Option<Leased<'_, Came<T>>>, String> {
     let leased = catch_unwind(AssertUnwindSafe(move || {
         let port = port;
         port.try_lease()
     }));
-    leased.map_err(|panic| panicked(&*panic))
+    match leased.map_err(|panic| panicked(&*panic))? {
+        Ok(leased) => Ok(Some(leased)),
+        // Whether more comes is said by the board and by the message that ends a lane.
+        Err(MessageError::Ring(
+            RecvError::Empty | RecvError::Closed | RecvError::PeerDied { .. },
+        )) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-struct SharedRx<T> {
-    port: Receiver<Message<T>>,
-    pieces: Vec<u8>,
+impl<T: DeserializeOwned> SharedRx<T> {
+    /// Takes the message that says where a long item is. One that is known is not looked for: its
+    /// memory may have been given back.
+    fn take_long(
+        &mut self,
+        (head, extent): (Head, Extent),
+        is_known: bool,
+        handle: &mut dyn FnMut(Batch<T>) -> Fate,
+    ) -> Result<Option<Fate>, String> {
+        let SharedRx { port, end } = self;
+        let wanted = Some(extent).filter(|_| !is_known);
+        let Some(leased) = end.fetch(wanted, || lease(port))?? else { return Ok(None) };
+        let (Came::Long(Coming { items, .. }), lease) = leased.split() else {
+            return Err("a message is another when it is read again".into());
+        };
+        let fate = handle(Batch { head, items });
+        if fate == Fate::Done {
+            end.punch(extent)?;
+            fault!(TAKE_PUNCHED);
+            lease.release().map_err(|error| error.to_string())?;
+        }
+        Ok(Some(fate))
+    }
 }
 
 impl<T: DeserializeOwned> Rx<T> for SharedRx<T> {
@@ -199,44 +227,22 @@ impl<T: DeserializeOwned> Rx<T> for SharedRx<T> {
 
     fn take(
         &mut self,
-        piece: &mut dyn FnMut(),
+        is_known: &mut dyn FnMut(&Head) -> bool,
         handle: &mut dyn FnMut(Batch<T>) -> Fate,
     ) -> Result<Option<Fate>, String> {
-        loop {
-            let leased = match try_lease(&mut self.port)? {
-                Ok(leased) => leased,
-                // Whether more comes is said by the board and by the message that ends a lane.
-                Err(MessageError::Ring(
-                    RecvError::Empty | RecvError::Closed | RecvError::PeerDied { .. },
-                )) => return Ok(None),
-                Err(error) => return Err(error.to_string()),
-            };
-            let (message, lease) = leased.split();
-            let batch = match message {
-                Message::Items(head, items) => Batch { head, items },
-                Message::Piece(head, at, len, Bytes(bytes)) => {
-                    if at == 0 {
-                        self.pieces.clear(); // Its sender may have died over another.
-                    }
-                    if at != self.pieces.len() as u64 {
-                        return Err("a piece of a long item is missing".into());
-                    }
-                    self.pieces.extend_from_slice(&bytes);
-                    if (self.pieces.len() as u64) < len {
-                        lease.release().map_err(|error| error.to_string())?;
-                        piece();
-                        continue;
-                    }
-                    let item = postcard::from_bytes(&std::mem::take(&mut self.pieces))
-                        .map_err(|error| error.to_string())?;
-                    Batch { head, items: vec![item] }
-                }
-            };
-            let fate = handle(batch);
-            if fate == Fate::Done {
-                lease.release().map_err(|error| error.to_string())?;
+        let Some(leased) = lease(&mut self.port)? else { return Ok(None) };
+        let (message, lease) = leased.split();
+        let (head, items) = match message {
+            Came::Items(head, items) => (head, items),
+            Came::Long(Coming { head, extent, .. }) => {
+                drop(lease);
+                return self.take_long((head, extent), is_known(&head), handle);
             }
-            return Ok(Some(fate));
+        };
+        let fate = handle(Batch { head, items });
+        if fate == Fate::Done {
+            lease.release().map_err(|error| error.to_string())?;
         }
+        Ok(Some(fate))
     }
 }

@@ -153,7 +153,7 @@ impl Started {
 fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
     if plan.shared.phase() == STOPPING {
         plan.memory.segment().repair();
-        plan.graph.edges.iter().for_each(|edge| edge.edge.clear());
+        plan.graph.edges.iter().for_each(|edge| edge.edge.clear(&plan.shared));
     }
     let Told { failed, spans } = told;
     if let Some(path) = &plan.graph.trace {

@@ -14,7 +14,7 @@ use crate::{
     Exit, MessageProcess, Options,
     flow::{
         circle::Circle,
-        edge::{Callees, MakeRing},
+        edge::{Callees, LaneKind, MakeRing, SpillFile},
         error::{Death, Error, Failure, FailureKind, Result},
         graph::{Graph, NodeEntry, Site},
         layout::{Layout, PlannedWorker},
@@ -68,7 +68,10 @@ impl Plan {
             let ring = Records::options().capacity(bytes).prefault(false);
             ring.create_in(segment).map_err(Error::start("a lane between processes"))
         };
-        let shared = open(&graph, &layout, &memory, board, &mut ring)?;
+        let mut lanes = layout.edges.iter().flat_map(|edge| &edge.lanes);
+        let spill = lanes.any(|lane| lane.kind == LaneKind::Shared).then(SpillFile::create);
+        let spill = spill.transpose().map_err(Error::start("make the spill file of the run"))?;
+        let shared = open(&graph, &layout, (&memory, spill), board, &mut ring)?;
         (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
         let fingerprint = OnceLock::new();
         Ok(Plan { graph, layout, shared, spins, traced, forks, fingerprint, memory })
@@ -82,11 +85,11 @@ impl Plan {
                 "its process makes another graph than the program: the function that makes it must make the same of the same state",
             ));
         }
-        let Ticket { spins, traced, memory, board, rings, .. } = ticket;
+        let Ticket { spins, traced, memory, spill, board, rings, .. } = ticket;
         let mut rings = rings.into_iter();
         let missing = || Error::graph("a lane did not come with its process");
-        let shared =
-            open(&graph, &layout, &memory, board, &mut |_| rings.next().ok_or_else(missing))?;
+        let mut ring = |_| rings.next().ok_or_else(missing);
+        let shared = open(&graph, &layout, (&memory, spill), board, &mut ring)?;
         let (forks, fingerprint) = (false, OnceLock::new());
         Ok(Plan { graph, layout, shared, spins, traced, forks, fingerprint, memory })
     }
@@ -224,7 +227,7 @@ impl Plan {
 fn open(
     graph: &Graph,
     layout: &Layout,
-    memory: &Memory,
+    (memory, spill): (&Memory, Option<SpillFile>),
     board: Board,
     ring: &mut MakeRing<'_>,
 ) -> Result<Shared> {
@@ -234,7 +237,8 @@ fn open(
     let holding = |node: &NodeEntry| node.outs.iter().filter(|way| way.may_hold).count();
     let ways = graph.nodes.iter().map(|node| node.workers * holding(node)).sum();
     let blocks = memory.pool().map(|pool| (pool.capacity(), ways));
-    let shared = Shared::new(board, layout.counts, &layout.circles, blocks);
+    let mut shared = Shared::new(board, layout.counts, &layout.circles, blocks);
+    shared.set_spill(spill);
     graph.doors.iter().for_each(|door| door.open(&shared));
     Ok(shared)
 }

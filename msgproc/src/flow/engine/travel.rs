@@ -16,7 +16,7 @@ use shmring::{board::Board, ring::records::Records};
 use super::{plan::Plan, station::Station};
 use crate::{
     ForkServer, MessageProcess, Options, Start,
-    flow::{graph::Graph, layout::Layout, memory::Memory, node::Cause},
+    flow::{edge::SpillFile, graph::Graph, layout::Layout, memory::Memory, node::Cause},
 };
 
 /// What a function gives that makes a graph: the graph alone, or with more beside it, as the ends
@@ -66,6 +66,7 @@ pub(super) struct Ticket {
     pub(super) spins: bool,
     pub(super) traced: bool,
     pub(super) memory: Memory,
+    pub(super) spill: Option<SpillFile>,
     pub(super) board: Board,
     /// The lanes between processes, of all edges.
     pub(super) rings: Vec<Records>,
@@ -79,6 +80,7 @@ impl Ticket {
             spins: plan.spins,
             traced: plan.traced,
             memory: plan.memory.clone(),
+            spill: plan.shared.spill().cloned(),
             board: plan.shared.board().clone(),
             rings: plan.graph.edges.iter().flat_map(|edge| edge.edge.rings()).collect(),
             fingerprint: plan.fingerprint(),

@@ -4,7 +4,10 @@ use std::{mem, sync::Arc};
 
 use shmring::board::Board;
 
-use crate::flow::{circle::CirclePlan, edge::deal::MOST};
+use crate::flow::{
+    circle::CirclePlan,
+    edge::{ALIGN, SpillFile, deal::MOST},
+};
 
 /// The phases of a run, in the board's first word.
 pub(crate) const SETUP: u64 = 0;
@@ -19,6 +22,8 @@ const PHASE: usize = 0;
 const FAILED: usize = 1;
 /// Whether sources pause.
 const FROZEN: usize = 2;
+/// How many bytes of the spill file have been given out.
+const SPILLED: usize = 3;
 const HEAD: usize = 16;
 
 /// Words of an executor: whether it waits for items.
@@ -112,6 +117,16 @@ pub(crate) mod out {
 pub(crate) mod lane {
     /// Items sent.
     pub(crate) const SENT: usize = 0;
+    /// The numbers of the long items that may be in it, plus one each.
+    pub(crate) const LONG: [usize; 2] = [1, 2];
+    /// Where the long item begins in the spill file that was written last, plus one.
+    pub(crate) const DRAFT: usize = 3;
+    /// How long it is.
+    pub(crate) const DRAFT_LEN: usize = 4;
+    /// How far the ring had got before it.
+    pub(crate) const DRAFT_AT: usize = 5;
+    /// Its message's number.
+    pub(crate) const DRAFT_NUMBER: usize = 6;
     /// Whether nothing comes any more: its receiver says so, once.
     pub(crate) const ENDED: usize = 7;
     /// Items done with; on the receiver's line, as what follows.
@@ -122,8 +137,6 @@ pub(crate) mod lane {
     pub(crate) const COST: usize = 10;
     /// The number of the next message that is new.
     pub(crate) const NEXT: usize = 11;
-    /// Whether the receiver has taken pieces of an item that is not complete.
-    pub(crate) const IN_PIECES: usize = 12;
     /// In the first lane of an inlet that keeps order: the number that comes next.
     pub(crate) const NUMBER: usize = 13;
     /// Items done with once the message is released that is being handled.
@@ -159,6 +172,7 @@ pub(crate) struct Shared {
     counts: Counts,
     circles: Arc<[CirclePlan]>,
     most: usize,
+    spill: Option<SpillFile>,
 }
 
 impl Shared {
@@ -172,7 +186,21 @@ impl Shared {
     ) -> Shared {
         let most =
             blocks.map_or(MOST, |(blocks, ways)| (blocks / (2 * ways.max(1))).clamp(1, MOST));
-        Shared { board, counts, circles: circles.into(), most }
+        Shared { board, counts, circles: circles.into(), most, spill: None }
+    }
+
+    /// Says where items go that are too long for a message.
+    pub(crate) fn set_spill(&mut self, file: Option<SpillFile>) {
+        self.spill = file;
+    }
+
+    pub(crate) fn spill(&self) -> Option<&SpillFile> {
+        self.spill.as_ref()
+    }
+
+    /// Gives out so many bytes of the spill file; tells where.
+    pub(crate) fn reserve(&self, len: u64) -> u64 {
+        self.board.add(SPILLED, len.next_multiple_of(ALIGN))
     }
 
     /// How many items of this type a way out gathers at most. Where they may hold blocks, all ways out

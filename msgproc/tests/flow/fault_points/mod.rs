@@ -24,7 +24,7 @@ use self::{
     shapes::{COUNT, Check, SHAPES, Shape},
     victim::{TEST, look},
 };
-use crate::common::taken;
+use crate::{common::taken, long::spilled};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     // With the time for everything, everything is tried.
@@ -72,6 +72,9 @@ fn run(shape: &Shape, deaths: &[DeathAt<'_>]) -> (Passed, usize) {
         }
         sleep(Duration::from_micros(200));
     }
+    // Whoever died at what, no memory of a long item is left; and nobody reads what is in a lane
+    // whose receiver has ended.
+    assert_eq!(spilled().0, 0, "{}", what());
     let report = running.wait().unwrap_or_else(|error| panic!("{}: {error}", what()));
     let mut items = taken(&kept);
     let died = board.load(words::DIED);

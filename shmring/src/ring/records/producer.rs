@@ -192,8 +192,9 @@ impl Producer {
         &self.role
     }
 
-    /// Where the next publication begins.
-    pub(crate) fn published(&self) -> u64 {
+    /// How far the ring has got: it grows with each publication, and an end that was taken over
+    /// from the dead begins where those left off. So it tells whether they came to one.
+    pub fn published(&self) -> u64 {
         self.writer.published()
     }
 

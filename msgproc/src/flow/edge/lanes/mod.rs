@@ -15,6 +15,7 @@ use self::recovery::Forced;
 use super::{
     Head, LaneKind, LanePlan, Tx,
     deal::{self, Deal, Load},
+    link::BYTES,
 };
 use crate::{
     fault::fault,
@@ -98,6 +99,10 @@ impl<T> OutLane<T> {
 
     /// A message was sent.
     fn note_bytes(&mut self, bytes: usize, items: u64) {
+        // What is long is not gathered between processes, whatever was said.
+        if self.travels && bytes as u64 > items.saturating_mul(BYTES as u64 / 4) {
+            self.bytes.get_or_insert(BYTES);
+        }
         if let Some(each) = (bytes as u64).checked_div(items).filter(|_| self.bytes.is_some()) {
             let (before, now) = (self.item_bytes, each.max(1) as usize);
             self.item_bytes = if before < now { now } else { (3 * before + now) / 4 };

@@ -50,11 +50,12 @@ impl<T: 'static> Lanes<T> {
             board.store(self.state.words + out::INTENT, self.id + 1);
             fault!(SEND_INTENT);
         }
-        let progress = || (board.load(words + lane::DONE), board.load(words + lane::IN_PIECES));
+        let progress = || board.load(words + lane::DONE);
         let sent = items.len() as u64;
         let mut batch = Batch { head, items };
         loop {
             if !self.is_open(to) {
+                self.lanes[to].tx.withdraw();
                 self.back = batch.items;
                 return Err(Closed);
             }

@@ -1,6 +1,7 @@
 //! Graphs with a process that is killed, called `step`, and what must come out of them.
 
 mod blocks;
+mod long;
 mod odd;
 
 use msgproc::flow::{
@@ -10,6 +11,7 @@ use msgproc::flow::{
 
 use self::{
     blocks::{a_source_of_blocks, blocks},
+    long::{a_source_of_long_items, long_items, long_items_in_order, long_items_with_blocks},
     odd::{
         all_but_two, all_of_those_that_go_on, most_of_them_once, one_behind_another,
         one_that_leaves_out, one_whose_receiver_ends, some_receivers_end,
@@ -72,6 +74,10 @@ pub(super) const SHAPES: &[Shape] = &[
     unordered("chosen_receivers_and_outputs", chosen, chosen_items),
     in_order("blocks", blocks, all),
     in_order("a_source_of_blocks", a_source_of_blocks, all),
+    in_order("long_items", long_items, all),
+    in_order("a_source_of_long_items", a_source_of_long_items, all),
+    in_order("long_items_in_order", long_items_in_order, all),
+    in_order("long_items_with_blocks", long_items_with_blocks, all),
     in_order("one_behind_another_that_dies", one_behind_another, many),
     shape("one_that_leaves_items_out", one_that_leaves_out, Check::As(all_but_two)),
     shape("one_whose_receiver_ends", one_whose_receiver_ends, Check::As(all_of_those_that_go_on)),
