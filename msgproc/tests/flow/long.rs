@@ -21,7 +21,7 @@ use shmring::block::Block;
 
 use crate::{
     common::{Kept, keep, taken},
-    death::with_kills_in,
+    death::with_some_kills,
 };
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
@@ -96,7 +96,9 @@ fn killed(ordered: bool, method: Option<StartMethod>, seed: u64) {
     if let Some(method) = method {
         graph.start_method(method);
     }
-    let (report, kills) = with_kills_in(Duration::from_millis(10), graph, 60, seed);
+    // Whoever dies a hundred times before it has done anything is not replaced any more, and the
+    // longest items take their time.
+    let (report, kills) = with_some_kills(90, graph, 60, seed);
     let mut items = taken(&kept);
     if !ordered {
         items.sort_unstable();
@@ -126,19 +128,19 @@ fn served_processes_are_killed_over_long_items() {
 /// Whatever has gone through, the file has no more than what is on its way.
 fn memory_comes_back() {
     const LEN: usize = 3 << 20;
-    let before = descriptors();
     let mut graph = Graph::new();
-    let items = graph.source("items", Process, (0..200).map(|n| vec![n as u8; LEN]));
-    let step = graph.node("step", Process, |_| map(|item: Vec<u8>| item)).add();
+    let items = graph.source("items", Process, (0..100).map(|n| format!("{n:7}").repeat(LEN / 7)));
+    let step = graph.node("step", Process, |_| map(|item: String| item)).add();
     let most = Arc::new(AtomicU64::new(0));
     let seen = most.clone();
     let sink = graph.node("sink", Same, move |_| {
         let (seen, mut first) = (seen.clone(), None);
-        each(move |_: Vec<u8>| {
+        each(move |_: String| {
             let (bytes, files) = spilled();
             assert_eq!(files, 1);
             seen.fetch_max(bytes, Ordering::Relaxed);
-            assert_eq!(descriptors(), *first.get_or_insert_with(descriptors));
+            // Those of processes that start and end come and go, but not one with each item.
+            assert!(descriptors() < *first.get_or_insert_with(descriptors) + 30);
         })
     });
     let sink = sink.add();
@@ -150,7 +152,7 @@ fn memory_comes_back() {
     }
     assert_eq!(spilled(), (0, 1));
     running.wait().unwrap();
-    assert_eq!((spilled(), descriptors()), ((0, 0), before));
+    assert_eq!(spilled(), (0, 0));
     // In each of two lanes one that is handled, one that waits, and one whose memory goes.
     let most = most.load(Ordering::Relaxed) / LEN as u64;
     assert!((1..=6).contains(&most), "{most} items");
@@ -204,10 +206,12 @@ fn a_run_that_was_stopped_leaves_no_blocks_in_long_items() {
 
 /// Each has a file of its own.
 fn two_runs_in_turn() {
-    for _ in 0..2 {
+    let mut first = None;
+    for _ in 0..3 {
         let (graph, kept) = stages((true, 30));
         graph.run().unwrap();
         assert!(taken(&kept).into_iter().eq(0..30));
         assert_eq!(spilled(), (0, 0));
+        assert_eq!(descriptors(), *first.get_or_insert_with(descriptors));
     }
 }

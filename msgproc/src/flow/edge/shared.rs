@@ -118,7 +118,8 @@ impl<T: Serialize> Tx<T> for SharedTx<T> {
     fn try_put(&mut self, batch: Batch<T>) -> Result<usize, Refused<T>> {
         let Batch { head, items } = batch;
         if self.expects_long && items.len() == 1 {
-            let least = self.port.producer().max_len() / 2;
+            // The header of a message takes less than that.
+            let least = self.port.producer().max_len().saturating_sub(96);
             return self.put_long(Batch { head, items }, least);
         }
         let sent = try_send(&mut self.port, Sent::Items(head, items));

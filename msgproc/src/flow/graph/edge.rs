@@ -38,7 +38,9 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     /// that at most.
     ///
     /// - Between processes it is the room of the lane, 128 KiB if nothing is said. An item of more
-    ///   than half of that goes in pieces.
+    ///   than about half of that lies beside it, in a file in memory: two of them at most for each
+    ///   lane, one that is handled and one that waits, and while the next is being written, that.
+    ///   Plain data (at a [`PlainProcess`](crate::flow::PlainProcess)) must not be as long.
     /// - Within the program items stay where they are, and it holds where it is known how long they
     ///   are: of plain types (without a `Drop`), and where [`sized_by`](Self::sized_by) says it. An
     ///   item that is longer than all goes by itself.

@@ -74,10 +74,6 @@ pub(super) const SHAPES: &[Shape] = &[
     unordered("chosen_receivers_and_outputs", chosen, chosen_items),
     in_order("blocks", blocks, all),
     in_order("a_source_of_blocks", a_source_of_blocks, all),
-    in_order("long_items", long_items, all),
-    in_order("a_source_of_long_items", a_source_of_long_items, all),
-    in_order("long_items_in_order", long_items_in_order, all),
-    in_order("long_items_with_blocks", long_items_with_blocks, all),
     in_order("one_behind_another_that_dies", one_behind_another, many),
     shape("one_that_leaves_items_out", one_that_leaves_out, Check::As(all_but_two)),
     shape("one_whose_receiver_ends", one_whose_receiver_ends, Check::As(all_of_those_that_go_on)),
@@ -90,6 +86,10 @@ pub(super) const SHAPES: &[Shape] = &[
         stops: true,
         ..shape("a_numbering_source_that_is_stopped", one_that_numbers, Check::As(some_and_the_end))
     },
+    in_order("long_items", long_items, all),
+    in_order("a_source_of_long_items", a_source_of_long_items, all),
+    in_order("long_items_in_order", long_items_in_order, all),
+    in_order("long_items_with_blocks", long_items_with_blocks, all),
 ];
 
 pub(super) const COUNT: u64 = 30;
