@@ -25,6 +25,8 @@ macro_rules! points {
 
 #[cfg(feature = "fault")]
 points! {
+    // A worker is about to do something.
+    WORK_BEGUN = "flow.work.begun",
     // A message begins to be handled: each of the stores.
     HANDLE_NOTHING = "flow.handle.nothing",
     HANDLE_MESSAGE = "flow.handle.message",
@@ -86,11 +88,6 @@ points! {
     RECOVER_PUNCHED = "flow.recover.punched",
     RECOVER_NOT_LONG = "flow.recover.not_long",
     RECOVER_SENT = "flow.recover.sent",
-    RECOVER_CHARGED = "flow.recover.charged",
-    RECOVER_REACHED = "flow.recover.reached",
-    RECOVER_NO_CRASHES = "flow.recover.no_crashes",
-    RECOVER_CRASHED_AT = "flow.recover.crashed_at",
-    RECOVER_CRASHES = "flow.recover.crashes",
     RECOVER_READY = "flow.recover.ready",
     RECOVER_AGAIN = "flow.recover.again",
     RECOVER_LEFT_OUT = "flow.recover.left_out",

@@ -114,13 +114,14 @@ pub enum FailureKind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Death {
-    /// The name of its node.
+    /// The name of its node: of several nodes that of the one that was at work.
     pub node: String,
     /// Which of the node's workers it was.
     pub worker: usize,
-    /// Which item it was at, counted as [`Failure::item`]; `None` if it was at none.
+    /// Which item it was at, counted as [`Failure::item`]; `None` if it was at none, or if several
+    /// threads of the process were at work, so that nobody knows whose item it was.
     pub item: Option<u64>,
-    /// How often a process died over that item, this time included; 0 if it was at none.
+    /// How often a process died over that item, this time included; 0 without an item.
     pub times: u64,
     /// How it died.
     pub exit: Exit,

@@ -35,7 +35,8 @@ pub enum Placement {
     /// In a process for each worker.
     Process,
     /// In a place with a number: a process (0 is this program) and a thread of it (0 is its main
-    /// one). Nodes at the same place share it.
+    /// one). Nodes at the same place share it. When such a process is killed, it is replaced if all
+    /// its nodes say so ([`OnError::retry`](super::OnError::retry)).
     At {
         /// Which process.
         process: u32,

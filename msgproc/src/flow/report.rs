@@ -55,7 +55,7 @@ pub struct WorkerReport {
     pub waiting_for_output: Duration,
     /// How often it handled an item again.
     pub retries: u64,
-    /// How often its process was replaced.
+    /// How often its process was replaced before it had ended.
     pub restarts: u64,
     /// Items left out because the node failed over them.
     pub skipped: u64,
@@ -68,7 +68,7 @@ pub struct WorkerReport {
     /// Which of these came at which input: as many numbers as the node has inputs, none if it is a
     /// source. What is missing to all of them was of no input in particular.
     pub discarded_at: Vec<u64>,
-    /// Bytes it has sent to other processes.
+    /// Bytes it has sent to other processes, and within its own if that is replaced when it dies.
     pub bytes: u64,
 }
 

@@ -13,6 +13,7 @@ mod order;
 mod panics;
 mod places;
 mod reports;
+mod several;
 mod stages;
 mod tasks;
 mod travel;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         order::tests(),
         panics::tests(),
         places::tests(),
+        several::tests(),
         stages::tests(),
         reports::tests(),
         travel::tests(),

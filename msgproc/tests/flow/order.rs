@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(several_workers_keep_the_order),
         testkit::test!(order_goes_through_filters_and_floods),
         testkit::test!(every_item_floods),
+        testkit::test!(smaller_numbers_go_first_in_a_thread),
         testkit::test!(a_slow_end_holds_the_source_back),
         testkit::test!(items_go_to_whom_they_are_sent),
         testkit::test!(items_go_by_key),
@@ -94,6 +95,38 @@ fn every_item_floods() {
 }
 
 /// An endless source does not run ahead of what is taken.
+/// One that waits for room in the middle of an item lets nobody of its thread begin with what comes
+/// later, though it receives.
+fn smaller_numbers_go_first_in_a_thread() {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..20_u64);
+    let flood = |n: u64| (0..50).map(move |k| n * 100 + k);
+    let first = graph.node("first", Thread, move |_| {
+        flat_map(move |n: u64| {
+            if n.is_multiple_of(2) {
+                sleep(Duration::from_millis(10)); // So that what comes of the next is there before.
+            }
+            flood(n)
+        })
+    });
+    let first = first.places([Placement::Same, Placement::Thread]).ordered(true).add();
+    let second = graph.node("second", Same, |_| flat_map(|n: u64| [n; 20]));
+    let second = second.workers(2).ordered(true).add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.edge(numbers.output(), first.input()).capacity(1).add();
+    graph.edge(first.output(), second.input()).capacity(2).add();
+    graph.edge(second.output(), sink.input()).capacity(1).add();
+    let running = graph.start().unwrap();
+    let began = Instant::now();
+    while !running.is_finished() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it hangs:\n{}", running.report());
+        sleep(Duration::from_millis(1));
+    }
+    running.wait().unwrap();
+    let expected: Vec<u64> = (0..20).flat_map(flood).flat_map(|n| [n; 20]).collect();
+    assert_eq!(taken(&kept), expected);
+}
+
 fn a_slow_end_holds_the_source_back() {
     for (place, ordered) in [(Thread, false), (Thread, true)] {
         let made = Arc::new(AtomicU64::new(0));

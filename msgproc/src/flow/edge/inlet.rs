@@ -62,6 +62,15 @@ impl<T: 'static> Inlet<T> {
         fault!(RECOVER_INLET);
     }
 
+    /// The number that comes next, where order is kept and something came before; `step` leads from
+    /// each to the next.
+    pub(crate) fn turn(&self, executor: &Executor, step: u64) -> Option<u64> {
+        let merged = self.next_number.map(|(next, _)| next);
+        // A single sender numbers its messages by the numbers that they have in any case.
+        let last = executor.board().load(self.lanes.first()?.words + lane::NEXT).checked_sub(1);
+        merged.or(last.map(|last| last + step))
+    }
+
     /// Looks first at the lane whose words begin there. Tells whether a message is in it.
     pub(crate) fn begin_with(&mut self, words: usize) -> bool {
         let Some(index) = self.lanes.iter().position(|lane| lane.words == words) else {

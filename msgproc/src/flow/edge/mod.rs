@@ -2,7 +2,7 @@
 //!
 //! An edge is a lane from each sender to each receiver. Only this folder knows what a lane is: a
 //! call, where both are in one thread; a ring on the heap between threads; a ring in shared memory
-//! between processes.
+//! between processes, and within one that is replaced when it dies.
 
 pub(crate) mod deal;
 mod exits;

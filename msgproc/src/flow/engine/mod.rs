@@ -1,6 +1,7 @@
 //! The run: processes, threads and the workers in them, from start to end. README.md has the order
 //! in which things start and stop.
 
+mod death;
 mod method;
 mod plan;
 mod running;

@@ -1,6 +1,10 @@
 //! What all processes of a run know of it.
 
-use std::{cell::RefCell, rc::Rc, sync::OnceLock};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
 
 use shmring::{board::Board, os, ring::records::Records};
 
@@ -11,15 +15,15 @@ use super::{
     travel::{Ticket, fingerprint},
 };
 use crate::{
-    Exit, MessageProcess, Options,
+    MessageProcess, Options,
     flow::{
         circle::Circle,
         edge::{Callees, LaneKind, MakeRing, SpillFile},
-        error::{Death, Error, Failure, FailureKind, Result},
+        error::{Error, Failure, FailureKind, Result},
         graph::{Graph, NodeEntry, Site},
         layout::{Layout, PlannedWorker},
         memory::Memory,
-        plan::{Executor, STOPPING, Shared, lane, worker},
+        plan::{Alone, Executor, Shared, worker},
         trace::Named,
         worker::Failures,
     },
@@ -36,6 +40,8 @@ pub(super) struct Plan {
     pub(super) traced: bool,
     /// Whether processes are forks where nothing else is said.
     pub(super) forks: bool,
+    /// In a process that replaces one of which nobody knows whose item killed it.
+    pub(super) alone: OnceLock<Arc<Alone>>,
     fingerprint: OnceLock<u64>,
     /// Keeps the segment of lanes and board.
     pub(super) memory: Memory,
@@ -70,11 +76,11 @@ impl Plan {
         };
         let mut lanes = layout.edges.iter().flat_map(|edge| &edge.lanes);
         let spill = lanes.any(|lane| lane.kind == LaneKind::Shared).then(SpillFile::create);
-        let spill = spill.transpose().map_err(Error::start("make the spill file of the run"))?;
+        let spill = spill.transpose().map_err(Error::start("a spill file"))?;
         let shared = open(&graph, &layout, (&memory, spill), board, &mut ring)?;
         (0..layout.circles.len()).for_each(|number| Circle::new(&shared, number).open());
-        let fingerprint = OnceLock::new();
-        Ok(Plan { graph, layout, shared, spins, traced, forks, fingerprint, memory })
+        let (alone, fingerprint) = (OnceLock::new(), OnceLock::new());
+        Ok(Plan { graph, layout, shared, spins, traced, forks, alone, fingerprint, memory })
     }
 
     /// That of a run which another process has begun.
@@ -90,8 +96,8 @@ impl Plan {
         let missing = || Error::graph("a lane did not come with its process");
         let mut ring = |_| rings.next().ok_or_else(missing);
         let shared = open(&graph, &layout, (&memory, spill), board, &mut ring)?;
-        let (forks, fingerprint) = (false, OnceLock::new());
-        Ok(Plan { graph, layout, shared, spins, traced, forks, fingerprint, memory })
+        let (forks, alone, fingerprint) = (false, OnceLock::new(), OnceLock::new());
+        Ok(Plan { graph, layout, shared, spins, traced, forks, alone, fingerprint, memory })
     }
 
     /// What tells whether a process has the same graph: one for all of them.
@@ -100,25 +106,27 @@ impl Plan {
     }
 
     /// Makes the workers of one thread.
-    pub(super) fn executor(
-        &self,
-        number: usize,
-        restarts: &dyn Fn(usize) -> u32,
-    ) -> Result<(Rc<Executor>, Failures), Failed> {
+    pub(super) fn executor(&self, number: usize) -> Result<(Rc<Executor>, Failures), Failed> {
         let failures: Failures = Rc::new(RefCell::new(Vec::new()));
         let executor = Executor::new(self.shared.clone(), number, self.spins, self.traced);
         let executor = executor.map_err(|error| {
             let kind = FailureKind::Init;
             vec![(0, Failure::new("the run", 0, None, kind, error.into()))]
         })?;
+        if let Some(alone) = self.alone.get() {
+            executor.set_alone(alone);
+        }
         let mut callees = Callees::default();
         let Layout { workers, first_worker, order, .. } = &self.layout;
-        for (rank, node) in order.iter().enumerate() {
-            // What only takes things in stands below all nodes.
-            let rank = rank + 1;
+        for (node, rank) in order {
             let here = workers.iter().filter(|each| each.node == *node && each.executor == number);
             for planned in here {
                 let worker = first_worker[*node] + planned.index;
+                let restarts = self.shared.of_worker(worker, worker::RESTARTS) as u32;
+                if self.worker_has_ended(worker) {
+                    self.close_lanes_to(worker);
+                    continue;
+                }
                 let mut site = Site {
                     nodes: &self.graph.nodes,
                     edges: &self.graph.edges,
@@ -128,8 +136,8 @@ impl Plan {
                     inherits: planned.inherits,
                     survives: planned.survives,
                     circle: planned.circle,
-                    rank,
-                    restarts: restarts(worker),
+                    rank: *rank,
+                    restarts,
                     executor: &executor,
                     failures: &failures,
                     callees: &mut callees,
@@ -140,7 +148,7 @@ impl Plan {
                     self.shared.fail(worker);
                     vec![(worker, *failure)]
                 })?;
-                executor.add(rank, made);
+                executor.add(*rank, made);
             }
         }
         Ok((executor, failures))
@@ -172,49 +180,6 @@ impl Plan {
             name: format!("{} {}", self.graph.nodes[worker.node].name, worker.index),
         };
         self.layout.workers.iter().map(named).collect()
-    }
-
-    /// Whether all workers of a process have ended.
-    pub(super) fn has_ended(&self, process: usize) -> bool {
-        let ended = |number| self.shared.of_worker(number, worker::STATE) == worker::ENDED;
-        self.layout.workers_of(process).all(|(number, _)| ended(number))
-    }
-
-    /// Tells of a death whoever wants to know. Gives whether the process is to be missed.
-    pub(super) fn tell_death(
-        &self,
-        process: usize,
-        exit: &Exit,
-    ) -> Result<bool, Box<(usize, Failure)>> {
-        let survivor = self.layout.workers_of(process).find(|(_, worker)| worker.survives);
-        let (Some(told), Some((number, planned))) = (&self.graph.on_death, survivor) else {
-            return Ok(true);
-        };
-        if self.shared.phase() >= STOPPING {
-            return Ok(true);
-        }
-        let word = |word| self.shared.of_worker(number, word);
-        let lane = word(worker::LANE).checked_sub(1).filter(|lane| lane + 1 != worker::ENDING);
-        // The words of a message stay until the next one comes.
-        let next = |lane: u64| self.shared.board().load(lane as usize + lane::NEXT);
-        let item = word(worker::ITEM);
-        let begun = item & worker::CHARGED == 0;
-        let at_one = begun && lane.is_some_and(|lane| next(lane) <= word(worker::MESSAGE));
-        let at = worker::moment(lane.unwrap_or(0), word(worker::MESSAGE), item);
-        let before = if word(worker::CRASHED_AT) == at { word(worker::CRASHES) } else { 0 };
-        let PlannedWorker { node, index, .. } = *planned;
-        let node = &self.graph.nodes[node].name;
-        let death = Death {
-            node: node.clone(),
-            worker: index,
-            item: at_one.then(|| word(worker::FIRST) + item),
-            times: if at_one { before + 1 } else { 0 },
-            exit: exit.clone(),
-        };
-        told(&death).map_err(|cause| {
-            self.shared.fail(number);
-            Box::new((number, Failure::new(node, index, death.item, FailureKind::Died, cause)))
-        })
     }
 
     pub(super) fn executors_of(&self, process: usize) -> impl Iterator<Item = usize> {

@@ -23,7 +23,7 @@ use crate::{
     flow::{
         error::{Failure, FailureKind},
         graph::Graph,
-        plan::{Executor, RUNNING, STOPPING, worker},
+        plan::{Executor, RUNNING, STOPPING},
         trace::Notes,
         worker::Failures,
     },
@@ -48,7 +48,7 @@ pub(super) fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Fa
 }
 
 fn run_executor(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
-    match plan.executor(number, &|_| 0) {
+    match plan.executor(number) {
         Err(failed) => {
             let _ = ready.send(Err(failed));
             Told::default()
@@ -153,9 +153,10 @@ impl Station {
     pub(super) fn set_up(&mut self) -> Result<(), Failed> {
         let executors: Vec<usize> = self.plan.executors_of(self.process).collect();
         let Some((main, others)) = executors.split_first() else { return Ok(()) };
-        let shared = self.plan.shared.clone();
-        let restarts = move |number| shared.of_worker(number, worker::RESTARTS) as u32;
-        self.main = Some(self.plan.executor(*main, &restarts)?);
+        if let Some(alone) = self.plan.suspects(&executors) {
+            let _ = self.plan.alone.set(alone); // Nobody else does.
+        }
+        self.main = Some(self.plan.executor(*main)?);
         self.threads = Some(Threads::start(&self.plan, others)?);
         Ok(())
     }

@@ -12,8 +12,9 @@ use crate::{
     Exit, Manager, MessageProcess,
     flow::{
         error::{Failure, FailureKind},
+        layout::Loss,
         node::Cause,
-        plan::{STOPPING, worker},
+        plan::STOPPING,
     },
     manager::{Happening, ProcessId},
 };
@@ -141,7 +142,11 @@ impl Watch {
     pub(super) fn ended(&mut self, process: usize, exit: Exit) {
         let plan = self.plan.clone();
         if plan.has_ended(process) {
-            return; // It was only not heard any more.
+            // It was only not heard any more.
+            return plan
+                .layout
+                .workers_of(process)
+                .for_each(|(number, _)| plan.close_lanes_to(number));
         }
         match plan.tell_death(process, &exit) {
             Ok(true) => {}
@@ -155,7 +160,7 @@ impl Watch {
         match begun {
             Some(Ok(id)) => drop(self.at_work.insert(id, process)),
             Some(Err(error)) => self.cannot(error),
-            None => self.told.failed.push(died(&plan, process, &exit)),
+            None => self.told.failed.push(plan.fail_by_death(process, &exit)),
         }
     }
 
@@ -173,23 +178,41 @@ pub(super) fn set_to_work(
     manager.add(process)
 }
 
-/// How often processes were replaced in a row without having done anything: one that dies again
-/// and again, whatever it is at, is not replaced for ever.
+/// How often processes were replaced in a row though nobody in them had got anywhere who was at work
+/// when they died: one that dies again and again, whatever it is at, is not replaced for ever.
 #[derive(Default)]
-pub(super) struct InVain(HashMap<usize, (u64, u32)>);
+pub(super) struct InVain(HashMap<Who, (u64, u32)>);
+
+/// Whose deaths are counted together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Who {
+    /// Of a worker that was at work.
+    Worker(usize),
+    /// Of a process in which nobody was.
+    Process(usize),
+}
 
 impl InVain {
     pub(super) const MOST: u32 = 100;
 
-    pub(super) fn may_go_on(&mut self, plan: &Plan, process: usize) -> bool {
-        let items = |number| {
-            plan.shared.of_worker(number, worker::ITEMS_IN)
-                + plan.shared.of_worker(number, worker::ITEMS_OUT)
-        };
-        let done = plan.layout.workers_of(process).map(|(number, _)| items(number)).sum();
-        let (before, times) = self.0.entry(process).or_insert((done, 0));
-        *times = if *before == done { *times + 1 } else { 1 };
-        *before = done;
+    fn may_go_on(&mut self, plan: &Plan, process: usize, at_work: &[usize]) -> bool {
+        let here = || plan.layout.workers_of(process).map(|(number, _)| number);
+        if at_work.is_empty() {
+            let progress = here().map(|number| plan.progress(number)).sum();
+            return self.count(Who::Process(process), progress);
+        }
+        // It was none of those that were not at work.
+        for number in here().filter(|number| !at_work.contains(number)) {
+            self.0.remove(&Who::Worker(number));
+        }
+        let count = |number: &usize| self.count(Who::Worker(*number), plan.progress(*number));
+        at_work.iter().map(count).filter(|may| !may).count() == 0 // Each is counted.
+    }
+
+    fn count(&mut self, who: Who, progress: u64) -> bool {
+        let (before, times) = self.0.entry(who).or_insert((progress, 0));
+        *times = if *before == progress { *times + 1 } else { 1 };
+        *before = progress;
         *times <= InVain::MOST
     }
 
@@ -203,12 +226,15 @@ impl InVain {
         mut put: impl FnMut(MessageProcess<Station>) -> crate::Result<T>,
     ) -> Option<crate::Result<T>> {
         loop {
-            let (number, worker) = plan.layout.workers_of(process).next()?;
-            let spares = spares.filter(|_| worker.survives)?;
-            if plan.shared.phase() >= STOPPING || !self.may_go_on(plan, process) {
+            let spares = spares.filter(|_| plan.layout.losses[process] == Loss::IsMadeGood)?;
+            if plan.shared.phase() >= STOPPING {
                 return None;
             }
-            plan.shared.count_restart(number);
+            let at_work = plan.count_death(process);
+            if !self.may_go_on(plan, process, &at_work) {
+                return None;
+            }
+            plan.count_restart(process);
             // What the dead one held is free again before others wait for it.
             plan.memory.segment().repair();
             match spares.start(plan, process).and_then(&mut put) {
@@ -217,16 +243,4 @@ impl InVain {
             }
         }
     }
-}
-
-/// A process died that was at work.
-pub(super) fn died(plan: &Plan, process: usize, exit: &Exit) -> (usize, Failure) {
-    let mut numbers = plan.layout.workers_of(process).map(|(number, _)| number);
-    let ended = |number: &usize| plan.shared.of_worker(*number, worker::STATE) == worker::ENDED;
-    let number = numbers.clone().find(|number| !ended(number)).or(numbers.next()).unwrap_or(0);
-    plan.shared.fail(number);
-    let planned = &plan.layout.workers[number];
-    let name = &plan.graph.nodes[planned.node].name;
-    let reason = format!("its process died: {exit}");
-    (number, Failure::new(name, planned.index, None, FailureKind::Died, reason.into()))
 }

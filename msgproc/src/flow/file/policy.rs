@@ -3,7 +3,8 @@ use std::str::FromStr;
 
 /// What is done when a node fails on an item.
 ///
-/// In a file it is a text: `fail`, `skip`, `retry 3` or `quarantine 2`.
+/// In a file it is a text: `fail`, `skip`, `retry 3` or `quarantine 2`. A process that is killed is
+/// replaced if all nodes in it say `retry` or `quarantine`.
 ///
 /// # Examples
 ///

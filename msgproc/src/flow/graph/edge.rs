@@ -45,6 +45,8 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     ///   are: of plain types (without a `Drop`), and where [`sized_by`](Self::sized_by) says it. An
     ///   item that is longer than all goes by itself.
     /// - To a worker in the same thread nothing lies in a lane: it is called.
+    /// - In a process that is replaced when it dies ([`OnError::retry`](crate::flow::OnError::retry))
+    ///   it is as between processes.
     pub fn capacity_bytes(mut self, bytes: usize) -> Self {
         self.options.bytes = Some(bytes);
         self

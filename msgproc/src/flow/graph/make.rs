@@ -13,7 +13,7 @@ use crate::flow::{
     error::{Failure, FailureKind, Result},
     node::{Duties, Node, WorkerInfo},
     outlet::Outlet,
-    plan::{Executor, Unit},
+    plan::{Executor, Rank, Unit, out},
     worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Site<'a> {
     /// The circle that it is in.
     pub(crate) circle: Option<usize>,
     /// Where it stands among the units of its executor.
-    pub(crate) rank: usize,
+    pub(crate) rank: Rank,
     pub(crate) executor: &'a Rc<Executor>,
     pub(crate) failures: &'a Failures,
     pub(crate) callees: &'a mut Callees,
@@ -133,12 +133,16 @@ where
         numbered: site.inherits,
         is_fed: entry.is_fed,
         circle: site.circle.map(|circle| Circle::new(&site.executor.shared, circle)),
+        sent: (0..entry.outs.len())
+            .map(|number| site.executor.shared.out(site.first_out + number) + out::SENT)
+            .collect(),
         inputs: words_of_inputs,
     };
     let entrance = match &setting.circle {
         Some(circle) if !returning.is_empty() => {
             let (entrance, returns) = Entrance::new(site.executor, circle.clone(), returning);
-            site.executor.add(0, Rc::new(RefCell::new(returns)));
+            // What only takes things in stands below all nodes.
+            site.executor.add(Rank::default(), Rc::new(RefCell::new(returns)));
             Some(entrance)
         }
         _ => None,

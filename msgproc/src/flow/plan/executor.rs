@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use shmring::{
 };
 
 use super::{
+    alone::Alone,
     clock::Clock,
     words::{SETUP, STOPPING, Shared},
 };
@@ -63,11 +65,21 @@ impl Bell {
         self.board.ring(self.number);
     }
 }
-/// A unit, with its rank: those that receive have lower ones than those that send to them. While one
-/// waits for room, others run on top of it on the stack, but none of a higher rank: that might wait
-/// in turn for what the first has yet to do, and could not be left for it. For the same reason, of
-/// workers that keep the order only those run whose turn is before its own.
-type Ranked = (usize, Rc<RefCell<dyn Unit>>);
+/// Where a unit stands among those of its thread. Those that receive have lower ranks than those that
+/// send to them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Rank {
+    /// Nodes whose workers keep the order, one behind the other, have one rank in common.
+    pub(crate) block: usize,
+    /// Its own.
+    pub(crate) node: usize,
+}
+
+/// A unit, with its rank. While one waits for room, others run on top of it on the stack, but none of
+/// a higher rank: that might wait in turn for what the first has yet to do, and could not be left for
+/// it. For the same reason, of workers that keep the order only those run whose turn is before its
+/// own, wherever they stand among these, and of those with the same turn who receive.
+type Ranked = (Rank, Rc<RefCell<dyn Unit>>);
 
 /// What a thread looks after beside its workers.
 type Aside = Box<dyn FnMut()>;
@@ -80,8 +92,13 @@ pub(crate) struct Executor {
     /// What else this thread looks after, and when it did so last.
     aside: RefCell<Option<(Aside, Instant)>>,
     units: RefCell<Vec<Ranked>>,
-    /// Units below may run now: their ranks, then their turns.
-    limit: Cell<(usize, u64)>,
+    /// Units below may run now: their blocks, then their turns, then their own ranks.
+    limit: Cell<(usize, u64, usize)>,
+    /// Which worker is at work, if that is to be known when its process dies. One that waits is not.
+    at_work: Cell<Option<usize>>,
+    /// Where one thread of the process at a time is at work, and whether it is this one.
+    alone: RefCell<Option<Arc<Alone>>>,
+    has_turn: Cell<bool>,
     pub(crate) clock: Clock,
     spins: bool,
     /// If the run is traced.
@@ -104,6 +121,7 @@ impl Executor {
         traced: bool,
     ) -> Result<Rc<Executor>, shmring::Error> {
         let mut sleeper = shared.board().sleeper(number)?;
+        shared.set_idle(number, false); // One that died may have said so.
         if !spins {
             sleeper.set_wait(WaitStrategy::Park);
         }
@@ -113,7 +131,10 @@ impl Executor {
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
             aside: RefCell::new(None),
-            limit: Cell::new((0, 0)),
+            limit: Cell::new((0, 0, 0)),
+            at_work: Cell::new(None),
+            alone: RefCell::new(None),
+            has_turn: Cell::new(false),
             clock: Clock::default(),
             spins,
             notes: traced.then(Notes::new),
@@ -124,7 +145,7 @@ impl Executor {
         self.shared.board()
     }
 
-    pub(crate) fn add(&self, rank: usize, unit: Rc<RefCell<dyn Unit>>) {
+    pub(crate) fn add(&self, rank: Rank, unit: Rc<RefCell<dyn Unit>>) {
         self.units.borrow_mut().push((rank, unit));
     }
 
@@ -134,15 +155,68 @@ impl Executor {
     }
 
     /// Calls what a unit does, which has this rank and turn.
-    pub(crate) fn enter<R>(&self, rank: usize, turn: Option<u64>, act: impl FnOnce() -> R) -> R {
-        let outer = self.limit.replace((rank, turn.unwrap_or(1)));
+    pub(crate) fn enter<R>(&self, rank: Rank, turn: Option<u64>, act: impl FnOnce() -> R) -> R {
+        let limit = match turn {
+            Some(turn) => (rank.block, turn, rank.node),
+            // Other workers of the same node do not mind.
+            None => (rank.block, 1, 0),
+        };
+        let outer = self.limit.replace(limit);
         let result = act();
         self.limit.set(outer);
         result
     }
 
-    fn is_below(&self, rank: usize, unit: &dyn Unit) -> bool {
-        (rank, unit.turn().unwrap_or(0)) < self.limit.get()
+    /// Calls what a worker does whose process is replaced when it dies, and says meanwhile that it is
+    /// at work.
+    pub(crate) fn at_work<R>(&self, worker: usize, act: impl FnOnce() -> R) -> R {
+        let before = self.at_work.get();
+        self.set_at_work(Some(worker));
+        let result = act();
+        self.set_at_work(before);
+        result
+    }
+
+    fn set_at_work(&self, worker: Option<usize>) {
+        let before = self.at_work.replace(worker);
+        if before == worker {
+            return;
+        }
+        if before.is_none()
+            && let Some(alone) = &*self.alone.borrow()
+        {
+            self.has_turn.set(alone.take());
+        }
+        self.shared.set_at_work(self.number, worker);
+        if worker.is_none()
+            && self.has_turn.take()
+            && let Some(alone) = &*self.alone.borrow()
+        {
+            alone.give_back();
+        }
+    }
+
+    /// Lets it be at work when no other thread of its process is.
+    pub(crate) fn set_alone(&self, alone: &Arc<Alone>) {
+        *self.alone.borrow_mut() = Some(alone.clone());
+    }
+
+    /// Whether this worker may have been the one that killed the process before.
+    pub(crate) fn suspects(&self, worker: usize) -> bool {
+        self.alone.borrow().is_some() && self.shared.suspect(self.number) == Some(worker)
+    }
+
+    /// The worker that was suspected has got further than it was then.
+    pub(crate) fn clear_suspect(&self) {
+        self.shared.set_suspect(self.number, None);
+        if let Some(alone) = &*self.alone.borrow() {
+            alone.clear_one();
+        }
+    }
+
+    fn is_below(&self, rank: Rank, unit: &dyn Unit) -> bool {
+        let own = unit.turn().map_or((rank.block, 0, 0), |turn| (rank.block, turn, rank.node));
+        own < self.limit.get()
     }
 
     /// Has this called now and then, whatever the workers are at.
@@ -194,7 +268,7 @@ impl Executor {
     }
 
     fn run_units(&self) {
-        self.limit.set((usize::MAX, 0));
+        self.limit.set((usize::MAX, 0, 0));
         loop {
             if self.is_stopped() {
                 return;
@@ -254,8 +328,10 @@ impl Executor {
     /// meanwhile. Gives how long that took.
     pub(crate) fn wait_for<T>(&self, look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
         let span = self.clock.begin();
-        let began = span.began;
+        let (began, at_work) = (span.began, self.at_work.get());
+        self.set_at_work(None);
         let found = self.wait_until(look);
+        self.set_at_work(at_work);
         self.clock.end_wait(span);
         if let Some(notes) = self.notes.as_ref().filter(|_| found.is_ok()) {
             notes.note_current(Doing::WaitingForOutput, began);
@@ -291,8 +367,6 @@ impl Executor {
         mut look: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         let Ok(mut sleeper) = self.sleeper.try_borrow_mut() else { return look() };
-        let board = self.board();
-        let word = self.shared.executor(self.number);
         // Where others need the processor, it is theirs before this one says that it sleeps: so it
         // need not be woken, and finds more together.
         for _ in 0..if self.spins { 0 } else { YIELDS } {
@@ -310,7 +384,7 @@ impl Executor {
         let found = sleeper.wait(Some(slice), || {
             if !idle && looks == 0 {
                 idle = true;
-                board.store(word, 1);
+                self.shared.set_idle(self.number, true);
             }
             looks = looks.saturating_sub(1);
             match look() {
@@ -319,7 +393,7 @@ impl Executor {
             }
         });
         if idle {
-            board.store(word, 0);
+            self.shared.set_idle(self.number, false);
         }
         found.flatten()
     }

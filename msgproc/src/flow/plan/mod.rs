@@ -1,12 +1,14 @@
 //! What the threads and processes of a run share beside the edges: where the words of its board
 //! are, and how a thread of it waits. README.md says what the words mean.
 
+mod alone;
 mod clock;
 mod executor;
 mod words;
 
 pub(crate) use self::{
+    alone::Alone,
     clock::{Span, Spent},
-    executor::{Bell, Executor, Poll, Unit},
+    executor::{Bell, Executor, Poll, Rank, Unit},
     words::{Counts, DRAINING, RUNNING, STOPPING, Shared, lane, out, worker},
 };

@@ -26,8 +26,14 @@ const FROZEN: usize = 2;
 const SPILLED: usize = 3;
 const HEAD: usize = 16;
 
-/// Words of an executor: whether it waits for items.
+/// Words of an executor.
 const EXECUTOR: usize = 8;
+/// Whether it waits for items.
+const IDLE: usize = 0;
+/// Which worker is at work there, plus one.
+const AT_WORK: usize = 1;
+/// Which one was, plus one, when its process died with several at work, and has not got further since.
+const SUSPECT: usize = 2;
 /// Words of a worker.
 const WORKER: usize = 24;
 /// Words of a worker's way out into one edge.
@@ -57,8 +63,7 @@ pub(crate) mod worker {
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
-    /// Which item of it; with [`CHARGED`] if no process has begun it, or a death over it has been
-    /// counted and no process has begun it since.
+    /// Which item of it; with [`NOT_BEGUN`] if no process has begun it since the last death.
     pub(crate) const ITEM: usize = 14;
     /// How often a process died over that item.
     pub(crate) const CRASHES: usize = 15;
@@ -75,7 +80,7 @@ pub(crate) mod worker {
     pub(crate) const REACHED: usize = 23;
 
     /// In [`ITEM`].
-    pub(crate) const CHARGED: u64 = 1 << 63;
+    pub(crate) const NOT_BEGUN: u64 = 1 << 63;
 
     /// One item of one message of one lane, as [`CRASHED_AT`] has it. `lane` is where its words
     /// begin.
@@ -214,7 +219,7 @@ impl Shared {
         &self.board
     }
 
-    pub(super) fn executor(&self, number: usize) -> usize {
+    fn executor(&self, number: usize) -> usize {
         HEAD + EXECUTOR * number
     }
 
@@ -288,7 +293,39 @@ impl Shared {
         self.board.load(FROZEN) != 0
     }
 
+    fn worker_at(&self, executor: usize, word: usize) -> Option<usize> {
+        let worker = self.board.load(self.executor(executor) + word).checked_sub(1);
+        worker.map(|worker| worker as usize)
+    }
+
+    fn set_worker_at(&self, executor: usize, word: usize, worker: Option<usize>) {
+        let worker = worker.map_or(0, |worker| worker as u64 + 1);
+        self.board.store(self.executor(executor) + word, worker);
+    }
+
+    /// Which worker is at work in a thread whose process may be replaced.
+    pub(crate) fn at_work(&self, executor: usize) -> Option<usize> {
+        self.worker_at(executor, AT_WORK)
+    }
+
+    pub(crate) fn set_at_work(&self, executor: usize, worker: Option<usize>) {
+        self.set_worker_at(executor, AT_WORK, worker);
+    }
+
+    /// Which worker of a thread may have been the one that killed its process.
+    pub(crate) fn suspect(&self, executor: usize) -> Option<usize> {
+        self.worker_at(executor, SUSPECT)
+    }
+
+    pub(crate) fn set_suspect(&self, executor: usize, worker: Option<usize>) {
+        self.set_worker_at(executor, SUSPECT, worker);
+    }
+
+    pub(crate) fn set_idle(&self, executor: usize, is_idle: bool) {
+        self.board.store(self.executor(executor) + IDLE, is_idle.into());
+    }
+
     pub(crate) fn is_idle(&self, executor: usize) -> bool {
-        self.board.load(self.executor(executor)) != 0
+        self.board.load(self.executor(executor) + IDLE) != 0
     }
 }

@@ -35,7 +35,7 @@ use super::{
     error::{Failure, FailureKind},
     node::{Cause, Node, WorkerInfo},
     outlet::Outlet,
-    plan::{DRAINING, Executor, Poll, Unit, worker as words},
+    plan::{DRAINING, Executor, Poll, Rank, Unit, worker as words},
     trace::Doing,
 };
 use crate::fault::fault;
@@ -54,13 +54,15 @@ pub(crate) struct Setting<T> {
     /// Whether a process that died is replaced.
     pub(crate) survives: bool,
     /// Where it stands among the units of its executor.
-    pub(crate) rank: usize,
+    pub(crate) rank: Rank,
     /// Whether its node has several workers that keep the order.
     pub(crate) numbered: bool,
     /// Whether it is a source that ends by itself when the run drains.
     pub(crate) is_fed: bool,
     /// The circle that it is in.
     pub(crate) circle: Option<Circle>,
+    /// The words that count the messages of its ways out.
+    pub(crate) sent: Vec<usize>,
     /// Its inputs, and where the words of the first lane of each begin.
     pub(crate) inputs: Vec<(usize, usize)>,
 }
@@ -95,6 +97,8 @@ struct Core<N: Node> {
     again: Option<Again>,
     /// Whether that process was running `svc_end`.
     ends_again: bool,
+    /// How many messages had been sent before.
+    sent_before: u64,
     ended: bool,
     /// Whether it is a source that had nothing to send.
     dry: bool,
@@ -114,7 +118,9 @@ impl<N: Node> Worker<N> {
         failures: &Failures,
     ) -> Worker<N> {
         let words = executor.shared.worker(setting.number);
-        let turn = setting.info.index as u64;
+        let WorkerInfo { index, workers, .. } = setting.info;
+        let turn = inlets.first().and_then(|inlet| inlet.turn(executor, workers as u64));
+        let turn = turn.unwrap_or(index as u64);
         let mut core = Core {
             executor: executor.clone(),
             node,
@@ -124,6 +130,7 @@ impl<N: Node> Worker<N> {
             failures: failures.clone(),
             again: None,
             ends_again: false,
+            sent_before: 0,
             ended: false,
             dry: false,
             waited: Cell::new(Duration::ZERO),
@@ -138,6 +145,7 @@ impl<N: Node> Worker<N> {
                 core.again = Some(again);
             }
         }
+        core.sent_before = core.sent();
         let owes_ends = core.setting.info.restarts > 0;
         Worker { core, inlets, inputs, cursor, entrance, owes_ends }
     }
@@ -166,16 +174,18 @@ impl<N: Node> Worker<N> {
         if self.core.ended {
             return Poll::Ended;
         }
-        self.core.note_waits();
-        self.core.store(words::STATE, words::AT_WORK);
-        if self.owes_ends {
-            self.note_ends();
+        if !self.core.setting.survives {
+            return self.step();
         }
-        match self.inlets.is_empty() {
-            true => self.poll_source(),
-            // One that is only called has nothing to do by itself.
-            false => self.poll_inlets(),
-        }
+        let (executor, number) = (self.core.executor.clone(), self.core.setting.number);
+        executor.at_work(number, || {
+            fault!(WORK_BEGUN);
+            let polled = self.step();
+            if executor.suspects(number) && (polled == Poll::Ended || self.has_got_further()) {
+                executor.clear_suspect();
+            }
+            polled
+        })
     }
 }
 
@@ -232,6 +242,30 @@ impl<N: Node> Unit for Worker<N> {
     }
 }
 
+impl<N: Node> Worker<N> {
+    /// Whether it has done what the process was at that it replaces.
+    fn has_got_further(&self) -> bool {
+        match self.inlets.is_empty() {
+            // It sends again what was sent then.
+            true => self.core.sent() > self.core.sent_before,
+            false => self.core.again.is_none(),
+        }
+    }
+
+    fn step(&mut self) -> Poll {
+        self.core.note_waits();
+        self.core.store(words::STATE, words::AT_WORK);
+        if self.owes_ends {
+            self.note_ends();
+        }
+        match self.inlets.is_empty() {
+            true => self.poll_source(),
+            // One that is only called has nothing to do by itself.
+            false => self.poll_inlets(),
+        }
+    }
+}
+
 impl<N: Node> Core<N> {
     fn store(&self, word: usize, value: u64) {
         self.executor.board().store(self.words + word, value);
@@ -243,6 +277,11 @@ impl<N: Node> Core<N> {
 
     fn add(&self, word: usize, value: u64) {
         self.executor.board().add_own(self.words + word, value);
+    }
+
+    /// How many messages its ways out have sent.
+    fn sent(&self) -> u64 {
+        self.setting.sent.iter().map(|word| self.executor.board().load(*word)).sum()
     }
 
     fn turn(&self) -> Option<u64> {

@@ -26,13 +26,7 @@ impl<N: Node> Core<N> {
         self.ends_again = lane == words::ENDING;
         let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
-        let (begun, item) = (item & words::CHARGED == 0, item & !words::CHARGED);
-        let reached = self.load(words::REACHED);
-        // One that was handled to its end before is not what kills, and what was sent of it is not
-        // known apart from what was sent of those behind it.
-        if begun && item >= reached {
-            self.charge(lane, message, item);
-        }
+        let item = item & !words::NOT_BEGUN;
         let at = words::moment(lane, message, item);
         let known = self.load(words::CRASHED_AT) == at;
         let crashes = if known { self.load(words::CRASHES) } else { 0 };
@@ -40,25 +34,6 @@ impl<N: Node> Core<N> {
         let skips = self.setting.on_error.skips();
         let without = (too_many && skips).then_some(item);
         Some(Again { lane, message, item, crashes, without, gives_up: too_many && !skips })
-    }
-
-    /// Counts a death over an item. A death meanwhile leaves it uncounted rather than counted twice.
-    fn charge(&self, lane: u64, message: u64, item: u64) {
-        self.store(words::ITEM, item | words::CHARGED);
-        fault!(RECOVER_CHARGED);
-        self.store(words::REACHED, item);
-        fault!(RECOVER_REACHED);
-        let at = words::moment(lane, message, item);
-        let mut crashes = self.load(words::CRASHES);
-        if self.load(words::CRASHED_AT) != at {
-            crashes = 0;
-            self.store(words::CRASHES, 0);
-            fault!(RECOVER_NO_CRASHES);
-            self.store(words::CRASHED_AT, at);
-            fault!(RECOVER_CRASHED_AT);
-        }
-        self.store(words::CRASHES, crashes + 1);
-        fault!(RECOVER_CRASHES);
     }
 
     /// Leaves an item of the message at hand out, whatever other items processes die over.

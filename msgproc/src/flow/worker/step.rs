@@ -38,7 +38,7 @@ impl<N: Node> Core<N> {
             fault!(HANDLE_NOTHING);
             self.store(words::MESSAGE, head.id);
             fault!(HANDLE_MESSAGE);
-            self.store(words::ITEM, words::CHARGED);
+            self.store(words::ITEM, words::NOT_BEGUN);
             fault!(HANDLE_ITEM);
             self.store(words::FIRST, head.first);
             fault!(HANDLE_FIRST);

@@ -1,7 +1,10 @@
 //! The process that is killed, in itself.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -34,6 +37,9 @@ pub(super) fn look(point: &'static str) {
     if !is_victim() {
         return;
     }
+    // It may have several threads.
+    static LOOKING: Mutex<()> = Mutex::new(());
+    let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let board = words::of_this_test();
     if board.load(words::AT_WORK) == 0 {
         // What a process passes while it is set up is not of the protocol.

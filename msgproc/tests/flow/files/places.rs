@@ -3,7 +3,7 @@
 use msgproc::flow::file::GraphFile;
 
 use super::{Item, PLACES, placed, registry};
-use crate::common::taken;
+use crate::{common::taken, death::with_kills};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(several_workers_at_several_places),
         testkit::test!(long_items_keep_their_order),
         testkit::test!(outputs_and_inputs_have_numbers),
+        testkit::test!(processes_are_killed_everywhere, timeout = 120),
         testkit::test!(run_twice),
         testkit::test!(futures_are_awaited),
         testkit::test!(items_go_round),
@@ -122,6 +123,43 @@ connections: [numbers -> both, both.out -> inputs.b, others -> inputs.a, inputs 
         }
         assert_eq!(of[0], 50, "{places:?}");
     }
+}
+
+/// Whatever is in one process with what, all of it is replaced.
+fn processes_are_killed_everywhere() {
+    let yaml = "
+nodes:
+  step-numbers: {class: Count, settings: {to: 3000}, on_error: retry 1000}
+  step-tenfold: {class: Tenfold, on_error: retry 1000}
+  step-twice: {class: Twice, on_error: quarantine 1000}
+  step-same: {class: Same, on_error: retry 1000}
+  step-inputs: {class: Inputs, on_error: retry 1000}
+  keep: {class: Keep}
+connections:
+  - step-numbers -> step-tenfold
+  - step-tenfold -> step-twice (capacity 1)
+  - step-numbers -> step-same (capacity 3)
+  - step-twice -> step-inputs.a
+  - step-same -> step-inputs.b
+  - step-inputs -> keep
+";
+    let (registry, kept) = registry();
+    let tenfold = (0..3000).flat_map(|n| [10 * n; 2]);
+    let expected = [tenfold.collect(), (0..3000).collect::<Vec<u64>>()];
+    let mut all_kills = 0;
+    for places in PLACES {
+        let loaded = placed(&registry, yaml, places);
+        let (report, kills) = with_kills(registry.graph(loaded.file()).unwrap(), 30, 5_172_645);
+        let mut of = [Vec::new(), Vec::new()];
+        for item in taken(&kept) {
+            let Item::Row(row) = item else { panic!("{item:?}") };
+            let [Item::Number(input), Item::Number(n)] = row[..] else { panic!("{row:?}") };
+            of[input as usize].push(n);
+        }
+        assert!(of == expected, "{places:?}, {kills} kills\n{report}");
+        all_kills += kills;
+    }
+    assert!(all_kills > 20, "{all_kills} kills only");
 }
 
 fn run_twice() {

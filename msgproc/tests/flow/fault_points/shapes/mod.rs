@@ -3,12 +3,14 @@
 mod blocks;
 mod long;
 mod odd;
+mod several;
 
 use msgproc::flow::{
     Cause, Flow, Graph, Node, NodeBuilder, NodeRef, OnError, Outlet, PlainProcess, Process, Same,
     Thread, each, flat_map, from_fn, map, source,
 };
 
+use self::several::{a_farm_in_a_thread, a_source_and_a_node, two_in_a_thread, two_in_two_threads};
 use self::{
     blocks::{a_source_of_blocks, blocks},
     long::{a_source_of_long_items, long_items, long_items_in_order, long_items_with_blocks},
@@ -78,6 +80,10 @@ pub(super) const SHAPES: &[Shape] = &[
     shape("one_that_leaves_items_out", one_that_leaves_out, Check::As(all_but_two)),
     shape("one_whose_receiver_ends", one_whose_receiver_ends, Check::As(all_of_those_that_go_on)),
     shape("one_some_of_whose_receivers_end", some_receivers_end, Check::As(most_of_them_once)),
+    in_order("two_in_a_thread", two_in_a_thread, many),
+    in_order("two_in_two_threads", two_in_two_threads, many),
+    in_order("a_source_and_a_node_in_a_thread", a_source_and_a_node, many),
+    in_order("a_farm_in_order_in_a_thread", a_farm_in_a_thread, many),
     Shape {
         stops: true,
         ..shape("a_source_that_is_stopped", a_source_without_end, Check::As(some_and_the_end))

@@ -9,7 +9,7 @@ use super::{
     error::{Error, Result},
     graph::{EdgeEntry, Graph},
     placement::Placement,
-    plan::Counts,
+    plan::{Counts, Rank},
 };
 
 /// A thread of a process.
@@ -37,6 +37,17 @@ pub(crate) struct PlannedWorker {
     pub(crate) circle: Option<usize>,
 }
 
+/// What becomes of the run when a process dies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Loss {
+    /// It fails.
+    Fails,
+    /// It fails, though some node there says otherwise: why, and what to do.
+    FailsFor(String),
+    /// The process is replaced.
+    IsMadeGood,
+}
+
 /// Where everything is.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -50,8 +61,10 @@ pub(crate) struct Layout {
     pub(crate) edges: Vec<EdgePlan>,
     pub(crate) counts: Counts,
     pub(crate) processes: usize,
+    /// By process: what its death means.
+    pub(crate) losses: Vec<Loss>,
     /// Receivers before senders, so that whoever is called is there before its callers.
-    pub(crate) order: Vec<usize>,
+    pub(crate) order: Vec<(usize, Rank)>,
     pub(crate) circles: Vec<CirclePlan>,
 }
 
@@ -96,16 +109,16 @@ impl Layout {
         let at_tasks = |at: &Location| at.process == 0 && Some(at.thread) == places.tasks;
         #[cfg(feature = "tokio")]
         let tasks = executors.iter().position(at_tasks);
-        for number in 0..workers.len() {
-            let process = executors[workers[number].executor].process;
-            let here = workers.iter().filter(|each| executors[each.executor].process == process);
-            // What goes from one node to another within a process is lost with it.
-            let alone = process != 0 && here.count() == 1;
-            let replaces = graph.nodes[workers[number].node].on_error.replaces();
-            // What is in a circle is counted, and nobody knows what of it went with a process.
-            let counts = workers[number].circle.is_some();
-            let keeps = graph.nodes[workers[number].node].keeps;
-            workers[number].survives = alone && replaces && !counts && !keeps;
+        let processes = places.processes.max(1);
+        let process_of = |worker: &PlannedWorker| executors[worker.executor].process;
+        let losses: Vec<Loss> = (0..processes)
+            .map(|process| {
+                let here = workers.iter().filter(|worker| process_of(worker) == process);
+                loss(graph, &circles, process, here)
+            })
+            .collect();
+        for worker in &mut workers {
+            worker.survives = losses[process_of(worker)] == Loss::IsMadeGood;
         }
         for circle in &mut circles {
             let workers = workers.iter().filter(|worker| worker.node == circle.head);
@@ -127,12 +140,14 @@ impl Layout {
                     let (from, to) = (executor(edge.from, sender), executor(edge.to, receiver));
                     let merges = ordered && senders > 1;
                     let enters = circles.iter().any(|circle| circle.head == edge.to);
-                    let kind = match (from == to, executors[from].process == executors[to].process)
-                    {
+                    let process = executors[from].process;
+                    let within = process == executors[to].process;
+                    let kind = match from == to {
+                        // What goes from one worker to another is to outlive them.
+                        _ if !within || losses[process] == Loss::IsMadeGood => LaneKind::Shared,
                         // What is called cannot be told to wait for its turn.
-                        (true, _) if !merges && !enters => LaneKind::Call,
-                        (_, true) => LaneKind::Heap,
-                        (_, false) => LaneKind::Shared,
+                        true if !merges && !enters => LaneKind::Call,
+                        _ => LaneKind::Heap,
                     };
                     planned.push(LanePlan { kind, from, to });
                 }
@@ -165,7 +180,6 @@ impl Layout {
             lanes,
             circles: circles.len(),
         };
-        let processes = places.processes.max(1);
         Ok(Layout {
             executors,
             #[cfg(feature = "tokio")]
@@ -175,6 +189,7 @@ impl Layout {
             edges,
             counts,
             processes,
+            losses,
             order,
             circles,
         })
@@ -303,6 +318,56 @@ fn check(graph: &Graph) -> Result<()> {
     Ok(())
 }
 
+/// What the death of a process means in which these workers are.
+fn loss<'a>(
+    graph: &Graph,
+    circles: &[CirclePlan],
+    process: usize,
+    workers: impl Iterator<Item = &'a PlannedWorker>,
+) -> Loss {
+    let mut nodes: Vec<usize> = workers.map(|worker| worker.node).collect();
+    nodes.dedup();
+    let replaces = |node: &usize| graph.nodes[*node].on_error.replaces();
+    let Some(says) = nodes.iter().copied().find(replaces).filter(|_| process != 0) else {
+        return Loss::Fails;
+    };
+    let name = |node: usize| &graph.nodes[node].name;
+    let mut reasons = nodes.iter().filter_map(|node| {
+        Some(if !replaces(node) {
+            format!(
+                "node {:?}, which is in it with {:?}, does not say what becomes of items over which a process dies: say `OnError::retry` or `quarantine` of it too (in a graph file `on_error`), or let it be in another process",
+                name(*node),
+                name(says)
+            )
+        } else if graph.nodes[*node].keeps {
+            format!(
+                "node {:?} in it awaits futures, and they went with it: let it be in another process",
+                name(*node)
+            )
+        } else if circles.iter().any(|circle| circle.nodes.contains(node)) {
+            // What is in a circle is counted.
+            format!(
+                "node {:?} in it is in a circle, and nobody knows what of that went with it",
+                name(*node)
+            )
+        } else {
+            return None;
+        })
+    });
+    if let Some(reason) = reasons.next() {
+        return Loss::FailsFor(reason);
+    }
+    let within = |edge: &&EdgeEntry| nodes.contains(&edge.from) && nodes.contains(&edge.to);
+    match graph.edges.iter().filter(within).find(|edge| !edge.edge.can_travel()) {
+        Some(edge) => Loss::FailsFor(format!(
+            "items from {:?} to {:?}, which are both in it, were in its memory alone, for there is no way for their type: give one of the two nodes the placement `Process`, or a `Placement`",
+            name(edge.from),
+            name(edge.to)
+        )),
+        None => Loss::IsMadeGood,
+    }
+}
+
 /// Whether a node has several workers that keep the order.
 fn is_numbered(graph: &Graph, node: usize) -> bool {
     let node = &graph.nodes[node];
@@ -428,24 +493,59 @@ fn circles(graph: &Graph) -> Result<Vec<CirclePlan>> {
     Ok(circles)
 }
 
-/// The nodes, those that receive before those that send to them.
-fn receivers_first(graph: &Graph) -> Result<Vec<usize>> {
-    let mut left: Vec<usize> = (0..graph.nodes.len())
-        .map(|node| forward(graph).filter(|edge| edge.from == node).count())
+/// The first of the nodes through which the numbers go that a node keeps; itself, if it keeps none.
+fn numbered_from(graph: &Graph, mut node: usize) -> usize {
+    // One edge leads to a node that keeps the order, and none of them leads back.
+    while let Some(edge) = forward(graph).find(|edge| edge.to == node)
+        && is_numbered(graph, node)
+        && is_numbered(graph, edge.from)
+    {
+        node = edge.from;
+    }
+    node
+}
+
+/// The nodes, those that receive before those that send to them, and together those through which
+/// the same numbers go.
+fn receivers_first(graph: &Graph) -> Result<Vec<(usize, Rank)>> {
+    let order = in_order(graph, |node| node)?;
+    let place = |node: &usize| order.iter().position(|other| other == node);
+    // What leaves such nodes does not come back to them, so they are a circle no more than others.
+    let blocks = in_order(graph, |node| numbered_from(graph, node))?;
+    let mut nodes: Vec<(usize, Rank)> = Vec::new();
+    for (block, first) in blocks.iter().enumerate() {
+        let all = order.iter().copied().filter(|node| numbered_from(graph, *node) == *first);
+        // What only takes things in stands below all nodes.
+        nodes.extend(all.map(|node| {
+            (node, Rank { block: block + 1, node: place(&node).map_or(0, |place| place + 1) })
+        }));
+    }
+    Ok(nodes)
+}
+
+/// Groups of nodes, those that receive before those that send to them.
+fn in_order(graph: &Graph, group: impl Fn(usize) -> usize) -> Result<Vec<usize>> {
+    let edges: Vec<(usize, usize)> = forward(graph)
+        .map(|edge| (edge.from == edge.to, group(edge.from), group(edge.to)))
+        .filter_map(|(same, from, to)| (same || from != to).then_some((from, to)))
         .collect();
-    let mut order: Vec<usize> = (0..left.len()).filter(|node| left[*node] == 0).collect();
+    let groups = || (0..graph.nodes.len()).filter(|node| group(*node) == *node);
+    let mut left: Vec<usize> = (0..graph.nodes.len())
+        .map(|node| edges.iter().filter(|(from, _)| *from == node).count())
+        .collect();
+    let mut order: Vec<usize> = groups().filter(|node| left[*node] == 0).collect();
     let mut next = 0;
     while let Some(&node) = order.get(next) {
         next += 1;
-        for edge in forward(graph).filter(|edge| edge.to == node) {
-            left[edge.from] -= 1;
-            if left[edge.from] == 0 {
-                order.push(edge.from);
+        for (from, _) in edges.iter().filter(|(_, to)| *to == node) {
+            left[*from] -= 1;
+            if left[*from] == 0 {
+                order.push(*from);
             }
         }
     }
-    if order.len() < graph.nodes.len() {
-        let names: Vec<_> = (0..graph.nodes.len())
+    if order.len() < groups().count() {
+        let names: Vec<_> = groups()
             .filter(|node| !order.contains(node))
             .map(|node| format!("{:?}", graph.nodes[node].name))
             .collect();

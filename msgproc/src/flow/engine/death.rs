@@ -1,0 +1,202 @@
+//! What a process was at that died, and what is counted of that before another comes in its place.
+//!
+//! The one who watches counts, and the dead write nothing any more: so each death is counted once.
+
+use std::sync::Arc;
+
+use super::plan::Plan;
+use crate::{
+    Exit,
+    flow::{
+        error::{Death, Failure, FailureKind},
+        layout::{Loss, PlannedWorker},
+        plan::{Alone, STOPPING, lane, out, worker},
+    },
+};
+
+/// An item that a worker was at.
+#[derive(Clone, Copy)]
+struct Item {
+    /// Which one of all.
+    moment: u64,
+    /// Which one of its message.
+    index: u64,
+}
+
+impl Plan {
+    /// Whether all workers of a process have ended.
+    pub(super) fn has_ended(&self, process: usize) -> bool {
+        self.layout.workers_of(process).all(|(number, _)| self.worker_has_ended(number))
+    }
+
+    pub(super) fn worker_has_ended(&self, number: usize) -> bool {
+        self.shared.of_worker(number, worker::STATE) == worker::ENDED
+    }
+
+    /// Says that a worker takes no more which has ended: its process may have died before it could.
+    pub(super) fn close_lanes_to(&self, number: usize) {
+        let PlannedWorker { node, index, .. } = self.layout.workers[number];
+        let edges = self.graph.edges.iter().zip(&self.layout.edges);
+        for (_, plan) in edges.filter(|(edge, _)| edge.to == node) {
+            for sender in 0..plan.senders {
+                let at = sender * plan.receivers + index;
+                let words = self.shared.lane(plan.first_lane + at);
+                self.shared.board().store(words + lane::CLOSED, 1);
+                self.shared.board().ring(plan.lanes[at].from);
+            }
+        }
+    }
+
+    /// The workers of a process that died which were at work then: one in each thread at most.
+    fn at_work(&self, process: usize) -> Vec<usize> {
+        let at_work = |executor: usize| {
+            let number = self.shared.at_work(executor)?;
+            let is_there = |worker: &&PlannedWorker| worker.executor == executor;
+            self.layout.workers.get(number).filter(is_there).map(|_| number)
+        };
+        self.executors_of(process).filter_map(at_work).collect()
+    }
+
+    /// The item that a worker was at, if it was at one.
+    fn item_of(&self, number: usize) -> Option<Item> {
+        let word = |word| self.shared.of_worker(number, word);
+        let lane = word(worker::LANE).checked_sub(1).filter(|lane| lane + 1 != worker::ENDING)?;
+        let (message, index) = (word(worker::MESSAGE), word(worker::ITEM));
+        // The words of a message stay until the next one comes.
+        let is_done = self.shared.board().load(lane as usize + lane::NEXT) > message;
+        let moment = worker::moment(lane, message, index);
+        (index & worker::NOT_BEGUN == 0 && !is_done).then_some(Item { moment, index })
+    }
+
+    /// How often processes have died over an item.
+    fn crashes(&self, number: usize, item: Item) -> u64 {
+        let known = self.shared.of_worker(number, worker::CRASHED_AT) == item.moment;
+        if known { self.shared.of_worker(number, worker::CRASHES) } else { 0 }
+    }
+
+    /// Counts a death, over the item of whoever was at work. Where several threads were, nobody
+    /// knows whose it was, and they are suspected. Gives who was at work.
+    pub(super) fn count_death(&self, process: usize) -> Vec<usize> {
+        let at_work = self.at_work(process);
+        if let [number] = at_work[..]
+            && let Some(item) = self.item_of(number)
+            // One that was handled to its end before is not what kills, and what was sent of it is
+            // not known apart from what was sent of those behind it.
+            && item.index >= self.shared.of_worker(number, worker::REACHED)
+        {
+            let crashes = self.crashes(number, item) + 1;
+            let store =
+                |word, value| self.shared.board().store(self.shared.worker(number) + word, value);
+            store(worker::REACHED, item.index);
+            store(worker::CRASHED_AT, item.moment);
+            store(worker::CRASHES, crashes);
+        }
+        for (number, _) in self.layout.workers_of(process) {
+            let item = self.shared.of_worker(number, worker::ITEM) | worker::NOT_BEGUN;
+            self.shared.board().store(self.shared.worker(number) + worker::ITEM, item);
+        }
+        if at_work.len() > 1 {
+            for number in &at_work {
+                self.shared.set_suspect(self.layout.workers[*number].executor, Some(*number));
+            }
+        }
+        at_work
+    }
+
+    /// For a process with these threads: lets one at a time be at work, as long as some are
+    /// suspected.
+    pub(super) fn suspects(&self, executors: &[usize]) -> Option<Arc<Alone>> {
+        let mut suspects = 0;
+        for executor in executors {
+            match self.shared.suspect(*executor) {
+                Some(number) if self.worker_has_ended(number) => {
+                    self.shared.set_suspect(*executor, None);
+                }
+                Some(_) => suspects += 1,
+                None => {}
+            }
+        }
+        (suspects > 0).then(|| Arc::new(Alone::new(suspects)))
+    }
+
+    /// Counts that a process is replaced, for those of its workers that go on there.
+    pub(super) fn count_restart(&self, process: usize) {
+        let numbers = self.layout.workers_of(process).map(|(number, _)| number);
+        numbers
+            .filter(|number| !self.worker_has_ended(*number))
+            .for_each(|number| self.shared.count_restart(number));
+        self.executors_of(process).for_each(|executor| self.shared.set_at_work(executor, None));
+    }
+
+    /// How far a worker has come: a number that grows whenever it is done with a message, or has
+    /// sent one.
+    pub(super) fn progress(&self, number: usize) -> u64 {
+        let PlannedWorker { node, index, first_out, .. } = self.layout.workers[number];
+        let load = |word| self.shared.board().load(word);
+        let outs = first_out..first_out + self.graph.nodes[node].outs.len();
+        let sent: u64 = outs.map(|number| load(self.shared.out(number) + out::SENT)).sum();
+        let edges = self.graph.edges.iter().zip(&self.layout.edges);
+        let inward = edges.filter(|(edge, _)| edge.to == node);
+        let lanes = inward.flat_map(|(_, plan)| {
+            (0..plan.senders).map(|sender| plan.first_lane + sender * plan.receivers + index)
+        });
+        sent + lanes.map(|number| load(self.shared.lane(number) + lane::NEXT)).sum::<u64>()
+    }
+
+    /// Tells of a death whoever wants to know. Gives whether the process is to be missed.
+    pub(super) fn tell_death(
+        &self,
+        process: usize,
+        exit: &Exit,
+    ) -> Result<bool, Box<(usize, Failure)>> {
+        let survives = self.layout.losses[process] == Loss::IsMadeGood;
+        let Some(told) = self.graph.on_death.as_ref().filter(|_| survives) else {
+            return Ok(true);
+        };
+        if self.shared.phase() >= STOPPING {
+            return Ok(true);
+        }
+        let at_work = self.at_work(process);
+        let number = at_work.first().copied().unwrap_or_else(|| self.first_of(process));
+        let item = self.item_of(number).filter(|_| at_work.len() == 1);
+        let PlannedWorker { node, index, .. } = self.layout.workers[number];
+        let node = &self.graph.nodes[node].name;
+        let death = Death {
+            node: node.clone(),
+            worker: index,
+            item: item.map(|item| self.shared.of_worker(number, worker::FIRST) + item.index),
+            times: item.map_or(0, |item| self.crashes(number, item) + 1),
+            exit: exit.clone(),
+        };
+        told(&death).map_err(|cause| {
+            self.shared.fail(number);
+            Box::new((number, Failure::new(node, index, death.item, FailureKind::Died, cause)))
+        })
+    }
+
+    /// The first worker of a process that has not ended, if any has not.
+    fn first_of(&self, process: usize) -> usize {
+        let mut numbers = self.layout.workers_of(process).map(|(number, _)| number);
+        let first = numbers.clone().find(|number| !self.worker_has_ended(*number));
+        first.or(numbers.next()).unwrap_or(0)
+    }
+
+    /// A process died that was at work, and is not replaced, or not any more: fails the run.
+    pub(super) fn fail_by_death(&self, process: usize, exit: &Exit) -> (usize, Failure) {
+        let number = match self.at_work(process)[..] {
+            [number, ..] => number,
+            [] => self.first_of(process),
+        };
+        let planned = &self.layout.workers[number];
+        let name = &self.graph.nodes[planned.node].name;
+        let reason = match &self.layout.losses[process] {
+            Loss::FailsFor(why) => format!("its process died: {exit}. It was not replaced: {why}"),
+            Loss::IsMadeGood if self.shared.phase() < STOPPING => {
+                format!("its process died: {exit}. So did those before it, and got no further")
+            }
+            _ => format!("its process died: {exit}"),
+        };
+        self.shared.fail(number);
+        (number, Failure::new(name, planned.index, None, FailureKind::Died, reason.into()))
+    }
+}
