@@ -1,8 +1,13 @@
 //! From a graph to a plan: which worker runs in which thread of which process, and how the lanes
 //! between them get there. Decisions alone.
 
+mod loss;
+mod order;
+
 use std::collections::BTreeMap;
 
+pub(crate) use self::loss::Loss;
+use self::{loss::loss, order::receivers_first};
 use super::{
     circle::CirclePlan,
     edge::{EdgePlan, LaneKind, LanePlan},
@@ -35,17 +40,6 @@ pub(crate) struct PlannedWorker {
     pub(crate) survives: bool,
     /// The circle that it is in.
     pub(crate) circle: Option<usize>,
-}
-
-/// What becomes of the run when a process dies.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Loss {
-    /// It fails.
-    Fails,
-    /// It fails, though some node there says otherwise: why, and what to do.
-    FailsFor(String),
-    /// The process is replaced.
-    IsMadeGood,
 }
 
 /// Where everything is.
@@ -318,56 +312,6 @@ fn check(graph: &Graph) -> Result<()> {
     Ok(())
 }
 
-/// What the death of a process means in which these workers are.
-fn loss<'a>(
-    graph: &Graph,
-    circles: &[CirclePlan],
-    process: usize,
-    workers: impl Iterator<Item = &'a PlannedWorker>,
-) -> Loss {
-    let mut nodes: Vec<usize> = workers.map(|worker| worker.node).collect();
-    nodes.dedup();
-    let replaces = |node: &usize| graph.nodes[*node].on_error.replaces();
-    let Some(says) = nodes.iter().copied().find(replaces).filter(|_| process != 0) else {
-        return Loss::Fails;
-    };
-    let name = |node: usize| &graph.nodes[node].name;
-    let mut reasons = nodes.iter().filter_map(|node| {
-        Some(if !replaces(node) {
-            format!(
-                "node {:?}, which is in it with {:?}, does not say what becomes of items over which a process dies: say `OnError::retry` or `quarantine` of it too (in a graph file `on_error`), or let it be in another process",
-                name(*node),
-                name(says)
-            )
-        } else if graph.nodes[*node].keeps {
-            format!(
-                "node {:?} in it awaits futures, and they went with it: let it be in another process",
-                name(*node)
-            )
-        } else if circles.iter().any(|circle| circle.nodes.contains(node)) {
-            // What is in a circle is counted.
-            format!(
-                "node {:?} in it is in a circle, and nobody knows what of that went with it",
-                name(*node)
-            )
-        } else {
-            return None;
-        })
-    });
-    if let Some(reason) = reasons.next() {
-        return Loss::FailsFor(reason);
-    }
-    let within = |edge: &&EdgeEntry| nodes.contains(&edge.from) && nodes.contains(&edge.to);
-    match graph.edges.iter().filter(within).find(|edge| !edge.edge.can_travel()) {
-        Some(edge) => Loss::FailsFor(format!(
-            "items from {:?} to {:?}, which are both in it, were in its memory alone, for there is no way for their type: give one of the two nodes the placement `Process`, or a `Placement`",
-            name(edge.from),
-            name(edge.to)
-        )),
-        None => Loss::IsMadeGood,
-    }
-}
-
 /// Whether a node has several workers that keep the order.
 fn is_numbered(graph: &Graph, node: usize) -> bool {
     let node = &graph.nodes[node];
@@ -491,68 +435,4 @@ fn circles(graph: &Graph) -> Result<Vec<CirclePlan>> {
         }
     }
     Ok(circles)
-}
-
-/// The first of the nodes through which the numbers go that a node keeps; itself, if it keeps none.
-fn numbered_from(graph: &Graph, mut node: usize) -> usize {
-    // One edge leads to a node that keeps the order, and none of them leads back.
-    while let Some(edge) = forward(graph).find(|edge| edge.to == node)
-        && is_numbered(graph, node)
-        && is_numbered(graph, edge.from)
-    {
-        node = edge.from;
-    }
-    node
-}
-
-/// The nodes, those that receive before those that send to them, and together those through which
-/// the same numbers go.
-fn receivers_first(graph: &Graph) -> Result<Vec<(usize, Rank)>> {
-    let order = in_order(graph, |node| node)?;
-    let place = |node: &usize| order.iter().position(|other| other == node);
-    // What leaves such nodes does not come back to them, so they are a circle no more than others.
-    let blocks = in_order(graph, |node| numbered_from(graph, node))?;
-    let mut nodes: Vec<(usize, Rank)> = Vec::new();
-    for (block, first) in blocks.iter().enumerate() {
-        let all = order.iter().copied().filter(|node| numbered_from(graph, *node) == *first);
-        // What only takes things in stands below all nodes.
-        nodes.extend(all.map(|node| {
-            (node, Rank { block: block + 1, node: place(&node).map_or(0, |place| place + 1) })
-        }));
-    }
-    Ok(nodes)
-}
-
-/// Groups of nodes, those that receive before those that send to them.
-fn in_order(graph: &Graph, group: impl Fn(usize) -> usize) -> Result<Vec<usize>> {
-    let edges: Vec<(usize, usize)> = forward(graph)
-        .map(|edge| (edge.from == edge.to, group(edge.from), group(edge.to)))
-        .filter_map(|(same, from, to)| (same || from != to).then_some((from, to)))
-        .collect();
-    let groups = || (0..graph.nodes.len()).filter(|node| group(*node) == *node);
-    let mut left: Vec<usize> = (0..graph.nodes.len())
-        .map(|node| edges.iter().filter(|(from, _)| *from == node).count())
-        .collect();
-    let mut order: Vec<usize> = groups().filter(|node| left[*node] == 0).collect();
-    let mut next = 0;
-    while let Some(&node) = order.get(next) {
-        next += 1;
-        for (from, _) in edges.iter().filter(|(_, to)| *to == node) {
-            left[*from] -= 1;
-            if left[*from] == 0 {
-                order.push(*from);
-            }
-        }
-    }
-    if order.len() < groups().count() {
-        let names: Vec<_> = groups()
-            .filter(|node| !order.contains(node))
-            .map(|node| format!("{:?}", graph.nodes[node].name))
-            .collect();
-        return Err(Error::graph(format!(
-            "its edges lead in a circle through {}: say `feedback` of the edge that leads back",
-            names.join(", ")
-        )));
-    }
-    Ok(order)
 }
