@@ -309,6 +309,10 @@ impl Places {
     }
 
     fn placement(&self, at: &Location) -> Placement {
+        #[cfg(feature = "tokio")]
+        if at.process().is_none() && at.thread() == Some("task") {
+            return Placement::Task;
+        }
         let process = at.process().map_or(0, |name| self.processes[name]);
         let thread = at.thread().map_or(0, |name| self.threads[&(process, name.to_owned())]);
         match (process, thread) {

@@ -32,7 +32,8 @@ use crate::flow::{Cause, Graph, Node, WorkerInfo};
 ///
 /// - A node computes where `compute_on` says: `""` is the thread that runs the graph, `"1"` a thread
 ///   of this program, `"2:1"` the thread 1 of a process, `"2:"` its main thread. `0` is this program,
-///   or a main thread.
+///   or a main thread. `"task"` is the thread with the runtime of tokio's (`Placement::Task`, feature
+///   `tokio`; without it, a thread with that name).
 /// - A node ends when all inputs have ended that it requires, or all, if it requires none.
 /// - `sticky` connections lead to joins only.
 /// - `feedback` leads back to a node further up, at an input of its own. `credits` says how many

@@ -215,7 +215,7 @@ fn any() -> Vec<msgproc::flow::file::PortInfo> {
 }
 
 /// Places for the nodes of a graph, in turn.
-const PLACES: [&[&str]; 7] = [
+const PLACES: [&[&str]; 8] = [
     &[""],
     &["1"],
     &["2:1"],
@@ -223,6 +223,7 @@ const PLACES: [&[&str]; 7] = [
     &["1:", "2:", "", "3:a", "3:b"],
     &["1", "2", "3", "4", "5", "6"],
     &["left:", "right:", "gpu:cuda"],
+    &["task", "", "2:task", "task"],
 ];
 
 /// The graph with its nodes at these places; `Keep` stays here.

@@ -51,6 +51,7 @@ fn several_workers_at_several_places() {
         ("workers: 3", "1:0"),
         ("compute_on: ['1:', '2:']", "1:0, 2:0"),
         ("compute_on: ['1', '2:', '']", "0:1, 2:0, same"),
+        ("compute_on: ['task', '1', 'task']", "task, 0:1, task"),
         ("{compute_on: ['x:', 'x:y'], workers: 2}", "1:0, 1:1"),
     ] {
         let how = how.trim_matches(['{', '}']);
