@@ -46,9 +46,10 @@ pub(crate) struct Load {
 }
 
 /// Work that lies ahead of a worker at most, where others could do it: long enough that it does not
-/// run dry before more comes, which takes a tenth of a millisecond; so long tasks are given only to
-/// those who have nothing to do.
-const AHEAD: u64 = 4_000_000;
+/// run dry before more comes. That takes a tenth of a millisecond; but where all processors are busy
+/// with workers, whoever gives them more is let in at the next tick only, up to 4 ms later. Longer
+/// tasks are given only to those who have nothing to do.
+const AHEAD: u64 = 8_000_000;
 /// Work in one message.
 const IN_A_MESSAGE: u64 = 200_000;
 /// Items in one message at most.
