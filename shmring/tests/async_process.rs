@@ -261,6 +261,8 @@ fn idle_costs_nothing() {
         }
         sleep(Duration::from_millis(200)).await;
         const TIME: Duration = Duration::from_secs(3);
+        // One part in a thousand, in code that is optimized.
+        const IDLE: u32 = if cfg!(debug_assertions) { 300 } else { 1000 };
         let mut least = Duration::MAX;
         // On a machine that is busy with other things the same work takes longer.
         for _ in 0..4 {
@@ -268,11 +270,11 @@ fn idle_costs_nothing() {
             sleep(TIME).await;
             least = least.min(time_used() - before);
             println!("{least:?} in {TIME:?}");
-            if least <= TIME / 1000 {
+            if least <= TIME / IDLE {
                 break;
             }
         }
-        assert!(least <= TIME / 1000, "{least:?}");
+        assert!(least <= TIME / IDLE, "{least:?}");
         kill(sender, Signal::SIGKILL).unwrap();
         let began = Instant::now();
         while let Some(ended) = soon(tasks.join_next()).await {
