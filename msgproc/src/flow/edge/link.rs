@@ -245,7 +245,8 @@ impl<T: 'static> Edge<T> {
                 Lane::Heap(_) => self.bound().map(|bound| bound.bytes),
                 Lane::Shared(_) => self.options.bytes,
             };
-            ends.add(tx, words, &plan.lanes[at], bytes);
+            let first = executor.shared.lane(plan.first_lane + receiver);
+            ends.add(tx, (words, first), &plan.lanes[at], bytes);
         }
         Ok(ends)
     }

@@ -72,6 +72,8 @@ struct OutLane<T> {
     tx: Box<dyn Tx<T>>,
     /// Where its words begin.
     words: usize,
+    /// Where those of its receiver's first lane begin.
+    receiver_words: usize,
     /// The executor of its receiver.
     receiver: usize,
     /// Whether it is a call.
@@ -158,13 +160,14 @@ impl<T: 'static> Lanes<T> {
     pub(crate) fn add(
         &mut self,
         tx: Box<dyn Tx<T>>,
-        words: usize,
+        (words, receiver_words): (usize, usize),
         plan: &LanePlan,
         bytes: Option<usize>,
     ) {
         self.lanes.push(OutLane {
             tx,
             words,
+            receiver_words,
             receiver: plan.to,
             calls: plan.kind == LaneKind::Call,
             travels: plan.kind == LaneKind::Shared,

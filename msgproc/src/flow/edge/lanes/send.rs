@@ -59,6 +59,11 @@ impl<T: 'static> Lanes<T> {
                 self.back = batch.items;
                 return Err(Closed);
             }
+            if self.is_superfluous(to, &head) {
+                self.lanes[to].tx.withdraw();
+                self.count_sent(sent);
+                return Ok(());
+            }
             let before = progress();
             let full = !head.end && self.in_flight(to) >= self.capacity;
             let refused = match full {
@@ -121,6 +126,18 @@ impl<T: 'static> Lanes<T> {
             fault!(SEND_RUNG);
         }
         Ok(())
+    }
+
+    /// Whether a message that is sent again was handled: by its own number, or by the one that
+    /// keeps the order. To wait for room could be for ever then: what has the room may be the same,
+    /// sent again by one that died, and the receiver look at other lanes first.
+    fn is_superfluous(&self, to: usize, head: &Head) -> bool {
+        let lane = &self.lanes[to];
+        let known = self.forced.is_some() && self.board().load(lane.words + lane::NEXT) > head.id;
+        let late = self.state.survives
+            && self.state.inherits
+            && self.board().load(lane.receiver_words + lane::NUMBER) > head.number;
+        !head.end && (known || late)
     }
 
     /// Counts a message that was sent, or that nobody takes.

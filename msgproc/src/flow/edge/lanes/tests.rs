@@ -183,7 +183,7 @@ impl Case {
             };
             let board = shared.board().clone();
             let tx = Inline { received: received.clone(), board, words, most };
-            lanes.add(Box::new(tx), words, &plan, None);
+            lanes.add(Box::new(tx), (words, words), &plan, None);
         }
         lanes
     }
