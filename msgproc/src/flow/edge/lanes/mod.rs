@@ -293,8 +293,10 @@ impl<T: 'static> Lanes<T> {
         }
         let remade = self.state.inherits
             && self.forced.is_some_and(|forced| forced.items == self.pending.len());
-        if !remade {
-            self.settle();
+        match remade {
+            // It is sent below, after all that went before it.
+            true => self.settle_known(),
+            false => self.settle(),
         }
         if !self.state.inherits {
             return Ok(());

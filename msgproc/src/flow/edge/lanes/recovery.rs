@@ -75,6 +75,12 @@ impl<T: 'static> Lanes<T> {
     /// out. So that nothing else is taken for it, what is missing counts as come, and the message
     /// that may have been sent keeps its number, with what there is of it.
     pub(crate) fn settle(&mut self) {
+        self.settle_known();
+        self.settle_forced();
+    }
+
+    /// Counts what is missing of what is known to have been sent.
+    pub(super) fn settle_known(&mut self) {
         if self.first < self.known {
             let missing = self.known - self.first;
             self.first = self.known;
@@ -84,6 +90,9 @@ impl<T: 'static> Lanes<T> {
                 fault!(RECOVER_SETTLED);
             }
         }
+    }
+
+    fn settle_forced(&mut self) {
         let Some(Forced { lane: to, .. }) = self.forced else { return };
         let items = std::mem::take(&mut self.pending);
         let count = items.len() as u64;

@@ -350,6 +350,22 @@ fn cases() -> impl Strategy<Value = Case> {
         })
 }
 
+/// All items of a message were sent, but not yet that they were all, and the next time there are
+/// fewer of them: what follows is counted from where it would have been.
+#[test]
+fn fewer_items_than_were_sent_before_they_were_said_to_be_all() {
+    let case = Case {
+        dealt: Dealt::Inherited,
+        is_source: false,
+        messages: vec![10, 1],
+        deaths: vec![16, 14],
+        chunks: vec![5],
+        ends: None,
+        less: Some(0),
+    };
+    case.run();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
