@@ -1,11 +1,13 @@
 //! What can go wrong with a run, and where it did.
 
-use std::{backtrace::Backtrace, error::Error as StdError, fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    backtrace::Backtrace, error::Error as StdError, fmt, io, iter, path::PathBuf, sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::node::Cause;
-use crate::Exit;
+use crate::{Exit, error::causes};
 
 /// The result of whatever concerns a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,12 +65,7 @@ struct Chain<'a>(&'a Cause);
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
+        causes(&**self.0).try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -159,12 +156,7 @@ impl Failure {
         kind: FailureKind,
         cause: Cause,
     ) -> Failure {
-        let mut causes = Vec::new();
-        let mut source = cause.source();
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
+        let causes = causes(&*cause).map(ToString::to_string).collect();
         let backtrace = Backtrace::capture();
         let captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
         Failure {
@@ -192,15 +184,8 @@ impl Failure {
     /// The error that the node gave, if it is of this type and was made in this process: what comes
     /// from another process is known by its words alone.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        let mut error: Option<&(dyn StdError + 'static)> =
-            self.error.as_deref().map(|error| error as &(dyn StdError + 'static));
-        while let Some(here) = error {
-            if let Some(found) = here.downcast_ref() {
-                return Some(found);
-            }
-            error = here.source();
-        }
-        None
+        let error = self.error.as_deref()? as &(dyn StdError + 'static);
+        iter::once(error).chain(causes(error)).find_map(|error| error.downcast_ref())
     }
 }
 

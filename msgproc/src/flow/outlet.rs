@@ -199,12 +199,7 @@ impl<T> Outlet<T> {
         if !self.items.is_empty() {
             self.put()?;
         }
-        let Some(exits) = &mut self.exits else { return Ok(()) };
-        self.torn = true;
-        let flushed = exits.flush();
-        self.torn = false;
-        self.closed |= flushed.is_err();
-        flushed
+        self.pass_on(|exits, _| exits.flush())
     }
 
     /// Counts items that the node leaves out by itself, such as those that found no partner: they
@@ -237,30 +232,38 @@ impl<T> Outlet<T> {
         if !self.items.is_empty() {
             self.put()?; // They were sent before this one.
         }
-        let Some(exits) = &mut self.exits else {
+        if self.exits.is_none() {
             self.items.push(item);
             return Ok(());
-        };
+        }
         self.sent += 1;
-        self.torn = true;
-        let put = exits.put_to(output, worker, item);
-        self.torn = false;
-        self.closed |= put.is_err();
-        put
+        self.pass_on(|exits, _| exits.put_to(output, worker, item))
     }
 
     #[cold]
     #[inline(never)]
     fn put(&mut self) -> Result<(), Closed> {
-        let Some(exits) = &mut self.exits else { return Ok(()) };
+        if self.exits.is_none() {
+            return Ok(());
+        }
         self.sent += self.items.len() as u64;
-        self.torn = true;
-        let put = exits.put(&mut self.items);
-        self.torn = false;
+        let put = self.pass_on(Exits::put);
         self.items.clear();
-        self.limit = exits.batch().max(1);
-        self.closed |= put.is_err();
+        self.limit = self.exits.as_ref().map_or(self.limit, |exits| exits.batch().max(1));
         put
+    }
+
+    /// Lets the ways out take what they take, and remembers whether they panicked or take no more.
+    fn pass_on(
+        &mut self,
+        act: impl FnOnce(&mut Exits<T>, &mut Vec<T>) -> Result<(), Closed>,
+    ) -> Result<(), Closed> {
+        let Some(exits) = &mut self.exits else { return Ok(()) };
+        self.torn = true;
+        let sent = act(exits, &mut self.items);
+        self.torn = false;
+        self.closed |= sent.is_err();
+        sent
     }
 
     /// Keeps what is sent by [`Outlet::send`], however much, until [`Outlet::let_go`]: what comes of

@@ -7,7 +7,7 @@ use shmring::transfer::Parcel;
 
 use super::context::{Context, Token};
 use crate::{
-    error::Result,
+    error::{Result, causes},
     message::{self, Failure, FailureKind},
 };
 
@@ -187,11 +187,7 @@ impl fmt::Debug for Outcome {
 /// What travels of an error.
 pub(super) fn failure_of(error: &(dyn StdError + 'static)) -> Box<Failure> {
     let mut failure = Failure::new(FailureKind::Failed, error.to_string());
-    let mut source = error.source();
-    while let Some(error) = source {
-        failure.chain.push(error.to_string());
-        source = error.source();
-    }
+    failure.chain.extend(causes(error).map(ToString::to_string));
     let backtrace = Backtrace::capture();
     failure.backtrace = matches!(backtrace.status(), std::backtrace::BacktraceStatus::Captured)
         .then(|| backtrace.to_string());

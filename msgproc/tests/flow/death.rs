@@ -14,7 +14,8 @@ use msgproc::flow::{
     Error, FailureKind, Flow, Graph, Memory, OnError, Outlet, Placement, Process, Report, each,
     flat_map, from_fn, map, source, try_map,
 };
-use shmring::block::Block;
+use serde::{Serialize, de::DeserializeOwned};
+use shmring::block::{Block, BlockPool};
 
 use crate::common::{keep, taken};
 
@@ -204,7 +205,8 @@ fn deaths_at_the_end_are_made_good() {
     assert_eq!(taken(&kept), (0..1010).collect::<Vec<_>>());
 }
 
-/// Runs a graph, and kills processes of it at random until it ends.
+/// Runs a graph, and kills processes of it at random until it ends: less and less often, so that
+/// whoever replaces them gets somewhere, however busy the machine is.
 pub(crate) fn with_kills(graph: Graph, seconds: u64, seed: u64) -> (Report, u64) {
     with_some_kills(u64::MAX, graph, seconds, seed)
 }
@@ -225,7 +227,7 @@ pub(crate) fn with_some_kills(
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        sleep(Duration::from_micros(5000 + seed % 40_000));
+        sleep(Duration::from_micros(5000 + seed % 40_000) * (1 + kills as u32 / 40));
         if kills == most {
             continue;
         }
@@ -429,22 +431,29 @@ fn a_run_in_one_thread_makes_deaths_good() {
 }
 
 fn a_run_that_was_stopped_leaves_no_blocks() {
+    leaves_no_blocks_when_stopped(16, |pool| pool.loan().unwrap().freeze());
+}
+
+/// Through a process and on, by edges of that capacity.
+pub(crate) fn leaves_no_blocks_when_stopped<T>(
+    capacity: usize,
+    item: impl Fn(&BlockPool) -> T + Send + 'static,
+) where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
     let memory = Memory::with_blocks(64, 4096).unwrap();
     let pool = memory.pool().unwrap().clone();
     let mut graph = Graph::new();
     graph.set_memory(&memory);
     let filled = pool.clone();
-    let fill = graph.source(
-        "fill",
-        Placement::Thread,
-        std::iter::repeat_with(move || filled.loan().unwrap().freeze()),
-    );
-    let step = graph.node("step", Placement::Process, |_| map(|block: Block| block)).add();
+    let items = std::iter::repeat_with(move || item(&filled));
+    let fill = graph.source("fill", Placement::Thread, items);
+    let step = graph.node("step", Placement::Process, |_| map(|item: T| item)).add();
     let slow = graph
-        .node("slow", Placement::Thread, |_| each(|_: Block| sleep(Duration::from_millis(1))))
+        .node("slow", Placement::Thread, |_| each(|_: T| sleep(Duration::from_millis(1))))
         .add();
-    graph.edge(fill.output(), step.input()).capacity(16).add();
-    graph.edge(step.output(), slow.input()).capacity(16).add();
+    graph.edge(fill.output(), step.input()).capacity(capacity).add();
+    graph.edge(step.output(), slow.input()).capacity(capacity).add();
     let running = graph.start().unwrap();
     while running.report().node("slow").unwrap().items_in() < 20 {
         sleep(Duration::from_millis(1));

@@ -13,15 +13,13 @@ use std::{
 
 use msgproc::{
     ForkServer,
-    flow::{
-        Error, Graph, Memory, OnError, Placement, Process, Same, StartMethod, Thread, each, map,
-    },
+    flow::{Graph, OnError, Process, Same, StartMethod, Thread, each, map},
 };
-use shmring::block::Block;
+use shmring::block::BlockPool;
 
 use crate::{
     common::{Kept, keep, taken},
-    death::with_some_kills,
+    death::{leaves_no_blocks_when_stopped, with_some_kills},
 };
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
@@ -178,30 +176,10 @@ fn few_long_items_lie_in_a_lane() {
 }
 
 fn a_run_that_was_stopped_leaves_no_blocks_in_long_items() {
-    let memory = Memory::with_blocks(64, 4096).unwrap();
-    let pool = memory.pool().unwrap().clone();
-    let mut graph = Graph::new();
-    graph.set_memory(&memory);
-    let filled = pool.clone();
-    let items = std::iter::repeat_with(move || {
-        (vec![1_u8; 300_000], [(); 3].map(|()| filled.loan().unwrap().freeze()))
+    let block = |pool: &BlockPool| pool.loan().unwrap().freeze();
+    leaves_no_blocks_when_stopped(4, move |pool| {
+        (vec![1_u8; 300_000], [(); 3].map(|()| block(pool)))
     });
-    let fill = graph.source("fill", Thread, items);
-    type Item = (Vec<u8>, [Block; 3]);
-    let step = graph.node("step", Process, |_| map(|item: Item| item)).add();
-    let slow = graph
-        .node("slow", Placement::Thread, |_| each(|_: Item| sleep(Duration::from_millis(1))))
-        .add();
-    graph.edge(fill.output(), step.input()).capacity(4).add();
-    graph.edge(step.output(), slow.input()).capacity(4).add();
-    let running = graph.start().unwrap();
-    while running.report().node("slow").unwrap().items_in() < 20 {
-        sleep(Duration::from_millis(1));
-    }
-    running.stop_now();
-    assert!(matches!(running.wait(), Err(Error::Stopped)));
-    pool.repair();
-    assert_eq!(pool.in_use(), 0);
 }
 
 /// Each has a file of its own.

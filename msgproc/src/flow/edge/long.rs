@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use postcard::ser_flavors::Flavor;
+use postcard::ser_flavors::Size;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, DeserializeOwned},
@@ -203,14 +203,14 @@ impl Draft {
     fn lay_down<T: Serialize>(&self, items: &[T]) -> Result<Extent, &'static str> {
         let Some(item) = items.first() else { return Err("there is no item") };
         if let Some((_, extent)) = self.filled.get() {
-            return match postcard::serialize_with_flavor(item, Nowhere) {
-                Ok(()) => Ok(extent),
+            return match postcard::serialize_with_flavor(item, Size::default()) {
+                Ok(_) => Ok(extent),
                 Err(_) => Err("it does not serialize"),
             };
         }
         let mut buffer = WRITTEN.take();
         buffer.clear();
-        let Ok(bytes) = postcard::serialize_with_flavor(item, Buffer(buffer)) else {
+        let Ok(bytes) = postcard::to_extend(item, buffer) else {
             return Err("it does not serialize");
         };
         let written = self.write(&bytes);
@@ -254,49 +254,5 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         self.withdraw();
-    }
-}
-
-/// A buffer that is used again and again.
-struct Buffer(Vec<u8>);
-
-impl Flavor for Buffer {
-    type Output = Vec<u8>;
-
-    #[inline]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
-        Ok(())
-    }
-
-    #[inline]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<Vec<u8>> {
-        Ok(self.0)
-    }
-}
-
-/// For what is not needed.
-struct Nowhere;
-
-impl Flavor for Nowhere {
-    type Output = ();
-
-    #[inline]
-    fn try_push(&mut self, _byte: u8) -> postcard::Result<()> {
-        Ok(())
-    }
-
-    #[inline]
-    fn try_extend(&mut self, _bytes: &[u8]) -> postcard::Result<()> {
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
     }
 }

@@ -35,16 +35,22 @@ impl Plan {
 
     /// Says that a worker takes no more which has ended: its process may have died before it could.
     pub(super) fn close_lanes_to(&self, number: usize) {
+        for (words, from) in self.lanes_to(number) {
+            self.shared.board().store(words + lane::CLOSED, 1);
+            self.shared.board().ring(from);
+        }
+    }
+
+    /// The lanes to a worker: where the words of each begin, and the executor of its sender.
+    fn lanes_to(&self, number: usize) -> impl Iterator<Item = (usize, usize)> {
         let PlannedWorker { node, index, .. } = self.layout.workers[number];
         let edges = self.graph.edges.iter().zip(&self.layout.edges);
-        for (_, plan) in edges.filter(|(edge, _)| edge.to == node) {
-            for sender in 0..plan.senders {
+        edges.filter(move |(edge, _)| edge.to == node).flat_map(move |(_, plan)| {
+            (0..plan.senders).map(move |sender| {
                 let at = sender * plan.receivers + index;
-                let words = self.shared.lane(plan.first_lane + at);
-                self.shared.board().store(words + lane::CLOSED, 1);
-                self.shared.board().ring(plan.lanes[at].from);
-            }
-        }
+                (self.shared.lane(plan.first_lane + at), plan.lanes[at].from)
+            })
+        })
     }
 
     /// The workers of a process that died which were at work then: one in each thread at most.
@@ -131,16 +137,11 @@ impl Plan {
     /// How far a worker has come: a number that grows whenever it is done with a message, or has
     /// sent one.
     pub(super) fn progress(&self, number: usize) -> u64 {
-        let PlannedWorker { node, index, first_out, .. } = self.layout.workers[number];
+        let PlannedWorker { node, first_out, .. } = self.layout.workers[number];
         let load = |word| self.shared.board().load(word);
         let outs = first_out..first_out + self.graph.nodes[node].outs.len();
         let sent: u64 = outs.map(|number| load(self.shared.out(number) + out::SENT)).sum();
-        let edges = self.graph.edges.iter().zip(&self.layout.edges);
-        let inward = edges.filter(|(edge, _)| edge.to == node);
-        let lanes = inward.flat_map(|(_, plan)| {
-            (0..plan.senders).map(|sender| plan.first_lane + sender * plan.receivers + index)
-        });
-        sent + lanes.map(|number| load(self.shared.lane(number) + lane::NEXT)).sum::<u64>()
+        sent + self.lanes_to(number).map(|(words, _)| load(words + lane::NEXT)).sum::<u64>()
     }
 
     /// Tells of a death whoever wants to know. Gives whether the process is to be missed.

@@ -14,6 +14,7 @@ use super::registry::{Class, Connected, Make, Maker, Making};
 use super::{
     GraphFile, Location, Node as FileNode, OnError as Policy, Registry, SettingsError, Wiring,
 };
+use crate::error::causes;
 use crate::flow::{
     self, Graph, Input, NodeRef, OnError, Output, Placement, Report, Running, WorkerInfo,
 };
@@ -236,9 +237,8 @@ impl<T: 'static> Known<T> {
 }
 
 /// An error and what caused it, where it does not say so itself.
-fn said(cause: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(cause.source(), |cause| cause.source());
-    causes.map(ToString::to_string).fold(cause.to_string(), |all, cause| {
+fn said(cause: &(dyn std::error::Error + 'static)) -> String {
+    causes(cause).map(ToString::to_string).fold(cause.to_string(), |all, cause| {
         if all.ends_with(&cause) { all } else { format!("{all}: {cause}") }
     })
 }

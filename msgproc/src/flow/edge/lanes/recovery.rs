@@ -6,7 +6,7 @@ use crate::{
     flow::{
         edge::{Head, deal::Deal},
         outlet::Closed,
-        plan::{lane, out},
+        plan::out,
     },
 };
 
@@ -49,15 +49,10 @@ impl<T: 'static> Lanes<T> {
                 fault!(RECOVER_FORCED);
             }
             Err(Closed) if self.is_closed() || self.is_broken() => return Err(Closed),
-            // Its receiver takes no more: so it has handled the message, or never will.
+            // Its receiver takes no more, and has not handled the message: it never will.
             Err(Closed) => {
-                let part = std::mem::take(&mut self.back);
-                if self.board().load(self.lanes[to].words + lane::NEXT) > self.id {
-                    self.count_sent(count as u64);
-                } else {
-                    self.forced = None;
-                    items.splice(..0, part);
-                }
+                self.forced = None;
+                items.splice(..0, self.back.drain(..));
             }
         }
         Ok(true)

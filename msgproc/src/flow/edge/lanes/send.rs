@@ -54,15 +54,17 @@ impl<T: 'static> Lanes<T> {
         let sent = items.len() as u64;
         let mut batch = Batch { head, items };
         loop {
-            if !self.is_open(to) {
-                self.lanes[to].tx.withdraw();
-                self.back = batch.items;
-                return Err(Closed);
-            }
+            let is_open = self.is_open(to);
+            // Asked afterwards: whoever takes no more has handled by then what it ever will.
             if self.is_superfluous(to, &head) {
                 self.lanes[to].tx.withdraw();
                 self.count_sent(sent);
                 return Ok(());
+            }
+            if !is_open {
+                self.lanes[to].tx.withdraw();
+                self.back = batch.items;
+                return Err(Closed);
             }
             let before = progress();
             let full = !head.end && self.in_flight(to) >= self.capacity;

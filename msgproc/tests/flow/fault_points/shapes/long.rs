@@ -1,6 +1,6 @@
 //! Graphs whose items are too long for a message.
 
-use msgproc::flow::{Graph, Memory, Process, Thread, map, source, try_map};
+use msgproc::flow::{Graph, Input, Memory, NodeRef, Output, Process, Thread, map, source, try_map};
 use shmring::block::{Block, LoanError};
 
 use super::{COUNT, Kept, again, keep, numbers};
@@ -20,6 +20,21 @@ fn number(item: &[u64]) -> u64 {
     n
 }
 
+fn narrow<T: Send + 'static>(graph: &mut Graph, from: Output<T>, to: Input<T>) {
+    graph.edge(from, to).capacity(8).capacity_bytes(ROOM).add();
+}
+
+fn read_from<I, T: Send + 'static>(
+    graph: &mut Graph,
+    step: &NodeRef<I, T>,
+    read: &NodeRef<T, u64>,
+) -> Kept<u64> {
+    let (sink, kept) = keep(graph, 1);
+    narrow(graph, step.output(), read.input());
+    graph.connect(read.output(), sink.input());
+    kept
+}
+
 /// It takes long items, and sends them.
 pub(super) fn long_items(graph: &mut Graph) -> Kept<u64> {
     let numbers = numbers(graph);
@@ -27,22 +42,16 @@ pub(super) fn long_items(graph: &mut Graph) -> Kept<u64> {
     let step = graph.node("step", Process, |_| map(|item: Vec<u64>| item));
     let step = step.on_error(again()).add();
     let read = graph.node("read", Thread, |_| map(|item: Vec<u64>| number(&item))).add();
-    let (sink, kept) = keep(graph, 1);
     graph.connect(numbers.output(), fill.input());
-    graph.edge(fill.output(), step.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.edge(step.output(), read.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.connect(read.output(), sink.input());
-    kept
+    narrow(graph, fill.output(), step.input());
+    read_from(graph, &step, &read)
 }
 
 pub(super) fn a_source_of_long_items(graph: &mut Graph) -> Kept<u64> {
     let step = graph.node("step", Process, |_| source((0..COUNT).map(long)));
     let step = step.on_error(again()).add();
     let read = graph.node("read", Thread, |_| map(|item: Vec<u64>| number(&item))).add();
-    let (sink, kept) = keep(graph, 1);
-    graph.edge(step.output(), read.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.connect(read.output(), sink.input());
-    kept
+    read_from(graph, &step, &read)
 }
 
 /// Several workers that keep the order.
@@ -53,12 +62,9 @@ pub(super) fn long_items_in_order(graph: &mut Graph) -> Kept<u64> {
     let step = step.workers(2).ordered(true).on_error(again()).add();
     let read = graph.node("read", Thread, |_| map(|item: Vec<u64>| number(&item)));
     let read = read.workers(2).ordered(true).add();
-    let (sink, kept) = keep(graph, 1);
     graph.connect(numbers.output(), fill.input());
-    graph.edge(fill.output(), step.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.edge(step.output(), read.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.connect(read.output(), sink.input());
-    kept
+    narrow(graph, fill.output(), step.input());
+    read_from(graph, &step, &read)
 }
 
 /// Each has blocks in it besides.
@@ -91,10 +97,7 @@ pub(super) fn long_items_with_blocks(graph: &mut Graph) -> Kept<u64> {
         })
     });
     let read = read.add();
-    let (sink, kept) = keep(graph, 1);
     graph.connect(numbers.output(), fill.input());
-    graph.edge(fill.output(), step.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.edge(step.output(), read.input()).capacity(8).capacity_bytes(ROOM).add();
-    graph.connect(read.output(), sink.input());
-    kept
+    narrow(graph, fill.output(), step.input());
+    read_from(graph, &step, &read)
 }
