@@ -197,6 +197,11 @@ pub(crate) fn registry() -> (Registry<Item>, Kept<Item>) {
                 .output("out", "Row"),
             |_| Ok(Inputs),
         )
+        .node(
+            "AllInputs",
+            ClassInfo::new().input("a", "Number").input("b", "Number").output("out", "Row"),
+            |_| Ok(Inputs),
+        )
         .join_by_tick(tick, row)
         .join_latest(row)
         .join_nearest(tick, row)

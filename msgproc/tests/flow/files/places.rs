@@ -134,7 +134,7 @@ nodes:
   step-tenfold: {class: Tenfold, on_error: retry 1000}
   step-twice: {class: Twice, on_error: quarantine 1000}
   step-same: {class: Same, on_error: retry 1000}
-  step-inputs: {class: Inputs, on_error: retry 1000}
+  step-inputs: {class: AllInputs, on_error: retry 1000}
   keep: {class: Keep}
 connections:
   - step-numbers -> step-tenfold
