@@ -54,6 +54,7 @@ points! {
     SPILL_DRAFT = "flow.spill.draft",
     SPILL_WRITTEN = "flow.spill.written",
     SPILL_LONG = "flow.spill.long",
+    SEND_LAST = "flow.send.last",
     SEND_PUT = "flow.send.put",
     SEND_FIRST_MOVED = "flow.send.first_moved",
     SEND_SENT = "flow.send.sent",

@@ -4,19 +4,20 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Instant};
 
 use super::{
     edge::{Batch, Fate, Head, Inlet, Taken},
-    plan::{Executor, Poll, Shared, Unit},
+    plan::{Executor, Poll, Shared, Unit, lane},
 };
 
-/// What the words of a circle are.
-const STATE: usize = 0;
-/// Whether one of its nodes ended before it came to rest: then what was on its way to that one is
-/// counted and never comes.
-const BROKEN: usize = 1;
-
-/// In the state: one for each worker of the head that may still let items in. Below it, how many
-/// items are in the circle.
-const ENTRANCE: u64 = 1 << 48;
-const ITEMS: u64 = ENTRANCE - 1;
+/// What the words of a circle are: on the first line what the workers of its head count.
+///
+/// Items that they have in hand: that were let in from outside, or came back.
+const HELD: usize = 0;
+/// How many of those they have handled.
+const HANDLED: usize = 1;
+/// How many of them may still let items in.
+const ENTRANCES: usize = 2;
+/// Whether one of its nodes ended before it came to rest: then what was on its way to that one never
+/// comes.
+const BROKEN: usize = 8;
 
 /// What is known of a circle before it runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct CirclePlan {
     pub(crate) executors: Vec<usize>,
     /// How many those are.
     pub(crate) entrances: u64,
+    /// The lanes between its nodes, but those that are calls.
+    pub(crate) lanes: Vec<usize>,
 }
 
 /// A circle of a run, as its workers see it.
@@ -39,95 +42,132 @@ pub(crate) struct Circle {
     shared: Shared,
     words: usize,
     number: usize,
+    /// For those who look at all of its lanes.
+    seen: RefCell<Vec<u64>>,
 }
 
 impl Circle {
     pub(crate) fn new(shared: &Shared, number: usize) -> Circle {
-        Circle { shared: shared.clone(), words: shared.circle(number), number }
+        let words = shared.circle(number);
+        Circle { shared: shared.clone(), words, number, seen: RefCell::default() }
     }
 
     fn plan(&self) -> &CirclePlan {
         &self.shared.circles()[self.number]
     }
 
-    /// Before the run: all workers of the head may let items in.
-    pub(crate) fn open(&self) {
-        let entrances = self.plan().entrances;
-        self.shared.board().store(self.words + STATE, ENTRANCE * entrances);
+    fn load(&self, word: usize) -> u64 {
+        self.shared.board().load(self.words + word)
     }
 
-    fn state(&self) -> u64 {
-        self.shared.board().load(self.words + STATE)
+    /// Before the run: all workers of the head may let items in.
+    pub(crate) fn open(&self) {
+        self.shared.board().store(self.words + ENTRANCES, self.plan().entrances);
     }
 
     fn is_broken(&self) -> bool {
-        self.shared.board().load(self.words + BROKEN) != 0
+        self.load(BROKEN) != 0
     }
 
-    /// Counts items that are sent within it, before they are.
-    pub(crate) fn send(&self, items: u64) {
-        self.shared.board().add(self.words + STATE, items);
+    /// Counts items that came back, before their message is done with.
+    fn hold(&self, items: u64) {
+        self.shared.board().add(self.words + HELD, items);
     }
 
-    /// Counts off items that were handled, after all that came of them was sent.
-    pub(crate) fn leave(&self, items: u64) {
-        let before = self.shared.board().add(self.words + STATE, items.wrapping_neg());
-        if before == items || before & ITEMS >= self.plan().credits {
-            self.ring();
+    /// Counts items off that a worker of the head has handled, after all that came of them was sent.
+    fn leave(&self, items: u64) {
+        self.shared.board().add(self.words + HANDLED, items);
+        self.ring();
+    }
+
+    /// Folds over the lanes of which the receiver still takes something, in two rounds: what
+    /// `before` reads of all of them is read before anything that `after` does.
+    fn fold<A>(
+        &self,
+        before: usize,
+        after: usize,
+        middle: impl FnOnce() -> A,
+        mut fold: impl FnMut(&mut A, u64, u64),
+    ) -> A {
+        let board = self.shared.board();
+        let lanes = || self.plan().lanes.iter().map(|number| self.shared.lane(*number));
+        let mut seen = self.seen.borrow_mut();
+        seen.clear();
+        seen.extend(lanes().map(|words| match board.load(words + lane::CLOSED) {
+            0 => board.load(words + before),
+            _ => u64::MAX,
+        }));
+        let mut folded = middle();
+        for (words, before) in lanes().zip(seen.iter()) {
+            fold(&mut folded, *before, board.load(words + after));
         }
+        folded
+    }
+
+    /// How many items are in the circle at most, and what [`HELD`] was then.
+    fn items(&self) -> (u64, u64) {
+        let handled = self.load(HANDLED);
+        let held = || {
+            let held = self.load(HELD);
+            (held.saturating_sub(handled), held)
+        };
+        self.fold(lane::DONE, lane::SENT, held, |(items, _), done, sent| {
+            *items += sent.saturating_sub(done);
+        })
+    }
+
+    /// Whether nothing is on its way in it, nor will be.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        if self.is_broken() {
+            return true;
+        }
+        if self.load(ENTRANCES) != 0 {
+            return false;
+        }
+        let handled = self.load(HANDLED);
+        let held = || self.load(HELD) == handled;
+        self.fold(lane::NEXT, lane::LAST, held, |is_at_rest, next, last| {
+            *is_at_rest &= last <= next
+        })
     }
 
     /// Lets in as many of these items as there are credits for.
     fn enter(&self, items: u64) -> u64 {
-        let mut state = self.state();
         loop {
+            let (inside, held) = self.items();
             let credits = match self.is_broken() {
                 true => items,
-                false => self.plan().credits.saturating_sub(state & ITEMS),
+                false => self.plan().credits.saturating_sub(inside),
             };
             let entering = items.min(credits);
-            if entering == 0 {
-                return 0;
-            }
-            let word = self.words + STATE;
-            match self.shared.board().change(word, state, state + entering) {
-                Ok(()) => return entering,
-                Err(other) => state = other,
+            // Others may have let something in meanwhile.
+            let word = self.words + HELD;
+            if entering == 0 || self.shared.board().change(word, held, held + entering).is_ok() {
+                return entering;
             }
         }
     }
 
     fn may_enter(&self) -> bool {
-        self.state() & ITEMS < self.plan().credits || self.is_broken()
+        self.items().0 < self.plan().credits || self.is_broken()
     }
 
     /// One worker of the head lets nothing more in.
     fn shut_entrance(&self) {
-        let before = self.shared.board().add(self.words + STATE, ENTRANCE.wrapping_neg());
-        if before == ENTRANCE {
-            self.ring();
-        }
-    }
-
-    /// Whether nothing is on its way in it, nor will be.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.state() == 0 || self.is_broken()
+        self.shared.board().add(self.words + ENTRANCES, 1_u64.wrapping_neg());
+        self.ring();
     }
 
     /// One of its nodes has ended. Unless it was at rest, nobody waits for it any more.
     pub(crate) fn note_end(&self) {
         if !self.is_at_rest() {
-            self.break_off();
+            self.shared.board().store(self.words + BROKEN, 1);
+            self.ring();
         }
     }
 
-    /// What was counted does not come.
-    pub(crate) fn break_off(&self) {
-        self.shared.board().store(self.words + BROKEN, 1);
-        self.ring();
-    }
-
-    fn ring(&self) {
+    /// Tells the workers of the head that there may be fewer items in it.
+    pub(crate) fn ring(&self) {
         for executor in &self.plan().executors {
             self.shared.board().ring(*executor);
         }
@@ -157,6 +197,7 @@ impl<T> Default for Stash<T> {
 /// for long.
 pub(crate) struct Returns<T> {
     executor: Rc<Executor>,
+    circle: Circle,
     inlets: Vec<(usize, Inlet<T>)>,
     stash: Rc<RefCell<Stash<T>>>,
 }
@@ -165,12 +206,15 @@ impl<T: 'static> Unit for Returns<T> {
     fn poll(&mut self) -> Poll {
         if self.stash.borrow().closed {
             self.inlets.iter().for_each(|(_, inlet)| inlet.close(&self.executor));
+            // What is in them does not count any more.
+            self.circle.ring();
             return Poll::Ended;
         }
         let mut outcome = Poll::Idle;
         for (input, inlet) in &mut self.inlets {
             let taken = inlet.take(&self.executor, &mut |lane, batch| {
                 if !batch.items.is_empty() {
+                    self.circle.hold(batch.items.len() as u64);
                     self.stash.borrow_mut().messages.push_back((*input, lane, batch));
                 }
                 Fate::Done
@@ -233,7 +277,8 @@ impl<T: 'static> Entrance<T> {
         let mut inputs: Vec<usize> = inlets.iter().map(|(input, _)| *input).collect();
         inputs.sort_unstable();
         inputs.dedup();
-        let returns = Returns { executor: executor.clone(), inlets, stash: stash.clone() };
+        let (executor, stash_too) = (executor.clone(), stash.clone());
+        let returns = Returns { executor, circle: circle.clone(), inlets, stash: stash_too };
         (Entrance { circle, stash, waiting: None, is_open: true, inputs }, returns)
     }
 
@@ -275,6 +320,11 @@ impl<T: 'static> Entrance<T> {
         }
     }
 
+    /// So many items were handled that [`Entrance::step`] gave, and all that came of them was sent.
+    pub(crate) fn leave(&self, items: usize) {
+        self.circle.leave(items as u64);
+    }
+
     fn waits(&self) -> bool {
         self.waiting.is_some()
     }
@@ -309,8 +359,12 @@ impl<T: 'static> Entrance<T> {
         }
     }
 
-    /// The worker has ended.
+    /// The worker has ended. What came back to it is dropped.
     pub(crate) fn close(&self) {
-        self.stash.borrow_mut().closed = true;
+        let mut stash = self.stash.borrow_mut();
+        stash.closed = true;
+        let dropped = stash.messages.drain(..).map(|(.., batch)| batch.items.len()).sum();
+        drop(stash);
+        self.leave(dropped);
     }
 }

@@ -1,19 +1,24 @@
 //! Edges that lead back.
 
 use std::{
+    hint::black_box,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use msgproc::flow::{
-    Cause, Error, Flow, Graph, Node, Outlet, Placement, Same, Thread, from_fn, map, try_map,
+    Cause, Error, Flow, Graph, Node, OnError, Outlet, Placement, Same, Thread, flat_map, from_fn,
+    map, try_map,
 };
 
-use crate::common::{PLACES, keep, taken};
+use crate::{
+    common::{PLACES, keep, taken},
+    death::with_kills,
+};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -26,6 +31,9 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(an_error_inside_of_the_circle),
         testkit::test!(a_slow_circle_does_not_end_too_early),
         testkit::test!(ends_are_sent_on_once_the_circle_is_at_rest),
+        testkit::test!(what_ends_send_round_holds_nobody_up),
+        testkit::test!(processes_in_a_circle_are_killed, timeout = 120),
+        testkit::test!(where_a_circle_begins_is_not_replaced),
         testkit::test!(order_is_kept_in_a_circle),
         testkit::test!(circles_that_cannot_be_run),
         testkit::test!(a_chain_that_leaves_a_thread_and_comes_back),
@@ -335,6 +343,116 @@ fn ends_are_sent_on_once_the_circle_is_at_rest() {
         assert_eq!(items.len(), 49 * 50 / 2 + 1, "{place}");
         assert_eq!(items.last(), Some(&1_000_000), "{place}");
     }
+}
+
+/// Of several workers that the circle begins with one ends first. What it sends then comes back to
+/// any of them, or to nobody.
+fn what_ends_send_round_holds_nobody_up() {
+    for place in PLACES {
+        for _ in 0..20 {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", place, 1..20_u64);
+            let head = graph
+                .node("head", place, |_| Late { items: Vec::new(), ended: 0 })
+                .workers(3)
+                .add();
+            let tail = graph
+                .node("tail", place, |_| {
+                    from_fn(|n: u64, out: &mut Outlet<u64>| {
+                        out.send(n)?;
+                        // Nobody may take it any more.
+                        let _ = out.send_on(1, if n > 1000 { 5 } else { n - 1 });
+                        Ok(Flow::GoOn)
+                    })
+                })
+                .workers(2)
+                .add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), head.input());
+            graph.connect(head.output(), tail.input());
+            graph.edge(tail.output_at(1), head.input_at(1)).feedback(3).add();
+            graph.connect(tail.output(), sink.input());
+            let running = graph.start().unwrap();
+            let until = Instant::now() + Duration::from_secs(10);
+            while !running.is_finished() {
+                assert!(Instant::now() < until, "{place}:\n{}", running.report());
+                sleep(Duration::from_micros(100));
+            }
+            running.wait().unwrap();
+            let ends = taken(&kept).into_iter().filter(|n| *n == 1_000_000).count();
+            assert_eq!(ends, 3, "{place}");
+        }
+    }
+}
+
+/// Each number goes round some times, and becomes two on its way.
+fn processes_in_a_circle_are_killed() {
+    const COUNT: u64 = 4000;
+    const ROUND: u64 = 1 << 32;
+    let again = || OnError::retry(1000);
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..COUNT);
+    let head = graph.node("head", Thread, |_| map(|n: u64| n)).workers(2).add();
+    let first = graph
+        .node("step-one", Placement::Process, |_| {
+            flat_map(|n: u64| vec![n + ROUND; if n / ROUND == 1 { 2 } else { 1 }])
+        })
+        .workers(2)
+        .on_error(again())
+        .add();
+    let second = graph
+        .node("step-two", Placement::Process, |_| {
+            from_fn(|n: u64, out: &mut Outlet<u64>| {
+                // Some work, so that not all is over at once.
+                (0..2000).for_each(|k| {
+                    black_box(k);
+                });
+                match n / ROUND {
+                    4 => out.send(n % ROUND)?,
+                    _ => out.send_on(1, n)?,
+                }
+                Ok(Flow::GoOn)
+            })
+        })
+        .workers(2)
+        .on_error(again())
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.edge(numbers.output(), head.input()).capacity(50).add();
+    graph.edge(head.output(), first.input()).capacity(20).add();
+    graph.edge(first.output(), second.input()).capacity(20).add();
+    graph.edge(second.output_at(1), head.input()).capacity(10).feedback(100).add();
+    graph.edge(second.output(), sink.input()).capacity(10).add();
+    let (report, kills) = with_kills(graph, 30, 88_172_645_463_325_252);
+    let mut items = taken(&kept);
+    items.sort_unstable();
+    let expected: Vec<u64> = (0..COUNT).flat_map(|n| [n; 2]).collect();
+    assert!(items == expected, "{kills} kills, {} items on\n{report}", items.len());
+    assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+fn where_a_circle_begins_is_not_replaced() {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..50_u64);
+    let head = graph.node("head", Placement::Process, |_| {
+        map(|n: u64| if n == 10 { std::process::abort() } else { n })
+    });
+    let head = head.on_error(OnError::retry(3)).add();
+    let tail = graph.node("tail", Thread, |_| {
+        from_fn(|n: u64, out: &mut Outlet<u64>| {
+            out.send_on(usize::from(n % 2 == 1), n / 2 * 2)?;
+            Ok(Flow::GoOn)
+        })
+    });
+    let tail = tail.add();
+    let (sink, _) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), head.input());
+    graph.connect(head.output(), tail.input());
+    graph.edge(tail.output_at(1), head.input()).feedback(3).add();
+    graph.connect(tail.output(), sink.input());
+    let Err(Error::Failed(failure)) = graph.run() else { panic!("it ended well") };
+    let says = "a circle begins with node \"head\" in it";
+    assert!(failure.message.contains(says), "{failure}");
 }
 
 /// Those that go round at once come out in the order in which they came.

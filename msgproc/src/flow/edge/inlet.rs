@@ -3,7 +3,10 @@
 use super::{Batch, Fate, Head, Rx};
 use crate::{
     fault::fault,
-    flow::plan::{Executor, lane},
+    flow::{
+        circle::Circle,
+        plan::{Executor, lane},
+    },
 };
 
 /// The receiving ends of a worker's lanes out of one edge.
@@ -15,6 +18,8 @@ pub(crate) struct Inlet<T> {
     /// Which lane is looked at first.
     cursor: usize,
     newest: bool,
+    /// The circle that the edge is in.
+    circle: Option<Circle>,
 }
 
 struct InLane<T> {
@@ -38,8 +43,12 @@ pub(crate) enum Taken {
 
 impl<T: 'static> Inlet<T> {
     /// `numbers`: the first that comes here, and the step from each to the next.
-    pub(crate) fn new(numbers: Option<(u64, u64)>, newest: bool) -> Inlet<T> {
-        Inlet { lanes: Vec::new(), next_number: numbers, cursor: 0, newest }
+    pub(crate) fn new(
+        numbers: Option<(u64, u64)>,
+        newest: bool,
+        circle: Option<Circle>,
+    ) -> Inlet<T> {
+        Inlet { lanes: Vec::new(), next_number: numbers, cursor: 0, newest, circle }
     }
 
     pub(crate) fn add(&mut self, rx: Option<Box<dyn Rx<T>>>, words: usize, sender: usize) {
@@ -179,6 +188,9 @@ impl<T: 'static> Inlet<T> {
                 board.add_own(words + lane::DONE, weight);
                 fault!(TAKE_DONE);
                 board.ring(sender);
+                if let Some(circle) = &self.circle {
+                    circle.ring();
+                }
                 fault!(TAKE_RUNG);
                 *ended |= head.end;
                 self.pass(&head);

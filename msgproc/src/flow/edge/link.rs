@@ -220,8 +220,8 @@ impl<T: 'static> Edge<T> {
     ) -> Result<Lanes<T>, String> {
         let Opened { plan, lanes } = self.opened();
         let capacity = self.options.capacity as u64;
-        let circle = plan.circle.map(|circle| Circle::new(&executor.shared, circle));
-        let mut ends = Lanes::new(executor, self.deal(plan, sender), capacity, state, circle);
+        let in_circle = plan.circle.is_some();
+        let mut ends = Lanes::new(executor, self.deal(plan, sender), capacity, state, in_circle);
         for receiver in 0..plan.receivers {
             let at = sender * plan.receivers + receiver;
             let words = executor.shared.lane(plan.first_lane + at);
@@ -260,7 +260,8 @@ impl<T: 'static> Edge<T> {
         let Opened { plan, lanes } = self.opened();
         let merges = plan.ordered && plan.senders > 1;
         let numbers = merges.then_some((receiver as u64, plan.receivers as u64));
-        let mut inlet = Inlet::new(numbers, self.options.newest);
+        let circle = plan.circle.map(|circle| Circle::new(&executor.shared, circle));
+        let mut inlet = Inlet::new(numbers, self.options.newest, circle);
         for sender in 0..plan.senders {
             let at = sender * plan.receivers + receiver;
             let words = executor.shared.lane(plan.first_lane + at);

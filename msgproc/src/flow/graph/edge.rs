@@ -114,7 +114,9 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     ///
     /// What a node in a circle keeps to itself, rather than send it on before it returns, is not on
     /// its way. When such a node ends early, what is on its way to it is lost, and nobody waits for
-    /// it. A process in a circle is not replaced when it dies: the run fails.
+    /// it. A process in a circle may be replaced when it dies
+    /// ([`OnError::retry`](crate::flow::OnError::retry)), but not that of the node to which this edge
+    /// leads: let that be in the program.
     pub fn feedback(mut self, credits: usize) -> Self {
         self.feedback = Some(credits.max(1) as u64);
         self

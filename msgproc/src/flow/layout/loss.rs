@@ -43,10 +43,9 @@ pub(super) fn loss<'a>(
                 "node {:?} in it awaits futures, and they went with it: let it be in another process",
                 name(*node)
             )
-        } else if circles.iter().any(|circle| circle.nodes.contains(node)) {
-            // What is in a circle is counted.
+        } else if circles.iter().any(|circle| circle.head == *node) {
             format!(
-                "node {:?} in it is in a circle, and nobody knows what of that went with it",
+                "a circle begins with node {:?} in it, and what came back to that was in its memory: let the circle begin with a node in the program (an emitter at `Thread`)",
                 name(*node)
             )
         } else {

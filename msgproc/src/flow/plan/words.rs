@@ -132,8 +132,9 @@ pub(crate) mod lane {
     pub(crate) const DRAFT_AT: usize = 5;
     /// Its message's number.
     pub(crate) const DRAFT_NUMBER: usize = 6;
-    /// Whether nothing comes any more: its receiver says so, once.
-    pub(crate) const ENDED: usize = 7;
+    /// In a circle: the number of the last message with items that was put, or is about to be, plus
+    /// one.
+    pub(crate) const LAST: usize = 7;
     /// Items done with; on the receiver's line, as what follows.
     pub(crate) const DONE: usize = 8;
     /// Whether the receiver takes no more.
@@ -142,6 +143,8 @@ pub(crate) mod lane {
     pub(crate) const COST: usize = 10;
     /// The number of the next message that is new.
     pub(crate) const NEXT: usize = 11;
+    /// Whether nothing comes any more: its receiver says so, once.
+    pub(crate) const ENDED: usize = 12;
     /// In the first lane of an inlet that keeps order: the number that comes next.
     pub(crate) const NUMBER: usize = 13;
     /// Items done with once the message is released that is being handled.

@@ -85,7 +85,11 @@ impl<N: Node> Worker<N> {
             let Some(entrance) = entrance else { return Poll::Ended };
             match entrance.step() {
                 Step::Handle((input, lane, batch)) => {
+                    let items = batch.items.len();
                     let fate = core.handle(input, lane, batch);
+                    if fate == Fate::Done {
+                        entrance.leave(items);
+                    }
                     return match fate {
                         Fate::Keep => Poll::Ended,
                         Fate::Done if core.is_done() => self.end(),

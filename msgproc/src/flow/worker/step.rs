@@ -80,10 +80,9 @@ impl<N: Node> Core<N> {
                 let step = if head.last { self.setting.info.workers as u64 } else { 0 };
                 self.turn = head.number + step;
             }
-            if let Some(circle) = &self.setting.circle {
-                // All that came of them is sent and counted before they are counted off.
+            if self.setting.circle.is_some() {
+                // All that came of them is sent before they are done with.
                 let _ = self.outlet.flush();
-                circle.leave(count);
             }
         }
         self.hand_to_called();

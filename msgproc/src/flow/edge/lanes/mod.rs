@@ -20,7 +20,6 @@ use super::{
 use crate::{
     fault::fault,
     flow::{
-        circle::Circle,
         outlet::Closed,
         plan::{Executor, lane, out},
     },
@@ -49,8 +48,8 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<OutLane<T>>,
     next: usize,
     state: OutState,
-    /// The circle that the edge is in.
-    circle: Option<Circle>,
+    /// Whether the edge is in a circle.
+    in_circle: bool,
     /// The number of the next message.
     id: u64,
     /// How many items went before.
@@ -118,7 +117,7 @@ impl<T: 'static> Lanes<T> {
         deal: Deal<T>,
         capacity: u64,
         state: OutState,
-        circle: Option<Circle>,
+        in_circle: bool,
     ) -> Lanes<T> {
         let word = |word| executor.board().load(state.words + word);
         let (mut id, first) = (word(out::SENT), word(out::FIRST));
@@ -145,7 +144,7 @@ impl<T: 'static> Lanes<T> {
             lanes: Vec::new(),
             next: 0,
             state,
-            circle,
+            in_circle,
             id,
             first: if state.from_the_first { 0 } else { first },
             known: first,

@@ -91,7 +91,8 @@ impl<T: 'static> Lanes<T> {
         let Some(Forced { lane: to, .. }) = self.forced else { return };
         let items = std::mem::take(&mut self.pending);
         let count = items.len() as u64;
-        let sent = match self.gives_numbers() || count > 0 {
+        // In a circle the lane waits for its number.
+        let sent = match self.gives_numbers() || count > 0 || self.in_circle {
             true => self.send(to.min(self.lanes.len() - 1), self.head_again(), items),
             false => Err(Closed),
         };

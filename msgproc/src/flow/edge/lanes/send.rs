@@ -13,23 +13,6 @@ use crate::{
 impl<T: 'static> Lanes<T> {
     /// Sends one message, waiting for room.
     pub(super) fn send(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
-        let counts = !items.is_empty();
-        if let Some(circle) = self.circle.as_ref().filter(|_| counts) {
-            // Who takes them counts them off, so they are counted before.
-            circle.send(items.len() as u64);
-        }
-        let sent = self.send_uncounted(to, head, items);
-        if let Some(circle) = self.circle.as_ref().filter(|_| counts && sent.is_err()) {
-            match self.back.len() as u64 {
-                0 => circle.break_off(),
-                // They are counted again if another gets them.
-                back => circle.leave(back),
-            }
-        }
-        sent
-    }
-
-    fn send_uncounted(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
         let weight = items.len().max(1) as u64;
         let head = Head { id: self.id, first: self.first, ..head };
         let executor = self.executor.clone();
@@ -49,6 +32,11 @@ impl<T: 'static> Lanes<T> {
             fault!(SEND_ITEMS);
             board.store(self.state.words + out::INTENT, self.id + 1);
             fault!(SEND_INTENT);
+        }
+        if self.in_circle && !items.is_empty() && !self.lanes[to].calls {
+            // Behind the intent: whoever replaces this sender sends a message with this number there.
+            board.store(words + lane::LAST, self.id + 1);
+            fault!(SEND_LAST);
         }
         let progress = || board.load(words + lane::DONE);
         let sent = items.len() as u64;
@@ -101,15 +89,15 @@ impl<T: 'static> Lanes<T> {
                     // Numbers are those of messages, and none is left out.
                     let numbered = self.gives_numbers() && !head.end;
                     let first = Head { last: numbered && head.last, ..head };
-                    if let Err(Closed) = self.send_uncounted(to, first, items) {
+                    if let Err(Closed) = self.send(to, first, items) {
                         self.back.extend(rest);
                         return Err(Closed);
                     }
                     if !numbered {
-                        return self.send_uncounted(to, head, rest);
+                        return self.send(to, head, rest);
                     }
                     let next = Head { number: self.id, ..head };
-                    return self.send_uncounted(self.lane_of(self.id), next, rest);
+                    return self.send(self.lane_of(self.id), next, rest);
                 }
                 Refused::Unsendable(reason) => {
                     let which = if sent > 1 { "from" } else { "as" };

@@ -1,6 +1,7 @@
 //! Graphs with a process that is killed, called `step`, and what must come out of them.
 
 mod blocks;
+mod circles;
 mod long;
 mod odd;
 mod several;
@@ -13,6 +14,7 @@ use msgproc::flow::{
 use self::several::{a_farm_in_a_thread, a_source_and_a_node, two_in_a_thread, two_in_two_threads};
 use self::{
     blocks::{a_source_of_blocks, blocks},
+    circles::{a_circle, two_in_a_circle},
     long::{a_source_of_long_items, long_items, long_items_in_order, long_items_with_blocks},
     odd::{
         all_but_two, all_of_those_that_go_on, most_of_them_once, one_behind_another,
@@ -92,6 +94,8 @@ pub(super) const SHAPES: &[Shape] = &[
         stops: true,
         ..shape("a_numbering_source_that_is_stopped", one_that_numbers, Check::As(some_and_the_end))
     },
+    unordered("a_circle", a_circle, all),
+    unordered("two_in_a_circle", two_in_a_circle, many),
     in_order("long_items", long_items, all),
     in_order("a_source_of_long_items", a_source_of_long_items, all),
     in_order("long_items_in_order", long_items_in_order, all),
