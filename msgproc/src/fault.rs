@@ -75,6 +75,12 @@ points! {
     TAKE_RUNG = "flow.take.rung",
     // A source.
     SOURCE_PRODUCED = "flow.source.produced",
+    // The node is told that an input has ended.
+    TELL_NOTHING = "flow.tell.nothing",
+    TELL_BASE = "flow.tell.base",
+    TELL_BEGUN = "flow.tell.begun",
+    TELL_SENT = "flow.tell.sent",
+    TELL_TOLD = "flow.tell.told",
     // The end.
     END_NOTHING = "flow.end.nothing",
     END_BASE = "flow.end.base",

@@ -76,6 +76,8 @@ pub struct Outlet<T> {
     closed: bool,
     /// Whether items are being sent on. It stays if that panics: some of them are lost then.
     torn: bool,
+    /// Whether nothing of what is sent goes anywhere.
+    muted: bool,
     /// What the node says of its items.
     notes: Notes,
 }
@@ -111,6 +113,7 @@ impl<T> Outlet<T> {
             discarded_at: Vec::new(),
             closed: false,
             torn: false,
+            muted: false,
             notes: Notes::default(),
         }
     }
@@ -232,6 +235,9 @@ impl<T> Outlet<T> {
         if !self.items.is_empty() {
             self.put()?; // They were sent before this one.
         }
+        if self.muted {
+            return Ok(());
+        }
         if self.exits.is_none() {
             self.items.push(item);
             return Ok(());
@@ -243,6 +249,10 @@ impl<T> Outlet<T> {
     #[cold]
     #[inline(never)]
     fn put(&mut self) -> Result<(), Closed> {
+        if self.muted {
+            self.items.clear();
+            return Ok(());
+        }
         if self.exits.is_none() {
             return Ok(());
         }
@@ -264,6 +274,15 @@ impl<T> Outlet<T> {
         self.torn = false;
         self.closed |= sent.is_err();
         sent
+    }
+
+    /// Drops what is sent from now on, or no more. What was sent before goes on first.
+    pub(crate) fn set_muted(&mut self, muted: bool) {
+        if muted != self.muted {
+            // The next send tells.
+            let _ = self.flush();
+            self.muted = muted;
+        }
     }
 
     /// Keeps what is sent by [`Outlet::send`], however much, until [`Outlet::let_go`]: what comes of

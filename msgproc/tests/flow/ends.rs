@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use msgproc::flow::{Closed, Error, Flow, Graph, Outlet, Placement, each, from_fn, map};
+use msgproc::flow::{
+    Cause, Closed, Error, Flow, Graph, Node, OnError, Outlet, Placement, each, from_fn, map,
+};
 
 use crate::common::{PLACES, keep, taken};
 
@@ -18,6 +20,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_dropped_handle_stops_the_run),
         testkit::test!(sources_pause),
         testkit::test!(svc_end_may_send),
+        testkit::test!(what_is_sent_at_the_end_keeps_the_order),
         testkit::test!(dropped_results_end_those_who_feed),
         testkit::test!(who_says_closed_takes_no_more),
     ]
@@ -187,6 +190,76 @@ impl msgproc::flow::Node for Total {
 
     fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), msgproc::flow::Cause> {
         Ok(out.send(self.0)?)
+    }
+}
+
+/// Says which of its node's workers it is, when its input ends and at the end.
+struct Signs(u64);
+
+impl Node for Signs {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        out.send(item)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn input_ended(&mut self, _: usize, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        // More than goes into a message.
+        (0..300).try_for_each(|_| out.send(self.0))?;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        Ok(out.send(self.0 + 10)?)
+    }
+}
+
+/// Behind all items, one worker after the other, and those of the node in front first.
+fn what_is_sent_at_the_end_keeps_the_order() {
+    const FIRST: u64 = 1 << 20;
+    const SECOND: u64 = 1 << 21;
+    for place in PLACES {
+        for other in PLACES {
+            for retries in [0, 1] {
+                for count in [0, 1, 5, 1000] {
+                    let mut graph = Graph::new();
+                    let numbers = graph.source("numbers", place, 0..count);
+                    let first = graph.node("first", place, |me| Signs(FIRST + me.index as u64));
+                    let first = first.workers(3).ordered(true).on_error(OnError::retry(retries));
+                    let first = first.add();
+                    let second = graph.node("second", other, |me| Signs(SECOND + me.index as u64));
+                    let second = second.workers(2).ordered(true).on_error(OnError::retry(retries));
+                    let second = second.add();
+                    let (sink, kept) = keep(&mut graph, "sink");
+                    graph.connect(numbers.output(), first.input());
+                    graph.connect(first.output(), second.input());
+                    graph.connect(second.output(), sink.input());
+                    graph.run().unwrap();
+                    let items = taken(&kept);
+                    let what =
+                        || format!("{count} items at {place} and {other}, {retries} retries");
+                    assert_eq!(items.len() as u64, count + 5 * 301, "{}", what());
+                    assert!(items[..count as usize].iter().copied().eq(0..count), "{}", what());
+                    let mut signed = items[count as usize..].chunks(301);
+                    for (from, workers) in [(FIRST, 3), (SECOND, 2)] {
+                        let mut signers: Vec<u64> = signed
+                            .by_ref()
+                            .take(workers)
+                            .map(|all| {
+                                assert!(all[..300].iter().all(|one| *one == all[0]), "{}", what());
+                                assert_eq!(all[300], all[0] + 10, "{}", what());
+                                all[0]
+                            })
+                            .collect();
+                        signers.sort_unstable();
+                        let expected: Vec<u64> = (from..from + workers as u64).collect();
+                        assert_eq!(signers, expected, "{}", what());
+                    }
+                }
+            }
+        }
     }
 }
 

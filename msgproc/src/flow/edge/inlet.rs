@@ -12,8 +12,7 @@ use crate::{
 /// The receiving ends of a worker's lanes out of one edge.
 pub(crate) struct Inlet<T> {
     lanes: Vec<InLane<T>>,
-    /// Where order is kept among several senders: the number that comes next, and the step to the
-    /// one after it.
+    /// Where order is kept: the number that comes next, and the step to the one after it.
     next_number: Option<(u64, u64)>,
     /// Which lane is looked at first.
     cursor: usize,
@@ -71,13 +70,9 @@ impl<T: 'static> Inlet<T> {
         fault!(RECOVER_INLET);
     }
 
-    /// The number that comes next, where order is kept and something came before; `step` leads from
-    /// each to the next.
-    pub(crate) fn turn(&self, executor: &Executor, step: u64) -> Option<u64> {
-        let merged = self.next_number.map(|(next, _)| next);
-        // A single sender numbers its messages by the numbers that they have in any case.
-        let last = executor.board().load(self.lanes.first()?.words + lane::NEXT).checked_sub(1);
-        merged.or(last.map(|last| last + step))
+    /// The number that comes next, where order is kept.
+    pub(crate) fn turn(&self) -> Option<u64> {
+        self.next_number.map(|(next, _)| next)
     }
 
     /// Looks first at the lane whose words begin there. Tells whether a message is in it.

@@ -258,8 +258,7 @@ impl<T: 'static> Edge<T> {
         receiver: usize,
     ) -> Result<Inlet<T>, String> {
         let Opened { plan, lanes } = self.opened();
-        let merges = plan.ordered && plan.senders > 1;
-        let numbers = merges.then_some((receiver as u64, plan.receivers as u64));
+        let numbers = plan.ordered.then_some((receiver as u64, plan.receivers as u64));
         let circle = plan.circle.map(|circle| Circle::new(&executor.shared, circle));
         let mut inlet = Inlet::new(numbers, self.options.newest, circle);
         for sender in 0..plan.senders {

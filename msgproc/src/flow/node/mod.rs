@@ -126,6 +126,9 @@ pub trait Node: 'static {
 
     /// One of several inputs has ended.
     ///
+    /// A node that is made anew, since its process died, is told once more of those that had ended
+    /// before. What it sends then goes on only if it has not been sent by the one before.
+    ///
     /// # Errors
     ///
     /// An error fails the run.

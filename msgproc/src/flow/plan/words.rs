@@ -35,7 +35,7 @@ const AT_WORK: usize = 1;
 /// Which one was, plus one, when its process died with several at work, and has not got further since.
 const SUSPECT: usize = 2;
 /// Words of a worker.
-const WORKER: usize = 24;
+const WORKER: usize = 32;
 /// Words of a worker's way out into one edge.
 const OUT: usize = 8;
 /// Words of a lane: a line that its sender writes, and one that its receiver does.
@@ -59,7 +59,8 @@ pub(crate) mod worker {
     pub(crate) const DROPPED: usize = 11;
     /// Items that the node left out by itself.
     pub(crate) const DISCARDED: usize = 16;
-    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last.
+    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last, and
+    /// [`telling`] when the node is told of an end.
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
@@ -79,6 +80,10 @@ pub(crate) mod worker {
     /// The last item of it that a process died over.
     pub(crate) const REACHED: usize = 23;
 
+    /// Of which inputs the node was told that they have ended, with all that came of it: a bit for
+    /// each of the first 64.
+    pub(crate) const TOLD: usize = 24;
+
     /// In [`ITEM`].
     pub(crate) const NOT_BEGUN: u64 = 1 << 63;
 
@@ -90,6 +95,33 @@ pub(crate) mod worker {
 
     /// In [`LANE`]: the node's `svc_end` runs.
     pub(crate) const ENDING: u64 = u64::MAX;
+
+    /// In [`LANE`]: the node is told that this input has ended.
+    pub(crate) fn telling(input: usize) -> u64 {
+        ENDING - 1 - input as u64
+    }
+
+    /// What [`LANE`] says.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum At {
+        Nothing,
+        /// A message of the lane whose words begin there.
+        Message(u64),
+        /// The end of an input.
+        Telling(usize),
+        Ending,
+    }
+
+    /// What a worker is at, by [`LANE`].
+    pub(crate) fn at(lane: u64) -> At {
+        match lane {
+            0 => At::Nothing,
+            ENDING => At::Ending,
+            // There are not as many words.
+            lane if lane > ENDING / 2 => At::Telling((ENDING - 1 - lane) as usize),
+            lane => At::Message(lane - 1),
+        }
+    }
 
     /// States.
     pub(crate) const READY: u64 = 1;

@@ -6,7 +6,6 @@ use super::{Core, words};
 use crate::{
     fault::fault,
     flow::{
-        edge::Head,
         error::FailureKind,
         node::{Flow, Node},
         outlet::Closed,
@@ -19,8 +18,14 @@ impl<N: Node> Core<N> {
             return;
         }
         let span = self.executor.clock.begin();
+        let is_new = self.begin_to_tell(input);
+        self.outlet.set_muted(!is_new);
         let Core { node, outlet, .. } = self;
         let told = catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet)));
+        if is_new {
+            self.note_told(input);
+        }
+        self.outlet.set_muted(false);
         self.note_spent(span);
         match told {
             Ok(Ok(Flow::GoOn | Flow::Wait)) => {}
@@ -36,6 +41,39 @@ impl<N: Node> Core<N> {
         }
     }
 
+    /// Whether what the node sends when it is told counts: it does not, if a worker that this one
+    /// replaces told its node, and sent on what came of that.
+    fn begin_to_tell(&mut self, input: usize) -> bool {
+        let (survives, head) = (self.setting.survives, self.end_head(false));
+        let again = self.tells_again == Some(input);
+        if survives && (self.ends_again || self.load(words::TOLD) & told(input) != 0) {
+            return false;
+        }
+        if survives && !again {
+            self.store(words::LANE, 0);
+            fault!(TELL_NOTHING);
+        }
+        if let Some(exits) = self.outlet.exits() {
+            exits.begin(&head, again);
+        }
+        if survives {
+            fault!(TELL_BASE);
+            self.store(words::LANE, words::telling(input));
+            fault!(TELL_BEGUN);
+        }
+        true
+    }
+
+    fn note_told(&mut self, input: usize) {
+        self.tells_again = None;
+        self.finish_end(false);
+        if self.setting.survives {
+            fault!(TELL_SENT);
+            self.store(words::TOLD, self.load(words::TOLD) | told(input));
+            fault!(TELL_TOLD);
+        }
+    }
+
     /// Runs the node's `svc_end`, and says to those that follow that nothing more comes.
     pub(super) fn end(&mut self) {
         if self.ended {
@@ -45,14 +83,15 @@ impl<N: Node> Core<N> {
         if self.executor.is_stopped() {
             return;
         }
-        if self.setting.survives {
-            if !self.ends_again {
-                self.store(words::LANE, 0);
-                fault!(END_NOTHING);
-            }
-            if let Some(exits) = self.outlet.exits() {
-                exits.begin(&Head::default(), self.ends_again);
-            }
+        let (survives, head) = (self.setting.survives, self.end_head(true));
+        if survives && !self.ends_again {
+            self.store(words::LANE, 0);
+            fault!(END_NOTHING);
+        }
+        if let Some(exits) = self.outlet.exits() {
+            exits.begin(&head, self.ends_again);
+        }
+        if survives {
             fault!(END_BASE);
             self.store(words::LANE, words::ENDING);
             fault!(END_BEGUN);
@@ -63,6 +102,19 @@ impl<N: Node> Core<N> {
         if well {
             self.store(words::STATE, words::ENDED);
             fault!(END_ENDED);
+        }
+    }
+
+    /// Sends on what came of an end, where it must not wait.
+    fn finish_end(&mut self, last: bool) {
+        let (head, numbered) = (self.end_head(last), self.setting.numbered);
+        if !(last || numbered || self.setting.survives) {
+            return;
+        }
+        // The next send tells.
+        let _ = self.outlet.flush();
+        if let Some(exits) = self.outlet.exits().filter(|_| numbered || self.setting.survives) {
+            exits.finish(&head);
         }
     }
 
@@ -82,7 +134,7 @@ impl<N: Node> Core<N> {
             }
         }
         fault!(END_CALLED);
-        let _ = self.outlet.flush();
+        self.finish_end(true);
         fault!(END_FLUSHED);
         if self.check_sends() {
             return false;
@@ -93,4 +145,9 @@ impl<N: Node> Core<N> {
         fault!(END_SAID);
         true
     }
+}
+
+/// The bit of an input, if it has one.
+fn told(input: usize) -> u64 {
+    1_u64.checked_shl(input as u32).unwrap_or(0)
 }

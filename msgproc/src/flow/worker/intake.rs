@@ -37,10 +37,6 @@ impl<N: Node> Worker<N> {
             return;
         }
         self.owes_ends = false;
-        // Where all have, it ends, and need not be told.
-        if self.inputs_ended() {
-            return;
-        }
         let first = |at: usize| self.inputs[..at].iter().all(|input| *input != self.inputs[at]);
         let inputs: Vec<usize> = (0..self.inlets.len()).filter(|at| first(*at)).collect();
         inputs.into_iter().for_each(|at| self.note_end(at));

@@ -31,7 +31,7 @@ pub use self::on_error::OnError;
 use self::recovery::Again;
 use super::{
     circle::{Circle, Entrance},
-    edge::Inlet,
+    edge::{Head, Inlet},
     error::{Failure, FailureKind},
     node::{Cause, Node, WorkerInfo},
     outlet::Outlet,
@@ -95,6 +95,8 @@ struct Core<N: Node> {
     failures: Failures,
     /// Which message it was at when the process died that it replaces.
     again: Option<Again>,
+    /// Of the end of which input that process told its node.
+    tells_again: Option<usize>,
     /// Whether that process was running `svc_end`.
     ends_again: bool,
     /// How many messages had been sent before.
@@ -118,9 +120,7 @@ impl<N: Node> Worker<N> {
         failures: &Failures,
     ) -> Worker<N> {
         let words = executor.shared.worker(setting.number);
-        let WorkerInfo { index, workers, .. } = setting.info;
-        let turn = inlets.first().and_then(|inlet| inlet.turn(executor, workers as u64));
-        let turn = turn.unwrap_or(index as u64);
+        let turn = inlets.first().and_then(Inlet::turn).unwrap_or(setting.info.index as u64);
         let mut core = Core {
             executor: executor.clone(),
             node,
@@ -129,6 +129,7 @@ impl<N: Node> Worker<N> {
             words,
             failures: failures.clone(),
             again: None,
+            tells_again: None,
             ends_again: false,
             sent_before: 0,
             ended: false,
@@ -286,6 +287,12 @@ impl<N: Node> Core<N> {
 
     fn turn(&self) -> Option<u64> {
         self.setting.numbered.then_some(self.turn)
+    }
+
+    /// What is said of what comes at the end. Where order is kept, it has the number that this worker
+    /// would have handled next.
+    fn end_head(&self, last: bool) -> Head {
+        Head { number: self.turn, last, ..Head::default() }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a worker finds that replaces another.
 
-use super::{Core, words};
+use super::{
+    Core,
+    words::{self, At},
+};
 use crate::{fault::fault, flow::node::Node};
 
 /// What is handled again after a death.
@@ -22,9 +25,18 @@ impl<N: Node> Core<N> {
         if self.setting.info.restarts == 0 {
             return None;
         }
-        let lane = self.load(words::LANE);
-        self.ends_again = lane == words::ENDING;
-        let lane = lane.checked_sub(1).filter(|_| !self.ends_again)?;
+        let lane = match words::at(self.load(words::LANE)) {
+            At::Nothing => return None,
+            At::Message(lane) => lane,
+            At::Telling(input) => {
+                self.tells_again = Some(input);
+                return None;
+            }
+            At::Ending => {
+                self.ends_again = true;
+                return None;
+            }
+        };
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
         let item = item & !words::NOT_BEGUN;
         let at = words::moment(lane, message, item);

@@ -18,7 +18,8 @@ use self::{
     long::{a_source_of_long_items, long_items, long_items_in_order, long_items_with_blocks},
     odd::{
         all_but_two, all_of_those_that_go_on, most_of_them_once, one_behind_another,
-        one_that_leaves_out, one_whose_receiver_ends, some_receivers_end,
+        one_that_leaves_out, one_that_speaks_at_ends, one_whose_receiver_ends, some_receivers_end,
+        those_that_speak_in_order, what_is_said_at_ends, what_is_said_in_order,
     },
 };
 use super::words;
@@ -72,6 +73,8 @@ pub(super) const SHAPES: &[Shape] = &[
     in_order("the_second_of_two_farms_in_order", the_second_of_two_farms_in_order, many),
     in_order("many_outputs_for_an_item", many_outputs, many),
     in_order("outputs_at_the_end", outputs_at_the_end, with_an_end),
+    unordered("outputs_at_the_ends_of_inputs", one_that_speaks_at_ends, what_is_said_at_ends),
+    in_order("outputs_at_the_end_in_order", those_that_speak_in_order, what_is_said_in_order),
     unordered("items_to_each_in_turn", items_to_each_in_turn, all),
     unordered("items_by_what_they_are", items_by_what_they_are, all),
     unordered("clones_to_all", clones_to_all, thrice),

@@ -1,7 +1,8 @@
 //! Graphs in which something else goes wrong as well: others die, items are left out, receivers end.
 
 use msgproc::flow::{
-    Flow, Graph, NodeRef, OnError, Outlet, Process, Same, WorkerInfo, flat_map, from_fn, map,
+    Cause, Flow, Graph, Node, NodeRef, OnError, Outlet, Process, Same, Thread, WorkerInfo,
+    flat_map, from_fn, map,
 };
 
 use super::{COUNT, Kept, again, keep, numbers, same, some};
@@ -103,4 +104,69 @@ pub(super) fn some_receivers_end(graph: &mut Graph) -> Kept<u64> {
 /// put there by those who died before they counted it.
 pub(super) fn most_of_them_once(items: &[u64]) -> bool {
     at_most_once(items) && items.len() as u64 >= COUNT - 2 - 4
+}
+
+/// Says of each end of an input more than goes into a message.
+struct Speaks;
+
+const SAID: u64 = 5;
+
+impl Node for Speaks {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        out.send(item)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn input_ended(&mut self, input: usize, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        for number in 0..SAID {
+            out.send(1000 * (1 + input as u64) + number)?;
+        }
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        Ok(out.send(5000)?)
+    }
+}
+
+/// Two of its three inputs end while the third goes on.
+pub(super) fn one_that_speaks_at_ends(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let few = graph.source("few", Thread, 100..103_u64);
+    let none = graph.source("none", Thread, 0..0_u64);
+    let step = graph.node("step", Process, |_| Speaks).on_error(again()).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(none.output(), step.input_at(1)).add();
+    graph.edge(few.output(), step.input_at(2)).add();
+    graph.edge(numbers.output(), step.input()).capacity(8).add();
+    graph.edge(step.output(), sink.input()).capacity(4).add();
+    kept
+}
+
+pub(super) fn what_is_said_at_ends() -> Vec<u64> {
+    let said = (1..4).flat_map(|input| (0..SAID).map(move |number| 1000 * input + number));
+    (0..COUNT).chain(100..103).chain(said).chain([5000]).collect()
+}
+
+/// Two workers that keep the order, and two behind them.
+pub(super) fn those_that_speak_in_order(graph: &mut Graph) -> Kept<u64> {
+    let numbers = numbers(graph);
+    let step = graph.node("step", Process, |_| Speaks);
+    let step = step.workers(2).ordered(true).on_error(again()).add();
+    let behind = graph.node("behind", Thread, |_| Speaks);
+    let behind = behind.workers(2).ordered(true).add();
+    let (sink, kept) = keep(graph, 1);
+    graph.edge(numbers.output(), step.input()).capacity(8).add();
+    graph.edge(step.output(), behind.input()).capacity(4).add();
+    graph.edge(behind.output(), sink.input()).capacity(4).add();
+    kept
+}
+
+/// Each of four workers says the same, and those in front first.
+pub(super) fn what_is_said_in_order() -> Vec<u64> {
+    let said = (0..SAID).map(|number| 1000 + number).chain([5000]);
+    (0..COUNT).chain([0; 4].into_iter().flat_map(|_| said.clone())).collect()
 }
