@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -211,13 +212,31 @@ pub(crate) fn with_kills(graph: Graph, seconds: u64, seed: u64) -> (Report, u64)
     with_some_kills(u64::MAX, graph, seconds, seed)
 }
 
+/// The same for graphs that do not run for long.
+pub(crate) fn with_quick_kills(graph: Graph, seed: u64) -> (Report, u64) {
+    kill_while_it_runs(
+        graph,
+        u64::MAX,
+        Duration::from_micros(500)..Duration::from_millis(8),
+        30,
+        seed,
+    )
+}
+
 /// The same with so many kills at most.
-pub(crate) fn with_some_kills(
-    most: u64,
+pub(crate) fn with_some_kills(most: u64, graph: Graph, seconds: u64, seed: u64) -> (Report, u64) {
+    let pace = Duration::from_millis(5)..Duration::from_millis(45);
+    kill_while_it_runs(graph, most, pace, seconds, seed)
+}
+
+fn kill_while_it_runs(
     graph: Graph,
+    most: u64,
+    pace: Range<Duration>,
     seconds: u64,
     mut seed: u64,
 ) -> (Report, u64) {
+    let range = (pace.end - pace.start).as_micros() as u64;
     let running = graph.start().unwrap();
     let mut kills = 0;
     let until = Instant::now() + Duration::from_secs(seconds + 60);
@@ -227,7 +246,8 @@ pub(crate) fn with_some_kills(
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        sleep(Duration::from_micros(5000 + seed % 40_000) * (1 + kills as u32 / 40));
+        let pause = pace.start + Duration::from_micros(seed % range);
+        sleep(pause * (1 + kills as u32 / 40));
         if kills == most {
             continue;
         }

@@ -12,6 +12,7 @@ mod long;
 mod order;
 mod panics;
 mod places;
+mod random;
 mod reports;
 mod several;
 mod stages;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         order::tests(),
         panics::tests(),
         places::tests(),
+        random::tests(),
         several::tests(),
         stages::tests(),
         reports::tests(),
