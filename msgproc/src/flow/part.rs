@@ -74,6 +74,10 @@ pub trait Part: Sized {
     /// `place` says how items travel: [`Process`](super::Process) if any of those is in a process
     /// that send them or take them, else [`Thread`](super::Thread).
     ///
+    /// Processes in it that die are replaced if they say so ([`OnError::retry`](super::OnError::retry)),
+    /// but not that of the first node: what came back is in its memory. So a farm of such processes has
+    /// an emitter in the program.
+    ///
     /// ```
     /// use msgproc::flow::{Around, Farm, Part, Thread, map};
     ///

@@ -8,8 +8,8 @@ use std::{
 
 use msgproc::flow::{
     AllToAll, Around, Cause, Error, FailureKind, Farm, Flow, Node, OnError, Outlet, Part, Pipeline,
-    Placement, Process, Same, Scheduling, Thread, Workers, each, filter, flat_map, from_fn, map,
-    par, try_map,
+    Placement, Process, Same, Scheduling, Thread, WorkerInfo, Workers, each, filter, flat_map,
+    from_fn, map, par, try_map,
 };
 use ndarray::{Array3, Axis};
 use shmring::array::{Order, SharedArray2};
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(all_of_one_set_reach_all_of_the_other),
         testkit::test!(parts_go_round),
         testkit::test!(a_circle_in_a_pipeline),
+        testkit::test!(workers_that_die_on_the_way_round),
         testkit::test!(a_pipeline_is_used_from_outside),
         testkit::test!(an_accelerator_freezes),
         testkit::test!(an_accelerator_stops_at_once),
@@ -301,6 +302,34 @@ fn a_circle_in_a_pipeline() {
         let report = Pipeline::source("numbers", place, 0..200_u64).part(part()).run().unwrap();
         assert_eq!(report.node("down").unwrap().items_in(), rounds, "{place}");
     }
+}
+
+/// Each of them dies once, over the first number it gets that ends in 3.
+fn workers_that_die_on_the_way_round() {
+    let work = |me: &WorkerInfo| {
+        let dies = me.restarts == 0;
+        map(move |n: u64| {
+            if dies && n % 10 == 3 {
+                testkit::kill9(std::process::id());
+            }
+            n
+        })
+    };
+    let circle = Farm::new("down", Process, work)
+        .workers(3)
+        .on_error(OnError::retry(2))
+        .emitter("deal", Thread, |_| map(|n: u64| n))
+        .collector("sort", Thread, |_| map(countdown))
+        .wrap_around(Process, 30);
+    let report = Pipeline::source("numbers", Thread, 0..200_u64)
+        .part(circle)
+        .stage("check", Thread, |_| each(|n: String| assert!(n.ends_with('0'))))
+        .run()
+        .unwrap();
+    assert_eq!(report.node("check").unwrap().items_in(), 200);
+    let down = report.node("down").unwrap();
+    let restarts: u64 = down.workers.iter().map(|worker| worker.restarts).sum();
+    assert!((1..=3).contains(&restarts), "{report}");
 }
 
 fn a_pipeline_is_used_from_outside() {

@@ -27,14 +27,14 @@ impl OnError {
     /// The item is handled again, up to so many times; then the run fails. An item over which a
     /// process died is handled again by the process that replaces it, with all else that it had.
     ///
-    /// A process with several workers, of one node or of several, is replaced if all its nodes say so
-    /// (this or [`OnError::quarantine`]), none of them awaits futures or is the first of a circle, and
-    /// there is a way for what goes from one to another in it to travel. Else the run fails, and says why. Items
-    /// between two workers of such a process are written down as those between processes, also where
-    /// both are in one thread and one would else be called: that is the price. A death counts for the
-    /// item of the worker that was at work. If several threads of the process were, it counts for
-    /// none, and the process that replaces it has one thread at work at a time until they are past
-    /// what they were at.
+    /// A process with several workers, of one node or of several, is replaced if all its nodes say
+    /// so (this or [`OnError::quarantine`]), none of them awaits futures or is the first of a
+    /// circle, and there is a way for what goes from one to another in it to travel. Else the run
+    /// fails, and says why. Items between two workers of such a process are written down as those
+    /// between processes, also where both are in one thread and one would else be called: that is
+    /// the price. A death counts for the item of the worker that was at work. If several threads of
+    /// the process were, it counts for none, and the process that replaces it has one thread at
+    /// work at a time until they are past what they were at.
     pub fn retry(times: u32) -> OnError {
         OnError { retries: times, ..OnError::default() }
     }
