@@ -1,6 +1,11 @@
 //! Circles: edges that lead back. FEEDBACK.md argues why they neither lock up nor end too early.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Instant};
+use std::{
+    cell::{RefCell, RefMut},
+    collections::VecDeque,
+    rc::Rc,
+    time::Instant,
+};
 
 use super::{
     edge::{Batch, Fate, Head, Inlet, Taken},
@@ -43,7 +48,7 @@ pub(crate) struct Circle {
     words: usize,
     number: usize,
     /// For those who look at all of its lanes.
-    seen: RefCell<Vec<u64>>,
+    seen: RefCell<Vec<(u64, u64)>>,
 }
 
 impl Circle {
@@ -80,40 +85,23 @@ impl Circle {
         self.ring();
     }
 
-    /// Folds over the lanes of which the receiver still takes something, in two rounds: what
-    /// `before` reads of all of them is read before anything that `after` does.
-    fn fold<A>(
-        &self,
-        before: usize,
-        after: usize,
-        middle: impl FnOnce() -> A,
-        mut fold: impl FnMut(&mut A, u64, u64),
-    ) -> A {
+    /// What makes it emptier and what makes it fuller, of the head and of each lane of which the
+    /// receiver still takes something. All of the former is read before any of the latter.
+    fn look(&self, emptier: usize, fuller: usize) -> RefMut<'_, Vec<(u64, u64)>> {
         let board = self.shared.board();
         let lanes = || self.plan().lanes.iter().map(|number| self.shared.lane(*number));
         let mut seen = self.seen.borrow_mut();
         seen.clear();
+        seen.push((self.load(HANDLED), 0));
         seen.extend(lanes().map(|words| match board.load(words + lane::CLOSED) {
-            0 => board.load(words + before),
-            _ => u64::MAX,
+            0 => (board.load(words + emptier), 0),
+            _ => (u64::MAX, 0),
         }));
-        let mut folded = middle();
-        for (words, before) in lanes().zip(seen.iter()) {
-            fold(&mut folded, *before, board.load(words + after));
+        seen[0].1 = self.load(HELD);
+        for (words, (_, after)) in lanes().zip(&mut seen[1..]) {
+            *after = board.load(words + fuller);
         }
-        folded
-    }
-
-    /// How many items are in the circle at most, and what [`HELD`] was then.
-    fn items(&self) -> (u64, u64) {
-        let handled = self.load(HANDLED);
-        let held = || {
-            let held = self.load(HELD);
-            (held.saturating_sub(handled), held)
-        };
-        self.fold(lane::DONE, lane::SENT, held, |(items, _), done, sent| {
-            *items += sent.saturating_sub(done);
-        })
+        seen
     }
 
     /// Whether nothing is on its way in it, nor will be.
@@ -121,24 +109,25 @@ impl Circle {
         if self.is_broken() {
             return true;
         }
-        if self.load(ENTRANCES) != 0 {
-            return false;
-        }
-        let handled = self.load(HANDLED);
-        let held = || self.load(HELD) == handled;
-        self.fold(lane::NEXT, lane::LAST, held, |is_at_rest, next, last| {
-            *is_at_rest &= last <= next
-        })
+        let is_shut = self.load(ENTRANCES) == 0;
+        is_shut && self.look(lane::NEXT, lane::LAST).iter().all(|(next, last)| last <= next)
+    }
+
+    /// For how many items there are credits, and what [`HELD`] was then.
+    fn credits(&self) -> (u64, u64) {
+        let seen = self.look(lane::DONE, lane::SENT);
+        let inside = seen.iter().map(|(done, sent)| sent.saturating_sub(*done)).sum();
+        let credits = match self.is_broken() {
+            true => u64::MAX,
+            false => self.plan().credits.saturating_sub(inside),
+        };
+        (credits, seen[0].1)
     }
 
     /// Lets in as many of these items as there are credits for.
     fn enter(&self, items: u64) -> u64 {
         loop {
-            let (inside, held) = self.items();
-            let credits = match self.is_broken() {
-                true => items,
-                false => self.plan().credits.saturating_sub(inside),
-            };
+            let (credits, held) = self.credits();
             let entering = items.min(credits);
             // Others may have let something in meanwhile.
             let word = self.words + HELD;
@@ -149,7 +138,7 @@ impl Circle {
     }
 
     fn may_enter(&self) -> bool {
-        self.items().0 < self.plan().credits || self.is_broken()
+        self.credits().0 > 0
     }
 
     /// One worker of the head lets nothing more in.
@@ -277,8 +266,12 @@ impl<T: 'static> Entrance<T> {
         let mut inputs: Vec<usize> = inlets.iter().map(|(input, _)| *input).collect();
         inputs.sort_unstable();
         inputs.dedup();
-        let (executor, stash_too) = (executor.clone(), stash.clone());
-        let returns = Returns { executor, circle: circle.clone(), inlets, stash: stash_too };
+        let returns = Returns {
+            executor: executor.clone(),
+            circle: circle.clone(),
+            inlets,
+            stash: stash.clone(),
+        };
         (Entrance { circle, stash, waiting: None, is_open: true, inputs }, returns)
     }
 

@@ -11,12 +11,12 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Error, Flow, Graph, Node, OnError, Outlet, Placement, Same, Thread, flat_map, from_fn,
-    map, try_map,
+    Cause, Error, Flow, Graph, Node, NodeRef, OnError, Outlet, Placement, Same, Thread, flat_map,
+    from_fn, map, try_map,
 };
 
 use crate::{
-    common::{PLACES, keep, taken},
+    common::{Kept, PLACES, keep, taken},
     death::with_kills,
 };
 
@@ -39,6 +39,23 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_chain_that_leaves_a_thread_and_comes_back),
         testkit::test!(long_items_to_one_that_has_ended),
     ]
+}
+
+/// Through the head and the tail to where it is kept; from the tail's second output back to an input
+/// of the head.
+fn go_round<T: Send + 'static>(
+    graph: &mut Graph,
+    numbers: NodeRef<(), T>,
+    (head, back): (NodeRef<T, T>, usize),
+    tail: NodeRef<T, T>,
+    credits: usize,
+) -> Kept<T> {
+    let (sink, kept) = keep(graph, "sink");
+    graph.connect(numbers.output(), head.input());
+    graph.connect(head.output(), tail.input());
+    graph.edge(tail.output_at(1), head.input_at(back)).feedback(credits).add();
+    graph.connect(tail.output(), sink.input());
+    kept
 }
 
 /// One step of Collatz: how many are left is counted in the second number.
@@ -70,11 +87,7 @@ fn items_go_round_until_they_are_done() {
                 })
                 .workers(2)
                 .add();
-            let (sink, kept) = keep(&mut graph, "sink");
-            graph.connect(numbers.output(), head.input());
-            graph.connect(head.output(), tail.input());
-            graph.edge(tail.output_at(1), head.input()).feedback(10).add();
-            graph.connect(tail.output(), sink.input());
+            let kept = go_round(&mut graph, numbers, (head, 0), tail, 10);
             let report = graph.run().unwrap();
             let mut items = taken(&kept);
             items.sort_unstable();
@@ -182,11 +195,7 @@ fn credits_bound_what_is_in_the_circle() {
             })
             .workers(2)
             .add();
-        let (sink, kept) = keep(&mut graph, "sink");
-        graph.connect(numbers.output(), head.input());
-        graph.connect(head.output(), tail.input());
-        graph.edge(tail.output_at(1), head.input()).feedback(credits).add();
-        graph.connect(tail.output(), sink.input());
+        let kept = go_round(&mut graph, numbers, (head, 0), tail, credits);
         graph.run().unwrap();
         assert_eq!(taken(&kept).len(), 2000);
         let most = most.load(Ordering::SeqCst);
@@ -224,11 +233,7 @@ fn an_end_inside_of_the_circle() {
                 })
             })
             .add();
-        let (sink, kept) = keep(&mut graph, "sink");
-        graph.connect(numbers.output(), head.input());
-        graph.connect(head.output(), tail.input());
-        graph.edge(tail.output_at(1), head.input()).feedback(10).add();
-        graph.connect(tail.output(), sink.input());
+        let kept = go_round(&mut graph, numbers, (head, 0), tail, 10);
         graph.run().unwrap();
         assert_eq!(taken(&kept).len(), 2500, "{place}");
     }
@@ -264,11 +269,7 @@ fn a_slow_circle_does_not_end_too_early() {
             })
             .workers(2)
             .add();
-        let (sink, kept) = keep(&mut graph, "sink");
-        graph.connect(numbers.output(), head.input());
-        graph.connect(head.output(), tail.input());
-        graph.edge(tail.output_at(1), head.input()).feedback(3).add();
-        graph.connect(tail.output(), sink.input());
+        let kept = go_round(&mut graph, numbers, (head, 0), tail, 3);
         graph.run().unwrap();
         let mut items = taken(&kept);
         items.sort_unstable();
@@ -333,11 +334,7 @@ fn ends_are_sent_on_once_the_circle_is_at_rest() {
                 })
             })
             .add();
-        let (sink, kept) = keep(&mut graph, "sink");
-        graph.connect(numbers.output(), head.input());
-        graph.connect(head.output(), tail.input());
-        graph.edge(tail.output_at(1), head.input_at(1)).feedback(3).add();
-        graph.connect(tail.output(), sink.input());
+        let kept = go_round(&mut graph, numbers, (head, 1), tail, 3);
         graph.run().unwrap();
         let items = taken(&kept);
         assert_eq!(items.len(), 49 * 50 / 2 + 1, "{place}");
@@ -367,11 +364,7 @@ fn what_ends_send_round_holds_nobody_up() {
                 })
                 .workers(2)
                 .add();
-            let (sink, kept) = keep(&mut graph, "sink");
-            graph.connect(numbers.output(), head.input());
-            graph.connect(head.output(), tail.input());
-            graph.edge(tail.output_at(1), head.input_at(1)).feedback(3).add();
-            graph.connect(tail.output(), sink.input());
+            let kept = go_round(&mut graph, numbers, (head, 1), tail, 3);
             let running = graph.start().unwrap();
             let until = Instant::now() + Duration::from_secs(10);
             while !running.is_finished() {
@@ -445,11 +438,7 @@ fn where_a_circle_begins_is_not_replaced() {
         })
     });
     let tail = tail.add();
-    let (sink, _) = keep(&mut graph, "sink");
-    graph.connect(numbers.output(), head.input());
-    graph.connect(head.output(), tail.input());
-    graph.edge(tail.output_at(1), head.input()).feedback(3).add();
-    graph.connect(tail.output(), sink.input());
+    go_round(&mut graph, numbers, (head, 0), tail, 3);
     let Err(Error::Failed(failure)) = graph.run() else { panic!("it ended well") };
     let says = "a circle begins with node \"head\" in it";
     assert!(failure.message.contains(says), "{failure}");

@@ -63,6 +63,9 @@ pub fn soak_time() -> Duration {
     Duration::from_secs(seconds.unwrap_or(4))
 }
 
+/// Who is idle uses one part in so many of a processor at most: a thousand, in code that is optimized.
+pub const IDLE: u32 = if cfg!(debug_assertions) { 300 } else { 1000 };
+
 /// One test: a name and a function, with its deadline and conditions.
 pub struct Test {
     name: String,

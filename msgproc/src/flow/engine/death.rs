@@ -66,7 +66,7 @@ impl Plan {
     /// The item that a worker was at, if it was at one.
     fn item_of(&self, number: usize) -> Option<Item> {
         let word = |word| self.shared.of_worker(number, word);
-        let worker::At::Message(lane) = worker::at(word(worker::LANE)) else { return None };
+        let worker::At::Message(lane) = worker::At::of(word(worker::LANE)) else { return None };
         let (message, index) = (word(worker::MESSAGE), word(worker::ITEM));
         // The words of a message stay until the next one comes.
         let is_done = self.shared.board().load(lane as usize + lane::NEXT) > message;

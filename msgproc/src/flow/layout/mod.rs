@@ -122,7 +122,6 @@ impl Layout {
         }
         let circle_of = |node: usize| circles.iter().position(|each| each.nodes.contains(&node));
         let mut lanes = 0;
-        let mut lanes_of = vec![Vec::new(); circles.len()];
         let mut edges = Vec::new();
         for (number, edge) in graph.edges.iter().enumerate() {
             let senders = graph.nodes[edge.from].workers;
@@ -156,11 +155,6 @@ impl Layout {
             }
             let inlet = graph.edges[..number].iter().filter(|other| other.to == edge.to).count();
             let count = planned.len();
-            let circle = circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle));
-            if let Some(circle) = circle {
-                let lies = |at: &usize| planned[*at].kind != LaneKind::Call;
-                lanes_of[circle].extend((0..count).filter(lies).map(|at| lanes + at));
-            }
             edges.push(EdgePlan {
                 number,
                 inlet,
@@ -169,12 +163,15 @@ impl Layout {
                 lanes: planned,
                 first_lane: lanes,
                 ordered,
-                circle,
+                circle: circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle)),
             });
             lanes += count;
         }
-        for (circle, lanes) in circles.iter_mut().zip(lanes_of) {
-            circle.lanes = lanes;
+        for edge in &edges {
+            let Some(circle) = edge.circle else { continue };
+            let lies = |at: &usize| edge.lanes[*at].kind != LaneKind::Call;
+            let here = (0..edge.lanes.len()).filter(lies).map(|at| edge.first_lane + at);
+            circles[circle].lanes.extend(here);
         }
         let counts = Counts {
             executors: executors.len(),

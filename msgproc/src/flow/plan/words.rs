@@ -59,8 +59,7 @@ pub(crate) mod worker {
     pub(crate) const DROPPED: usize = 11;
     /// Items that the node left out by itself.
     pub(crate) const DISCARDED: usize = 16;
-    /// Which lane the message came on that is being handled, plus one; [`ENDING`] after the last, and
-    /// [`telling`] when the node is told of an end.
+    /// What is being done, as an [`At`].
     pub(crate) const LANE: usize = 12;
     /// Which message of that lane.
     pub(crate) const MESSAGE: usize = 13;
@@ -93,33 +92,38 @@ pub(crate) mod worker {
         (lane / super::LANE as u64) << 48 ^ message << 16 ^ (item & 0xffff)
     }
 
-    /// In [`LANE`]: the node's `svc_end` runs.
-    pub(crate) const ENDING: u64 = u64::MAX;
-
-    /// In [`LANE`]: the node is told that this input has ended.
-    pub(crate) fn telling(input: usize) -> u64 {
-        ENDING - 1 - input as u64
-    }
-
     /// What [`LANE`] says.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(crate) enum At {
         Nothing,
-        /// A message of the lane whose words begin there.
+        /// A message is handled, of the lane whose words begin there.
         Message(u64),
-        /// The end of an input.
+        /// The node is told that this input has ended.
         Telling(usize),
+        /// The node's `svc_end` runs.
         Ending,
     }
 
-    /// What a worker is at, by [`LANE`].
-    pub(crate) fn at(lane: u64) -> At {
-        match lane {
-            0 => At::Nothing,
-            ENDING => At::Ending,
-            // There are not as many words.
-            lane if lane > ENDING / 2 => At::Telling((ENDING - 1 - lane) as usize),
-            lane => At::Message(lane - 1),
+    impl At {
+        const ENDING: u64 = u64::MAX;
+
+        pub(crate) fn of(word: u64) -> At {
+            match word {
+                0 => At::Nothing,
+                At::ENDING => At::Ending,
+                // There are not as many words.
+                word if word > At::ENDING / 2 => At::Telling((At::ENDING - 1 - word) as usize),
+                word => At::Message(word - 1),
+            }
+        }
+
+        pub(crate) fn word(self) -> u64 {
+            match self {
+                At::Nothing => 0,
+                At::Message(lane) => lane + 1,
+                At::Telling(input) => At::ENDING - 1 - input as u64,
+                At::Ending => At::ENDING,
+            }
         }
     }
 

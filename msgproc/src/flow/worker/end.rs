@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Core, words};
+use super::{At, Core, words};
 use crate::{
     fault::fault,
     flow::{
@@ -45,12 +45,13 @@ impl<N: Node> Core<N> {
     /// replaces told its node, and sent on what came of that.
     fn begin_to_tell(&mut self, input: usize) -> bool {
         let (survives, head) = (self.setting.survives, self.end_head(false));
-        let again = self.tells_again == Some(input);
-        if survives && (self.ends_again || self.load(words::TOLD) & told(input) != 0) {
+        let again = self.found == At::Telling(input);
+        let was_told = self.found == At::Ending || self.load(words::TOLD) & told(input) != 0;
+        if survives && was_told {
             return false;
         }
         if survives && !again {
-            self.store(words::LANE, 0);
+            self.store_at(At::Nothing);
             fault!(TELL_NOTHING);
         }
         if let Some(exits) = self.outlet.exits() {
@@ -58,15 +59,14 @@ impl<N: Node> Core<N> {
         }
         if survives {
             fault!(TELL_BASE);
-            self.store(words::LANE, words::telling(input));
+            self.store_at(At::Telling(input));
             fault!(TELL_BEGUN);
         }
         true
     }
 
     fn note_told(&mut self, input: usize) {
-        self.tells_again = None;
-        self.finish_end(false);
+        self.finish(&self.end_head(false));
         if self.setting.survives {
             fault!(TELL_SENT);
             self.store(words::TOLD, self.load(words::TOLD) | told(input));
@@ -84,16 +84,17 @@ impl<N: Node> Core<N> {
             return;
         }
         let (survives, head) = (self.setting.survives, self.end_head(true));
-        if survives && !self.ends_again {
-            self.store(words::LANE, 0);
+        let again = self.found == At::Ending;
+        if survives && !again {
+            self.store_at(At::Nothing);
             fault!(END_NOTHING);
         }
         if let Some(exits) = self.outlet.exits() {
-            exits.begin(&head, self.ends_again);
+            exits.begin(&head, again);
         }
         if survives {
             fault!(END_BASE);
-            self.store(words::LANE, words::ENDING);
+            self.store_at(At::Ending);
             fault!(END_BEGUN);
         }
         let span = self.executor.clock.begin();
@@ -102,19 +103,6 @@ impl<N: Node> Core<N> {
         if well {
             self.store(words::STATE, words::ENDED);
             fault!(END_ENDED);
-        }
-    }
-
-    /// Sends on what came of an end, where it must not wait.
-    fn finish_end(&mut self, last: bool) {
-        let (head, numbered) = (self.end_head(last), self.setting.numbered);
-        if !(last || numbered || self.setting.survives) {
-            return;
-        }
-        // The next send tells.
-        let _ = self.outlet.flush();
-        if let Some(exits) = self.outlet.exits().filter(|_| numbered || self.setting.survives) {
-            exits.finish(&head);
         }
     }
 
@@ -134,7 +122,8 @@ impl<N: Node> Core<N> {
             }
         }
         fault!(END_CALLED);
-        self.finish_end(true);
+        let _ = self.outlet.flush();
+        self.finish(&self.end_head(true));
         fault!(END_FLUSHED);
         if self.check_sends() {
             return false;

@@ -35,7 +35,10 @@ use super::{
     error::{Failure, FailureKind},
     node::{Cause, Node, WorkerInfo},
     outlet::Outlet,
-    plan::{DRAINING, Executor, Poll, Rank, Unit, worker as words},
+    plan::{
+        DRAINING, Executor, Poll, Rank, Unit,
+        worker::{self as words, At},
+    },
     trace::Doing,
 };
 use crate::fault::fault;
@@ -95,10 +98,8 @@ struct Core<N: Node> {
     failures: Failures,
     /// Which message it was at when the process died that it replaces.
     again: Option<Again>,
-    /// Of the end of which input that process told its node.
-    tells_again: Option<usize>,
-    /// Whether that process was running `svc_end`.
-    ends_again: bool,
+    /// What that process was at.
+    found: At,
     /// How many messages had been sent before.
     sent_before: u64,
     ended: bool,
@@ -129,8 +130,7 @@ impl<N: Node> Worker<N> {
             words,
             failures: failures.clone(),
             again: None,
-            tells_again: None,
-            ends_again: false,
+            found: At::Nothing,
             sent_before: 0,
             ended: false,
             dry: false,
@@ -268,6 +268,11 @@ impl<N: Node> Worker<N> {
 }
 
 impl<N: Node> Core<N> {
+    /// Says what it is at, for one that replaces it.
+    fn store_at(&self, at: At) {
+        self.store(words::LANE, at.word());
+    }
+
     fn store(&self, word: usize, value: u64) {
         self.executor.board().store(self.words + word, value);
     }

@@ -1,9 +1,6 @@
 //! What a worker finds that replaces another.
 
-use super::{
-    Core,
-    words::{self, At},
-};
+use super::{At, Core, words};
 use crate::{fault::fault, flow::node::Node};
 
 /// What is handled again after a death.
@@ -25,18 +22,8 @@ impl<N: Node> Core<N> {
         if self.setting.info.restarts == 0 {
             return None;
         }
-        let lane = match words::at(self.load(words::LANE)) {
-            At::Nothing => return None,
-            At::Message(lane) => lane,
-            At::Telling(input) => {
-                self.tells_again = Some(input);
-                return None;
-            }
-            At::Ending => {
-                self.ends_again = true;
-                return None;
-            }
-        };
+        self.found = At::of(self.load(words::LANE));
+        let At::Message(lane) = self.found else { return None };
         let (message, item) = (self.load(words::MESSAGE), self.load(words::ITEM));
         let item = item & !words::NOT_BEGUN;
         let at = words::moment(lane, message, item);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Core, OnError, Stop,
+    At, Core, OnError, Stop,
     recovery::{Again, LeftOut},
     words,
 };
@@ -34,7 +34,7 @@ impl<N: Node> Core<N> {
         // between leaves nothing half said. Handled again, all of it stands there.
         let notes = self.setting.survives && again.is_none();
         if notes {
-            self.store(words::LANE, 0);
+            self.store_at(At::Nothing);
             fault!(HANDLE_NOTHING);
             self.store(words::MESSAGE, head.id);
             fault!(HANDLE_MESSAGE);
@@ -48,7 +48,7 @@ impl<N: Node> Core<N> {
             exits.begin(&head, again.is_some());
         }
         if notes {
-            self.store(words::LANE, lane as u64 + 1);
+            self.store_at(At::Message(lane as u64));
             fault!(HANDLE_LANE);
         }
         if again.is_some() {
@@ -110,7 +110,7 @@ impl<N: Node> Core<N> {
     }
 
     /// Sends on what came of a message, where it must not mix with what comes of the next.
-    fn finish(&mut self, head: &Head) {
+    pub(super) fn finish(&mut self, head: &Head) {
         let waits = self.setting.survives || head.end;
         let keeps = self.outlet.exits().is_some_and(|exits| exits.keeps_order());
         if waits || keeps {

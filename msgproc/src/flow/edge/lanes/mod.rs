@@ -292,10 +292,10 @@ impl<T: 'static> Lanes<T> {
         }
         let remade = self.state.inherits
             && self.forced.is_some_and(|forced| forced.items == self.pending.len());
-        match remade {
-            // It is sent below, after all that went before it.
-            true => self.settle_known(),
-            false => self.settle(),
+        self.settle_known();
+        // One that was made again is sent below.
+        if !remade {
+            self.settle_forced();
         }
         if !self.state.inherits {
             return Ok(());

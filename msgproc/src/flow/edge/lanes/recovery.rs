@@ -87,7 +87,7 @@ impl<T: 'static> Lanes<T> {
         }
     }
 
-    fn settle_forced(&mut self) {
+    pub(super) fn settle_forced(&mut self) {
         let Some(Forced { lane: to, .. }) = self.forced else { return };
         let items = std::mem::take(&mut self.pending);
         let count = items.len() as u64;
