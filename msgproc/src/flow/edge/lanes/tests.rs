@@ -308,14 +308,13 @@ impl Case {
     fn run(&self) {
         fault::watch(look);
         let world = self.world();
-        for passes in &self.deaths {
-            if !live(*passes, || self.life(&world)) {
-                break;
-            }
-            world.lives.set(world.lives.get() + 1);
-        }
+        let all_died = self.deaths.iter().all(|passes| {
+            let died = live(*passes, || self.life(&world));
+            world.lives.set(world.lives.get() + usize::from(died));
+            died
+        });
         // One that has ended is not replaced.
-        if !world.received.iter().all(|received| received.borrow().ended) {
+        if all_died && !world.received.iter().all(|received| received.borrow().ended) {
             live(0, || self.life(&world));
         }
         self.check(&world);
@@ -372,6 +371,22 @@ fn fewer_items_than_were_sent_before_they_were_said_to_be_all() {
         ends: None,
         less: Some(0),
         in_circle: false,
+    };
+    case.run();
+}
+
+/// One that comes to its end is not replaced, though a receiver ended before it.
+#[test]
+fn who_has_ended_is_not_followed() {
+    let case = Case {
+        dealt: Dealt::By,
+        is_source: true,
+        messages: vec![3],
+        deaths: vec![49],
+        chunks: vec![2],
+        ends: Some((0, 1)),
+        less: None,
+        in_circle: true,
     };
     case.run();
 }
