@@ -73,6 +73,10 @@ points! {
     TAKE_RELEASED = "flow.take.released",
     TAKE_DONE = "flow.take.done",
     TAKE_RUNG = "flow.take.rung",
+    // Messages begin before their turn.
+    AHEAD_COUNTED = "flow.ahead.counted",
+    AHEAD_BEGUN = "flow.ahead.begun",
+    AHEAD_ONE_BY_ONE = "flow.ahead.one_by_one",
     // A source.
     SOURCE_PRODUCED = "flow.source.produced",
     // The node is told that an input has ended.

@@ -363,6 +363,14 @@ impl<T> Outlet<T> {
         executor.wait_for(look).map_err(|_| Closed)
     }
 
+    /// The same for one who must be the only one at work in its thread meanwhile.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn wait_at_work<U>(&mut self, look: impl FnMut() -> Option<U>) -> Result<U, Closed> {
+        self.flush()?;
+        let executor = self.executor.as_ref().filter(|_| !self.closed).ok_or(Closed)?;
+        executor.wait_at_work(look).map_err(|_| Closed)
+    }
+
     /// Lets a node wait whose outlet only gathers: as the worker that has this one.
     #[inline]
     pub(crate) fn wait_as<U>(&mut self, other: &Outlet<U>) {

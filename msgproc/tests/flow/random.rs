@@ -1,9 +1,10 @@
 //! Chains of nodes as they come: anything behind anything, anywhere, while processes are killed.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use msgproc::flow::{
-    Cause, Flow, Graph, Node, OnError, Outlet, Output, Placement, Thread, WorkerInfo, map, source,
+    Cause, Flow, Graph, Node, OnError, Outlet, Output, Placement, Thread, WorkerInfo, map,
+    map_async, source,
 };
 use proptest::{
     prelude::*,
@@ -30,6 +31,10 @@ enum What {
     HandOn,
     LeaveOut,
     Split,
+    /// Awaits futures, so many at a time.
+    Await {
+        at_once: usize,
+    },
     /// Twice round a circle, which begins in the program.
     GoRound {
         credits: usize,
@@ -82,6 +87,20 @@ impl Node for Link {
     }
 }
 
+impl Link {
+    fn node(self) -> Box<dyn Node<In = u64, Out = u64>> {
+        match self.what {
+            What::Await { at_once } => Box::new(map_async(at_once, move |n: u64| async move {
+                if self.work > 0 && n.is_multiple_of(3) {
+                    tokio::time::sleep(Duration::from_micros(self.work)).await;
+                }
+                n
+            })),
+            _ => Box::new(self),
+        }
+    }
+}
+
 impl What {
     fn comes_of(self, item: u64) -> Vec<u64> {
         let times = match self {
@@ -90,6 +109,10 @@ impl What {
             _ => 1,
         };
         vec![item % ROUND; times as usize]
+    }
+
+    fn only_hands_on(self) -> bool {
+        matches!(self, What::GoRound { .. } | What::Await { .. })
     }
 
     fn goes_round(self) -> bool {
@@ -108,7 +131,8 @@ impl Chain {
     fn add(&self, graph: &mut Graph, number: usize, last: Output<u64>) -> Output<u64> {
         let link = self.links[number];
         let name = format!("step-{number}");
-        let node = graph.node(&name, link.place, move |_: &WorkerInfo| link).workers(link.workers);
+        let node = graph.node(&name, link.place, move |_: &WorkerInfo| link.node());
+        let node = node.workers(link.workers);
         // Where those before do not keep it, there is none to keep.
         let ordered = self.keeps_order(number + 1);
         let node = node.ordered(ordered).on_error(OnError::retry(1000)).add();
@@ -181,6 +205,7 @@ fn links() -> impl Strategy<Value = Link> {
         Just(What::HandOn),
         Just(What::LeaveOut),
         Just(What::Split),
+        prop::sample::select(vec![1_usize, 5, 50]).prop_map(|at_once| What::Await { at_once }),
         credits.prop_map(|credits| What::GoRound { credits }),
     ];
     let capacity = prop::sample::select(vec![1_usize, 5, 100, 1000]);
@@ -188,8 +213,8 @@ fn links() -> impl Strategy<Value = Link> {
     let says = prop::sample::select(vec![0_u64, 0, 3]);
     (what, 1_usize..4, places(), capacity, work, says).prop_map(
         |(what, workers, place, capacity, work, says)| {
-            // What would come back of that is dropped.
-            let says = if what.goes_round() { 0 } else { says };
+            // What would come back of that is dropped; and futures say nothing at the end.
+            let says = if what.only_hands_on() { 0 } else { says };
             Link { what, workers, place, capacity, work, says }
         },
     )

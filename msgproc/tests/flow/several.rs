@@ -441,13 +441,6 @@ fn why_a_process_is_not_replaced() {
     };
     let text = not_replaced(|graph| graph.node("other", at(1, 1), |_| map(|n: u64| n)).add());
     says(text, &["\"other\"", "\"step\"", "OnError::retry"]);
-    let text = not_replaced(|graph| {
-        graph
-            .node("other", at(1, 0), |_| msgproc::flow::map_async(2, async |n: u64| n))
-            .on_error(again())
-            .add()
-    });
-    says(text, &["\"other\"", "awaits futures"]);
     // A node of which is only said later where it is does not say how its items travel.
     let mut graph = Graph::new();
     let kill = |n: u64| {

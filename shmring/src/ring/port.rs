@@ -28,7 +28,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::Deserializ
 pub use self::lease::{Lease, Leased};
 use super::{
     message::{Patience, sends},
-    records::{Claim, Consumer, Producer, Record, Records, cursor::Kind},
+    records::{
+        Claim, Consumer, Producer, Record, Records,
+        cursor::{Found, Kind},
+    },
     select::{Selectable, Source},
 };
 use crate::{
@@ -498,6 +501,8 @@ pub struct Receiver<T> {
     desk: Option<Box<Desk>>,
     recovered: u64,
     sequence: Option<u64>,
+    /// What was read ahead last, if it can be read again.
+    ahead: Option<Found>,
     message: PhantomData<fn() -> T>,
 }
 
@@ -509,6 +514,7 @@ impl<T> Receiver<T> {
             desk: None,
             recovered: 0,
             sequence: None,
+            ahead: None,
             message: PhantomData,
         }
     }
@@ -606,7 +612,8 @@ fn read<T: DeserializeOwned>(
     if *recovered != record.consumer().role().word() {
         take_over(record.consumer(), desk, recovered);
     }
-    let (bytes, blocks) = open(&record).ok_or_else(|| unreadable("it is no message"))?;
+    let (bytes, blocks) =
+        open(&record, record.kind()).ok_or_else(|| unreadable("it is no message"))?;
     if blocks > 0 {
         return read_with_blocks(record, desk, recovered, blocks);
     }
@@ -699,9 +706,8 @@ fn take_over(consumer: &Consumer, desk: &mut Option<Box<Desk>>, recovered: &mut 
 
 /// The bytes of a message and how many blocks it has; checked.
 #[inline]
-fn open<'a>(record: &'a Record<'_>) -> Option<(&'a [u8], usize)> {
-    let bytes: &[u8] = record;
-    let head = bytes.first_chunk::<HEAD>().filter(|_| record.kind() == Kind::Message)?;
+fn open(bytes: &[u8], kind: Kind) -> Option<(&[u8], usize)> {
+    let head = bytes.first_chunk::<HEAD>().filter(|_| kind == Kind::Message)?;
     let blocks = usize::try_from(u64::from_le_bytes(*head)).ok()?;
     let fits = blocks <= (bytes.len() - HEAD) / TABLE_ENTRY;
     (fits && blocks <= crate::block::MAX_BLOCKS_PER_MESSAGE).then_some((bytes, blocks))

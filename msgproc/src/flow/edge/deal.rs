@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::flow::plan::lane::Cost;
+
 /// How an edge chooses among the workers that follow.
 pub(crate) enum Deal<T> {
     /// Whoever has the least to do.
@@ -39,8 +41,8 @@ impl<T> Clone for Deal<T> {
 pub(crate) struct Load {
     /// Items that were sent to it and that it is not done with.
     pub(crate) in_flight: u64,
-    /// What an item costs it, in ns; 0 before the first.
-    pub(crate) cost: u64,
+    /// What an item costs it.
+    pub(crate) cost: Cost,
     /// Whether it still takes items.
     pub(crate) is_open: bool,
 }
@@ -56,12 +58,12 @@ const IN_A_MESSAGE: u64 = 200_000;
 pub(crate) const MOST: usize = 256;
 
 /// How many items a worker may have that costs so much for each.
-fn allowance(cost: u64, workers: usize, capacity: u64) -> u64 {
-    match (workers, cost) {
+fn allowance(cost: Cost, workers: usize, capacity: u64) -> u64 {
+    match (workers, cost.each) {
         (1, _) => capacity,
         // What it costs is not known yet.
         (_, 0) => 1,
-        _ => (AHEAD / cost).clamp(1, capacity),
+        (_, each) => (AHEAD / each + cost.at_once).clamp(1, capacity),
     }
 }
 
@@ -97,11 +99,11 @@ pub(crate) fn pick(loads: &[Load], capacity: u64, next: usize) -> Option<(usize,
 mod tests {
     use super::*;
 
-    fn load(in_flight: u64, cost: u64) -> Load {
-        Load { in_flight, cost, is_open: true }
+    fn load(in_flight: u64, each: u64) -> Load {
+        Load { in_flight, cost: Cost { each, at_once: 0 }, is_open: true }
     }
 
-    const CLOSED: Load = Load { in_flight: 0, cost: 10, is_open: false };
+    const CLOSED: Load = Load { in_flight: 0, cost: Cost { each: 10, at_once: 0 }, is_open: false };
 
     #[test]
     fn the_first_items_go_one_to_each() {
@@ -119,6 +121,15 @@ mod tests {
         let slow = 10_000_000;
         assert_eq!(pick(&[load(1, slow), load(0, slow)], 1024, 0), Some((1, 1)));
         assert_eq!(pick(&[load(1, slow), load(1, slow)], 1024, 0), None);
+    }
+
+    #[test]
+    fn who_begins_with_many_at_a_time_gets_as_many() {
+        let slow = Cost { each: 10_000_000, at_once: 20 };
+        let load = |in_flight| Load { in_flight, cost: slow, is_open: true };
+        assert_eq!(pick(&[load(3), load(5)], 1024, 0), Some((0, 17)));
+        assert_eq!(pick(&[load(20), load(20)], 1024, 0), None);
+        assert_eq!(pick(&[load(3), load(4)], 4, 0), Some((0, 1)));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Lanes between threads of one process.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use super::{Batch, Fate, Head, Refused, Rx, Tx};
+use super::{Batch, Head, Refused, Rx, Tx};
 
 /// How many bytes an item has.
 pub(crate) type Size<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
@@ -29,7 +32,10 @@ impl<T> HeapLane<T> {
         let (tx, rx) = rtrb::RingBuffer::new(messages);
         let bytes = Arc::new(AtomicUsize::new(0));
         let tx = HeapTx { ring: tx, bound, bytes: bytes.clone() };
-        HeapLane(Mutex::new((Some(tx), Some(HeapRx { ring: rx, bytes }))))
+        HeapLane(Mutex::new((
+            Some(tx),
+            Some(HeapRx { ring: rx, bytes, looked_at: VecDeque::new() }),
+        )))
     }
 
     pub(crate) fn tx(&self) -> Option<HeapTx<T>> {
@@ -77,6 +83,8 @@ impl<T> Tx<T> for HeapTx<T> {
 pub(crate) struct HeapRx<T> {
     ring: rtrb::Consumer<Counted<T>>,
     bytes: Arc<AtomicUsize>,
+    /// How many bytes those have that were looked at.
+    looked_at: VecDeque<usize>,
 }
 
 impl<T> Rx<T> for HeapRx<T> {
@@ -84,17 +92,17 @@ impl<T> Rx<T> for HeapRx<T> {
         !self.ring.is_empty()
     }
 
-    fn take(
-        &mut self,
-        _is_known: &mut dyn FnMut(&Head) -> bool,
-        handle: &mut dyn FnMut(Batch<T>) -> Fate,
-    ) -> Result<Option<Fate>, String> {
+    fn look(&mut self, _: &dyn Fn(&Head) -> bool) -> Result<Option<Batch<T>>, String> {
         // Threads die together, so nobody would get a message again.
         let Ok((batch, bytes)) = self.ring.pop() else { return Ok(None) };
-        let fate = handle(batch);
-        if bytes > 0 {
+        self.looked_at.push_back(bytes);
+        Ok(Some(batch))
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        if let Some(bytes @ 1..) = self.looked_at.pop_front() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        Ok(Some(fate))
+        Ok(())
     }
 }

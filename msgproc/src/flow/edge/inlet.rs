@@ -1,5 +1,7 @@
 //! The receiving ends of a worker's lanes out of one edge.
 
+use std::{collections::VecDeque, ops::Range};
+
 use super::{Batch, Fate, Head, Rx};
 use crate::{
     fault::fault,
@@ -27,6 +29,57 @@ struct InLane<T> {
     words: usize,
     sender: usize,
     ended: bool,
+    /// What was looked at and is not done with, where messages begin before their turn.
+    begun: VecDeque<Begun>,
+}
+
+impl<T> InLane<T> {
+    fn can_look_ahead(&self) -> bool {
+        let has_more = self.begun.back().is_none_or(|last| !last.head.end);
+        !self.ended && has_more && self.rx.as_ref().is_some_and(|rx| rx.is_ready())
+    }
+}
+
+/// A message that has begun before its turn, and stays in its lane until then.
+#[derive(Clone, Debug)]
+pub(crate) struct Begun {
+    pub(crate) head: Head,
+    /// For how much it counts in its lane.
+    pub(crate) weight: u64,
+    /// Where its items are among all that have begun.
+    pub(crate) places: Range<u64>,
+}
+
+/// A message before its turn.
+pub(crate) struct Early<T> {
+    pub(crate) lane: usize,
+    pub(crate) batch: Batch<T>,
+    pub(crate) weight: u64,
+    /// Whether it is to be handled.
+    pub(crate) is_new: bool,
+}
+
+/// What is known of a message that is in a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    New,
+    /// It was handled by a worker that this one replaces.
+    Handled,
+    /// Its number was passed.
+    Late,
+}
+
+impl Known {
+    /// `words`: of its lane. `numbers`: the one that comes next, where order is kept.
+    fn of(head: &Head, executor: &Executor, words: usize, numbers: Option<(u64, u64)>) -> Known {
+        if head.id < executor.board().load(words + lane::NEXT) {
+            Known::Handled
+        } else if !head.end && numbers.is_some_and(|(next, _)| head.number < next) {
+            Known::Late
+        } else {
+            Known::New
+        }
+    }
 }
 
 /// A message that was handed over.
@@ -51,7 +104,7 @@ impl<T: 'static> Inlet<T> {
     }
 
     pub(crate) fn add(&mut self, rx: Option<Box<dyn Rx<T>>>, words: usize, sender: usize) {
-        self.lanes.push(InLane { rx, words, sender, ended: false });
+        self.lanes.push(InLane { rx, words, sender, ended: false, begun: VecDeque::new() });
     }
 
     /// For a worker that replaces another: goes on where that was.
@@ -88,6 +141,11 @@ impl<T: 'static> Inlet<T> {
         self.lanes.iter().all(|lane| lane.ended)
     }
 
+    /// Where the words of each lane begin.
+    pub(crate) fn all_words(&self) -> impl Iterator<Item = usize> + '_ {
+        self.lanes.iter().map(|lane| lane.words)
+    }
+
     pub(crate) fn words(&self, lane: usize) -> usize {
         self.lanes[lane].words
     }
@@ -97,19 +155,19 @@ impl<T: 'static> Inlet<T> {
         !lane.ended && lane.rx.as_ref().is_some_and(|rx| rx.is_ready())
     }
 
+    /// Which lane the next number comes in.
+    fn lane_of(&self, number: u64) -> Option<usize> {
+        let count = self.lanes.len();
+        let first = (number % count.max(1) as u64) as usize;
+        // Those that have ended have none of the numbers that are to come.
+        (0..count).map(|step| (first + step) % count).find(|index| !self.lanes[*index].ended)
+    }
+
     /// Which lane has the next message.
     fn ready_lane(&self) -> Option<usize> {
         let count = self.lanes.len();
         match self.next_number {
-            Some((number, _)) if !self.is_ended() => {
-                let mut index = (number % count as u64) as usize;
-                // Those that have ended have none of the numbers that are to come.
-                while self.lanes[index].ended {
-                    index = (index + 1) % count;
-                }
-                self.lane_is_ready(index).then_some(index)
-            }
-            Some(_) => None,
+            Some((number, _)) => self.lane_of(number).filter(|index| self.lane_is_ready(*index)),
             None => (0..count)
                 .map(|step| (self.cursor + step) % count)
                 .find(|index| self.lane_is_ready(*index)),
@@ -120,78 +178,166 @@ impl<T: 'static> Inlet<T> {
         self.ready_lane().is_some()
     }
 
+    fn known(&self, executor: &Executor, lane: usize, head: &Head) -> Known {
+        Known::of(head, executor, self.lanes[lane].words, self.next_number)
+    }
+
+    /// The next message of a lane that was not looked at, and for how much it counts there.
+    fn look(
+        &mut self,
+        executor: &Executor,
+        index: usize,
+    ) -> Result<Option<(Batch<T>, u64)>, String> {
+        let InLane { rx, words, .. } = &mut self.lanes[index];
+        let (words, numbers) = (*words, self.next_number);
+        let is_known = |head: &Head| Known::of(head, executor, words, numbers) != Known::New;
+        let Some(rx) = rx else { return Ok(None) };
+        let Some(mut batch) = rx.look(&is_known)? else { return Ok(None) };
+        fault!(TAKE_LEASED);
+        let weight = batch.items.len().max(1) as u64;
+        if self.newest && batch.items.len() > 1 {
+            batch.items.drain(..batch.items.len() - 1);
+        }
+        Ok(Some((batch, weight)))
+    }
+
     /// Hands the next message over, with where the words of its lane begin.
     pub(crate) fn take(
         &mut self,
         executor: &Executor,
         handle: &mut dyn FnMut(usize, Batch<T>) -> Fate,
     ) -> Result<Taken, String> {
-        let numbers = self.next_number;
         let Some(index) = self.ready_lane() else { return Ok(Taken::Nothing) };
-        let first_words = self.lanes[0].words;
         self.cursor = (index + 1) % self.lanes.len();
-        let InLane { rx, words, sender, ended } = &mut self.lanes[index];
-        let (board, words, sender) = (executor.board(), *words, *sender);
-        let Some(rx) = rx else { return Ok(Taken::Nothing) };
-        let mut seen = (Head::default(), 0);
-        let newest = self.newest;
-        let was_handled = |head: &Head| head.id < board.load(words + lane::NEXT);
-        let is_late =
-            |head: &Head| !head.end && numbers.is_some_and(|(next, _)| head.number < next);
-        let mut is_known = |head: &Head| was_handled(head) || is_late(head);
-        let fate = rx.take(&mut is_known, &mut |mut batch| {
-            let weight = batch.items.len().max(1) as u64;
-            seen = (batch.head, weight);
-            fault!(TAKE_LEASED);
-            if was_handled(&batch.head) {
-                fault!(TAKE_KNOWN);
-                return Fate::Done; // It was handled by a worker that this one replaces.
-            }
-            if newest && batch.items.len() > 1 {
-                batch.items.drain(..batch.items.len() - 1);
-            }
-            // What is late is said again by one that replaces its sender.
-            let late = is_late(&batch.head);
-            let fate = if late { Fate::Done } else { handle(words, batch) };
-            if late {
-                fault!(TAKE_LATE);
-            } else if fate == Fate::Done {
-                let passes = numbers.filter(|(next, _)| seen.0.passes(*next));
+        let Some((batch, weight)) = self.look(executor, index)? else { return Ok(Taken::Nothing) };
+        let head = batch.head;
+        let known = self.known(executor, index, &head);
+        if known == Known::New && handle(self.lanes[index].words, batch) == Fate::Keep {
+            return Ok(Taken::Kept);
+        }
+        self.settle(executor, index, (&head, weight), known)?;
+        Ok(Taken::Done)
+    }
+
+    /// The first message of a lane is done with.
+    fn settle(
+        &mut self,
+        executor: &Executor,
+        index: usize,
+        (head, weight): (&Head, u64),
+        known: Known,
+    ) -> Result<(), String> {
+        let first_words = self.lanes[0].words;
+        let InLane { rx, words, sender, ended, .. } = &mut self.lanes[index];
+        let (board, words) = (executor.board(), *words);
+        match known {
+            Known::New => {
+                let passes = self.next_number.filter(|(next, _)| head.passes(*next));
                 if let Some((next, step)) = passes {
                     board.store(first_words + lane::NUMBER, next + step);
                     fault!(TAKE_NUMBER);
                 }
-                if seen.0.end {
+                if head.end {
                     board.store(words + lane::ENDED, 1);
                     fault!(TAKE_ENDED);
                 }
             }
-            if fate == Fate::Done {
-                board.store(words + lane::TO_BE_DONE, board.load(words + lane::DONE) + weight);
-                fault!(TAKE_TO_BE_DONE);
-                board.store(words + lane::NEXT, seen.0.id + 1);
-                fault!(TAKE_NEXT);
+            // It was handled by a worker that this one replaces.
+            Known::Handled => {
+                fault!(TAKE_KNOWN);
             }
-            fate
-        })?;
-        match fate {
-            None => Ok(Taken::Nothing),
-            Some(Fate::Keep) => Ok(Taken::Kept),
-            Some(Fate::Done) => {
-                fault!(TAKE_RELEASED);
-                let (head, weight) = seen;
-                board.add_own(words + lane::DONE, weight);
-                fault!(TAKE_DONE);
-                board.ring(sender);
-                if let Some(circle) = &self.circle {
-                    circle.ring();
-                }
-                fault!(TAKE_RUNG);
-                *ended |= head.end;
-                self.pass(&head);
-                Ok(Taken::Done)
+            // It is said again by one that replaces its sender.
+            Known::Late => {
+                fault!(TAKE_LATE);
             }
         }
+        if known != Known::Handled {
+            board.store(words + lane::TO_BE_DONE, board.load(words + lane::DONE) + weight);
+            fault!(TAKE_TO_BE_DONE);
+            board.store(words + lane::NEXT, head.id + 1);
+            fault!(TAKE_NEXT);
+        }
+        if let Some(rx) = rx {
+            rx.release()?;
+        }
+        fault!(TAKE_RELEASED);
+        board.add_own(words + lane::DONE, weight);
+        fault!(TAKE_DONE);
+        board.ring(*sender);
+        if let Some(circle) = &self.circle {
+            circle.ring();
+        }
+        fault!(TAKE_RUNG);
+        *ended |= head.end;
+        self.pass(head);
+        Ok(())
+    }
+
+    /// Which lane has a message to look at. Where order is kept, the one that comes next is looked at
+    /// though there be no room: nothing that came before its turn is done with earlier.
+    fn lane_ahead(&self, has_room: bool) -> Option<usize> {
+        let count = self.lanes.len();
+        let next = self.next_number.and_then(|(number, _)| self.lane_of(number));
+        let next = next.filter(|index| self.lanes[*index].begun.is_empty());
+        let mut others =
+            (0..if has_room { count } else { 0 }).map(|step| (self.cursor + step) % count);
+        let can = |index: &usize| self.lanes[*index].can_look_ahead();
+        next.filter(can).or_else(|| others.find(can))
+    }
+
+    /// Whether there is a message that was not looked at, and may be.
+    pub(crate) fn can_look_ahead(&self, has_room: bool) -> bool {
+        self.lane_ahead(has_room).is_some()
+    }
+
+    /// A message that comes later, for one who begins with it now and says so by
+    /// [`Inlet::note_begun`].
+    pub(crate) fn look_ahead(
+        &mut self,
+        executor: &Executor,
+        has_room: bool,
+    ) -> Result<Option<Early<T>>, String> {
+        let Some(lane) = self.lane_ahead(has_room) else { return Ok(None) };
+        self.cursor = (lane + 1) % self.lanes.len();
+        let Some((batch, weight)) = self.look(executor, lane)? else { return Ok(None) };
+        let is_new = self.known(executor, lane, &batch.head) == Known::New;
+        Ok(Some(Early { lane, batch, weight, is_new }))
+    }
+
+    /// The message that was looked at last has begun: where its items are among all.
+    pub(crate) fn note_begun(&mut self, lane: usize, begun: Begun) {
+        self.lanes[lane].begun.push_back(begun);
+    }
+
+    /// The next message that has begun and can be done with now, the lane it is in, and whether it is
+    /// new.
+    pub(crate) fn first_begun(
+        &self,
+        executor: &Executor,
+        is_finished: &dyn Fn(&Begun) -> bool,
+    ) -> Option<(usize, Begun, bool)> {
+        let finished = |index: usize| {
+            let begun = self.lanes[index].begun.front().filter(|begun| is_finished(begun))?;
+            let is_new = self.known(executor, index, &begun.head) == Known::New;
+            Some((index, begun.clone(), is_new))
+        };
+        match self.next_number {
+            None => (0..self.lanes.len()).find_map(finished),
+            Some((number, _)) => {
+                // What is late or was handled stands in the way of what comes.
+                let late = (0..self.lanes.len()).filter_map(finished).find(|(.., is_new)| !is_new);
+                late.or_else(|| finished(self.lane_of(number)?))
+            }
+        }
+    }
+
+    /// The first message of those that have begun in a lane is done with.
+    pub(crate) fn settle_begun(&mut self, executor: &Executor, index: usize) -> Result<(), String> {
+        let Some(Begun { head, weight, .. }) = self.lanes[index].begun.pop_front() else {
+            return Ok(());
+        };
+        let known = self.known(executor, index, &head);
+        self.settle(executor, index, (&head, weight), known)
     }
 
     fn pass(&mut self, head: &Head) {

@@ -11,7 +11,7 @@ use std::{
 use shmring::ring::records::Records;
 
 use super::{
-    Bound, Fate, HeapLane, Inlet, Lanes, OutState, Rx, Size, Tx,
+    Bound, HeapLane, Inlet, Lanes, OutState, Rx, Size, Tx,
     deal::{Choose, Deal},
     long::LaneEnd,
     shared::Wire,
@@ -323,7 +323,11 @@ impl<T: Send + 'static> AnyEdge for Edge<T> {
             // Without an end nothing can be dropped; the memory goes with the last who has it.
             let Ok(mut rx) = (wire.rx)(ring, &end) else { continue };
             // A long item goes without being read: it is the message that has its blocks.
-            while let Ok(Some(_)) = rx.take(&mut |_| true, &mut |_| Fate::Done) {}
+            while let Ok(Some(batch)) = rx.look(&|_| true)
+                && rx.release().is_ok()
+            {
+                drop(batch);
+            }
         }
     }
 

@@ -21,7 +21,7 @@ pub use self::shared::Wire;
 pub(crate) use self::{
     exits::{Branched, Exits, Output, Turn, Turned, Way},
     heap::{Bound, HeapLane, Size},
-    inlet::{Inlet, Taken},
+    inlet::{Begun, Early, Inlet, Taken},
     lanes::{Lanes, OutState},
     link::{
         AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing, Room,
@@ -91,16 +91,15 @@ pub(crate) enum Fate {
 
 /// A lane's receiving end.
 pub(crate) trait Rx<T> {
-    /// Whether there is a message.
+    /// Whether there is a message that was not looked at.
     fn is_ready(&self) -> bool;
 
-    /// Hands the next message over, if there is one. It stays in the lane until it is done with. Of
-    /// one that `is_known` its items may be missing.
-    fn take(
-        &mut self,
-        is_known: &mut dyn FnMut(&Head) -> bool,
-        handle: &mut dyn FnMut(Batch<T>) -> Fate,
-    ) -> Result<Option<Fate>, String>;
+    /// The next message that was not looked at, if there is one. It stays in the lane until it is
+    /// released. Of one that `is_known` its items may be missing.
+    fn look(&mut self, is_known: &dyn Fn(&Head) -> bool) -> Result<Option<Batch<T>>, String>;
+
+    /// Of those that were looked at, the first is done with.
+    fn release(&mut self) -> Result<(), String>;
 }
 
 impl<T> fmt::Debug for Batch<T> {

@@ -7,7 +7,7 @@ use shmring::{
 };
 
 use super::{
-    Batch, Fate, Head, Refused, Rx, Tx, deal,
+    Batch, Head, Refused, Rx, Tx, deal,
     shared::{Wire, is_for_now},
 };
 
@@ -71,28 +71,19 @@ struct PlainRx(Consumer);
 
 impl<T: Pod> Rx<T> for PlainRx {
     fn is_ready(&self) -> bool {
-        self.0.is_ready()
+        self.0.is_ready_ahead()
     }
 
-    fn take(
-        &mut self,
-        _is_known: &mut dyn FnMut(&Head) -> bool,
-        handle: &mut dyn FnMut(Batch<T>) -> Fate,
-    ) -> Result<Option<Fate>, String> {
-        let record = match self.0.try_recv() {
-            Ok(record) => record,
+    fn look(&mut self, _: &dyn Fn(&Head) -> bool) -> Result<Option<Batch<T>>, String> {
+        match self.0.try_read_ahead() {
+            Ok(record) => read(&record).map(Some).ok_or("a message is too short".into()),
             // Whether more comes is said by the board and by the message that ends a lane.
-            Err(RecvError::Empty | RecvError::Closed | RecvError::PeerDied { .. }) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.to_string()),
-        };
-        let batch = read(&record).ok_or("a message is too short")?;
-        let fate = handle(batch);
-        if fate == Fate::Keep {
-            // Forgotten, a record comes again.
-            std::mem::forget(record);
+            Err(RecvError::Empty) => Ok(None),
+            Err(error) => Err(error.to_string()),
         }
-        Ok(Some(fate))
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        self.0.try_recv().map(drop).map_err(|error| error.to_string())
     }
 }

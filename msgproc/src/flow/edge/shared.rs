@@ -1,6 +1,7 @@
 //! Lanes between processes: rings of records in shared memory.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
@@ -9,13 +10,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shmring::{
     RecvError, SendError,
     ring::{
-        port::{Leased, MessageError, PortError, Receiver, Sender},
+        port::{MessageError, PortError, Receiver, Sender},
         records::Records,
     },
 };
 
 use super::{
-    Batch, Fate, Head, Refused, Rx, Tx,
+    Batch, Head, Refused, Rx, Tx,
     long::{Coming, Draft, Failure, Going, LaneEnd},
     spill::Extent,
 };
@@ -48,7 +49,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Wire<T> {
             },
             rx: |ring, end| {
                 let port = Receiver::new(ring.consumer()?);
-                Ok(Box::new(SharedRx { port, end: end.clone() }))
+                Ok(Box::new(SharedRx { port, end: end.clone(), looked_at: VecDeque::new() }))
             },
         }
     }
@@ -176,74 +177,52 @@ fn try_send<T: Serialize>(
 struct SharedRx<T> {
     port: Receiver<Came<T>>,
     end: LaneEnd,
+    /// Of those that were looked at, where their long items lie.
+    looked_at: VecDeque<Option<Extent>>,
 }
 
-/// The next message, if there is one. A panic over how it is read is an error, as above.
-fn lease<T: DeserializeOwned>(
+/// A message, if there is one. A panic over how it is read is an error, as above.
+fn read<T>(
     port: &mut Receiver<Came<T>>,
-) -> Result<Option<Leased<'_, Came<T>>>, String> {
-    let leased = catch_unwind(AssertUnwindSafe(move || {
-        let port = port;
-        port.try_lease()
-    }));
-    match leased.map_err(|panic| panicked(&*panic))? {
-        Ok(leased) => Ok(Some(leased)),
+    how: impl FnOnce(&mut Receiver<Came<T>>) -> Result<Came<T>, MessageError>,
+) -> Result<Option<Came<T>>, String> {
+    match catch_unwind(AssertUnwindSafe(|| how(port))).map_err(|panic| panicked(&*panic))? {
+        Ok(came) => Ok(Some(came)),
         // Whether more comes is said by the board and by the message that ends a lane.
-        Err(MessageError::Ring(
-            RecvError::Empty | RecvError::Closed | RecvError::PeerDied { .. },
-        )) => Ok(None),
+        Err(MessageError::Ring(RecvError::Empty)) => Ok(None),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-impl<T: DeserializeOwned> SharedRx<T> {
-    /// Takes the message that says where a long item is. One that is known is not looked for: its
-    /// memory may have been given back.
-    fn take_long(
-        &mut self,
-        (head, extent): (Head, Extent),
-        is_known: bool,
-        handle: &mut dyn FnMut(Batch<T>) -> Fate,
-    ) -> Result<Option<Fate>, String> {
-        let SharedRx { port, end } = self;
-        let wanted = Some(extent).filter(|_| !is_known);
-        let Some(leased) = end.fetch(wanted, || lease(port))?? else { return Ok(None) };
-        let (Came::Long(Coming { items, .. }), lease) = leased.split() else {
-            return Err("a message is another when it is read again".into());
-        };
-        let fate = handle(Batch { head, items });
-        if fate == Fate::Done {
-            end.punch(extent)?;
-            fault!(TAKE_PUNCHED);
-            lease.release().map_err(|error| error.to_string())?;
-        }
-        Ok(Some(fate))
     }
 }
 
 impl<T: DeserializeOwned> Rx<T> for SharedRx<T> {
     fn is_ready(&self) -> bool {
-        self.port.is_ready()
+        self.port.is_ready_ahead()
     }
 
-    fn take(
-        &mut self,
-        is_known: &mut dyn FnMut(&Head) -> bool,
-        handle: &mut dyn FnMut(Batch<T>) -> Fate,
-    ) -> Result<Option<Fate>, String> {
-        let Some(leased) = lease(&mut self.port)? else { return Ok(None) };
-        let (message, lease) = leased.split();
-        let (head, items) = match message {
-            Came::Items(head, items) => (head, items),
+    fn look(&mut self, is_known: &dyn Fn(&Head) -> bool) -> Result<Option<Batch<T>>, String> {
+        let SharedRx { port, end, looked_at } = self;
+        let Some(came) = read(port, Receiver::try_read_ahead)? else { return Ok(None) };
+        let (head, items, extent) = match came {
+            Came::Items(head, items) => (head, items, None),
             Came::Long(Coming { head, extent, .. }) => {
-                drop(lease);
-                return self.take_long((head, extent), is_known(&head), handle);
+                // One that is known is not looked for: its memory may have been given back.
+                let wanted = Some(extent).filter(|_| !is_known(&head));
+                let again = end.fetch(wanted, || read(port, |port| port.try_read_again()))??;
+                let Some(Came::Long(Coming { items, .. })) = again else {
+                    return Err("a message is another when it is read again".into());
+                };
+                (head, items, Some(extent))
             }
         };
-        let fate = handle(Batch { head, items });
-        if fate == Fate::Done {
-            lease.release().map_err(|error| error.to_string())?;
+        looked_at.push_back(extent);
+        Ok(Some(Batch { head, items }))
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        if let Some(Some(extent)) = self.looked_at.pop_front() {
+            self.end.punch(extent)?;
+            fault!(TAKE_PUNCHED);
         }
-        Ok(Some(fate))
+        self.port.release_first().map_err(|error| error.to_string())
     }
 }

@@ -80,11 +80,20 @@ impl Plan {
         if known { self.shared.of_worker(number, worker::CRASHES) } else { 0 }
     }
 
+    /// The workers of a process that died of which messages had begun before their turn: those were
+    /// at work in their futures.
+    fn had_begun(&self, process: usize) -> Vec<usize> {
+        let numbers = self.layout.workers_of(process).map(|(number, _)| number);
+        numbers.filter(|number| self.shared.of_worker(*number, worker::BEGUN) > 0).collect()
+    }
+
     /// Counts a death, over the item of whoever was at work. Where several threads were, nobody
-    /// knows whose it was, and they are suspected. Gives who was at work.
+    /// knows whose it was, and they are suspected; where several items had begun, they begin one by
+    /// one from now on. Gives who was at work.
     pub(super) fn count_death(&self, process: usize) -> Vec<usize> {
-        let at_work = self.at_work(process);
-        if let [number] = at_work[..]
+        let (mut at_work, had_begun) = (self.at_work(process), self.had_begun(process));
+        if let ([number], []) = (&at_work[..], &had_begun[..])
+            && let number = *number
             && let Some(item) = self.item_of(number)
             // One that was handled to its end before is not what kills, and what was sent of it is
             // not known apart from what was sent of those behind it.
@@ -101,11 +110,20 @@ impl Plan {
             let item = self.shared.of_worker(number, worker::ITEM) | worker::NOT_BEGUN;
             self.shared.board().store(self.shared.worker(number) + worker::ITEM, item);
         }
-        if at_work.len() > 1 {
+        at_work.retain(|number| !had_begun.contains(number));
+        if at_work.len() + had_begun.len() > 1 {
             for number in &at_work {
                 self.shared.set_suspect(self.layout.workers[*number].executor, Some(*number));
             }
         }
+        for number in &had_begun {
+            let word = |word| self.shared.worker(*number) + word;
+            let load = |at| self.shared.board().load(word(at));
+            let one_by_one = load(worker::BEGUN).max(load(worker::ONE_BY_ONE));
+            self.shared.board().store(word(worker::ONE_BY_ONE), one_by_one);
+            self.shared.board().store(word(worker::BEGUN), 0);
+        }
+        at_work.extend(had_begun);
         at_work
     }
 
@@ -157,9 +175,10 @@ impl Plan {
         if self.shared.phase() >= STOPPING {
             return Ok(true);
         }
-        let at_work = self.at_work(process);
-        let number = at_work.first().copied().unwrap_or_else(|| self.first_of(process));
-        let item = self.item_of(number).filter(|_| at_work.len() == 1);
+        let (at_work, had_begun) = (self.at_work(process), self.had_begun(process));
+        let first = at_work.iter().chain(&had_begun).next();
+        let number = first.copied().unwrap_or_else(|| self.first_of(process));
+        let item = self.item_of(number).filter(|_| at_work.len() == 1 && had_begun.is_empty());
         let PlannedWorker { node, index, .. } = self.layout.workers[number];
         let node = &self.graph.nodes[node].name;
         let death = Death {

@@ -1,7 +1,10 @@
 //! A node of a file, where it runs.
 
 use super::registry::Boxed;
-use crate::flow::{Cause, Flow, Node, Outlet, WorkerInfo, node::Duties};
+use crate::flow::{
+    Cause, Flow, Node, Outlet, WorkerInfo,
+    node::{Ahead, Duties},
+};
 
 /// A node where it runs. Its constructor was called before, and may fail here all the same.
 pub(super) struct Made<I, O> {
@@ -67,6 +70,10 @@ impl<I: 'static, O: 'static> Node for Made<I, O> {
 
     fn at_item(&self) -> Option<u64> {
         self.node.as_ref().ok()?.at_item()
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead<I, O>> {
+        self.node.as_mut().ok()?.ahead()
     }
 
     fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {

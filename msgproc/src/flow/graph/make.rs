@@ -118,16 +118,22 @@ where
         .map_err(Box::new)?;
     let init = |cause| Box::new(Failure::new(&entry.name, index, None, FailureKind::Init, cause));
     let (ordered, on_error) = (entry.ordered, entry.on_error);
-    let keeps = node.take_over(Duties { on_error, clone, ordered }).map_err(init)?;
-    if keeps {
-        check_keeper(site).map_err(|reason| init(reason.into()))?;
+    let ahead = site.survives || site.inherits || site.circle.is_some();
+    let keeps = node.take_over(Duties { on_error, clone, ordered, ahead }).map_err(init)?;
+    let ahead = keeps && ahead;
+    if ahead {
+        let is_head = !returning.is_empty();
+        check_keeper(is_head, node.ahead().is_some()).map_err(|why| init(why.into()))?;
     }
+    let on_death = on_error;
     let (on_error, clone) = if keeps { (OnError::fail(), None) } else { (on_error, clone) };
     let setting = Setting {
         info,
         number: site.first_worker + index,
         on_error,
+        on_death,
         clone,
+        ahead,
         survives: site.survives,
         rank: site.rank,
         numbered: site.inherits,
@@ -165,21 +171,17 @@ where
     Ok(worker)
 }
 
-/// Whether a node can be there that has taken items which it has not yet answered for.
-fn check_keeper(site: &Site<'_>) -> Result<(), &'static str> {
-    if site.circle.is_some() {
+/// Whether a node can be there whose items are awaited in their lanes. `can`: whether it sees to that.
+fn check_keeper(is_head: bool, can: bool) -> Result<(), &'static str> {
+    if is_head {
         Err(
-            "it awaits futures, and what is on its way in them would not count in its circle: let it stand before or behind the circle",
+            "it awaits futures, and a circle cannot begin with it: let the circle begin with a node before it",
         )
-    } else if site.inherits {
-        Err(
-            "several workers that await futures cannot keep the order: let it have one worker, with as many futures at a time as are needed",
-        )
-    } else if site.survives {
-        Err(
-            "it awaits futures, and they would be lost with its process: let the type of the node say so, or do without retries",
-        )
-    } else {
+    } else if can {
         Ok(())
+    } else {
+        Err(
+            "it awaits futures and is fused with another one. Where what is on its way must count (in a circle, where several workers keep the order, where processes are replaced), let the two be nodes of their own",
+        )
     }
 }

@@ -79,7 +79,7 @@ pub(crate) struct NodeEntry {
     pub(crate) is_source: bool,
     /// Whether it ends by itself when the run drains, after what it was given.
     pub(crate) is_fed: bool,
-    /// Whether it keeps items that it has taken: they are lost with its process.
+    /// Whether it keeps items that it has taken.
     pub(crate) keeps: bool,
     pub(crate) make: Arc<Make>,
     /// Its ways out, each an [`OutMaker`] of its type of items.

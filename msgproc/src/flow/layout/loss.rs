@@ -38,11 +38,6 @@ pub(super) fn loss<'a>(
                 name(*node),
                 name(says)
             )
-        } else if graph.nodes[*node].keeps {
-            format!(
-                "node {:?} in it awaits futures, and they went with it: let it be in another process",
-                name(*node)
-            )
         } else if circles.iter().any(|circle| circle.head == *node) {
             format!(
                 "a circle begins with node {:?} in it, and what came back to that was in its memory: let the circle begin with a node in the program (an emitter at `Thread`)",

@@ -134,13 +134,16 @@ impl Layout {
                     let (from, to) = (executor(edge.from, sender), executor(edge.to, receiver));
                     let merges = ordered && senders > 1;
                     let enters = circles.iter().any(|circle| circle.head == edge.to);
+                    // What begins before its turn is not called.
+                    let is_ahead = graph.nodes[edge.to].keeps
+                        && (is_numbered(graph, edge.to) || circle_of(edge.to).is_some());
                     let process = executors[from].process;
                     let within = process == executors[to].process;
                     let kind = match from == to {
                         // What goes from one worker to another is to outlive them.
                         _ if !within || losses[process] == Loss::IsMadeGood => LaneKind::Shared,
                         // What is called cannot be told to wait for its turn.
-                        true if !merges && !enters => LaneKind::Call,
+                        true if !merges && !enters && !is_ahead => LaneKind::Call,
                         _ => LaneKind::Heap,
                     };
                     planned.push(LanePlan { kind, from, to });

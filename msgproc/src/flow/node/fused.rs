@@ -113,10 +113,10 @@ where
     }
 
     fn take_over(&mut self, duties: Duties<A::In>) -> Result<bool, Cause> {
-        let Duties { on_error, clone, ordered } = duties;
-        let first = self.first.take_over(Duties { on_error, clone, ordered })?;
+        let Duties { on_error, clone, ordered, ahead } = duties;
+        let first = self.first.take_over(Duties { on_error, clone, ordered, ahead })?;
         // What the first sends cannot be cloned by what clones what it takes.
-        let second = Duties { on_error: OnError::fail(), clone: None, ordered };
+        let second = Duties { on_error: OnError::fail(), clone: None, ordered, ahead };
         let keeps = first | self.second.take_over(second)?;
         if keeps && on_error != OnError::fail() {
             return Err("a node that awaits futures is one with another one: whose errors are not to fail the run is not clear, so let it be a node of its own".into());

@@ -3,7 +3,7 @@
 mod functions;
 mod fused;
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, ops::Range};
 
 pub use self::{
     functions::{FnNode, Source, each, filter, flat_map, from_fn, map, source, try_each, try_map},
@@ -164,6 +164,12 @@ pub trait Node: 'static {
         false
     }
 
+    /// Such a node, where it begins with items before their turn.
+    #[doc(hidden)]
+    fn ahead(&mut self) -> Option<&mut dyn Ahead<Self::In, Self::Out>> {
+        None
+    }
+
     /// Hands such a node what is said of its items, before it begins. Tells whether it is one.
     #[doc(hidden)]
     fn take_over(&mut self, _duties: Duties<Self::In>) -> Result<bool, Cause> {
@@ -192,6 +198,35 @@ pub struct Duties<T> {
     pub(crate) clone: Option<CloneFn<T>>,
     /// Whether what comes of an item goes on before what comes of the next.
     pub(crate) ordered: bool,
+    /// Whether messages stay in their lanes until all of their items are answered: then items begin
+    /// before their turn, by [`Node::ahead`].
+    pub(crate) ahead: bool,
+}
+
+/// A node that begins with items before their turn. Each has a place, one after the other, and what
+/// came of it goes on when that is asked for.
+#[doc(hidden)]
+pub trait Ahead<I, O> {
+    /// How many it has at a time.
+    fn at_once(&self) -> usize;
+
+    /// Whether more may begin.
+    fn has_room(&self) -> bool;
+
+    /// Begins with an item, which has this number. Gives its place.
+    fn begin(&mut self, item: I, number: u64, out: &mut Outlet<O>) -> Result<u64, Cause>;
+
+    /// Takes note of what is finished.
+    fn gather(&mut self) -> Result<(), Cause>;
+
+    /// Whether all of these are finished.
+    fn are_finished(&self, places: &Range<u64>) -> bool;
+
+    /// Sends what came of an item that is finished.
+    fn send(&mut self, place: u64, out: &mut Outlet<O>) -> Result<(), Cause>;
+
+    /// Drops what came of those that are finished.
+    fn forget(&mut self, places: &Range<u64>);
 }
 
 impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
@@ -228,6 +263,10 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
 
     fn at_item(&self) -> Option<u64> {
         (**self).at_item()
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead<I, O>> {
+        (**self).ahead()
     }
 
     fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {

@@ -339,6 +339,23 @@ impl Executor {
         found
     }
 
+    /// The same, but nobody else goes on meanwhile, and the worker stays at work.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn wait_at_work<T>(
+        &self,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T, Stopped> {
+        loop {
+            if self.is_stopped() {
+                return Err(Stopped);
+            }
+            if let Some(found) = look().or_else(|| self.sleep(None, &mut look)) {
+                return Ok(found);
+            }
+            self.look_aside();
+        }
+    }
+
     fn wait_until<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Stopped> {
         loop {
             if self.is_stopped() {

@@ -83,6 +83,12 @@ pub(crate) mod worker {
     /// each of the first 64.
     pub(crate) const TOLD: usize = 24;
 
+    /// How many messages have begun before their turn, which are in their lanes still.
+    pub(crate) const BEGUN: usize = 25;
+    /// How many messages begin one by one, each item after the one before: a process died when so
+    /// many had begun before their turn, and nobody knows over which.
+    pub(crate) const ONE_BY_ONE: usize = 26;
+
     /// In [`ITEM`].
     pub(crate) const NOT_BEGUN: u64 = 1 << 63;
 
@@ -175,7 +181,7 @@ pub(crate) mod lane {
     pub(crate) const DONE: usize = 8;
     /// Whether the receiver takes no more.
     pub(crate) const CLOSED: usize = 9;
-    /// What an item costs the receiver, in ns.
+    /// What an item costs the receiver, as a [`Cost`].
     pub(crate) const COST: usize = 10;
     /// The number of the next message that is new.
     pub(crate) const NEXT: usize = 11;
@@ -187,6 +193,34 @@ pub(crate) mod lane {
     pub(crate) const TO_BE_DONE: usize = 14;
     /// In the first lane of an inlet: items of its input that the node has left out by itself.
     pub(crate) const DISCARDED: usize = 15;
+
+    /// What [`COST`] says.
+    #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+    pub(crate) struct Cost {
+        /// The time from one item to the next, in ns; 0 before the first.
+        pub(crate) each: u64,
+        /// How many the receiver has begun with at a time, beside those that wait in the lane.
+        pub(crate) at_once: u64,
+    }
+
+    impl Cost {
+        const EACH: u64 = (1 << 48) - 1;
+
+        pub(crate) fn of(word: u64) -> Cost {
+            Cost { each: word & Cost::EACH, at_once: word >> 48 }
+        }
+
+        pub(crate) fn word(self) -> u64 {
+            self.at_once.min(0xffff) << 48 | self.each.min(Cost::EACH)
+        }
+
+        /// An average over the last few messages, with what an item of this one cost.
+        pub(crate) fn with(self, each: u64) -> Cost {
+            let now = each.max(1);
+            let each = if self.each == 0 { now } else { (3 * self.each + now) / 4 };
+            Cost { each: each.max(1), ..self }
+        }
+    }
 }
 
 /// How many there are of everything that has words.

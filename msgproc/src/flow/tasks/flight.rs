@@ -1,7 +1,10 @@
 //! What is on its way in a line, as the node sees it that gives it jobs. While nothing is finished
 //! and nothing comes it sleeps as every worker does; a future that is finished rings.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use super::{
     line::{Line, Work},
@@ -19,6 +22,16 @@ pub(crate) struct Flight<W: Work> {
     turns: Option<Turns<Finished<W::Value>>>,
     /// The number of the item that it is at.
     at: Option<u64>,
+    early: Early<W::Job, Finished<W::Value>>,
+}
+
+/// What begins before its turn, until what came of it goes on.
+struct Early<J, D> {
+    /// How many there are of all kinds.
+    count: usize,
+    /// What there was no room for on the way.
+    waiting: VecDeque<(u64, J)>,
+    finished: BTreeMap<u64, D>,
 }
 
 /// What is finished and waits for what came before it.
@@ -30,7 +43,9 @@ struct Turns<D> {
 impl<W: Work> Flight<W> {
     /// Whoever asks for none would wait for ever: then it is one.
     pub(crate) fn new(most: usize) -> Flight<W> {
-        Flight { line: None, most: most.max(1), on_their_way: 0, next: 0, turns: None, at: None }
+        let early = Early { count: 0, waiting: VecDeque::new(), finished: BTreeMap::new() };
+        let most = most.max(1);
+        Flight { line: None, most, on_their_way: 0, next: 0, turns: None, at: None, early }
     }
 
     /// Lets what is finished wait for what came before it. Said before anything comes.
@@ -106,6 +121,80 @@ impl<W: Work> Flight<W> {
     fn wait(&mut self, out: &mut Outlet<W::Out>) -> Result<(), Cause> {
         let finished = out.wait_for(|| self.take())?;
         self.send(finished, out)
+    }
+
+    // Of what begins before its turn.
+
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether more may begin. Those that are finished and have not gone on count too.
+    pub(super) fn has_room(&self) -> bool {
+        self.early.count < self.most
+    }
+
+    /// Begins with a job, now or when there is room on the way. Gives its place.
+    pub(super) fn begin(&mut self, job: W::Job, out: &mut Outlet<W::Out>) -> Result<u64, Cause> {
+        let line = self.line.as_ref().ok_or("it has not begun")?;
+        line.set_bell(|| out.bell());
+        let place = self.next;
+        self.next += 1;
+        self.early.count += 1;
+        self.early.waiting.push_back((place, job));
+        self.submit_early()?;
+        Ok(place)
+    }
+
+    fn submit_early(&mut self) -> Result<(), Cause> {
+        let Some(line) = &self.line else { return Ok(()) };
+        while self.on_their_way < self.most
+            && let Some((place, job)) = self.early.waiting.pop_front()
+        {
+            line.submit(place, job)?;
+            self.on_their_way += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes note of what is finished, and goes on with what waited.
+    pub(super) fn gather(&mut self) -> Result<(), Cause> {
+        while let Some((place, done)) = self.line.as_ref().and_then(Line::take) {
+            self.on_their_way -= 1;
+            self.early.finished.insert(place, done);
+        }
+        self.submit_early()
+    }
+
+    pub(super) fn are_finished(&self, places: &Range<u64>) -> bool {
+        let finished = self.early.finished.range(places.clone()).count();
+        finished as u64 == places.end.saturating_sub(places.start)
+    }
+
+    /// Sends what came of one that is finished.
+    pub(super) fn send_from(&mut self, place: u64, out: &mut Outlet<W::Out>) -> Result<(), Cause> {
+        let finished = self.early.finished.remove(&place).ok_or("it is not finished")?;
+        self.early.count -= 1;
+        self.send(finished, out)
+    }
+
+    /// Drops what came of those that are finished.
+    pub(super) fn forget(&mut self, places: &Range<u64>) {
+        for place in places.clone() {
+            self.early.count -= usize::from(self.early.finished.remove(&place).is_some());
+        }
+    }
+
+    /// Waits for one that has begun, while nobody else in this thread goes on.
+    pub(super) fn wait_at_work(
+        &mut self,
+        place: u64,
+        out: &mut Outlet<W::Out>,
+    ) -> Result<(), Cause> {
+        out.wait_at_work(|| match self.gather() {
+            Ok(()) => self.early.finished.contains_key(&place).then_some(Ok(())),
+            Err(cause) => Some(Err(cause)),
+        })?
     }
 
     pub(crate) fn is_ready(&self) -> bool {

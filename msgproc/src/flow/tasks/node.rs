@@ -1,13 +1,16 @@
 //! The node that awaits a future for each item.
 
-use std::{future::Future, pin::Pin, rc::Rc};
+use std::{future::Future, ops::Range, pin::Pin, rc::Rc};
 
 use super::{
     flight::Flight,
     line::Work,
     trouble::{Finished, Made, Policy},
 };
-use crate::flow::{Cause, Flow, Node, OnError, Outlet, WorkerInfo, node::Duties};
+use crate::flow::{
+    Cause, Flow, Node, OnError, Outlet, WorkerInfo,
+    node::{Ahead, Duties},
+};
 
 type Making<O> = Pin<Box<dyn Future<Output = Result<Made<O>, Cause>>>>;
 
@@ -53,6 +56,8 @@ struct Awaits<I: Send + 'static, O: Send + 'static> {
     flight: Flight<Calls<I, O>>,
     /// The number of the item that comes next.
     coming: u64,
+    /// Whether items begin before their turn.
+    is_ahead: bool,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
@@ -63,8 +68,13 @@ impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
         true
     }
 
+    fn ahead(&mut self) -> Option<&mut dyn Ahead<I, O>> {
+        if self.is_ahead { Some(self) } else { None }
+    }
+
     fn take_over(&mut self, duties: Duties<I>) -> Result<bool, Cause> {
-        let Duties { on_error, clone, ordered } = duties;
+        let Duties { on_error, clone, ordered, ahead } = duties;
+        self.is_ahead = ahead;
         if ordered {
             self.flight.keep_order();
         }
@@ -85,13 +95,24 @@ impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
 
     fn svc(&mut self, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
         let number = self.coming;
-        self.flight.submit((number, item), out)?;
         self.coming = number + 1;
+        if self.is_ahead {
+            // This one by itself.
+            let place = self.flight.begin((number, item), out)?;
+            self.flight.wait_at_work(place, out)?;
+            self.flight.send_from(place, out)?;
+        } else {
+            self.flight.submit((number, item), out)?;
+        }
         Ok(Flow::GoOn)
     }
 
     fn svc_idle(&mut self, out: &mut Outlet<O>) -> Result<Flow, Cause> {
-        self.flight.send_finished(out)?;
+        if self.is_ahead {
+            self.flight.gather()?;
+        } else {
+            self.flight.send_finished(out)?;
+        }
         Ok(Flow::GoOn)
     }
 
@@ -108,6 +129,36 @@ impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
     }
 }
 
+impl<I: Send + 'static, O: Send + 'static> Ahead<I, O> for Awaits<I, O> {
+    fn at_once(&self) -> usize {
+        self.flight.most()
+    }
+
+    fn has_room(&self) -> bool {
+        self.flight.has_room()
+    }
+
+    fn begin(&mut self, item: I, number: u64, out: &mut Outlet<O>) -> Result<u64, Cause> {
+        self.flight.begin((number, item), out)
+    }
+
+    fn gather(&mut self) -> Result<(), Cause> {
+        self.flight.gather()
+    }
+
+    fn are_finished(&self, places: &Range<u64>) -> bool {
+        self.flight.are_finished(places)
+    }
+
+    fn send(&mut self, place: u64, out: &mut Outlet<O>) -> Result<(), Cause> {
+        self.flight.send_from(place, out)
+    }
+
+    fn forget(&mut self, places: &Range<u64>) {
+        self.flight.forget(places);
+    }
+}
+
 fn awaits<I, O, A>(most: usize, begin: impl Fn(I) -> A + Send + 'static) -> Awaits<I, O>
 where
     I: Send + 'static,
@@ -120,7 +171,7 @@ where
     };
     let policy = Policy { on_error: OnError::fail(), clone: None };
     let calls = Calls { begin: Box::new(begin), policy };
-    Awaits { calls: Some(calls), flight: Flight::new(most), coming: 0 }
+    Awaits { calls: Some(calls), flight: Flight::new(most), coming: 0, is_ahead: false }
 }
 
 /// The node that sends what the future of each item gives. Up to `most` of them are on their way at
@@ -135,9 +186,13 @@ where
 /// of their workers has a runtime in a thread of its own, beside the worker's. The futures need not
 /// be `Send`.
 ///
-/// Such a node has items that it has taken and not yet answered for. So it cannot stand in a circle,
-/// nor be one of several workers that keep the order; and when its process dies, that is not
-/// replaced.
+/// Where its process is replaced when it dies ([`OnError::retry`]), where it is one of several workers
+/// that keep the order, and in a circle, items stay in their lanes until all of their message is
+/// finished. The node reads ahead there, so that as many are on their way; what comes of them goes on
+/// in their order, and no more are on their way than the capacity of the edge
+/// ([`EdgeRef::capacity`](crate::flow::EdgeRef::capacity)). After a death nobody knows over which of
+/// them it was: so those that had begun are awaited one by one, and if the process dies again, that
+/// was it. A circle cannot begin with such a node.
 ///
 /// ```
 /// use std::time::Duration;

@@ -167,6 +167,7 @@ impl<N: Node> Worker<N> {
                 }
                 Ok(Taken::Done) => {
                     self.cursor = (at + 1) % count;
+                    self.core.note_one_by_one();
                     if self.inlets[at].is_ended() {
                         self.note_end(at);
                     }
@@ -186,7 +187,7 @@ impl<N: Node> Worker<N> {
     }
 
     /// Sends on what was gathered, when there is nothing to do.
-    fn rest(&mut self) -> Poll {
+    pub(super) fn rest(&mut self) -> Poll {
         let core = &mut self.core;
         if core.node.is_ready() {
             return if core.go_on() { Poll::Worked } else { self.end() };

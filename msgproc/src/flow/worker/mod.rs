@@ -9,7 +9,9 @@
 //! | `recovery` | what a worker finds that replaces another |
 //! | `notes` | the words of a worker: what it has done, and how it failed |
 //! | `calls` | lanes within a thread |
+//! | `ahead` | a node that begins with items before their turn |
 
+mod ahead;
 mod calls;
 mod end;
 mod intake;
@@ -28,7 +30,7 @@ use std::{
 
 pub(crate) use self::calls::{Accept, Direct};
 pub use self::on_error::OnError;
-use self::recovery::Again;
+use self::{ahead::Early, recovery::Again};
 use super::{
     circle::{Circle, Entrance},
     edge::{Head, Inlet},
@@ -52,6 +54,10 @@ pub(crate) struct Setting<T> {
     /// Which of all workers of the run.
     pub(crate) number: usize,
     pub(crate) on_error: OnError,
+    /// What becomes of items over which its process dies.
+    pub(crate) on_death: OnError,
+    /// Whether its node begins with items before their turn.
+    pub(crate) ahead: bool,
     /// How to keep an item that may have to be handled again.
     pub(crate) clone: Option<CloneFn<T>>,
     /// Whether a process that died is replaced.
@@ -108,6 +114,8 @@ struct Core<N: Node> {
     waited: Cell<Duration>,
     /// Which number it handles next, where order is kept.
     turn: u64,
+    /// What has begun before its turn.
+    early: Early,
 }
 
 impl<N: Node> Worker<N> {
@@ -136,6 +144,7 @@ impl<N: Node> Worker<N> {
             dry: false,
             waited: Cell::new(Duration::ZERO),
             turn,
+            early: Early::default(),
         };
         let (mut inlets, mut cursor) = (inlets, 0);
         if let Some(again) = core.look_back() {
@@ -161,6 +170,7 @@ impl<N: Node> Worker<N> {
             Err(panic) => Err(Box::new(core.panic_failure(None, FailureKind::Init, &*panic))),
         };
         if outcome.is_ok() {
+            core.begin_early(&self.inlets);
             core.store(words::STATE, words::READY);
             if core.setting.info.restarts > 0 {
                 fault!(RECOVER_READY);
@@ -215,6 +225,7 @@ impl<N: Node> Unit for Worker<N> {
                 let mut outside =
                     || inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input));
                 let has_items = match &self.entrance {
+                    None if core.is_ahead() => self.can_begin_early(),
                     None => outside(),
                     Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
                 };
@@ -261,6 +272,7 @@ impl<N: Node> Worker<N> {
         }
         match self.inlets.is_empty() {
             true => self.poll_source(),
+            false if self.core.is_ahead() => self.poll_ahead(),
             // One that is only called has nothing to do by itself.
             false => self.poll_inlets(),
         }

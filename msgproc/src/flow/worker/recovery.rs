@@ -29,8 +29,8 @@ impl<N: Node> Core<N> {
         let at = words::moment(lane, message, item);
         let known = self.load(words::CRASHED_AT) == at;
         let crashes = if known { self.load(words::CRASHES) } else { 0 };
-        let too_many = crashes > u64::from(self.setting.on_error.retries());
-        let skips = self.setting.on_error.skips();
+        let too_many = crashes > u64::from(self.setting.on_death.retries());
+        let skips = self.setting.on_death.skips();
         let without = (too_many && skips).then_some(item);
         Some(Again { lane, message, item, crashes, without, gives_up: too_many && !skips })
     }

@@ -17,7 +17,7 @@ use crate::{
         error::FailureKind,
         node::{Flow, Node},
         outlet::Closed,
-        plan::lane,
+        plan::lane::{self, Cost},
     },
 };
 
@@ -28,6 +28,31 @@ impl<N: Node> Core<N> {
     /// Handles a message. `lane` is where the words of its lane begin.
     pub(super) fn handle(&mut self, input: usize, lane: usize, batch: Batch<N::In>) -> Fate {
         let Batch { head, items } = batch;
+        let count = items.len() as u64;
+        let (fate, spent) = self.handle_as(lane, &head, count, |core, left_out| {
+            core.handle_items(input, &head, items.into_iter(), left_out)
+        });
+        if let Some(each) = spent.and_then(|spent| spent.checked_div(count)) {
+            self.note_cost(lane, each);
+        }
+        fate
+    }
+
+    /// What an item cost: the receiver's own line says an average over the last few messages.
+    pub(super) fn note_cost(&self, lane: usize, each: u64) {
+        let word = lane + lane::COST;
+        let cost = Cost::of(self.executor.board().load(word)).with(each);
+        self.executor.board().store(word, cost.word());
+    }
+
+    /// Handles a message as `act` does its items. Gives how long that took, in ns, if it was begun.
+    pub(super) fn handle_as(
+        &mut self,
+        lane: usize,
+        head: &Head,
+        count: u64,
+        act: impl FnOnce(&mut Self, Option<LeftOut>) -> Fate,
+    ) -> (Fate, Option<u64>) {
         let again =
             self.again.take().filter(|again| again.lane == lane as u64 && again.message == head.id);
         // What says that this message is handled is written first and last, so that a death in
@@ -45,7 +70,7 @@ impl<N: Node> Core<N> {
             self.leave_nothing_out();
         }
         if let Some(exits) = self.outlet.exits() {
-            exits.begin(&head, again.is_some());
+            exits.begin(head, again.is_some());
         }
         if notes {
             self.store_at(At::Message(lane as u64));
@@ -57,10 +82,9 @@ impl<N: Node> Core<N> {
         if let Some(Again { crashes, item, gives_up: true, .. }) = again {
             let reason = format!("its process died {crashes} times over this item");
             self.fail(Some(head.first + item), FailureKind::Died, reason.into());
-            return Fate::Keep;
+            return (Fate::Keep, None);
         }
-        let count = items.len() as u64;
-        let slow = self.executor.board().load(lane + lane::COST) > SLOW;
+        let slow = Cost::of(self.executor.board().load(lane + lane::COST)).each > SLOW;
         if let Some(exits) = self.outlet.exits() {
             exits.set_slow(slow);
         }
@@ -71,10 +95,10 @@ impl<N: Node> Core<N> {
             again.without.into_iter().for_each(|item| self.leave_out(item));
             self.left_out(&again)
         });
-        let fate = self.handle_items(input, &head, items.into_iter(), left_out);
+        let fate = act(self, left_out);
         if fate == Fate::Done {
             fault!(ITEMS_DONE);
-            self.finish(&head);
+            self.finish(head);
             fault!(ITEMS_SENT);
             if !head.end {
                 let step = if head.last { self.setting.info.workers as u64 } else { 0 };
@@ -89,14 +113,7 @@ impl<N: Node> Core<N> {
         self.note_busy(began, before);
         self.add(words::ITEMS_IN, count);
         let spent = self.note_spent(span).as_nanos() as u64;
-        if let Some(each) = spent.checked_div(count) {
-            // The receiver's own line: an average over the last few messages.
-            let cost = lane + lane::COST;
-            let (before, now) = (self.executor.board().load(cost), each.max(1));
-            let average = if before == 0 { now } else { (3 * before + now) / 4 };
-            self.executor.board().store(cost, average.max(1));
-        }
-        if self.check_sends() { Fate::Keep } else { fate }
+        (if self.check_sends() { Fate::Keep } else { fate }, Some(spent))
     }
 
     /// Those that are called get what was gathered before this worker does anything else: their

@@ -9,8 +9,8 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Error, Failure, FailureKind, Farm, Graph, OnError, Part, Placement, Process, Same, Task,
-    Thread, each, fuse, map_async, try_map_async,
+    Cause, Error, Failure, FailureKind, Farm, Graph, OnError, Part, Placement, Same, Task, Thread,
+    each, fuse, map, map_async, try_map_async,
 };
 
 use super::{Counted, assert_clean};
@@ -22,7 +22,6 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(futures_that_fail_are_left_out_or_begun_again),
         testkit::test!(futures_that_never_end_are_dropped),
         testkit::test!(where_nothing_can_be_awaited),
-        testkit::test!(a_process_with_futures_is_not_replaced),
     ]
 }
 
@@ -124,43 +123,20 @@ fn where_nothing_can_be_awaited() {
         assert_eq!(failure.kind, FailureKind::Init);
         assert!(failure.message.contains(why), "{failure}");
     };
-    let farm = Farm::new("farm", Task, move |_| map_async(5, now)).workers(2).ordered();
-    refused(farm.run_collect(0..5_u64).map(drop), "several workers that await");
-    let back = |n: u64| match n {
-        0 => msgproc::flow::Around::On(n),
-        n => msgproc::flow::Around::Back(n - 1),
-    };
-    let around =
-        Farm::new("around", Thread, move |_| map_async(5, move |n| async move { back(n) }));
-    refused(around.wrap_around(Thread, 8).run_collect(0..5_u64).map(drop), "in its circle");
+    let fused = move || fuse(map_async(5, now), map(|n: u64| n));
+    let farm = Farm::new("farm", Task, move |_| fused()).workers(2).ordered();
+    refused(farm.run_collect(0..5_u64).map(drop), "nodes of their own");
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Same, 0..5_u64);
+    let around = graph.node("around", Thread, move |_| map_async(5, now)).add();
+    graph.connect(numbers.output(), around.input());
+    graph.edge(around.output(), around.input()).feedback(5).add();
+    refused(graph.run().map(drop), "cannot begin with it");
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", Same, 0..5_u64);
     let both = move |_: &_| fuse(map_async(5, now), each(|_: u64| ()));
     let both = graph.node("both", Same, both).skip_errors().add();
     graph.connect(numbers.output(), both.input());
     refused(graph.run().map(drop), "a node of its own");
-    // What is in a box says only when it is made that it awaits.
-    let mut graph = Graph::new();
-    let numbers = graph.source("numbers", Same, 0..5_u64);
-    let boxed = move |_: &_| -> Box<dyn msgproc::flow::Node<In = u64, Out = u64>> {
-        Box::new(map_async(5, now))
-    };
-    let boxed = graph.node("boxed", Process, boxed).on_error(OnError::retry(1)).add();
-    graph.connect(numbers.output(), boxed.input());
-    let Err(error) = graph.run() else { panic!("it was begun") };
-    assert!(format!("{error:?}").contains("lost with its process"), "{error:?}");
-    assert_clean();
-}
-
-fn a_process_with_futures_is_not_replaced() {
-    let kills = async |n: u64| {
-        if n == 300 {
-            testkit::kill9(std::process::id());
-        }
-        Ok::<u64, Cause>(n)
-    };
-    let (run, _) = run_with(Placement::Process, OnError::retry(3), kills);
-    let Err(Error::Failed(failure)) = run else { panic!("it went on") };
-    assert_eq!((&*failure.node, failure.kind), ("tried", FailureKind::Died));
     assert_clean();
 }

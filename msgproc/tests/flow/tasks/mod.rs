@@ -1,5 +1,6 @@
 //! Nodes at `Task`, and nodes that await futures, at every place.
 
+mod ahead;
 mod failures;
 mod futures;
 
@@ -11,7 +12,7 @@ use std::sync::{
 use testkit::{children_of, thread_count};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
-    [futures::tests(), failures::tests()].into_iter().flatten().collect()
+    [futures::tests(), failures::tests(), ahead::tests()].into_iter().flatten().collect()
 }
 
 #[track_caller]

@@ -1,14 +1,14 @@
-//! Messages that stay in their ring until they are done with.
+//! Messages that stay in their ring until they are done with: one, or several that are read ahead.
 
 use std::{fmt, mem::ManuallyDrop, ops::Deref};
 
 use serde::de::DeserializeOwned;
 
 use super::{
-    HEAD, MessageError, Receiver, TABLE_ENTRY, deserialize, incoming, open, take_desk, take_over,
-    unreadable,
+    HEAD, Kind, MessageError, Receiver, Records, TABLE_ENTRY, deserialize, incoming, open,
+    take_desk, take_over, unreadable,
 };
-use crate::{error::RecvError, fault::fault};
+use crate::{error::RecvError, fault::fault, transfer::Desk};
 
 /// A message in hand that is still in the ring. [`Leased::release`] ends it; dropped, it stays the
 /// next one to be received, here or by whoever takes this end over: with the same blocks, which the
@@ -41,33 +41,87 @@ impl<T: DeserializeOwned> Receiver<T> {
         if *recovered != record.consumer().role().word() {
             take_over(record.consumer(), desk, recovered);
         }
-        let ring = record.consumer().ring();
-        let message = match open(&record) {
-            None => Err(unreadable("it is no message")),
-            Some((bytes, blocks)) => {
-                let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
-                // The message takes holds of its own; those of the ring stay until the release.
-                match incoming(desk, ring).read(table) {
-                    true => deserialize(body, take_desk(desk, ring), desk),
-                    false => Err(unreadable("its table of blocks contradicts itself")),
-                }
-            }
-        };
-        fault!("port.lease.read");
+        let message = read(&record, record.kind(), record.consumer().ring(), desk);
         if message.is_err() {
             drop(ManuallyDrop::into_inner(record));
         }
         message
     }
 
+    /// Reads the next message that was not read ahead yet, if there is one now, and leaves it in the
+    /// ring: so several are in hand at a time. Each is still there for [`Receiver::release_first`],
+    /// which ends them one by one, in their order; until then the ring holds their blocks too, and
+    /// should this process die, the next receiver gets them again.
+    ///
+    /// ```
+    /// # use shmring::ring::{port, records::Records};
+    /// # let ring = Records::options().capacity(4096).anonymous()?;
+    /// # let (mut tx, mut rx) = port::ends::<u64>(&ring)?;
+    /// tx.send(1)?;
+    /// tx.send(2)?;
+    /// let both = [rx.try_read_ahead()?, rx.try_read_ahead()?];
+    /// // When something has come of the first one:
+    /// rx.release_first()?;
+    /// assert_eq!((both, rx.recv()?), ([1, 2], 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::try_read_ahead`](crate::ring::records::Consumer::try_read_ahead). A message
+    /// that is `Unreadable` is passed over as others are: it stays until it is released.
+    pub fn try_read_ahead(&mut self) -> Result<T, MessageError> {
+        let consumer = self.consumer.as_mut().expect("only drop takes it");
+        let found = consumer.find_ahead()?;
+        if self.recovered != consumer.role().word() {
+            take_over(consumer, &mut self.desk, &mut self.recovered);
+        }
+        consumer.pass_ahead(found);
+        self.sequence = Some(found.sequence);
+        self.ahead = Some(found);
+        self.try_read_again()
+    }
+
+    /// Reads the message once more that was read ahead last.
+    ///
+    /// # Errors
+    ///
+    /// `Empty` if none was read ahead, or one has been released since; `Moved`; `Unreadable`.
+    pub fn try_read_again(&mut self) -> Result<T, MessageError> {
+        let Receiver { consumer, desk, ahead, .. } = self;
+        let consumer = consumer.as_ref().expect("only drop takes it");
+        let found = ahead.ok_or(RecvError::Empty)?;
+        if !consumer.role().is_still() {
+            return Err(RecvError::Moved.into());
+        }
+        read(consumer.bytes_ahead(found), found.kind, consumer.ring(), desk)
+    }
+
+    /// Whether there is a message now that was not read ahead; as [`Receiver::is_ready`].
+    #[inline]
+    pub fn is_ready_ahead(&self) -> bool {
+        self.end().is_ready_ahead()
+    }
+
+    /// Ends the first message that is in the ring, as receiving it and dropping it: of those that
+    /// were read ahead, the one that was read first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::try_recv`], but never `Unreadable`.
+    pub fn release_first(&mut self) -> Result<(), RecvError> {
+        self.release()
+    }
+
     /// Ends the message that was leased: as receiving it and dropping it.
     fn release(&mut self) -> Result<(), RecvError> {
-        let Receiver { consumer, desk, recovered, .. } = self;
+        let Receiver { consumer, desk, recovered, ahead, .. } = self;
+        *ahead = None;
         let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
         if *recovered != record.consumer().role().word() {
             take_over(record.consumer(), desk, recovered);
         }
-        let Some((bytes, blocks)) = open(&record) else { return Ok(()) };
+        let Some((bytes, blocks)) = open(&record, record.kind()) else { return Ok(()) };
         if blocks == 0 {
             return Ok(());
         }
@@ -85,6 +139,27 @@ impl<T: DeserializeOwned> Receiver<T> {
         }
         Ok(())
     }
+}
+
+/// Reads a message in place. It takes holds of its own; those of the ring stay until the release.
+fn read<T: DeserializeOwned>(
+    record: &[u8],
+    kind: Kind,
+    ring: &Records,
+    desk: &mut Option<Box<Desk>>,
+) -> Result<T, MessageError> {
+    let message = match open(record, kind) {
+        None => Err(unreadable("it is no message")),
+        Some((bytes, blocks)) => {
+            let (table, body) = bytes[HEAD..].split_at(blocks * TABLE_ENTRY);
+            match incoming(desk, ring).read(table) {
+                true => deserialize(body, take_desk(desk, ring), desk),
+                false => Err(unreadable("its table of blocks contradicts itself")),
+            }
+        }
+    };
+    fault!("port.lease.read");
+    message
 }
 
 impl<T: DeserializeOwned> Leased<'_, T> {
@@ -155,7 +230,7 @@ mod tests {
         RecvError,
         block::{Block, BlockPool},
         ring::{
-            port::{self, MessageError},
+            port::{self, MessageError, Receiver},
             records::Records,
         },
     };
@@ -250,6 +325,67 @@ mod tests {
         let message = rx.try_lease().unwrap().release().unwrap();
         assert_eq!(message.0[1].as_bytes()[0], 8);
         drop(message);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn several_are_read_ahead_and_released_in_their_order() {
+        let (pool, ring) = pool_and_ends();
+        let (mut tx, mut rx) = port::ends::<Message>(&ring).unwrap();
+        assert!(matches!(rx.try_read_again(), Err(MessageError::Ring(RecvError::Empty))));
+        for number in 1..=3 {
+            tx.send((number, vec![filled(&pool, number as u8)])).unwrap();
+        }
+        let mut ahead = Vec::new();
+        while rx.is_ready_ahead() {
+            ahead.push(rx.try_read_ahead().unwrap());
+            assert_eq!(rx.try_read_again().unwrap().0, ahead.len() as u64);
+        }
+        assert!(matches!(rx.try_read_ahead(), Err(MessageError::Ring(RecvError::Empty))));
+        assert_eq!(pool.in_use(), 3);
+        // Whatever becomes of them here, the ring has them.
+        assert_eq!(ahead.pop().unwrap().1[0].as_bytes()[0], 3);
+        assert_eq!(pool.in_use(), 3);
+        rx.release_first().unwrap();
+        assert!(matches!(rx.try_read_again(), Err(MessageError::Ring(RecvError::Empty))));
+        assert_eq!(pool.in_use(), 3, "the message in hand holds it");
+        ahead.remove(0);
+        assert_eq!(pool.in_use(), 2);
+        tx.send((4, vec![])).unwrap();
+        assert_eq!(rx.try_read_ahead().unwrap().0, 4);
+        // What is received otherwise is not read ahead any more.
+        assert_eq!(rx.try_recv().unwrap().0, 2);
+        drop(ahead);
+        for number in [3, 4] {
+            assert_eq!(rx.try_lease().unwrap().release().unwrap().0, number);
+        }
+        assert!(matches!(rx.release_first(), Err(RecvError::Empty)));
+        tx.send((5, vec![])).unwrap();
+        assert_eq!(rx.try_read_ahead().unwrap().0, 5);
+        assert_eq!(rx.try_recv().unwrap().0, 5);
+        tx.send((6, vec![])).unwrap();
+        assert_eq!(rx.try_read_ahead().unwrap().0, 6);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn the_next_receiver_gets_all_that_was_read_ahead() {
+        let (pool, ring) = pool_and_ends();
+        let (mut tx, mut rx) = port::ends::<Message>(&ring).unwrap();
+        tx.send((1, vec![filled(&pool, 7)])).unwrap();
+        tx.producer().send(b"no message").unwrap();
+        tx.send((2, vec![])).unwrap();
+        assert_eq!(rx.try_read_ahead().unwrap().0, 1);
+        assert!(matches!(rx.try_read_ahead(), Err(MessageError::Unreadable { .. })));
+        assert_eq!(rx.try_read_ahead().unwrap().0, 2);
+        // As a process that takes the end over.
+        rx.consumer = None;
+        let mut rx = Receiver::<Message>::new(ring.consumer().unwrap());
+        assert_eq!(rx.try_read_ahead().unwrap().1[0].as_bytes()[0], 7);
+        for _ in 0..2 {
+            rx.release_first().unwrap();
+        }
+        assert_eq!(rx.try_recv().unwrap().0, 2);
         assert_eq!(pool.in_use(), 0);
     }
 

@@ -23,6 +23,8 @@ use crate::{
 /// Dropping it closes the ring: the producer gets `Closed` when it is full.
 pub struct Consumer {
     reader: Reader,
+    /// What reads further than that, and releases nothing.
+    ahead: Option<Reader>,
     waiter: Waiter,
     ring: Ring,
     role: Role,
@@ -39,7 +41,7 @@ impl Consumer {
             }
         })?;
         let waiter = Waiter::new(ring.strategy);
-        Ok(Consumer { reader, waiter, ring, role })
+        Ok(Consumer { reader, ahead: None, waiter, ring, role })
     }
 
     /// Takes the next record, if there is one now. It is read in place, and released when the
@@ -89,6 +91,43 @@ impl Consumer {
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.reader.is_ready(&self.ring.segment.0.region)
+    }
+
+    /// Reads the next record that was not read ahead yet, and leaves it where it is: all that is
+    /// read ahead is received afterwards, in its order, and the producer gets no room back before.
+    ///
+    /// A forked child, or whoever else takes this end over, begins with the first that is there.
+    ///
+    /// ```
+    /// # use shmring::ring::records::Records;
+    /// # let (mut tx, mut rx) = Records::options().anonymous()?.split()?;
+    /// tx.send(b"one")?;
+    /// tx.send(b"two")?;
+    /// assert_eq!(&*rx.try_read_ahead()?, b"one");
+    /// assert_eq!(&*rx.try_read_ahead()?, b"two");
+    /// assert_eq!(&*rx.recv()?, b"one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Empty`, also where the producer has closed its end or died: [`Consumer::try_recv`] tells
+    /// that, when it comes there; `Moved`; `Corrupt`.
+    #[inline]
+    pub fn try_read_ahead(&mut self) -> Result<Part<'_>, RecvError> {
+        let found = self.find_ahead()?;
+        self.pass_ahead(found);
+        Ok(Part::new(slots::record_of(&self.ring.segment.0.region, found), found.sequence))
+    }
+
+    /// Whether there is a record now that was not read ahead; as [`Consumer::is_ready`].
+    #[inline]
+    pub fn is_ready_ahead(&self) -> bool {
+        let reader = match &self.ahead {
+            Some(ahead) if !ahead.is_behind(&self.reader) => ahead,
+            _ => &self.reader,
+        };
+        reader.is_ready(&self.ring.segment.0.region)
     }
 
     /// Whether the producer has closed its end. Records may still be there.
@@ -175,9 +214,41 @@ impl Consumer {
             Owned::Anew => {
                 let reader = Reader::attach(&self.ring.segment.0.region, self.ring.geometry);
                 self.reader = reader.map_err(|Corrupt| RecvError::Corrupt)?;
+                self.ahead = None;
                 Ok(())
             }
         }
+    }
+
+    /// The first record that was not read ahead.
+    #[inline]
+    pub(crate) fn find_ahead(&mut self) -> Result<Found, RecvError> {
+        if !self.role.is_still() {
+            self.own()?;
+        }
+        let Consumer { reader, ahead, ring, .. } = self;
+        let ahead = match ahead {
+            Some(ahead) if !ahead.is_behind(reader) => ahead,
+            _ => ahead.insert(reader.clone()),
+        };
+        match ahead.peek(&ring.segment.0.region) {
+            Ok(found) => found.ok_or(RecvError::Empty),
+            Err(Corrupt) => Err(RecvError::Corrupt),
+        }
+    }
+
+    /// It was read.
+    #[inline]
+    pub(crate) fn pass_ahead(&mut self, found: Found) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.advance(found);
+        }
+    }
+
+    /// The bytes of a record that was read ahead, until it is released.
+    #[inline]
+    pub(crate) fn bytes_ahead(&self, found: Found) -> &[u8] {
+        slots::record_of(&self.ring.segment.0.region, found)
     }
 
     /// The record that is there now, while all is as usual.
@@ -233,7 +304,7 @@ impl Consumer {
     #[inline(never)]
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Found, RecvError> {
         self.own()?;
-        let Consumer { reader, waiter, ring, role } = self;
+        let Consumer { reader, waiter, ring, role, .. } = self;
         let region = &ring.segment.0.region;
         let place = ring.producer_place();
         let mut look = || match reader.peek(region) {

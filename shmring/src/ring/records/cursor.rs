@@ -299,7 +299,7 @@ impl Writer {
 }
 
 /// The consumer's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reader {
     geometry: Geometry,
     /// What has been read; up to here it can be released.
@@ -326,6 +326,12 @@ impl Reader {
     /// Up to where records were released.
     pub(crate) fn released(&self) -> u64 {
         self.released
+    }
+
+    /// Whether it has read less than another one.
+    #[inline]
+    pub(crate) fn is_behind(&self, other: &Reader) -> bool {
+        self.next < other.next
     }
 
     /// Whether it is worth looking for the next record.

@@ -31,6 +31,6 @@ pub(crate) fn record<'a>(region: &'a Region, found: &'a Found) -> &'a [u8] {
 /// A record that was read and is not released.
 #[inline]
 pub(crate) fn record_of(region: &Region, found: Found) -> &[u8] {
-    // SAFETY: as in `record`: the run that lends it out releases it only when it is dropped.
+    // SAFETY: as in `record`: what lends it out cannot release it while it is borrowed.
     unsafe { region.bytes(found.offset, found.len) }
 }

@@ -21,7 +21,11 @@ use crate::{
     fault::fault,
     flow::{
         outlet::Closed,
-        plan::{Executor, lane, out},
+        plan::{
+            Executor,
+            lane::{self, Cost},
+            out,
+        },
     },
 };
 
@@ -195,6 +199,10 @@ impl<T: 'static> Lanes<T> {
         self.board().load(words + lane::SENT).saturating_sub(done)
     }
 
+    fn cost(&self, index: usize) -> Cost {
+        Cost::of(self.board().load(self.lanes[index].words + lane::COST))
+    }
+
     fn is_open(&self, index: usize) -> bool {
         self.board().load(self.lanes[index].words + lane::CLOSED) == 0
     }
@@ -202,7 +210,7 @@ impl<T: 'static> Lanes<T> {
     fn loads(&self) -> Vec<Load> {
         let load = |index: usize| Load {
             in_flight: self.in_flight(index),
-            cost: self.board().load(self.lanes[index].words + lane::COST),
+            cost: self.cost(index),
             is_open: self.is_open(index),
         };
         (0..self.lanes.len()).map(load).collect()
@@ -260,7 +268,7 @@ impl<T: 'static> Lanes<T> {
         let items = match self.deal {
             Deal::Newest => 1,
             Deal::OnDemand => {
-                let costs = self.lanes.iter().map(|l| self.board().load(l.words + lane::COST));
+                let costs = (0..self.lanes.len()).map(|index| self.cost(index).each);
                 let cost = costs.max().unwrap_or(0);
                 deal::batch(cost, self.lanes.len(), self.capacity)
             }

@@ -8,7 +8,7 @@ mod several;
 
 use msgproc::flow::{
     Cause, Flow, Graph, Node, NodeBuilder, NodeRef, OnError, Outlet, PlainProcess, Process, Same,
-    Thread, each, flat_map, from_fn, map, source,
+    Thread, each, flat_map, from_fn, map, map_async, source,
 };
 
 use self::several::{a_farm_in_a_thread, a_source_and_a_node, two_in_a_thread, two_in_two_threads};
@@ -105,6 +105,8 @@ pub(super) const SHAPES: &[Shape] = &[
     },
     unordered("a_circle", a_circle, all),
     like_another(unordered("two_in_a_circle", two_in_a_circle, many)),
+    in_order("a_node_that_awaits", a_node_that_awaits, all),
+    like_another(in_order("several_that_await_in_order", several_that_await_in_order, all)),
     in_order("long_items", long_items, all),
     in_order("a_source_of_long_items", a_source_of_long_items, all),
     like_another(in_order("long_items_in_order", long_items_in_order, all)),
@@ -200,6 +202,29 @@ fn one_of_several_workers(graph: &mut Graph) -> Kept<u64> {
 
 fn one_of_several_in_order(graph: &mut Graph) -> Kept<u64> {
     between(graph, |graph| same(graph, 2, true), (12, 8))
+}
+
+/// Some take longer than those behind them.
+async fn wait(n: u64) -> u64 {
+    if n.is_multiple_of(3) {
+        tokio::time::sleep(std::time::Duration::from_micros(100)).await;
+    }
+    n
+}
+
+fn a_node_that_awaits(graph: &mut Graph) -> Kept<u64> {
+    let step = |graph: &mut Graph| {
+        graph.node("step", Process, |_| map_async(4, wait)).on_error(again()).add()
+    };
+    between(graph, step, (12, 8))
+}
+
+fn several_that_await_in_order(graph: &mut Graph) -> Kept<u64> {
+    let step = |graph: &mut Graph| {
+        let step = graph.node("step", Process, |_| map_async(4, wait)).workers(2).ordered(true);
+        step.on_error(again()).add()
+    };
+    between(graph, step, (12, 8))
 }
 
 /// What it has done stands in words that outlive it.
