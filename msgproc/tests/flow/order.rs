@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(items_go_to_whom_they_are_sent),
         testkit::test!(items_go_by_key),
         testkit::test!(views_get_the_newest),
+        testkit::test!(several_views_get_the_newest),
         testkit::test!(what_a_slow_source_gave_does_not_wait_with_it),
     ]
 }
@@ -245,6 +246,41 @@ fn views_get_the_newest() {
         assert!(items.len() < 150, "{place}: {} items", items.len());
         let dropped = report.node("numbers").unwrap().workers[0].dropped;
         assert_eq!(dropped + items.len() as u64, 200, "{place}");
+    }
+}
+
+/// Each of them, and nobody is held back.
+fn several_views_get_the_newest() {
+    for (place, by) in PLACES.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+        if place == Placement::Same {
+            continue; // Two that are called are never behind.
+        }
+        let mut graph = Graph::new();
+        let waits = |_: &u64| sleep(Duration::from_micros(100));
+        let numbers = graph.source("numbers", Thread, (0..300_u64).inspect(waits));
+        let slow = |n: u64| {
+            sleep(Duration::from_millis(2));
+            n
+        };
+        let view = graph.node("view", place, move |_| map(slow)).workers(2).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        let edge = graph.edge(numbers.output(), view.input()).newest();
+        if by {
+            edge.by(|n| *n as usize % 2).add()
+        } else {
+            edge.to_all().add()
+        }
+        graph.connect(view.output(), sink.input());
+        let report = graph.run().unwrap();
+        let mut items = taken(&kept);
+        let (all, sent) = if by { (300, vec![298, 299]) } else { (600, vec![299, 299]) };
+        let dropped = report.node("numbers").unwrap().workers[0].dropped;
+        assert_eq!(dropped + items.len() as u64, all, "{place}: {report}");
+        assert!(dropped > 100, "{place}: {report}");
+        let held_back = report.node("numbers").unwrap().workers[0].waiting_for_output;
+        assert!(held_back < Duration::from_millis(60), "{place}: {report}");
+        items.sort_unstable();
+        assert_eq!(items.split_off(items.len() - 2), sent, "{place}: {report}");
     }
 }
 

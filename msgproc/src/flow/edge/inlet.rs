@@ -18,7 +18,6 @@ pub(crate) struct Inlet<T> {
     next_number: Option<(u64, u64)>,
     /// Which lane is looked at first.
     cursor: usize,
-    newest: bool,
     /// The circle that the edge is in.
     circle: Option<Circle>,
 }
@@ -95,12 +94,8 @@ pub(crate) enum Taken {
 
 impl<T: 'static> Inlet<T> {
     /// `numbers`: the first that comes here, and the step from each to the next.
-    pub(crate) fn new(
-        numbers: Option<(u64, u64)>,
-        newest: bool,
-        circle: Option<Circle>,
-    ) -> Inlet<T> {
-        Inlet { lanes: Vec::new(), next_number: numbers, cursor: 0, newest, circle }
+    pub(crate) fn new(numbers: Option<(u64, u64)>, circle: Option<Circle>) -> Inlet<T> {
+        Inlet { lanes: Vec::new(), next_number: numbers, cursor: 0, circle }
     }
 
     pub(crate) fn add(&mut self, rx: Option<Box<dyn Rx<T>>>, words: usize, sender: usize) {
@@ -192,12 +187,9 @@ impl<T: 'static> Inlet<T> {
         let (words, numbers) = (*words, self.next_number);
         let is_known = |head: &Head| Known::of(head, executor, words, numbers) != Known::New;
         let Some(rx) = rx else { return Ok(None) };
-        let Some(mut batch) = rx.look(&is_known)? else { return Ok(None) };
+        let Some(batch) = rx.look(&is_known)? else { return Ok(None) };
         fault!(TAKE_LEASED);
         let weight = batch.items.len().max(1) as u64;
-        if self.newest && batch.items.len() > 1 {
-            batch.items.drain(..batch.items.len() - 1);
-        }
         Ok(Some((batch, weight)))
     }
 

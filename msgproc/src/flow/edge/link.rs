@@ -220,8 +220,8 @@ impl<T: 'static> Edge<T> {
     ) -> Result<Lanes<T>, String> {
         let Opened { plan, lanes } = self.opened();
         let capacity = self.options.capacity as u64;
-        let in_circle = plan.circle.is_some();
-        let mut ends = Lanes::new(executor, self.deal(plan, sender), capacity, state, in_circle);
+        let what = (plan.circle.is_some(), self.options.newest);
+        let mut ends = Lanes::new(executor, self.deal(plan, sender), capacity, state, what);
         for receiver in 0..plan.receivers {
             let at = sender * plan.receivers + receiver;
             let words = executor.shared.lane(plan.first_lane + at);
@@ -260,7 +260,7 @@ impl<T: 'static> Edge<T> {
         let Opened { plan, lanes } = self.opened();
         let numbers = plan.ordered.then_some((receiver as u64, plan.receivers as u64));
         let circle = plan.circle.map(|circle| Circle::new(&executor.shared, circle));
-        let mut inlet = Inlet::new(numbers, self.options.newest, circle);
+        let mut inlet = Inlet::new(numbers, circle);
         for sender in 0..plan.senders {
             let at = sender * plan.receivers + receiver;
             let words = executor.shared.lane(plan.first_lane + at);

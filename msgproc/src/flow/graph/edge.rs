@@ -79,7 +79,9 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     }
 
     /// Only the newest item matters, as for a view: it never holds its sender back, and an item
-    /// that was not taken before the next one came is dropped, and counted.
+    /// that was not taken before the next one came is dropped, and counted. Of several workers,
+    /// whoever has nothing to do gets it; with [`to_all`](Self::to_all) or [`by`](Self::by) each has a
+    /// newest one of its own.
     pub fn newest(mut self) -> Self {
         self.options.newest = true;
         self

@@ -54,6 +54,8 @@ pub(crate) struct Lanes<T> {
     state: OutState,
     /// Whether the edge is in a circle.
     in_circle: bool,
+    /// Whether only the newest item of those counts that wait for a receiver.
+    newest: bool,
     /// The number of the next message.
     id: u64,
     /// How many items went before.
@@ -121,7 +123,7 @@ impl<T: 'static> Lanes<T> {
         deal: Deal<T>,
         capacity: u64,
         state: OutState,
-        in_circle: bool,
+        (in_circle, newest): (bool, bool),
     ) -> Lanes<T> {
         let word = |word| executor.board().load(state.words + word);
         let (mut id, first) = (word(out::SENT), word(out::FIRST));
@@ -149,6 +151,7 @@ impl<T: 'static> Lanes<T> {
             next: 0,
             state,
             in_circle,
+            newest,
             id,
             first: if state.from_the_first { 0 } else { first },
             known: first,
@@ -266,7 +269,7 @@ impl<T: 'static> Lanes<T> {
     /// How many items make a message.
     pub(crate) fn batch(&self) -> usize {
         let items = match self.deal {
-            Deal::Newest => 1,
+            _ if self.newest => 1,
             Deal::OnDemand => {
                 let costs = (0..self.lanes.len()).map(|index| self.cost(index).each);
                 let cost = costs.max().unwrap_or(0);
@@ -322,13 +325,13 @@ impl<T: 'static> Lanes<T> {
         (number % self.lanes.len().max(1) as u64) as usize
     }
 
-    /// Whether something was gathered that waits for a receiver.
-    pub(crate) fn is_pending(&self) -> bool {
-        matches!(self.deal, Deal::Newest) && !self.pending.is_empty()
-    }
-
-    /// Whether what waits could be sent now.
+    /// Whether what waits for a receiver, since it is the newest, could be sent now.
     pub(crate) fn can_send_pending(&self) -> bool {
-        self.is_pending() && (0..self.lanes.len()).any(|index| self.in_flight(index) == 0)
+        let can = |to: usize| {
+            let (is_free, is_open) = (self.in_flight(to) == 0, self.is_open(to));
+            let one_has_it = !self.lanes[to].gathered.is_empty() && (is_free || !is_open);
+            one_has_it || (!self.pending.is_empty() && is_free && is_open)
+        };
+        self.newest && (0..self.lanes.len()).any(can)
     }
 }

@@ -59,16 +59,16 @@ impl<T: 'static> Lanes<T> {
             Deal::By(choose) => {
                 for item in items.drain(..) {
                     let to = choose(&item) % self.lanes.len();
-                    self.gather(to, item)?;
+                    self.give(to, item)?;
                 }
                 self.send_to_idle()
             }
             Deal::All(clone) => {
                 for item in items.drain(..) {
                     for to in 1..self.lanes.len() {
-                        self.gather(to, clone(&item))?;
+                        self.give(to, clone(&item))?;
                     }
-                    self.gather(0, item)?;
+                    self.give(0, item)?;
                 }
                 self.send_to_idle()
             }
@@ -101,10 +101,14 @@ impl<T: 'static> Lanes<T> {
             self.pending.clear();
             self.pending.push(newest);
         }
-        if dropped > 0 {
-            self.board().add_own(self.state.worker + worker::DROPPED, dropped as u64);
-        }
+        self.note_dropped(dropped);
         self.send_newest()
+    }
+
+    fn note_dropped(&self, items: usize) {
+        if items > 0 {
+            self.board().add_own(self.state.worker + worker::DROPPED, items as u64);
+        }
     }
 
     pub(super) fn send_newest(&mut self) -> Result<(), Closed> {
@@ -132,10 +136,19 @@ impl<T: 'static> Lanes<T> {
         if self.lanes.is_empty() {
             return Ok(());
         }
-        self.gather(to % self.lanes.len(), item)
+        self.give(to % self.lanes.len(), item)?;
+        if self.newest { self.send_to_idle() } else { Ok(()) }
     }
 
-    /// Keeps an item for one receiver until there are more.
+    /// Keeps an item for one receiver: until there are more, or instead of the one before.
+    fn give(&mut self, to: usize, item: T) -> Result<(), Closed> {
+        if self.newest {
+            let before = std::mem::take(&mut self.lanes[to].gathered);
+            self.note_dropped(before.len());
+        }
+        self.gather(to, item)
+    }
+
     fn gather(&mut self, to: usize, item: T) -> Result<(), Closed> {
         if self.first < self.known || self.forced.is_some() {
             let mut again = vec![item];
@@ -149,6 +162,10 @@ impl<T: 'static> Lanes<T> {
     }
 
     fn gather_new(&mut self, to: usize, item: T) -> Result<(), Closed> {
+        if self.newest {
+            self.lanes[to].gathered.push(item);
+            return Ok(());
+        }
         if self.state.survives {
             // What is sent keeps the order in which it was put, so that one number tells how much
             // that is.
@@ -168,7 +185,8 @@ impl<T: 'static> Lanes<T> {
     /// Sends what was gathered for receivers who have nothing to do.
     fn send_to_idle(&mut self) -> Result<(), Closed> {
         for to in 0..self.lanes.len() {
-            if self.in_flight(to) == 0 {
+            // What waits for one that has ended goes as well: then it is gone.
+            if self.in_flight(to) == 0 || (self.newest && !self.is_open(to)) {
                 self.send_gathered(to)?;
             }
         }
@@ -195,6 +213,9 @@ impl<T: 'static> Lanes<T> {
     pub(crate) fn flush(&mut self) -> Result<(), Closed> {
         if matches!(self.deal, Deal::Newest) {
             return if self.pending.is_empty() { Ok(()) } else { self.send_newest() };
+        }
+        if self.newest {
+            return self.send_to_idle();
         }
         (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))
     }

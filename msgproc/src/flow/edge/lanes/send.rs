@@ -4,7 +4,7 @@ use super::Lanes;
 use crate::{
     fault::fault,
     flow::{
-        edge::{Batch, Head, Refused, deal::Deal},
+        edge::{Batch, Head, Refused},
         outlet::Closed,
         plan::{lane, out, worker},
     },
@@ -146,15 +146,18 @@ impl<T: 'static> Lanes<T> {
 
     /// Says that nothing comes after it.
     pub(crate) fn end(&mut self) {
-        if matches!(self.deal, Deal::Newest) && !self.pending.is_empty() {
-            // The newest is what stays.
+        // The newest is what stays.
+        let waits = |lanes: &Self| {
+            lanes.newest
+                && !lanes.is_closed()
+                && (!lanes.pending.is_empty()
+                    || lanes.lanes.iter().any(|lane| !lane.gathered.is_empty()))
+        };
+        while waits(self) {
             let executor = self.executor.clone();
-            let free = executor.wait_for(|| {
-                (self.is_closed() || (0..self.lanes.len()).any(|to| self.in_flight(to) == 0))
-                    .then_some(())
-            });
-            if free.is_ok() {
-                let _ = self.send_newest();
+            let can = || (self.is_closed() || self.can_send_pending()).then_some(());
+            if executor.wait_for(can).is_err() || self.flush().is_err() {
+                break;
             }
         }
         let _ = self.flush();

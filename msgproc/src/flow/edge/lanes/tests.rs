@@ -174,7 +174,8 @@ impl Case {
             inherits: self.dealt == Dealt::Inherited,
             from_the_first: self.is_source && world.lives.get() > 0,
         };
-        let mut lanes = Lanes::new(&executor, self.dealt.deal(), 40, state, self.in_circle);
+        let mut lanes =
+            Lanes::new(&executor, self.dealt.deal(), 40, state, (self.in_circle, false));
         let plan = LanePlan { kind: LaneKind::Shared, from: 0, to: 0 };
         for (to, received) in world.received.iter().enumerate() {
             let words = shared.lane(to);
