@@ -19,7 +19,7 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMRING\0");
 pub(crate) const VERSION: u32 = 2;
 
 pub(crate) const MAX_PARTICIPANTS: usize = 255;
-pub(crate) const MAX_OBJECTS: usize = 1024;
+pub(crate) const MAX_OBJECTS: usize = 1 << 15;
 
 // Header, first line: written before the segment is published, constant afterwards.
 const MAGIC_AT: usize = 0;

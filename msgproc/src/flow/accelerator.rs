@@ -125,11 +125,13 @@ impl<I, O> Accelerator<I, O> {
         self.running.thaw();
     }
 
-    /// Takes no more items. What was given is finished, and its results can be taken.
+    /// Takes no more items. What was given is finished, and its results can be taken: also after
+    /// [`Accelerator::freeze`], since a frozen run would never come to its end.
     pub fn stop(&mut self) {
         if let Some(feed) = self.feed.take() {
             feed.end();
         }
+        self.running.thaw();
     }
 
     /// Stops everybody where they are: what is on its way is lost.
@@ -149,7 +151,7 @@ impl<I, O> Accelerator<I, O> {
     ///
     /// As [`Graph::run`].
     pub fn wait(mut self) -> Result<Report> {
-        self.end();
+        self.stop();
         while self.result().is_some() {}
         self.running.wait()
     }
@@ -160,16 +162,10 @@ impl<I, O> Accelerator<I, O> {
     ///
     /// As [`Graph::run`].
     pub fn collect(mut self) -> Result<Vec<O>> {
-        self.end();
+        self.stop();
         let results = self.results.by_ref().collect();
         self.running.wait()?;
         Ok(results)
-    }
-
-    /// A frozen run would never come to its end.
-    fn end(&mut self) {
-        self.stop();
-        self.running.thaw();
     }
 }
 

@@ -34,9 +34,12 @@ pub struct Memory {
 
 /// Processes that can take part at a time, those that just died included.
 const PARTICIPANTS: usize = 128;
-const OBJECTS: usize = 1024;
-/// Room for lanes. Memory that is not touched costs nothing.
-const ROOM: usize = 64 << 20;
+/// The same where there is no pool, each of whose blocks knows them all.
+const MOST_PARTICIPANTS: usize = 255;
+/// Lanes beside a pool, and what else is made in the segment.
+const OBJECTS: usize = 4096;
+/// Room for them. Memory that is not touched costs nothing.
+const ROOM: usize = 1 << 30;
 /// Lanes that can have blocks on their way.
 const CARRIERS: usize = 256;
 
@@ -49,7 +52,7 @@ impl Memory {
     pub fn with_blocks(blocks: usize, block_len: usize) -> Result<Memory> {
         let pool = BlockPool::options().blocks(blocks).block_len(block_len).carriers(CARRIERS);
         let len = ROOM + pool.len_in_segment(PARTICIPANTS)?;
-        let segment = segment(len)?;
+        let segment = segment(len, PARTICIPANTS, OBJECTS)?;
         let pool = pool.create_in(&segment)?;
         Ok(Memory { segment, pool: Some(pool) })
     }
@@ -59,8 +62,10 @@ impl Memory {
     /// # Errors
     ///
     /// As those of [`shmring::segment::Options::anonymous`].
-    pub(crate) fn for_lanes(bytes: usize) -> Result<Memory> {
-        Ok(Memory { segment: segment(bytes)?, pool: None })
+    pub(crate) fn for_lanes(bytes: usize, lanes: usize) -> Result<Memory> {
+        // The board, and what nodes may make there.
+        let objects = (lanes + 64).max(1024);
+        Ok(Memory { segment: segment(bytes, MOST_PARTICIPANTS, objects)?, pool: None })
     }
 
     /// Its blocks.
@@ -80,6 +85,6 @@ impl Memory {
     }
 }
 
-fn segment(len: usize) -> Result<Segment> {
-    Segment::options().len(len).participants(PARTICIPANTS).objects(OBJECTS).bells(0).anonymous()
+fn segment(len: usize, participants: usize, objects: usize) -> Result<Segment> {
+    Segment::options().len(len).participants(participants).objects(objects).bells(0).anonymous()
 }

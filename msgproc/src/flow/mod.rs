@@ -89,7 +89,7 @@ pub use pipeline::{Added, Both, MakeNode, MakeSource, Pending, Pipeline, Tail, T
 #[cfg(feature = "tokio")]
 pub use placement::Task;
 pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
-pub use report::{NodeReport, Report, WorkerReport};
+pub use report::{Ending, NodeReport, Report, WorkerReport};
 pub use start_method::StartMethod;
 #[cfg(feature = "tokio")]
 pub use tasks::{

@@ -8,7 +8,7 @@ use super::{
     graph::Graph,
     layout::Layout,
     memory::Memory,
-    plan::{Shared, lane, worker as words},
+    plan::{RUNNING, STOPPING, Shared, lane, worker as words},
 };
 
 /// What a run has done, up to its end or up to now.
@@ -17,12 +17,47 @@ use super::{
 pub struct Report {
     /// How long it took, from the start of the first process on.
     pub elapsed: Duration,
+    /// How it ended, if it has.
+    pub ending: Ending,
+    /// Items that lay in lanes between nodes when it ended, and that nobody has taken: after a stop
+    /// at once, a failure, or where a node ended before its inputs did. Those that a node was at, or
+    /// had gathered to send, are not among them. Before the end, those that are on their way.
+    pub left: u64,
     /// Its nodes, in the order in which they were added.
     pub nodes: Vec<NodeReport>,
     /// Its edges, as numbers of nodes: from, to.
     pub edges: Vec<(usize, usize)>,
     /// Blocks of its memory's pool that somebody holds: 0 at the end, unless the program does.
     pub blocks_in_use: usize,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Ending {
+    /// It has not.
+    #[default]
+    Running,
+    /// Its sources had no more, or its nodes took no more.
+    Whole,
+    /// The same, after its sources were told to end: [`Running::stop`](super::Running::stop).
+    Drained,
+    /// Everybody was stopped where they were: [`Running::stop_now`](super::Running::stop_now).
+    Stopped,
+    /// A node failed, or a process died.
+    Failed,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Ending::Running => "running",
+            Ending::Whole => "ended",
+            Ending::Drained => "stopped, and what was on its way finished",
+            Ending::Stopped => "stopped at once",
+            Ending::Failed => "failed",
+        })
+    }
 }
 
 /// What a node has done.
@@ -146,6 +181,10 @@ impl Report {
         if retries + restarts + lost > 0 {
             lines.push(format!("retries {retries}, restarts {restarts}, lost {lost}"));
         }
+        let bytes = sum(|w| w.bytes);
+        if bytes > 0 {
+            lines.push(format!("{bytes} bytes to other processes"));
+        }
         let mut discarded = Vec::new();
         for worker in &node.workers {
             discarded.resize(discarded.len().max(worker.discarded_at.len()), 0);
@@ -161,6 +200,7 @@ impl Report {
         shared: &Shared,
         memory: &Memory,
         elapsed: Duration,
+        has_ended: bool,
     ) -> Report {
         let discarded_at = |node: usize, index: usize| {
             let mut inputs: Vec<Option<u64>> = Vec::new();
@@ -203,8 +243,22 @@ impl Report {
             },
             workers: (0..node.workers).map(|index| worker(number, index)).collect(),
         };
+        let in_lane = |lane: usize| {
+            let word = |word| shared.board().load(shared.lane(lane) + word);
+            word(lane::SENT).saturating_sub(word(lane::DONE))
+        };
+        let workers = 0..layout.workers.len();
+        let ending = match shared.phase() {
+            _ if !has_ended => Ending::Running,
+            _ if shared.failed().is_some() => Ending::Failed,
+            STOPPING if !workers.clone().all(|number| shared.has_ended(number)) => Ending::Stopped,
+            RUNNING => Ending::Whole,
+            _ => Ending::Drained,
+        };
         Report {
             elapsed,
+            ending,
+            left: (0..layout.counts.lanes).map(in_lane).sum(),
             nodes: graph.nodes.iter().enumerate().map(node).collect(),
             edges: graph.edges.iter().map(|edge| (edge.from, edge.to)).collect(),
             blocks_in_use: memory.settled_pool().map_or(0, |pool| pool.in_use()),
@@ -230,10 +284,14 @@ fn said_by_input(discarded: u64, at: &[u64]) -> Option<String> {
 /// A line for each worker, and one more for those that have discarded items.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "elapsed {:.3} s", self.elapsed.as_secs_f64())?;
+        let (elapsed, ending) = (self.elapsed.as_secs_f64(), self.ending);
+        match self.left {
+            0 => writeln!(f, "elapsed {elapsed:.3} s, {ending}")?,
+            left => writeln!(f, "elapsed {elapsed:.3} s, {ending}; {left} items between nodes")?,
+        }
         writeln!(
             f,
-            "{:<20} {:>6} {:>12} {:>12} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7}",
+            "{:<20} {:>6} {:>12} {:>12} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>12}",
             "node",
             "worker",
             "in",
@@ -243,14 +301,15 @@ impl fmt::Display for Report {
             "output s",
             "retry",
             "restart",
-            "lost"
+            "lost",
+            "bytes"
         )?;
         for node in &self.nodes {
             for (index, worker) in node.workers.iter().enumerate() {
                 let seconds = |time: Duration| time.as_secs_f64();
                 writeln!(
                     f,
-                    "{:<20} {:>6} {:>12} {:>12} {:>9.3} {:>9.3} {:>9.3} {:>7} {:>7} {:>7}",
+                    "{:<20} {:>6} {:>12} {:>12} {:>9.3} {:>9.3} {:>9.3} {:>7} {:>7} {:>7} {:>12}",
                     node.name,
                     index,
                     worker.items_in,
@@ -261,6 +320,7 @@ impl fmt::Display for Report {
                     worker.retries,
                     worker.restarts,
                     worker.skipped + worker.quarantined + worker.dropped + worker.discarded,
+                    worker.bytes,
                 )?;
                 if let Some(line) = said_by_input(worker.discarded, &worker.discarded_at) {
                     writeln!(f, "{:<27} {line}", "")?;

@@ -1,5 +1,7 @@
 //! How the processes of a run are started.
 
+use std::mem;
+
 use crate::ForkServer;
 
 /// How the processes of a run are started: for [`Graph::start_method`](crate::flow::Graph::start_method)
@@ -23,4 +25,15 @@ pub enum StartMethod {
     ForkServer(ForkServer),
     /// The program, executed anew.
     Spawn,
+}
+
+impl StartMethod {
+    pub(crate) fn is_same(&self, other: &StartMethod) -> bool {
+        match (self, other) {
+            (StartMethod::ForkServer(server), StartMethod::ForkServer(other)) => {
+                server.pid() == other.pid()
+            }
+            _ => mem::discriminant(self) == mem::discriminant(other),
+        }
+    }
 }

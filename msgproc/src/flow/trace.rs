@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shmring::os::monotonic;
 
-/// More than a viewer shows at once.
+/// What a thread notes: as much as a viewer can show.
 const MOST: usize = 200_000;
 
 /// What a worker did for a while.
@@ -21,6 +21,8 @@ pub(crate) enum Doing {
     Busy,
     WaitingForInput,
     WaitingForOutput,
+    /// More than that was not noted.
+    NotNoted,
 }
 
 /// A while of a worker. Times are those of a clock that all processes share, in ns.
@@ -36,6 +38,8 @@ pub(crate) struct Span {
 #[derive(Debug)]
 pub(crate) struct Notes {
     spans: RefCell<Vec<Span>>,
+    /// Since when nothing has been noted any more.
+    full: Cell<Option<(u32, u64)>>,
     /// Who is at work: who waits for room.
     current: Cell<u32>,
     /// The same moment by both clocks.
@@ -47,6 +51,7 @@ impl Notes {
     pub(crate) fn new() -> Notes {
         Notes {
             spans: RefCell::default(),
+            full: Cell::new(None),
             current: Cell::new(0),
             instant: Instant::now(),
             monotonic: monotonic(),
@@ -67,6 +72,8 @@ impl Notes {
         if spans.len() < MOST {
             let (from, to) = (self.time(from), self.time(Instant::now()));
             spans.push(Span { worker, doing, from, to });
+        } else if self.full.get().is_none() {
+            self.full.set(Some((worker, self.time(from))));
         }
     }
 
@@ -76,7 +83,13 @@ impl Notes {
     }
 
     pub(crate) fn take(&self) -> Vec<Span> {
-        self.spans.take()
+        let mut spans = self.spans.take();
+        if let Some((worker, from)) = self.full.take() {
+            let to = self.time(Instant::now());
+            tracing::warn!(spans = MOST, "a thread of a run did more than its trace can hold");
+            spans.push(Span { worker, doing: Doing::NotNoted, from, to });
+        }
+        spans
     }
 }
 
@@ -120,6 +133,7 @@ pub(crate) fn write(path: &Path, workers: &[Named], spans: &[Span]) -> io::Resul
             Doing::Busy => ("busy", "good"),
             Doing::WaitingForInput => ("waiting for input", "grey"),
             Doing::WaitingForOutput => ("waiting for output", "terrible"),
+            Doing::NotNoted => ("more than a trace can hold", "black"),
         };
         let process = workers.get(span.worker as usize).map_or(0, |worker| worker.process);
         let micros = |time: u64| time as f64 / 1e3;
@@ -143,6 +157,21 @@ pub(crate) fn write(path: &Path, workers: &[Named], spans: &[Span]) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_says_where_it_is_full() {
+        let notes = Notes::new();
+        let began = Instant::now();
+        for _ in 0..MOST + 5 {
+            notes.note(1, Doing::Busy, began);
+        }
+        let spans = notes.take();
+        assert_eq!(spans.len(), MOST + 1);
+        let Span { worker, doing, from, to } = spans[MOST];
+        assert_eq!((worker, doing), (1, Doing::NotNoted));
+        assert!(from <= to);
+        assert!(notes.take().is_empty());
+    }
 
     #[test]
     fn names_are_json() {

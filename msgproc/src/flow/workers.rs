@@ -146,7 +146,8 @@ impl<I: Send + 'static, O: Send + 'static, L: 'static> Workers<I, O, L> {
         self
     }
 
-    /// Which processors the processes of that node may use; all if nothing is said.
+    /// Which processors the workers of that node may use; all if nothing is said. As
+    /// [`NodeBuilder::cpus`](super::NodeBuilder::cpus).
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.last.cpus = cpus.into_iter().collect();
         self

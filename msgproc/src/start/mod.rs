@@ -41,7 +41,7 @@ pub(crate) use spawn::{
     EXECUTED, THIS_PROGRAM, Target, arguments_of_spawned, executed, is_executed, is_initialized,
     note_initialized, spawned,
 };
-pub(crate) use surroundings::{Stream, Streams, Surroundings, nowhere};
+pub(crate) use surroundings::{Stream, Streams, Surroundings, bind_thread, nowhere};
 pub(crate) use text::TextFile;
 
 pub use surroundings::{Resource, Stdio};

@@ -267,6 +267,12 @@ fn check_variable(name: &OsStr) -> Result<(), String> {
     Ok(())
 }
 
+/// Lets the calling thread use these processors.
+pub(crate) fn bind_thread(cpus: &[usize]) -> io::Result<()> {
+    set_cpus(0, cpus)
+}
+
+/// `pid` may be a thread; 0 is the calling one.
 fn set_cpus(pid: u32, cpus: &[usize]) -> io::Result<()> {
     // SAFETY: all zeros is an empty set; the macro checks the number against the set's length.
     unsafe {

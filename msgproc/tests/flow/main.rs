@@ -14,6 +14,7 @@ mod panics;
 mod places;
 mod random;
 mod reports;
+mod said;
 mod several;
 mod stages;
 mod tasks;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
         panics::tests(),
         places::tests(),
         random::tests(),
+        said::tests(),
         several::tests(),
         stages::tests(),
         reports::tests(),

@@ -43,7 +43,7 @@ impl Options {
         self
     }
 
-    /// How many rings and pools it can hold, 1 to 1024. Default 64.
+    /// How many rings and pools it can hold, 1 to 32768. Default 64.
     pub fn objects(mut self, count: usize) -> Options {
         self.objects = count;
         self

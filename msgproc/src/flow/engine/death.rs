@@ -30,7 +30,7 @@ impl Plan {
     }
 
     pub(super) fn worker_has_ended(&self, number: usize) -> bool {
-        self.shared.of_worker(number, worker::STATE) == worker::ENDED
+        self.shared.has_ended(number)
     }
 
     /// Says that a worker takes no more which has ended: its process may have died before it could.

@@ -3,12 +3,36 @@
 use shmring::os;
 
 use super::{plan::Plan, station::Station, travel::Ticket};
-use crate::{ForkServer, MessageProcess, Options, flow::start_method::StartMethod};
+use crate::{
+    ForkServer, MessageProcess, Options,
+    flow::{
+        error::{Error, Result},
+        graph::Graph,
+        layout::Layout,
+        start_method::StartMethod,
+    },
+};
 
 /// How one process is.
 pub(super) enum Method<'a> {
     Fork,
     Travel(Option<&'a ForkServer>),
+}
+
+/// Refuses nodes in one process that are to be started in different ways.
+pub(super) fn check_methods(graph: &Graph, layout: &Layout) -> Result<()> {
+    for process in 1..layout.processes {
+        let nodes = layout.workers_of(process).map(|(_, worker)| &graph.nodes[worker.node]);
+        let mut said = nodes.filter_map(|node| Some((node, node.start_method.as_ref()?)));
+        let Some((first, method)) = said.next() else { continue };
+        if let Some((other, its)) = said.find(|(_, its)| !its.is_same(method)) {
+            return Err(Error::graph(format!(
+                "nodes {:?} and {:?} are in one process, and it is to be started as {method:?} and as {its:?}",
+                first.name, other.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 impl Plan {

@@ -29,7 +29,7 @@ use super::{
     error::{Error, Failure, Result},
     graph::Graph,
     plan::{RUNNING, STOPPING},
-    report::Report,
+    report::{Ending, Report},
     trace::{self, Span},
 };
 use crate::MessageProcess;
@@ -144,14 +144,27 @@ impl Started {
         }
         if plan.graph.watches_itself {
             let told = local.run_and_watch(Watch::new(&plan, processes));
-            return finish(&plan, told, began);
+            return whole(finish(&plan, told, began));
         }
         let told = local.run_with(processes, || plan.shared.advance(RUNNING));
-        finish(&plan, told, began)
+        whole(finish(&plan, told, began))
     }
 }
 
-fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
+fn whole((report, ended): (Report, Result<()>)) -> Result<Report> {
+    ended.map(|()| report)
+}
+
+/// Gives what was done, and whether that was all.
+fn finish(plan: &Plan, told: Told, began: Instant) -> (Report, Result<()>) {
+    let mut seen = report(plan, began.elapsed(), true);
+    let ended = clear_up(plan, told, &seen);
+    // What lay in lanes has been dropped.
+    seen.blocks_in_use = plan.memory.settled_pool().map_or(0, |pool| pool.in_use());
+    (seen, ended)
+}
+
+fn clear_up(plan: &Plan, told: Told, report: &Report) -> Result<()> {
     if plan.shared.phase() == STOPPING {
         plan.memory.segment().repair();
         plan.graph.edges.iter().for_each(|edge| edge.edge.clear(&plan.shared));
@@ -164,14 +177,15 @@ fn finish(plan: &Plan, told: Told, began: Instant) -> Result<Report> {
     if let Some(error) = first_failure(plan, failed) {
         return Err(error);
     }
-    if plan.shared.phase() == STOPPING {
-        return Err(Error::Stopped);
+    // One that had come to its end before it was told to stop was not stopped.
+    match report.ending {
+        Ending::Stopped => Err(Error::Stopped),
+        _ => Ok(()),
     }
-    Ok(report(plan, began.elapsed()))
 }
 
-fn report(plan: &Plan, elapsed: Duration) -> Report {
-    Report::read(&plan.graph, &plan.layout, &plan.shared, &plan.memory, elapsed)
+fn report(plan: &Plan, elapsed: Duration, has_ended: bool) -> Report {
+    Report::read(&plan.graph, &plan.layout, &plan.shared, &plan.memory, elapsed, has_ended)
 }
 
 /// The failure that came first, where that is known.

@@ -4,18 +4,19 @@ use std::{
     cell::RefCell,
     rc::Rc,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use shmring::{board::Board, os, ring::records::Records};
 
 use super::{
     Failed,
-    method::has_one_thread,
+    method::{check_methods, has_one_thread},
     station::Station,
     travel::{Ticket, fingerprint},
 };
 use crate::{
-    MessageProcess, Options,
+    MessageProcess, Options, StopOptions,
     flow::{
         circle::Circle,
         edge::{Callees, LaneKind, MakeRing, SpillFile},
@@ -27,6 +28,7 @@ use crate::{
         trace::Named,
         worker::Failures,
     },
+    start::bind_thread,
 };
 
 /// All that a process of a run needs; a forked one has a copy.
@@ -50,6 +52,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(graph: Graph) -> Result<Plan> {
         let layout = Layout::of(&graph)?;
+        check_methods(&graph, &layout)?;
         let lanes: usize = graph
             .edges
             .iter()
@@ -61,7 +64,8 @@ impl Plan {
         let memory = match &graph.memory {
             Some(memory) => memory.clone(),
             // A ring is rounded up to a power of two.
-            None => Memory::for_lanes(2 * lanes + needed + 4096).map_err(Error::start("memory"))?,
+            None => Memory::for_lanes(2 * lanes + needed + 4096, shared_lanes(&layout))
+                .map_err(Error::start("memory for its lanes between processes"))?,
         };
         let segment = memory.segment();
         let board = board.create_in(segment).map_err(Error::start("memory"))?;
@@ -167,10 +171,44 @@ impl Plan {
             }
             None => format!("{}-{process}", self.graph.name),
         };
-        let cpus: Vec<usize> =
-            workers().flat_map(|each| self.graph.nodes[each.node].cpus.clone()).collect();
-        let options = MessageProcess::options(&name);
-        if cpus.is_empty() { options } else { options.cpus(cpus) }
+        // One that does not do what it is told ends soon: it had its time before.
+        let stop = StopOptions::default().graceful(Duration::ZERO);
+        let options = MessageProcess::options(&name).stop_timeouts(stop);
+        match self.cpus_of(workers()) {
+            Some(cpus) => options.cpus(cpus),
+            None => options,
+        }
+    }
+
+    /// Which processors these workers may use, if all of them say so.
+    fn cpus_of<'a>(
+        &'a self,
+        workers: impl Iterator<Item = &'a PlannedWorker>,
+    ) -> Option<Vec<usize>> {
+        let mut cpus = Vec::new();
+        for worker in workers {
+            let its = &self.graph.nodes[worker.node].cpus;
+            if its.is_empty() {
+                return None;
+            }
+            cpus.extend(its);
+        }
+        (!cpus.is_empty()).then_some(cpus)
+    }
+
+    /// Lets the calling thread, which is of the run alone, use the processors that were said for its
+    /// workers.
+    pub(super) fn bind_thread(&self, executor: usize) -> Result<(), Failed> {
+        let here = || self.layout.workers.iter().filter(move |each| each.executor == executor);
+        let Some(cpus) = self.cpus_of(here()) else { return Ok(()) };
+        bind_thread(&cpus).map_err(|error| {
+            let worker =
+                here().next().map_or(0, |first| self.layout.first_worker[first.node] + first.index);
+            self.shared.fail(worker);
+            let node = &self.graph.nodes[self.layout.workers[worker].node].name;
+            let cause = format!("it cannot use the processors {cpus:?}: {error}").into();
+            vec![(worker, Failure::new(node, 0, None, FailureKind::Init, cause))]
+        })
     }
 
     /// Its workers, for those who look at a trace.
@@ -186,6 +224,11 @@ impl Plan {
         let executors = self.layout.executors.iter().enumerate();
         executors.filter(move |(_, at)| at.process == process).map(|(number, _)| number)
     }
+}
+
+fn shared_lanes(layout: &Layout) -> usize {
+    let lanes = layout.edges.iter().flat_map(|edge| &edge.lanes);
+    lanes.filter(|lane| lane.kind == LaneKind::Shared).count()
 }
 
 /// Opens the edges and doors of a graph, in the memory of its run.

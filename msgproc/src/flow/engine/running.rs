@@ -89,7 +89,7 @@ impl Running {
 
     /// What has been done up to now.
     pub fn report(&self) -> Report {
-        report(&self.plan, self.began.elapsed())
+        report(&self.plan, self.began.elapsed(), self.is_finished())
     }
 
     /// Waits until all nodes have ended.
@@ -97,11 +97,33 @@ impl Running {
     /// # Errors
     ///
     /// As [`Graph::run`](crate::flow::Graph::run).
-    pub fn wait(mut self) -> Result<Report> {
+    pub fn wait(self) -> Result<Report> {
+        let (report, ended) = self.wait_for_report();
+        ended.map(|()| report)
+    }
+
+    /// The same, and tells what was done whatever became of it: also by a run that failed or was
+    /// stopped, how it ended, and how many items were left between nodes.
+    ///
+    /// ```
+    /// use msgproc::flow::{Ending, Error, Graph, Same, Thread, each};
+    ///
+    /// let mut graph = Graph::new();
+    /// let numbers = graph.source("numbers", Thread, 0_u64..);
+    /// let sink = graph.node("sink", Same, |_| each(|_: u64| ())).add();
+    /// graph.connect(numbers.output(), sink.input());
+    /// let running = graph.start()?;
+    /// running.stop_now();
+    /// let (report, ended) = running.wait_for_report();
+    /// assert!(matches!(ended, Err(Error::Stopped)));
+    /// assert_eq!(report.ending, Ending::Stopped);
+    /// # Ok::<(), msgproc::flow::Error>(())
+    /// ```
+    pub fn wait_for_report(mut self) -> (Report, Result<()>) {
         self.join()
     }
 
-    pub(super) fn join(&mut self) -> Result<Report> {
+    pub(super) fn join(&mut self) -> (Report, Result<()>) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

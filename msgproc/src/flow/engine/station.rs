@@ -48,7 +48,7 @@ pub(super) fn run_thread(plan: &Plan, number: usize, ready: Sender<Result<(), Fa
 }
 
 fn run_executor(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -> Told {
-    match plan.executor(number) {
+    match plan.bind_thread(number).and_then(|()| plan.executor(number)) {
         Err(failed) => {
             let _ = ready.send(Err(failed));
             Told::default()

@@ -32,7 +32,7 @@
 //! | `class` | the name of its type | an error |
 //! | `settings` | what the type takes; see [`Node::parse_settings`] | none |
 //! | `compute_on` | a [`Location`], or a list with one for each worker | where the graph runs |
-//! | `workers` | how many do its work | one for each location |
+//! | `workers` | how many do its work; with one location they share its thread | one for each location |
 //! | `ordered` | whether the results of several workers keep the order | no |
 //! | `on_error` | an [`OnError`] | `fail` |
 //!

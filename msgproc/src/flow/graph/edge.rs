@@ -3,8 +3,12 @@
 use std::{any::Any, sync::Arc};
 
 use super::{EdgeEntry, Graph, Input, OutEntry, Output, Site, make::OutMaker};
-use crate::flow::edge::{
-    Branched, Dealing, Edge, EdgeOptions, Lanes, OutState, Room, Size, Turn, Turned, Way, Wire,
+use crate::flow::{
+    Flow, Outlet, Thread,
+    edge::{
+        Branched, Dealing, Edge, EdgeOptions, Lanes, OutState, Room, Size, Turn, Turned, Way, Wire,
+    },
+    from_fn,
 };
 
 /// An edge that is being described; [`EdgeBuilder::add`] puts it into the graph.
@@ -263,12 +267,39 @@ impl Graph {
         }
     }
 
-    /// An edge to a target.
+    /// An edge to a target. Where several workers that keep the order meet several that do not, or
+    /// that get items by what these are, one worker between them takes what comes and sends it on.
     pub(crate) fn lead<T: Send + 'static>(&mut self, from: Output<T>, target: Target<T>) {
+        let from = if self.needs_relay(&from, &target) { self.relay(from, &target) } else { from };
         let Target { to, wire, dealing, options, feedback } = target;
         let to = Input { wire: to.wire.or(wire), ..to };
         let turn = Turning::Same;
         EdgeBuilder { graph: self, from, to, turn, options, dealing, size: None, feedback }.add();
+    }
+
+    fn needs_relay<T>(&self, from: &Output<T>, target: &Target<T>) -> bool {
+        let (from, to) = (&self.nodes[from.node], &self.nodes[target.to.node]);
+        let several = from.workers > 1 && to.workers > 1 && target.feedback.is_none();
+        let straight = matches!(target.dealing, Dealing::Straight);
+        let chooses = !matches!(target.dealing, Dealing::OnDemand) || target.options.newest;
+        several
+            && !straight
+            && ((from.ordered && (!to.ordered || chooses)) || (to.ordered && !from.ordered))
+    }
+
+    fn relay<T: Send + 'static>(&mut self, from: Output<T>, target: &Target<T>) -> Output<T> {
+        let name = format!("relay to {}", self.nodes[target.to.node].name);
+        let relay = |item: T, out: &mut Outlet<T>| {
+            out.send(item)?;
+            Ok(Flow::GoOn)
+        };
+        let relay = self.node(&name, Thread, move |_| from_fn(relay)).add();
+        let (to, turn, dealing) = (relay.input(), Turning::Same, Dealing::OnDemand);
+        let EdgeOptions { capacity, bytes, .. } = target.options;
+        let options = EdgeOptions { capacity, bytes, newest: false };
+        EdgeBuilder { graph: self, from, to, turn, options, dealing, size: None, feedback: None }
+            .add();
+        relay.output()
     }
 
     /// Two edges from one output: `choose` says which an item goes, and as what. Without a second

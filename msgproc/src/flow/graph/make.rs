@@ -103,7 +103,7 @@ where
             survives: site.survives,
             worker: words,
             inherits: site.inherits,
-            from_the_first: entry.is_source && site.restarts > 0,
+            from_the_first: inlets.is_empty() && site.restarts > 0,
         };
         let maker = out.maker.downcast_ref::<OutMaker<N::Out>>();
         let maker = maker.ok_or_else(|| transport("an edge has another type".into()))?;

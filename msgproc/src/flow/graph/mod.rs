@@ -77,6 +77,8 @@ pub(crate) struct NodeEntry {
     /// How its processes are started, if not as those of the graph.
     pub(crate) start_method: Option<StartMethod>,
     pub(crate) is_source: bool,
+    /// Whether it gives what an iterator gives, and takes nothing.
+    pub(crate) only_gives: bool,
     /// Whether it ends by itself when the run drains, after what it was given.
     pub(crate) is_fed: bool,
     /// Whether it keeps items that it has taken.
@@ -165,7 +167,8 @@ impl Graph {
 
     /// Writes into this file, at the end of the run, which worker was busy, waited for items or
     /// waited for room, and when: for <https://ui.perfetto.dev> or `chrome://tracing`. What a process
-    /// noted that was killed is not there.
+    /// noted that was killed is not there; and of each thread there are the first 200 000 entries,
+    /// then one that says that there were more.
     pub fn trace_to(&mut self, file: impl Into<PathBuf>) {
         self.trace = Some(file.into());
     }

@@ -75,7 +75,9 @@ impl<I, O> NodeBuilder<'_, I, O> {
         self
     }
 
-    /// Which processors its processes may use; all if nothing is said.
+    /// Which processors its workers may use; all if nothing is said. Several nodes in a thread may use
+    /// those of all of them, if each says so. The thread that runs the graph ([`Same`](crate::flow::Same))
+    /// is left where it may be.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.entry.cpus = cpus.into_iter().collect();
         self
@@ -131,6 +133,7 @@ impl Graph {
                 cpus: Vec::new(),
                 start_method: None,
                 is_source,
+                only_gives: false,
                 is_fed: false,
                 keeps: N::keeps_items(),
                 make: Arc::new(make),
@@ -147,7 +150,14 @@ impl Graph {
     /// An iterator may wait for its items, as that of a channel does. What it has given quickly, one
     /// after the other, may then wait with it, where those that follow are busy: up to 256 items in
     /// 50 µs. A node that knows when it will wait sends on what it has before
-    /// ([`Outlet::flush`](crate::flow::Outlet::flush)).
+    /// ([`Outlet::flush`](crate::flow::Outlet::flush)). While it waits, nothing can stop it: neither
+    /// a stop nor a failure elsewhere ends the run before it has its next item, unless it is in a
+    /// process, which is killed. A node that answers [`Flow::Wait`](crate::flow::Flow::Wait), or
+    /// waits by [`Outlet::wait_for`](crate::flow::Outlet::wait_for), can be stopped; and stages fetch
+    /// what waits in a thread of their own.
+    ///
+    /// With [`OnError::retry`](crate::flow::OnError::retry) a source that failed is asked again, as
+    /// often in a row; one that skips errors, as long as it goes on.
     pub fn source<I, P>(&mut self, name: &str, place: P, items: I) -> NodeRef<(), I::Item>
     where
         I: IntoIterator + Send + 'static,
@@ -161,7 +171,9 @@ impl Graph {
             let items = lock(&items).take();
             source(items.into_iter().flatten())
         };
-        self.node(name, place, make).add()
+        let mut node = self.node(name, place, make);
+        node.entry.only_gives = true;
+        node.add()
     }
 
     /// Adds a source in a thread of this program, whose items travel as the place says of those who
@@ -180,6 +192,7 @@ impl Graph {
     {
         let mut node = self.node(name, Thread, make);
         node.entry.is_fed = true;
+        node.entry.only_gives = true;
         let mut node = node.add();
         node.wire_out = place.wire();
         node

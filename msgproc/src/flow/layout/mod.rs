@@ -298,7 +298,8 @@ fn check(graph: &Graph) -> Result<()> {
     for (number, node) in graph.nodes.iter().enumerate() {
         let mut inward = graph.edges.iter().filter(|edge| edge.feedback.is_none());
         let has_input = inward.any(|edge| edge.to == number);
-        if node.is_source == has_input {
+        // One that takes `()` is a source if nothing leads to it.
+        if if has_input { node.only_gives } else { !node.is_source } {
             return Err(Error::graph(if has_input {
                 format!("node {:?} is a source, and an edge leads to it", node.name)
             } else {

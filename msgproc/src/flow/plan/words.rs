@@ -324,6 +324,11 @@ impl Shared {
         self.board.load(self.worker(number) + word)
     }
 
+    /// Whether a worker has said its last word.
+    pub(crate) fn has_ended(&self, number: usize) -> bool {
+        self.of_worker(number, worker::STATE) == worker::ENDED
+    }
+
     /// Counts that a worker's process was replaced.
     pub(crate) fn count_restart(&self, number: usize) {
         self.board.add(self.worker(number) + worker::RESTARTS, 1);

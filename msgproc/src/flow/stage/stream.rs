@@ -11,6 +11,7 @@ use std::{
 use futures_core::Stream;
 use tokio::{
     runtime,
+    sync::Semaphore,
     sync::mpsc::{Receiver, Sender, channel, error::TryRecvError},
 };
 
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::flow::{Cause, Flow, Node, Outlet, Thread, WorkerInfo, edge::Room, plan::Bell};
 
-/// How many items are asked for ahead of the first stage.
+/// How many items are asked for ahead of the first stage, if [`Stages::capacity`] says nothing.
 const AHEAD: usize = 64;
 
 /// A stream of what a `Stream` gives. Feature `tokio`.
@@ -54,9 +55,10 @@ where
 {
     let build = move |build: &mut Build, _ordered: bool| {
         let stream = Mutex::new(Some(stream));
+        let ahead = build.ahead.unwrap_or(AHEAD).max(1);
         let make = move |_: &WorkerInfo| {
             let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-            Source { stream, pump: None, check, index: 0 }
+            Source { stream, pump: None, check, index: 0, ahead }
         };
         let name = build.name(None, "source");
         let node = build.graph.node(&name, Thread, make).add();
@@ -75,6 +77,8 @@ struct Source<S: Stream, T> {
     pump: Option<Pump<S::Item>>,
     check: fn(S::Item) -> Result<T, Cause>,
     index: u64,
+    /// How many items the stream may be ahead.
+    ahead: usize,
 }
 
 /// The thread in which the stream is polled. Dropping it drops the stream.
@@ -84,12 +88,12 @@ struct Pump<T> {
 }
 
 impl<T: Send + 'static> Pump<T> {
-    fn start<S>(stream: S, bell: Option<Bell>) -> Result<Pump<T>, Cause>
+    fn start<S>(stream: S, ahead: usize, bell: Option<Bell>) -> Result<Pump<T>, Cause>
     where
         S: Stream<Item = T> + Send + 'static,
     {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (to, items) = channel(AHEAD);
+        let (to, items) = channel(ahead.min(Semaphore::MAX_PERMITS));
         let ring = move || {
             if let Some(bell) = &bell {
                 bell.ring();
@@ -162,7 +166,7 @@ where
 
     fn svc(&mut self, (): (), out: &mut Outlet<Item<T>>) -> Result<Flow, Cause> {
         if let Some(stream) = self.stream.take() {
-            self.pump = Some(Pump::start(stream, out.bell())?);
+            self.pump = Some(Pump::start(stream, self.ahead, out.bell())?);
         }
         let pump = self.pump.as_mut().ok_or("its stream was taken before")?;
         let next = match pump.look() {

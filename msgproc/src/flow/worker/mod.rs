@@ -111,6 +111,8 @@ struct Core<N: Node> {
     ended: bool,
     /// Whether it is a source that had nothing to send.
     dry: bool,
+    /// How often a source has failed in a row.
+    failed_in_a_row: u32,
     waited: Cell<Duration>,
     /// Which number it handles next, where order is kept.
     turn: u64,
@@ -142,6 +144,7 @@ impl<N: Node> Worker<N> {
             sent_before: 0,
             ended: false,
             dry: false,
+            failed_in_a_row: 0,
             waited: Cell::new(Duration::ZERO),
             turn,
             early: Early::default(),

@@ -63,6 +63,9 @@ impl<N: Node> Core<N> {
                     }
                 }
             }));
+            if count > 0 {
+                self.failed_in_a_row = 0;
+            }
             let number = self.load(words::ITEMS_OUT) + count;
             let number = self.node.at_item().unwrap_or(number);
             match stopped {
@@ -83,10 +86,8 @@ impl<N: Node> Core<N> {
                     self.check_sends();
                     Poll::Ended
                 }
-                Ok(Stop::Failed(_)) if self.setting.on_error.skips() => {
-                    self.add(words::SKIPPED, 1);
-                    Poll::Worked
-                }
+                Ok(Stop::Failed(_)) if self.may_try_again() => Poll::Worked,
+                Err(_) if !self.outlet.is_torn() && self.may_try_again() => Poll::Worked,
                 Ok(Stop::Failed(cause)) => {
                     self.fail(Some(number), FailureKind::Error, cause);
                     Poll::Ended
@@ -103,6 +104,22 @@ impl<N: Node> Core<N> {
         self.note_spent(span);
         self.note_busy(began, before);
         produced
+    }
+
+    /// Whether a source that failed is asked again: as often in a row as its retries say, and for
+    /// ever if it leaves out what it fails over.
+    fn may_try_again(&mut self) -> bool {
+        let on_error = self.setting.on_error;
+        if self.failed_in_a_row < on_error.retries() {
+            self.failed_in_a_row += 1;
+            self.add(words::RETRIES, 1);
+        } else if on_error.skips() {
+            self.failed_in_a_row = 0;
+            self.add(words::SKIPPED, 1);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Lets a node go on that waited for something beside its items. Tells whether it takes more.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::sleep,
     time::{Duration, Instant},
@@ -91,6 +91,17 @@ fn streams_as_sources() {
         from_stream(stream::iter(0..9_u64).map(|n| if n == 5 { panic!("five") } else { n }));
     let failure = panics.run().unwrap_err();
     assert!(failure.failure().unwrap().message.contains("five"), "{failure}");
+    // No more is asked for than may wait.
+    let asked = Arc::new(AtomicU64::new(0));
+    let copy = asked.clone();
+    let counted =
+        stream::iter(0..1000_u64).inspect(move |_| _ = copy.fetch_add(1, Ordering::Relaxed));
+    let mut run =
+        (from_stream(counted).capacity(1) | thread::map(|n| n).capacity(1)).start().unwrap();
+    assert_eq!(run.next().unwrap().unwrap(), 0);
+    sleep(Duration::from_millis(20));
+    assert!(asked.load(Ordering::Relaxed) < 12, "{}", asked.load(Ordering::Relaxed));
+    drop(run);
     // One that never gives anything is dropped where it waits.
     for item in [0, 1] {
         let silent = stream::iter(0..item).chain(stream::pending::<u64>());
