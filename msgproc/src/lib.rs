@@ -40,6 +40,7 @@
 #![deny(unsafe_code)]
 
 mod channel;
+mod deadline;
 mod error;
 mod exit;
 #[doc(hidden)]

@@ -179,11 +179,13 @@ pub(crate) fn encode_until<T: Serialize>(
     what: fmt::Arguments<'_>,
     to: u32,
     value: &T,
-    until: Instant,
+    until: Option<Instant>,
 ) -> Result<(Vec<u8>, Parcel)> {
     loop {
         match encode(what, to, value) {
-            Err(_) if transfer::take_crowded() && Instant::now() < until => {
+            Err(_)
+                if transfer::take_crowded() && until.is_none_or(|until| Instant::now() < until) =>
+            {
                 thread::sleep(Duration::from_micros(100));
             }
             encoded => return encoded,

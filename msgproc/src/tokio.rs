@@ -60,6 +60,7 @@ use serde::de::DeserializeOwned;
 use shmring::{future::AsyncReady, os, tokio::Readiness};
 
 use crate::{
+    deadline,
     error::{Error, Result},
     exit::Exit,
     manager::{Happening, Manager},
@@ -323,7 +324,7 @@ async fn end<B: Backend>(process: &MessageProcess<B>, options: &StopOptions) -> 
         if limit.is_zero() || process.pump().is_some() {
             continue;
         }
-        let deadline = Instant::now() + limit;
+        let deadline = deadline::moment_after(Instant::now(), limit);
         while !process.begin_stop(step) && process.pump().is_none() && Instant::now() < deadline {
             sleep(LOOK_FOR_ROOM).await;
         }

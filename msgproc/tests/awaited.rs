@@ -54,6 +54,20 @@ async fn start(mood: u64) -> Result<MessageProcess<Worker>> {
     options.begin(|options| options.spawn(mood, |calls, _| Worker { calls }))?.await
 }
 
+#[tokio::test]
+async fn time_limits_without_end_are_none() -> Result<()> {
+    for limit in [Duration::MAX, Duration::from_secs(u64::MAX)] {
+        let options = MessageProcess::options("endless").start_timeout(limit);
+        let options = options.send_timeout(limit).handler_timeout(limit);
+        let begun = options.begin(|options| options.spawn(0, |calls, _| Worker { calls }))?;
+        let worker = begun.await?;
+        assert_eq!(worker.double(1).await?, 2);
+        assert_eq!(worker.double(2).deadline(limit).await?, 4);
+        msgproc::tokio::stop_with(&worker, &StopOptions::default().graceful(limit)).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smoke() -> Result<()> {
     let worker = start(0).await?;

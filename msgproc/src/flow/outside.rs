@@ -15,6 +15,7 @@ use super::{
     placement::{Place, Thread},
     plan::{DRAINING, STOPPING, Shared},
 };
+use crate::deadline;
 
 /// How long a wait lasts before it looks whether the run is being stopped, which rings nobody here.
 const SLICE: Duration = Duration::from_millis(100);
@@ -370,7 +371,7 @@ impl<T> Results<T> {
 
     /// The next result if one comes within that time.
     pub fn result_timeout(&self, timeout: Duration) -> Option<T> {
-        self.0.recv(Some(Instant::now() + timeout))
+        self.0.recv(deadline::after(Instant::now(), timeout))
     }
 
     /// The next result in a task.

@@ -7,6 +7,7 @@ use super::{
     ProcessId,
     supervision::{End, History, Intensity, Policy, Restart, on_exit},
 };
+use crate::deadline;
 
 /// How the processes of a group hang together, in the terms of OTP. The order is the one in
 /// which they were added.
@@ -300,7 +301,7 @@ impl Unit {
                     }
                 }
                 // One that is due after all time is due as late as can be said.
-                let not_before = now.checked_add(pause).unwrap_or(now + FAR);
+                let not_before = deadline::moment_after(now, pause);
                 self.mark_with(place, Mark::Renew { not_before, because_of: Some(id) });
             }
         }
@@ -356,9 +357,6 @@ impl Unit {
         if std::mem::replace(&mut self.told, true) { Step::Nothing } else { Step::GiveUp }
     }
 }
-
-/// Far enough to be never.
-const FAR: Duration = Duration::from_secs(100 * 365 * 86400);
 
 fn stop(member: &mut Member) -> Step {
     match std::mem::replace(&mut member.state, State::Stopping) {

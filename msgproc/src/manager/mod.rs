@@ -97,6 +97,7 @@ use self::{
     timers::Timers,
 };
 use crate::{
+    deadline,
     error::{Error, Result},
     kernel::Busy,
     process::{Backend, Interest, MessageProcess, Token},
@@ -383,7 +384,7 @@ impl<B: Backend> Manager<B> {
     fn set_timer(&mut self, time: Duration, every: Option<Duration>, due: Due) -> Result<()> {
         self.check_ours()?;
         // One that is due after all time is never due.
-        if let Some(at) = Instant::now().checked_add(time) {
+        if let Some(at) = deadline::after(Instant::now(), time) {
             self.timers.add(at, every, due);
             self.arm()?;
         }
@@ -443,7 +444,7 @@ impl<B: Backend> Manager<B> {
         timeout: impl Into<Option<Duration>>,
     ) -> Result<Option<Happening<B::Event>>> {
         self.check_ours()?;
-        let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
+        let until = timeout.into().and_then(|timeout| deadline::after(Instant::now(), timeout));
         loop {
             while let Some(source) = self.next_turn() {
                 if let Some(happening) = self.look_at(source)? {

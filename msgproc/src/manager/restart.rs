@@ -17,6 +17,7 @@ use super::{
     supervision::End,
 };
 use crate::{
+    deadline,
     error::{Error, Result},
     exit::{Exit, StopStep},
     process::{Backend, Event, MessageProcess, RestartBy},
@@ -296,7 +297,7 @@ impl<B: Backend> Manager<B> {
         if patience.is_zero() {
             return self.end_failing(id);
         }
-        let at = Instant::now() + patience;
+        let at = deadline::moment_after(Instant::now(), patience);
         self.set_timer_at(at, Due::Start(id));
         None
     }

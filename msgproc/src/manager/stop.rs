@@ -7,6 +7,7 @@ use std::{
 
 use super::{Due, Manager, ProcessId, queue::Source, restart::Phase};
 use crate::{
+    deadline,
     error::Result,
     exit::{Exit, StopStep},
     process::{Backend, MessageProcess, STEPS, StopOptions},
@@ -162,7 +163,7 @@ impl Leaving {
             if !timeout.is_zero() {
                 self.step = Some(*step);
                 self.begun = false;
-                self.until = now + timeout;
+                self.until = deadline::moment_after(now, timeout);
                 return true;
             }
         }

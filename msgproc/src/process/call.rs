@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     channel::Message,
+    deadline,
     error::{Error, Result},
     message::{self, Up, decode},
     start::monotonic,
@@ -76,7 +77,7 @@ impl<T> Call<T> {
         let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         let until = monotonic().saturating_add(nanoseconds).max(1);
         // One that is after all time is none.
-        self.deadline = since.checked_add(limit).map(|at| Deadline { since, at, until });
+        self.deadline = deadline::after(since, limit).map(|at| Deadline { since, at, until });
         self
     }
 
@@ -90,8 +91,8 @@ impl<T> Call<T> {
     /// [`Error::TimedOut`], [`Error::PeerDied`], [`Error::Stopped`], or what is wrong with the
     /// arguments.
     pub fn tell(mut self) -> Result<()> {
-        let until = Instant::now() + self.link.settings.send_timeout;
-        self.transmit(false, Some(until)).map(drop)
+        let until = deadline::after(Instant::now(), self.link.settings.send_timeout);
+        self.transmit(false, until).map(drop)
     }
 
     /// Sends the command if there is room now.
@@ -141,9 +142,9 @@ impl<T> Call<T> {
     }
 
     fn start(mut self, until: Option<Instant>) -> Result<Reply<T>> {
-        let limit = Instant::now() + self.link.settings.send_timeout;
-        let until = until.map_or(limit, |until| until.min(limit));
-        let call = self.transmit(true, Some(until))?;
+        let limit = deadline::after(Instant::now(), self.link.settings.send_timeout);
+        let until = until.into_iter().chain(limit).min();
+        let call = self.transmit(true, until)?;
         Ok(self.reply(call))
     }
 
@@ -172,7 +173,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// [`Error::TimedOut`], which says what the backend is doing; else as [`Call::wait`].
     pub fn wait_timeout(self, timeout: Duration) -> Result<T> {
         let since = Instant::now();
-        let until = Some(since + timeout);
+        let until = deadline::after(since, timeout);
         self.start(until)?.wait_until(since, until)
     }
 
@@ -319,7 +320,7 @@ impl<T: DeserializeOwned> Reply<T> {
     /// As [`Call::wait_timeout`].
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<T> {
         let since = Instant::now();
-        self.wait_until(since, Some(since + timeout))
+        self.wait_until(since, deadline::after(since, timeout))
     }
 
     /// Takes the result if it is there.

@@ -17,6 +17,7 @@ use shmring::{
 use super::{awake, backend::NoEvents, inbox::Inbox};
 use crate::{
     channel::{Message, Outgoing, Port, Received},
+    deadline,
     error::{Error, Result},
     message::{self, Up},
     start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended, monotonic},
@@ -192,10 +193,10 @@ impl<E: Serialize> Context<E> {
     /// [`Error::TimedOut`]; [`Error::FrontendGone`]; [`Error::Unsendable`] when the event cannot
     /// be serialized.
     pub fn emit(&mut self, event: E) -> Result<()> {
-        let until = Instant::now() + self.core.send_timeout;
+        let until = deadline::after(Instant::now(), self.core.send_timeout);
         let what = format_args!("an event");
         let (bytes, parcel) = message::encode_until(what, self.core.frontend, &event, until)?;
-        self.core.send(&Up::Event, &bytes, &parcel, Some(until))?;
+        self.core.send(&Up::Event, &bytes, &parcel, until)?;
         parcel.sent();
         Ok(())
     }
@@ -234,7 +235,7 @@ impl Core {
     }
 
     fn set_timer(&mut self, time: Duration, every: Option<Duration>, token: Token) {
-        let at = Instant::now() + time;
+        let at = deadline::moment_after(Instant::now(), time);
         self.timers.push(Timer { token, at, every });
     }
 

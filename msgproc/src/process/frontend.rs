@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     channel::Message,
+    deadline,
     error::{Error, Result},
     exit::{Exit, StopStep},
     kernel::Busy,
@@ -263,7 +264,7 @@ impl<B: Backend> MessageProcess<B> {
         &self,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<Option<Event<B::Event>>> {
-        let until = timeout.into().map(|timeout| Instant::now() + timeout);
+        let until = timeout.into().and_then(|timeout| deadline::after(Instant::now(), timeout));
         self.event_until(until)
     }
 
@@ -426,7 +427,7 @@ impl<B: Backend> MessageProcess<B> {
 
     /// When a start that has begun is too late.
     pub(crate) fn start_deadline(&self) -> Instant {
-        self.link.started + self.link.settings.start_timeout
+        deadline::moment_after(self.link.started, self.link.settings.start_timeout)
     }
 
     /// Looks for a handler that runs too long; says when to look again.

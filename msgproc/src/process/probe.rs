@@ -10,6 +10,7 @@ use super::{
     link::{Link, Wait},
 };
 use crate::{
+    deadline,
     error::{Error, Result},
     message::Down,
 };
@@ -26,7 +27,7 @@ impl<B: Backend> MessageProcess<B> {
         let link = self.link();
         link.check_ours()?;
         let since = Instant::now();
-        let until = since.checked_add(timeout);
+        let until = deadline::after(since, timeout);
         let call = link.number_call(true);
         let answered = link.probe(call, until).and_then(|()| {
             let answer = link.wait(until, Wait::Message, |state| Link::take_reply(state, call));

@@ -6,6 +6,7 @@ use shmring::transfer::Parcel;
 
 use super::link::{Link, Unmet, Wait};
 use crate::{
+    deadline,
     error::{Error, Result},
     exit::{Exit, StopStep},
     message::Down,
@@ -93,9 +94,9 @@ impl Link {
                 continue;
             }
             self.lock().stopping = Some(step);
-            let until = Instant::now() + timeout;
+            let until = deadline::after(Instant::now(), timeout);
             self.ask(step, until);
-            match self.wait(Some(until), Wait::End, |_| None::<()>) {
+            match self.wait(until, Wait::End, |_| None::<()>) {
                 Err(Unmet::Ended(_) | Unmet::Deadline | Unmet::Disconnected) | Ok(()) => {}
                 Err(unmet) => return Err(self.explain(unmet, "stop", since)),
             }
@@ -106,13 +107,13 @@ impl Link {
         }
     }
 
-    fn ask(&self, step: StopStep, until: Instant) {
+    fn ask(&self, step: StopStep, until: Option<Instant>) {
         let last_message = || postcard::to_stdvec(&Down::Stop).unwrap_or_default();
         match step {
             StopStep::Graceful => {
                 self.page.ask_to_stop(StopLevel::Graceful);
                 // Where there is no room until then, the next step does without.
-                let _ = self.send(&last_message(), &[], &Parcel::default(), Some(until), "stop");
+                let _ = self.send(&last_message(), &[], &Parcel::default(), until, "stop");
             }
             StopStep::Urgent => {
                 self.page.ask_to_stop(StopLevel::Urgent);
@@ -133,7 +134,7 @@ impl Link {
     pub(super) fn begin(&self, step: StopStep) -> bool {
         self.lock().stopping = Some(step);
         if step != StopStep::Graceful {
-            self.ask(step, Instant::now());
+            self.ask(step, Some(Instant::now()));
             return true;
         }
         self.page.ask_to_stop(StopLevel::Graceful);
@@ -147,8 +148,8 @@ impl Link {
         self.lock().stopping.get_or_insert(StopStep::Graceful);
         self.page.ask_to_stop(StopLevel::Graceful);
         let header = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
-        let until = Instant::now() + self.settings.send_timeout;
-        match self.send(&header, &[], &Parcel::default(), Some(until), "stop") {
+        let until = deadline::after(Instant::now(), self.settings.send_timeout);
+        match self.send(&header, &[], &Parcel::default(), until, "stop") {
             Err(Error::PeerDied { .. } | Error::Stopped { .. }) => Ok(()),
             other => other,
         }

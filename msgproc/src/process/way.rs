@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     channel::{self, Port},
+    deadline,
     error::{Error, Result},
     message::{Down, MAX_HEADER, encode},
     start::{
@@ -130,7 +131,7 @@ fn begin_served<B: Backend>(
     server: &ForkServer,
     Recipe { place, stated }: &mut Recipe,
 ) -> Result<Link> {
-    let until = Instant::now() + settings.start_timeout;
+    let until = deadline::moment_after(Instant::now(), settings.start_timeout);
     for _ in 0..SERVERS {
         let unborn = match server.take(&settings.name, until) {
             Err(Error::PeerDied { .. }) => {
@@ -258,14 +259,14 @@ fn greet<B: Backend>(
     let child = start(&prepared, &settings)?;
     let Prepared { parts, start, .. } = prepared;
     parts.page.keep_from_forks().map_err(failed(&name))?;
-    let until = Instant::now() + settings.start_timeout;
+    let until = deadline::after(Instant::now(), settings.start_timeout);
     let link = Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))?;
     let state = stated.encode(&start, link.child.pid()).inspect_err(|error| {
         // It would wait for its state until its time is over.
         link.after_failed_start(error);
     })?;
     let header = self::header(&Down::Start)?;
-    match link.send(&header, &state.bytes, &state.parcel, Some(until), "take its state") {
+    match link.send(&header, &state.bytes, &state.parcel, until, "take its state") {
         Ok(()) => {
             state.parcel.sent();
             Ok(link)

@@ -368,6 +368,8 @@ fn an_accelerator_freezes() {
         run.thaw();
         assert_eq!(run.result(), Some(n));
     }
+    run.offload(9).unwrap();
+    assert_eq!(run.result_timeout(Duration::MAX), Some(9));
     // A frozen one is thawed to come to its end.
     run.freeze();
     run.offload(10).unwrap();

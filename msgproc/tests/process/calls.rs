@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use msgproc::{OnPanic, prelude::*};
+use msgproc::{OnPanic, OnTimeout, prelude::*};
+use nix::sys::resource::{UsageWho, getrusage};
 use testkit::{Test, test};
 
 use crate::common::{SOON, Worker, WorkerCalls, at_once, worker};
@@ -24,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(handles_outlive_the_frontend),
         test!(handles_work_on_other_threads),
         test!(the_same_on_a_thread),
+        test!(time_limits_without_end_are_none),
+        test!(time_limits_of_nothing_are_over_at_once),
     ]
 }
 
@@ -232,5 +235,82 @@ fn the_same_on_a_thread() -> Result<()> {
         matches!(worker.next_event(SOON)?, Some(Event::Ended(exit)) if exit.how == How::Code(101))
     );
     assert!(worker.stop().is_err());
+    Ok(())
+}
+
+const ENDLESS: [Duration; 3] =
+    [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(i64::MAX as u64)];
+
+/// One with this time limit wherever there is one.
+fn limited(limit: Duration) -> Result<MessageProcess<Worker>> {
+    let stop = StopOptions::default().graceful(limit).urgent(limit).terminate(limit).kill(limit);
+    let options = MessageProcess::options("limited").start_timeout(limit).send_timeout(limit);
+    options.stop_timeouts(stop).handler_timeout(limit).fork(|_: &Start| Worker::default())
+}
+
+fn time_limits_without_end_are_none() -> Result<()> {
+    for limit in ENDLESS {
+        let mut worker = limited(limit)?;
+        assert_eq!(worker.ping("a".into()).wait_timeout(limit)?, "a 1");
+        assert_eq!(worker.ping("b".into()).deadline(limit).wait()?, "b 2");
+        assert_eq!(worker.ping("c".into()).send()?.wait_timeout(limit)?, "c 3");
+        worker.round_trip(limit)?;
+        worker.every(u64::MAX, 2).wait()?;
+        worker.after(u64::MAX, 3).wait()?;
+        worker.say(1).tell()?;
+        assert!(matches!(worker.next_event(limit)?, Some(Event::Emitted(_))));
+        worker.stop()?;
+
+        let worker = MessageProcess::thread("thread", |_: &Start| Worker::default())?;
+        assert_eq!(worker.ping("a".into()).wait_timeout(limit)?, "a 1");
+        worker.stop_with(&StopOptions::default().graceful(limit))?;
+
+        let mut manager = Manager::new()?;
+        let id = manager.add(limited(limit)?)?;
+        manager.after(limit, Token(1))?;
+        manager.every(limit, Token(2))?;
+        manager[id].say(1).tell()?;
+        assert!(matches!(manager.next(limit)?, Some(Happening::Event { .. })));
+        for (_, exit) in manager.stop() {
+            assert!(exit?.is_clean());
+        }
+    }
+    Ok(())
+}
+
+/// The processor time of this program, in seconds.
+fn spent() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let times = [usage.user_time(), usage.system_time()];
+    times.iter().map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6).sum()
+}
+
+fn time_limits_of_nothing_are_over_at_once() -> Result<()> {
+    let zero = Duration::ZERO;
+    let options = MessageProcess::options("late").start_timeout(zero);
+    let late = options.fork(|_: &Start| {
+        std::thread::sleep(SOON);
+        Worker::default()
+    });
+    let late = late.err();
+    assert!(matches!(late, Some(Error::TimedOut { .. } | Error::PeerDied { .. })), "{late:?}");
+
+    let worker = worker("none");
+    let late = worker.sleep(50).wait_timeout(zero);
+    assert!(matches!(late, Err(Error::TimedOut { .. })));
+    assert!(matches!(worker.count().deadline(zero).wait(), Err(Error::TimedOut { .. })));
+    assert!(worker.next_event(zero)?.is_none());
+    worker.count().wait()?;
+    drop(worker);
+
+    // It is looked at now and then, and not all the time.
+    let options = MessageProcess::options("at once").handler_timeout(zero);
+    let worker = options.on_timeout(OnTimeout::Kill).fork(|_: &Start| Worker::default())?;
+    let before = spent();
+    assert!(worker.next_event(Duration::from_millis(200))?.is_none());
+    let spent = spent() - before;
+    assert!(spent < 0.1, "{spent} s");
+    let killed = worker.sleep(10_000).wait();
+    assert!(matches!(killed, Err(Error::PeerDied { .. })), "{killed:?}");
     Ok(())
 }

@@ -25,6 +25,7 @@ use shmring::{
 
 use crate::{
     channel::{Message, Port, Queue, Received},
+    deadline,
     error::{Error, Result},
     exit::{Exit, How, StopStep},
     message::Up,
@@ -351,7 +352,8 @@ impl Link {
         timeout: Option<Duration>,
     ) -> Option<io::Result<usize>> {
         let until = self.awake_until?;
-        let until = timeout.map_or(until, |timeout| until.min(Instant::now() + timeout));
+        let until = timeout
+            .map_or(until, |timeout| until.min(deadline::moment_after(Instant::now(), timeout)));
         awake::look(until, || match os::poll(fds, Some(Duration::ZERO)) {
             Ok(0) => None,
             polled => Some(polled),

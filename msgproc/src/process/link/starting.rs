@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Link, State, Unmet, Wait};
 use crate::{
     channel::Message,
+    deadline,
     error::{Error, Result},
     message::{Up, VERSION},
     start::Lane,
@@ -14,12 +15,12 @@ impl Link {
     /// Waits until the backend is ready for commands. Nothing is left of one that does not become
     /// ready.
     pub(in crate::process) fn finish_start(&self) -> Result<()> {
-        let until = self.started + self.settings.start_timeout;
+        let until = deadline::after(self.started, self.settings.start_timeout);
         // What is touched between the message and the first command, while there is time.
         self.lock().port.expect();
         self.page.begun(Lane::Ordinary);
         let ready = self
-            .wait(Some(until), Wait::Message, State::take_start)
+            .wait(until, Wait::Message, State::take_start)
             .map_err(|unmet| self.explain(unmet, "become ready", self.started))
             .and_then(|message| self.read_start(message));
         ready.inspect_err(|error| self.after_failed_start(error))

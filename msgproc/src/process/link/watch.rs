@@ -7,8 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Link, State};
+use super::{LOOK_AGAIN, Link, State};
 use crate::{
+    deadline,
     error::Error,
     kernel::Busy,
     process::options::OnTimeout,
@@ -63,7 +64,7 @@ impl Link {
         {
             return Some(next);
         }
-        let mut next = now.checked_add(shortest)?;
+        let mut next = deadline::after(now, shortest.max(LOOK_AGAIN))?;
         let (doing, since, _call) = self.page.doing();
         if let Some(limit) = self.limit_of(doing)
             && since != state.watch.found
