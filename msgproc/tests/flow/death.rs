@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(kills_while_lanes_are_full_of_bytes, timeout = 120),
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
+        testkit::test!(a_panic_of_who_is_told_fails_the_run),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
         testkit::test!(all_items_that_kill_end_in_quarantine),
@@ -448,6 +449,38 @@ fn a_run_in_one_thread_makes_deaths_good() {
     let deaths: Vec<_> = deaths.lock().unwrap().clone();
     assert_eq!(deaths, [(1, Some(77), 1), (1, Some(77), 2), (1, Some(77), 3)], "{report}");
     assert_eq!(report.node("step").unwrap().workers[1].restarts, 3);
+}
+
+fn a_panic_of_who_is_told_fails_the_run() {
+    for (watches, place) in [
+        (false, Placement::Same),
+        (false, Placement::Thread),
+        (false, Placement::Process),
+        (true, Placement::Same),
+    ] {
+        let mut graph = Graph::new();
+        if watches {
+            graph.watch_in_run();
+        }
+        graph.on_death(|death| panic!("no book for item {:?}", death.item));
+        let numbers = graph.source("numbers", place, 0..10_000_u64);
+        let kill = |n: u64| {
+            if n == 77 {
+                testkit::kill9(std::process::id());
+            }
+            n
+        };
+        let step = graph.node("step", Process, move |_| map(kill));
+        let step = step.on_error(OnError::retry(2)).add();
+        let sink = graph.node("sink", place, move |_| each(|_: u64| ())).add();
+        graph.connect(numbers.output(), step.input());
+        graph.connect(step.output(), sink.input());
+        let Err(Error::Failed(failure)) = graph.run() else { panic!("it ended well") };
+        let told = (&*failure.node, failure.worker, failure.item, failure.kind);
+        assert_eq!(told, ("step", 0, Some(77), FailureKind::Died), "{place}: {failure}");
+        let what = "who is told of its death panicked: no book for item Some(77)";
+        assert!(failure.message.contains(what), "{place}: {failure}");
+    }
 }
 
 fn a_run_that_was_stopped_leaves_no_blocks() {

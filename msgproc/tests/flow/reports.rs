@@ -3,9 +3,9 @@
 use std::{fs, time::Duration};
 
 use msgproc::flow::{
-    Cause, Flow, Graph, Node, Outlet, Placement, Report, from_fn,
+    Cause, Error, Flow, Graph, Node, Outlet, Placement, Report, from_fn,
     join::{ByTick, Joined},
-    map,
+    map, try_each,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(figures_and_pictures),
         testkit::test!(a_trace),
+        testkit::test!(a_trace_that_cannot_be_written),
         testkit::test!(discarded_items_stand_by_input),
         testkit::test!(each_moment_is_of_one_worker),
         testkit::test!(what_is_done_at_the_end_counts),
@@ -84,6 +85,32 @@ fn a_trace() {
     assert!(of(3, "waiting for input") > 0.0, "{text}");
     let named = events.iter().filter(|event| event["name"] == "thread_name").count();
     assert_eq!(named, 4);
+}
+
+/// It hides nothing that went before.
+fn a_trace_that_cannot_be_written() {
+    for fails in [false, true] {
+        let mut graph = Graph::new();
+        graph.trace_to("/nowhere/trace.json");
+        let numbers = graph.source("numbers", Placement::Thread, 0..10_u64);
+        let step = graph.node("step", Placement::Process, move |_| {
+            try_each(move |n: u64| if fails && n == 5 { Err("no film") } else { Ok(()) })
+        });
+        let step = step.add();
+        graph.connect(numbers.output(), step.input());
+        match (fails, graph.run()) {
+            (false, Err(Error::Trace { file, .. })) => {
+                assert_eq!(file.to_str(), Some("/nowhere/trace.json"));
+            }
+            (true, Err(Error::Failed(failure))) => assert_eq!(failure.message, "no film"),
+            (_, ended) => panic!("{ended:?}"),
+        }
+    }
+    let mut graph = graph(1_000_000);
+    graph.trace_to("/nowhere/trace.json");
+    let run = graph.start().unwrap();
+    run.stop_now();
+    assert!(matches!(run.wait(), Err(Error::Stopped)));
 }
 
 /// Of each worker and each of its inputs, at every place.

@@ -2,7 +2,10 @@
 //!
 //! The one who watches counts, and the dead write nothing any more: so each death is counted once.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use super::plan::Plan;
 use crate::{
@@ -188,10 +191,18 @@ impl Plan {
             times: item.map_or(0, |item| self.crashes(number, item) + 1),
             exit: exit.clone(),
         };
-        told(&death).map_err(|cause| {
-            self.shared.fail(number);
-            Box::new((number, Failure::new(node, index, death.item, FailureKind::Died, cause)))
-        })
+        let (item, kind) = (death.item, FailureKind::Died);
+        let failure = match catch_unwind(AssertUnwindSafe(|| told(&death))) {
+            Ok(Ok(misses)) => return Ok(misses),
+            Ok(Err(cause)) => Failure::new(node, index, item, kind, cause),
+            Err(panic) => {
+                let mut failure = Failure::panicked(node, index, item, kind, &*panic);
+                failure.message.insert_str(0, "who is told of its death ");
+                failure
+            }
+        };
+        self.shared.fail(number);
+        Err(Box::new((number, failure)))
     }
 
     /// The first worker of a process that has not ended, if any has not.

@@ -170,17 +170,22 @@ fn clear_up(plan: &Plan, told: Told, report: &Report) -> Result<()> {
         plan.graph.edges.iter().for_each(|edge| edge.edge.clear(&plan.shared));
     }
     let Told { failed, spans } = told;
-    if let Some(path) = &plan.graph.trace {
-        let written = trace::write(path, &plan.named_workers(), &spans);
-        written.map_err(|cause| Error::Trace { file: path.clone(), cause })?;
-    }
-    if let Some(error) = first_failure(plan, failed) {
-        return Err(error);
-    }
-    // One that had come to its end before it was told to stop was not stopped.
-    match report.ending {
-        Ending::Stopped => Err(Error::Stopped),
-        _ => Ok(()),
+    let written = plan.graph.trace.as_ref().map_or(Ok(()), |file| {
+        let written = trace::write(file, &plan.named_workers(), &spans);
+        written.map_err(|cause| Error::Trace { file: file.clone(), cause })
+    });
+    let ended = match first_failure(plan, failed) {
+        Some(error) => Err(error),
+        // One that had come to its end before it was told to stop was not stopped.
+        None if report.ending == Ending::Stopped => Err(Error::Stopped),
+        None => Ok(()),
+    };
+    match (ended, written) {
+        (Err(first), Err(error)) => {
+            tracing::warn!(%error, "a run that has failed");
+            Err(first)
+        }
+        (ended, written) => ended.and(written),
     }
 }
 

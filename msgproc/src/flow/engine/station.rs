@@ -196,10 +196,7 @@ impl Station {
         let watch = Rc::new(RefCell::new(watch));
         if let Some((executor, _)) = &self.main {
             let watch = watch.clone();
-            let look = move || {
-                let mut watch = watch.borrow_mut();
-                while watch.goes_on() && watch.look(Duration::ZERO) {}
-            };
+            let look = move || watch.borrow_mut().look_aside();
             executor.set_aside(Some(Box::new(look)));
         }
         self.plan.shared.advance(RUNNING);

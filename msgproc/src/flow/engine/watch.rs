@@ -1,7 +1,9 @@
 //! Watching over the processes of a run: their ends, their deaths, and who comes in their place.
 
 use std::{
+    any::Any,
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -39,12 +41,21 @@ impl Supervisor {
 /// How long processes may take to end by themselves once the run is stopped.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
+/// Without anybody who watches, a run might wait for ever: a panic here fails it.
 pub(super) fn supervise(plan: &Arc<Plan>, processes: Processes) -> Told {
-    let mut watch = Watch::new(plan, processes);
-    while watch.goes_on() {
-        watch.look(Duration::from_millis(100));
-    }
-    watch.end()
+    let watched = catch_unwind(AssertUnwindSafe(|| {
+        let mut watch = Watch::new(plan, processes);
+        while watch.goes_on() {
+            watch.look(Duration::from_millis(100));
+        }
+        watch.end()
+    }));
+    watched.unwrap_or_else(|panic| panicked(plan, &*panic))
+}
+
+fn panicked(plan: &Plan, panic: &(dyn Any + Send)) -> Told {
+    plan.shared.advance(STOPPING);
+    Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, panic))
 }
 
 /// What there is to watch over.
@@ -106,6 +117,16 @@ impl Watch {
             }
         }
         self.manager.is_some() && !self.at_work.is_empty()
+    }
+
+    /// Sees to all that has happened. A panic does not come up, for whoever calls this may stand in
+    /// the middle of a node.
+    pub(super) fn look_aside(&mut self) {
+        let looked =
+            catch_unwind(AssertUnwindSafe(|| while self.goes_on() && self.look(Duration::ZERO) {}));
+        if let Err(panic) = looked {
+            self.told.add(panicked(&self.plan, &*panic));
+        }
     }
 
     /// Waits so long at most for something to happen, and sees to it. Tells whether it did.

@@ -156,8 +156,8 @@ impl Graph {
 
     /// Has this called for each process that dies while it is at work and that could be replaced,
     /// in the thread that watches over the processes. It answers whether to replace the process: if
-    /// not, it is not missed either, and what it had stays where it is. An error fails the run. Of a
-    /// process with several workers it is told which one was at work.
+    /// not, it is not missed either, and what it had stays where it is. An error or a panic fails
+    /// the run. Of a process with several workers it is told which one was at work.
     pub fn on_death<F>(&mut self, told: F)
     where
         F: Fn(&Death) -> std::result::Result<bool, Cause> + Send + Sync + 'static,
