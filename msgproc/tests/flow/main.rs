@@ -1,5 +1,6 @@
 //! Runs of graphs, in threads and processes.
 
+mod bounds;
 mod builders;
 mod common;
 mod death;
@@ -23,6 +24,7 @@ mod travel;
 fn main() -> std::process::ExitCode {
     msgproc::init();
     let groups = [
+        bounds::tests(),
         builders::tests(),
         death::tests(),
         ends::tests(),

@@ -286,9 +286,10 @@ impl<T: Send + 'static> AnyEdge for Edge<T> {
         let lane = |lane: &LanePlan| {
             Ok(match lane.kind {
                 LaneKind::Call => Lane::Call,
-                LaneKind::Heap => {
-                    Lane::Heap(HeapLane::new(self.options.capacity.max(1) + 1, self.bound()))
-                }
+                LaneKind::Heap => Lane::Heap(HeapLane::new(
+                    self.options.capacity.max(1).saturating_add(1),
+                    self.bound(),
+                )),
                 LaneKind::Shared => Lane::Shared(ring(self.options.ring_bytes())?),
             })
         };

@@ -19,9 +19,9 @@ use crate::{
     MessageProcess, Options, StopOptions,
     flow::{
         circle::Circle,
-        edge::{Callees, LaneKind, MakeRing, SpillFile},
+        edge::{Callees, EdgePlan, LaneKind, MakeRing, SpillFile},
         error::{Error, Failure, FailureKind, Result},
-        graph::{Graph, NodeEntry, Site},
+        graph::{EdgeEntry, Graph, NodeEntry, Site},
         layout::{Layout, PlannedWorker},
         memory::Memory,
         plan::{Alone, Executor, Shared, worker},
@@ -53,19 +53,23 @@ impl Plan {
     pub(super) fn new(graph: Graph) -> Result<Plan> {
         let layout = Layout::of(&graph)?;
         check_methods(&graph, &layout)?;
-        let lanes: usize = graph
-            .edges
-            .iter()
-            .zip(&layout.edges)
-            .map(|(edge, plan)| (edge.edge.options().ring_bytes() + 1024) * plan.lanes.len())
-            .sum();
+        let edges = || graph.edges.iter().zip(&layout.edges);
+        let lanes = edges().map(bytes_of).fold(0, usize::saturating_add);
         let board = Board::options().words(layout.counts.words()).bells(layout.executors.len());
         let needed = board.len_in_segment().map_err(Error::start("memory"))?;
         let memory = match &graph.memory {
             Some(memory) => memory.clone(),
-            // A ring is rounded up to a power of two.
-            None => Memory::for_lanes(2 * lanes + needed + 4096, shared_lanes(&layout))
-                .map_err(Error::start("memory for its lanes between processes"))?,
+            None => {
+                let memory = Memory::for_lanes(
+                    lanes.saturating_add(needed + 4096),
+                    layout.edges.iter().map(shared_of).sum(),
+                );
+                let most = edges().max_by_key(|edge| bytes_of(*edge)).filter(|_| lanes > 0);
+                memory.map_err(Error::start(match most {
+                    Some((edge, _)) => format!("memory, most of it for {}", lanes_of(&graph, edge)),
+                    None => "memory".into(),
+                }))?
+            }
         };
         let segment = memory.segment();
         let board = board.create_in(segment).map_err(Error::start("memory"))?;
@@ -226,9 +230,23 @@ impl Plan {
     }
 }
 
-fn shared_lanes(layout: &Layout) -> usize {
-    let lanes = layout.edges.iter().flat_map(|edge| &edge.lanes);
-    lanes.filter(|lane| lane.kind == LaneKind::Shared).count()
+/// How many lanes of an edge are between processes.
+fn shared_of(plan: &EdgePlan) -> usize {
+    plan.lanes.iter().filter(|lane| lane.kind == LaneKind::Shared).count()
+}
+
+/// How many bytes of shared memory the lanes of an edge have: those between processes.
+fn bytes_of((edge, plan): (&EdgeEntry, &EdgePlan)) -> usize {
+    let lanes = shared_of(plan);
+    // A ring is rounded up to a power of two.
+    let ring = edge.edge.options().ring_bytes().saturating_add(1024).saturating_mul(2);
+    ring.saturating_mul(lanes)
+}
+
+/// What they are called in an error.
+fn lanes_of(graph: &Graph, edge: &EdgeEntry) -> String {
+    let name = |node: usize| &graph.nodes[node].name;
+    format!("the lanes between processes from {:?} to {:?}", name(edge.from), name(edge.to))
 }
 
 /// Opens the edges and doors of a graph, in the memory of its run.
@@ -240,7 +258,10 @@ fn open(
     ring: &mut MakeRing<'_>,
 ) -> Result<Shared> {
     for (edge, plan) in graph.edges.iter().zip(&layout.edges) {
-        edge.edge.open(plan.clone(), ring)?;
+        edge.edge.open(plan.clone(), ring).map_err(|error| match error {
+            Error::Start { cause, .. } => Error::start(lanes_of(graph, edge))(cause),
+            error => error,
+        })?;
     }
     let holding = |node: &NodeEntry| node.outs.iter().filter(|way| way.may_hold).count();
     let ways = graph.nodes.iter().map(|node| node.workers * holding(node)).sum();

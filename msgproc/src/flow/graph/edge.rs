@@ -31,7 +31,8 @@ enum Turning<T, U> {
 }
 
 impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
-    /// How many items may lie in each of its lanes; 1024 if nothing is said.
+    /// How many items may lie in each of its lanes; 1024 if nothing is said. It is a bound alone: no
+    /// memory is set aside for them.
     pub fn capacity(mut self, items: usize) -> Self {
         self.options.capacity = items.max(1);
         self
@@ -41,7 +42,8 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     /// waits while so many do. What a worker gathers to send it together is besides, a quarter of
     /// that at most.
     ///
-    /// - Between processes it is the room of the lane, 128 KiB if nothing is said. An item of more
+    /// - Between processes it is the room of the lane, 128 KiB if nothing is said and 2 GiB at most,
+    ///   rounded up to a power of two: there has to be that memory. An item of more
     ///   than about half of that lies beside it, in a file in memory: two of them at most for each
     ///   lane, one that is handled and one that waits, and while the next is being written, that.
     ///   Plain data (at a [`PlainProcess`](crate::flow::PlainProcess)) must not be as long.

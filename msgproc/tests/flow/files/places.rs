@@ -8,6 +8,7 @@ use crate::{common::taken, death::with_kills};
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(the_same_values_everywhere),
+        testkit::test!(connections_with_bounds_beyond_all_memory),
         testkit::test!(several_workers_at_several_places),
         testkit::test!(long_items_keep_their_order),
         testkit::test!(outputs_and_inputs_have_numbers),
@@ -42,6 +43,34 @@ connections:
         assert_eq!(taken(&kept), expected, "{places:?}");
         assert_eq!(report.node("sines").unwrap().items_in(), 2000, "{places:?}");
         assert_eq!(report.node("keep").unwrap().items_in(), 4000, "{places:?}");
+    }
+}
+
+fn connections_with_bounds_beyond_all_memory() {
+    let (registry, kept) = registry();
+    for (bound, place) in [
+        ("capacity 100000000000", ""),
+        ("capacity 100000000000", "1:"),
+        ("capacity 18446744073709551615", "1"),
+        ("bytes 9223372036854775807", "1"),
+    ] {
+        let yaml = format!(
+            "
+nodes:
+  numbers: {{class: Count, settings: {{to: 100}}}}
+  keep: {{class: Same, compute_on: '{place}'}}
+  sink: {{class: Keep}}
+connections: ['numbers -> keep ({bound})', keep -> sink]
+"
+        );
+        registry.check(GraphFile::from_yaml(&yaml).unwrap()).unwrap().run().unwrap();
+        assert_eq!(taken(&kept).len(), 100, "{bound} at {place:?}");
+        if bound.starts_with("bytes") {
+            let yaml = yaml.replace("compute_on: '1'", "compute_on: '1:'");
+            let loaded = registry.check(GraphFile::from_yaml(&yaml).unwrap()).unwrap();
+            let error = loaded.run().unwrap_err().to_string();
+            assert!(error.contains("from \"numbers\" to \"keep\""), "{error}");
+        }
     }
 }
 
