@@ -14,7 +14,7 @@
 //! | typed jobs, with blocks in them, for whoever is free; again when a worker dies | [`ring::queue::port`] | over a queue |
 //! | typed messages, with blocks in them, that every process reads in place | [`ring::broadcast::port`] | over a broadcast ring |
 //! | the newest picture, read in place, and the like | [`ring::latest::port`] | a latest value whose blocks the readers hold |
-//! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied |
+//! | big data that is written once and read by many | [`block::BlockPool`] | by handle, in any message; never copied. The pool by fork, in a message, or by name |
 //! | the same of several sizes | [`block::BlockPools`] | the same |
 //! | counters, flags, and one bell for all that a thread waits for | [`board::Board`] | by fork, by name, or in a message |
 //! | arrays that are written once, with a number and a time | [`block::Frame`] | the same |
@@ -23,7 +23,7 @@
 //! use shmring::{block::{Block, BlockPool}, ring::{port, records::Records}};
 //!
 //! // A pool of blocks, and a ring in the same memory that carries their handles.
-//! let pool = BlockPool::options().blocks(4).block_len(640 * 480).create()?;
+//! let pool = BlockPool::options().blocks(4).block_len(640 * 480).anonymous()?;
 //! let ring = Records::options().create_in(pool.segment())?;
 //! let (mut tx, mut rx) = port::ends::<(u64, Block)>(&ring)?;
 //!
@@ -37,6 +37,26 @@
 //! assert_eq!(picture.array::<u8, _>((480, 640))?[[0, 0]], 128);
 //! assert_eq!(number, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Two programs that did not start each other meet by a name: `create` and `open` of each kind, or
+//! `create_or_open` for both. A segment that has one finds room for many rings, and for the pool
+//! whose blocks they carry; each is opened by its number in it:
+//!
+//! ```
+//! use shmring::{Segment, block::BlockPool, ring::records::Records};
+//! # let name = &format!("doc-front-{}", std::process::id());
+//!
+//! // In one program: a pool, room for rings beside it, and one of them.
+//! let pool = BlockPool::options().blocks(4).block_len(4096).create(name)?;
+//! let ring = Records::options().create_in(pool.segment())?;
+//! assert_eq!(ring.number(), 1);
+//!
+//! // In the other.
+//! let segment = Segment::open(name)?;
+//! let pool = BlockPool::open_in(&segment, 0)?;
+//! let ring = Records::open_in(&segment, 1)?;
+//! # Ok::<(), shmring::Error>(())
 //! ```
 //!
 //! # What is promised

@@ -508,7 +508,7 @@ fn dropped_claims_give_their_room_back() {
 /// The message comes back with what was wrong, and blocks in it with it.
 fn blocks_travel() {
     one_thread().block_on(async {
-        let pool = BlockPool::options().blocks(2).block_len(4096).create().unwrap();
+        let pool = BlockPool::options().blocks(2).block_len(4096).anonymous().unwrap();
         let ring = Records::options().create_in(pool.segment()).unwrap();
         let (tx, rx) = port::ends::<Block>(&ring).unwrap();
         let (mut tx, mut rx) = (AsyncSender::new(tx).unwrap(), AsyncReceiver::new(rx).unwrap());

@@ -30,7 +30,7 @@ type Message = (u32, Block);
 const BLOCKS: usize = 4;
 
 fn pool() -> BlockPool {
-    BlockPool::options().blocks(BLOCKS).block_len(4096).prefault(false).create().unwrap()
+    BlockPool::options().blocks(BLOCKS).block_len(4096).prefault(false).anonymous().unwrap()
 }
 
 fn ring(pool: &BlockPool) -> Records {

@@ -40,7 +40,7 @@ const KEEP: usize = 3;
 type Two = (u64, Block, Block);
 
 fn pool() -> BlockPool {
-    BlockPool::options().blocks(BLOCKS).block_len(1024).prefault(false).create().unwrap()
+    BlockPool::options().blocks(BLOCKS).block_len(1024).prefault(false).anonymous().unwrap()
 }
 
 fn ring(pool: &BlockPool) -> Broadcast {

@@ -39,7 +39,7 @@ const BLOCKS: usize = 8;
 type Two = (u64, Block, Block);
 
 fn pool() -> BlockPool {
-    BlockPool::options().blocks(BLOCKS).block_len(1024).prefault(false).create().unwrap()
+    BlockPool::options().blocks(BLOCKS).block_len(1024).prefault(false).anonymous().unwrap()
 }
 
 fn board(pool: &BlockPool) -> Latest<[u8]> {
@@ -231,7 +231,7 @@ fn a_reader_dies(point: &str, pass: u32) {
 /// Readers in other processes, some of which are stopped or killed with a message in hand, while
 /// the writer goes on.
 fn readers_come_and_go() {
-    let pool = BlockPool::options().blocks(16).block_len(1024).create().unwrap();
+    let pool = BlockPool::options().blocks(16).block_len(1024).anonymous().unwrap();
     let board = board(&pool);
     let mut writer = Writer::<Two>::new(board.writer().unwrap());
     let common = filled(&pool, 1000);

@@ -48,7 +48,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let pool =
-            BlockPool::options().blocks(BLOCKS).block_len(64).prefault(false).create().unwrap();
+            BlockPool::options().blocks(BLOCKS).block_len(64).prefault(false).anonymous().unwrap();
         let ring = || {
             let ring = Records::options().capacity(4096).prefault(false);
             ring.create_in(pool.segment()).unwrap()

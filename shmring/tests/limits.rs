@@ -60,7 +60,7 @@ fn each_way(name: &str) -> Vec<(&'static str, Way)> {
         ("make a ring", Box::new(|| Records::options().capacity(4096).anonymous().map(drop))),
         (
             "make a pool",
-            Box::new(|| BlockPool::options().blocks(2).block_len(64).create().map(drop)),
+            Box::new(|| BlockPool::options().blocks(2).block_len(64).anonymous().map(drop)),
         ),
         (
             "take both ends",

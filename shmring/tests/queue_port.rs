@@ -40,7 +40,7 @@ const SLOTS: usize = 10; // More than one carrier has.
 type Job = (u64, Block, Block);
 
 fn pool() -> BlockPool {
-    BlockPool::options().blocks(BLOCKS).block_len(1024).prefault(false).create().unwrap()
+    BlockPool::options().blocks(BLOCKS).block_len(1024).prefault(false).anonymous().unwrap()
 }
 
 fn queue(pool: &BlockPool) -> Queue {

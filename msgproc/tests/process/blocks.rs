@@ -56,7 +56,7 @@ pub(crate) fn tests() -> Vec<Test> {
 const LEN: usize = 4096;
 
 fn pool(blocks: usize) -> BlockPool {
-    BlockPool::options().blocks(blocks).block_len(LEN).prefault(false).create().unwrap()
+    BlockPool::options().blocks(blocks).block_len(LEN).prefault(false).anonymous().unwrap()
 }
 
 fn filled(pool: &BlockPool, with: u8) -> Block {

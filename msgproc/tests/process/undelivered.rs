@@ -415,7 +415,7 @@ fn what_is_kept_is_bounded() -> Result<()> {
 }
 
 fn blocks_are_held_until_they_are_handled() -> Result<()> {
-    let pool = BlockPool::options().blocks(2).block_len(4096).prefault(false).create()?;
+    let pool = BlockPool::options().blocks(2).block_len(4096).prefault(false).anonymous()?;
     let filled = || {
         let mut loan = pool.try_loan()?;
         loan.as_bytes_mut().fill(1);

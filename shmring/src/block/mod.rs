@@ -8,7 +8,7 @@
 //! ```
 //! use shmring::block::BlockPool;
 //!
-//! let pool = BlockPool::options().blocks(8).block_len(4 * 480 * 640).create()?;
+//! let pool = BlockPool::options().blocks(8).block_len(4 * 480 * 640).anonymous()?;
 //! let mut loan = pool.try_loan()?;
 //! loan.array_mut::<f32, _>((480, 640))?.fill(0.5);
 //! let frame = loan.freeze();

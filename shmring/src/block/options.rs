@@ -8,11 +8,14 @@ use super::{
 use crate::{
     error::{Error, Result},
     region::LINE,
+    ring::face::{Make, Room},
     segment::{Kind, Segment},
     sync::Ordering,
 };
 
 /// How a pool is made. From [`BlockPool::options`].
+///
+/// A segment of its own has 1 MiB left for rings, and 63 places.
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until a pool is made with them"]
 pub struct Options {
@@ -51,63 +54,17 @@ impl Options {
         self
     }
 
-    /// How many processes can be attached at once, for [`Options::create`]. Default 16.
+    /// How many processes can be attached at once, for a segment of its own. Default 16.
     pub fn participants(mut self, count: usize) -> Options {
         self.participants = count;
         self
     }
 
     /// Touches every page of the pool now: the first touch of a page costs some microseconds.
-    /// Default yes for [`Options::create`], no for [`Options::create_in`].
+    /// Default yes for a segment of its own, no for [`Options::create_in`].
     pub fn prefault(mut self, yes: bool) -> Options {
         self.prefault = Some(yes);
         self
-    }
-
-    /// Makes a pool in an anonymous segment of its own, with 1 MiB left for rings beside it
-    /// ([`BlockPool::segment`]).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`]; [`Error::Io`].
-    pub fn create(self) -> Result<BlockPool> {
-        let (_, size) = self.geometry(self.participants)?;
-        let segment = Segment::options()
-            .len(size.saturating_add(1 << 20))
-            .participants(self.participants)
-            .prefault(self.prefault.unwrap_or(true))
-            .anonymous()?;
-        // All of the segment is touched already, or nothing shall be.
-        self.prefault(false).create_in(&segment)
-    }
-
-    /// Makes a pool in a segment that may hold others.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`] and [`Error::NoPlace`] when the segment
-    /// has no room for it; [`Error::Io`].
-    pub fn create_in(self, segment: &Segment) -> Result<BlockPool> {
-        let (geometry, size) = self.geometry(segment.0.layout.participants)?;
-        let object = segment.add(Kind::Pool, size, |object| {
-            let Geometry { blocks, block_len, participants, carriers, .. } = geometry;
-            let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
-            let set = |at, value: usize| {
-                let word = segment.0.region.u64(object.offset + at);
-                word.store(value as u64, Ordering::Relaxed);
-            };
-            set(BLOCKS, geometry.blocks);
-            set(BLOCK_LEN, geometry.block_len);
-            set(PARTICIPANTS, geometry.participants);
-            set(CARRIERS, geometry.carriers);
-            Words::new(&segment.0.region, &geometry).fill();
-            Ok(())
-        })?;
-        let pool = BlockPool::attach(segment, object.index)?;
-        if self.prefault == Some(true) {
-            pool.prefault()?;
-        }
-        Ok(pool)
     }
 
     /// How many bytes it takes of a segment with that many participants, at most.
@@ -142,5 +99,46 @@ impl Options {
             ))
         })?;
         Ok((geometry, size))
+    }
+}
+
+/// Bytes and places in a segment made for blocks, for the rings that carry them.
+pub(super) const BESIDE: usize = 1 << 20;
+pub(super) const PLACES: usize = 64;
+
+impl Make for Options {
+    type Ring = BlockPool;
+
+    fn room(&self) -> Result<Room> {
+        let (_, size) = self.geometry(self.participants)?;
+        Ok(Room {
+            len: size.saturating_add(BESIDE),
+            participants: self.participants,
+            objects: PLACES,
+            prefault: self.prefault.unwrap_or(true),
+        })
+    }
+
+    fn make_in(self, segment: &Segment) -> Result<BlockPool> {
+        let (geometry, size) = self.geometry(segment.0.layout.participants)?;
+        let object = segment.add(Kind::Pool, size, |object| {
+            let Geometry { blocks, block_len, participants, carriers, .. } = geometry;
+            let geometry = Geometry::new(object.offset, blocks, block_len, participants, carriers);
+            let set = |at, value: usize| {
+                let word = segment.0.region.u64(object.offset + at);
+                word.store(value as u64, Ordering::Relaxed);
+            };
+            set(BLOCKS, geometry.blocks);
+            set(BLOCK_LEN, geometry.block_len);
+            set(PARTICIPANTS, geometry.participants);
+            set(CARRIERS, geometry.carriers);
+            Words::new(&segment.0.region, &geometry).fill();
+            Ok(())
+        })?;
+        let pool = BlockPool::attach(segment, object.index)?;
+        if self.prefault == Some(true) {
+            pool.prefault()?;
+        }
+        Ok(pool)
     }
 }

@@ -6,8 +6,6 @@ use std::{
     time::Instant,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
 use super::{
     carrier,
     geometry::{
@@ -20,13 +18,46 @@ use super::{
 use crate::{
     error::{Error, Result},
     region::Region,
+    ring::face::{Ring, ring_verbs},
     segment::{Kind, Object, Segment},
     sync::Ordering,
+    wait::WaitStrategy,
 };
 
 /// A pool of blocks of one size, in shared memory. Cloning gives another handle of the same pool.
 ///
-/// It travels to other processes by fork or inside a message, like any segment.
+/// It travels to other processes by fork, inside a message, or by name. Its blocks travel over
+/// rings that are made in the same segment: one of its own has room for some of them. In a named one
+/// unrelated processes find those too, the first of each kind by the name alone and any by its
+/// number:
+///
+/// ```
+/// use shmring::{Segment, block::{Block, BlockPool}, ring::{port, records::Records}};
+/// # let name = &format!("doc-pool-{}", std::process::id());
+///
+/// // One program makes the pool, and two rings beside it, before anybody sees the name.
+/// let options = BlockPool::options().blocks(8).block_len(1 << 16);
+/// let len = options.len_in_segment(16)? + 2 * Records::options().len_in_segment()?;
+/// let (_segment, (pool, there, back)) =
+///     Segment::options().len(len).participants(16).create_with(name, |segment| {
+///         let pool = options.create_in(segment)?;
+///         let there = Records::options().create_in(segment)?;
+///         let back = Records::options().create_in(segment)?;
+///         Ok((pool, there, back))
+///     })?;
+/// assert_eq!((pool.number(), there.number(), back.number()), (0, 1, 2));
+/// let mut tx = port::Sender::<Block>::new(there.producer()?);
+///
+/// // Another, which it did not start, knows the name and the numbers.
+/// let segment = Segment::open(name)?;
+/// let mut rx = port::Receiver::<Block>::new(Records::open_in(&segment, 1)?.consumer()?);
+/// let answers = Records::open_in(&segment, 2)?.producer()?;
+///
+/// tx.send(pool.loan()?.freeze()).map_err(|error| error.to_string())?;
+/// assert_eq!(rx.recv()?.len(), 1 << 16);
+/// # drop(answers);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct BlockPool(Arc<Inner>);
 
@@ -118,12 +149,6 @@ impl BlockPool {
         self.region().prefault_range(offset, size).map_err(Error::io("touch the pages of a pool"))
     }
 
-    /// The segment it lies in: rings that shall carry its blocks are made there.
-    #[inline]
-    pub fn segment(&self) -> &Segment {
-        &self.0.segment
-    }
-
     /// Whether both are handles of the same pool.
     #[inline]
     pub fn is_same(&self, other: &BlockPool) -> bool {
@@ -178,16 +203,22 @@ impl fmt::Debug for BlockPool {
     }
 }
 
-impl Serialize for BlockPool {
-    /// Travels only inside a message that a port sends; its segment goes beside the bytes.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.segment(), self.object()).serialize(serializer)
+impl Ring for BlockPool {
+    const KIND: Kind = Kind::Pool;
+
+    fn attach(segment: &Segment, number: u32, _: WaitStrategy) -> Result<BlockPool> {
+        BlockPool::attach(segment, number)
+    }
+
+    #[inline]
+    fn segment(&self) -> &Segment {
+        &self.0.segment
+    }
+
+    #[inline]
+    fn number(&self) -> u32 {
+        self.object()
     }
 }
 
-impl<'de> Deserialize<'de> for BlockPool {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BlockPool, D::Error> {
-        let (segment, object) = <(Segment, u32)>::deserialize(deserializer)?;
-        BlockPool::attach(&segment, object).map_err(de::Error::custom)
-    }
-}
+ring_verbs!([] Options => BlockPool);

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn threads_share_a_block_and_the_last_lets_go() {
-        let pool = BlockPool::options().blocks(2).block_len(64).create().unwrap();
+        let pool = BlockPool::options().blocks(2).block_len(64).anonymous().unwrap();
         for _ in 0..1000 {
             let block = pool.try_loan().unwrap().freeze();
             let clones: Vec<_> = (0..3).map(|_| block.clone()).collect();

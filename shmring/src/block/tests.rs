@@ -20,7 +20,7 @@ use crate::{
 };
 
 fn pool(blocks: usize) -> BlockPool {
-    BlockPool::options().blocks(blocks).block_len(1000).prefault(false).create().unwrap()
+    BlockPool::options().blocks(blocks).block_len(1000).prefault(false).anonymous().unwrap()
 }
 
 fn ring<T>(pool: &BlockPool) -> (Sender<T>, Receiver<T>) {
@@ -371,11 +371,11 @@ fn a_message_that_fails_after_its_receiver_died_takes_back_what_is_left() {
 
 #[test]
 fn pools_and_segments_say_what_they_cannot_do() {
-    let error = BlockPool::options().blocks(0).create().unwrap_err();
+    let error = BlockPool::options().blocks(0).anonymous().unwrap_err();
     assert!(matches!(error, Error::BadParameters { .. }), "{error}");
-    let error = BlockPool::options().block_len(usize::MAX).create().unwrap_err();
+    let error = BlockPool::options().block_len(usize::MAX).anonymous().unwrap_err();
     assert!(matches!(error, Error::BadParameters { .. }), "{error}");
-    let error = BlockPool::options().blocks(1 << 20).block_len(1 << 30).create().unwrap_err();
+    let error = BlockPool::options().blocks(1 << 20).block_len(1 << 30).anonymous().unwrap_err();
     assert!(matches!(error, Error::BadParameters { .. } | Error::OutOfMemory { .. }), "{error}");
     let small = Segment::options().len(4096).anonymous().unwrap();
     let error = BlockPool::options().create_in(&small).unwrap_err();

@@ -285,7 +285,7 @@ impl Make for Options {
     type Ring = Board;
 
     fn room(&self) -> Result<Room> {
-        Ok(Room { len: self.len_in_segment()?, participants: 64, prefault: true })
+        Ok(Room { len: self.len_in_segment()?, participants: 64, objects: 1, prefault: true })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -3,7 +3,7 @@
 //! ```
 //! use shmring::{block::BlockPool, ring::{port, records::Records}};
 //!
-//! let pool = BlockPool::options().blocks(4).block_len(4096).create()?;
+//! let pool = BlockPool::options().blocks(4).block_len(4096).anonymous()?;
 //! let ring = Records::options().capacity(1 << 16).create_in(pool.segment())?;
 //! let (mut tx, mut rx) = port::ends::<(u64, shmring::block::Block)>(&ring)?;
 //!

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    names,
+    named, names,
     os::{self, Event, Fifo},
 };
 
@@ -103,6 +103,16 @@ impl Bells {
             Bells::Pipes { ours, .. } => {
                 ours.get(number as usize).and_then(OnceLock::get).map(|pipe| pipe.fifo.as_fd())
             }
+        }
+    }
+}
+
+/// Removes the bells of participants of a named segment that died. Those of the living are locked.
+pub(super) fn remove_stale(name: &str, count: usize) {
+    for number in 0..count as u32 {
+        // What cannot be removed shows up as stale.
+        if let Ok(path) = names::path(name, names::Kind::Bell(number)) {
+            let _ = named::remove_if_stale(&path);
         }
     }
 }

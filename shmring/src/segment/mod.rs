@@ -326,6 +326,12 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // The name goes while the file is still marked as in use: see named/README.md.
+        let owner = self.owner.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(owner), Some(name)) = (owner, &self.name) {
+            drop(owner);
+            bells::remove_stale(name, self.layout.bells);
+        }
         let member = self.member.load(Ordering::Relaxed);
         // In a forked child that never used it, the entry is the parent's.
         if member as u32 != 0 && (member >> 32) as u32 == os::fork_generation() {

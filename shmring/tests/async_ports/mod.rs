@@ -36,7 +36,7 @@ fn check(number: u64, block: &Block) {
 /// A task sends jobs to workers: one is killed with one in hand, which an awaiting task gets, with
 /// the same block.
 pub(crate) fn jobs_are_awaited() {
-    let pool = BlockPool::options().blocks(4).block_len(128).create().unwrap();
+    let pool = BlockPool::options().blocks(4).block_len(128).anonymous().unwrap();
     let queue = Queue::options().capacity(2).create_in(pool.segment()).unwrap();
     let (mut tx, rx) = port::ends::<(u64, Block)>(&queue).unwrap();
     let first = filled(&pool, 0);
@@ -93,7 +93,7 @@ pub(crate) fn jobs_are_awaited() {
 /// Newer messages are awaited by tasks, while another process sets them.
 pub(crate) fn newer_blocks_are_awaited() {
     for runtime in [one_thread, two_threads] {
-        let pool = BlockPool::options().blocks(8).block_len(128).create().unwrap();
+        let pool = BlockPool::options().blocks(8).block_len(128).anonymous().unwrap();
         let board = Latest::<[u8]>::options().create_in(pool.segment()).unwrap();
         let readers = [board.reader(), board.reader()];
         let sets = child(|| {
@@ -143,7 +143,7 @@ type One = (u64, Block);
 pub(crate) fn every_message_is_awaited_by_all() {
     const MESSAGES: u64 = 300;
     for runtime in [one_thread, two_threads] {
-        let pool = BlockPool::options().blocks(8).block_len(128).create().unwrap();
+        let pool = BlockPool::options().blocks(8).block_len(128).anonymous().unwrap();
         let ring = Broadcast::options().capacity(1 << 12).create_in(pool.segment()).unwrap();
         let tx = broadcast::port::Sender::<One>::new(ring.producer().unwrap(), 2);
         let receiver = || broadcast::port::Receiver::<One>::new(ring.consumer().unwrap());
@@ -194,7 +194,7 @@ pub(crate) fn every_message_is_awaited_by_all() {
 /// A sender that is held back by what is kept sleeps, although the ring has room; a future that is
 /// dropped has sent nothing; a reader that dies holds nobody back.
 pub(crate) fn what_is_kept_holds_a_task_back() {
-    let pool = BlockPool::options().blocks(4).block_len(128).create().unwrap();
+    let pool = BlockPool::options().blocks(4).block_len(128).anonymous().unwrap();
     let ring = Broadcast::options().capacity(1 << 12).create_in(pool.segment()).unwrap();
     let tx = broadcast::port::Sender::<One>::new(ring.producer().unwrap(), 1);
     let mut rx = broadcast::port::Receiver::<One>::new(ring.consumer().unwrap());

@@ -432,7 +432,7 @@ async fn through_sinks<R: AsyncReady>(items: u64) {
 
 /// Messages with blocks through sinks over rings of which each has many receivers.
 async fn messages_through_sinks<R: AsyncReady>(items: u64) {
-    let pool = BlockPool::options().blocks(16).block_len(64).create().unwrap();
+    let pool = BlockPool::options().blocks(16).block_len(64).anonymous().unwrap();
     let message = |item: u64| {
         let mut loan = pool.try_loan().unwrap();
         loan.as_bytes_mut()[..8].copy_from_slice(&item.to_le_bytes());

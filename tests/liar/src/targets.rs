@@ -110,7 +110,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             shapes.map(header).into()
         }
         "frame" => {
-            let pool = BlockPool::options().blocks(1).block_len(FRAME_BLOCK).create();
+            let pool = BlockPool::options().blocks(1).block_len(FRAME_BLOCK).anonymous();
             let pool = pool.expect("a page");
             let loan = pool.loan_frame::<f32, _>((4, 5)).expect("it is free");
             vec![loan.freeze().block().as_bytes().to_vec()]
@@ -273,7 +273,7 @@ pub fn frame(data: &[u8]) {
     thread_local! {
         static POOL: BlockPool = {
             let options = BlockPool::options().blocks(1).block_len(FRAME_BLOCK);
-            options.create().expect("a page")
+            options.anonymous().expect("a page")
         };
     }
     POOL.with(|pool| {

@@ -15,16 +15,16 @@ mod options;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, sync::Arc};
 
 pub use self::options::PoolsOptions;
 use super::{BlockPool, Stats};
 use crate::{
     error::{Error, Result},
+    ring::face::{Ring, ring_verbs},
     segment::{Kind, Object, Segment},
     sync::{AtomicU64, Ordering},
+    wait::WaitStrategy,
 };
 
 /// The most classes a set can have.
@@ -43,7 +43,7 @@ const LEN: usize = COUNTERS + 16 * MAX_CLASSES;
 /// [`PoolsOptions::spill`] lets it. The blocks are those of ordinary pools, [`BlockPools::classes`].
 /// Cloning gives another handle of the same set.
 ///
-/// It travels to other processes by fork, inside a message, or by name.
+/// It travels to other processes by fork, inside a message, or by name, as a [`BlockPool`] does.
 ///
 /// ```
 /// use shmring::block::BlockPools;
@@ -72,40 +72,6 @@ impl BlockPools {
     /// Begins to describe a set of pools.
     pub fn options() -> PoolsOptions {
         PoolsOptions::default()
-    }
-
-    /// Opens the set of pools of a named segment that exists.
-    ///
-    /// # Errors
-    ///
-    /// As [`Segment::open`] and [`BlockPools::open_in`].
-    pub fn open(name: &str) -> Result<BlockPools> {
-        BlockPools::open_in(&Segment::open(name)?)
-    }
-
-    /// Opens the set of pools of a named segment as soon as that is there.
-    ///
-    /// # Errors
-    ///
-    /// As [`Segment::open_or_wait`] and [`BlockPools::open_in`].
-    pub fn open_or_wait(name: &str, timeout: Duration) -> Result<BlockPools> {
-        BlockPools::open_in(&Segment::open_or_wait(name, timeout)?)
-    }
-
-    /// Opens the set of pools of a segment: where it has several, that with the lowest number.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WrongType`] when it has none; [`Error::Corrupt`] and [`Error::NotASegment`] when
-    /// what it says about itself cannot be.
-    pub fn open_in(segment: &Segment) -> Result<BlockPools> {
-        let mut sets = segment.objects().filter(|(_, kind)| *kind == Some(Kind::Pools));
-        let (index, _) = sets.next().ok_or_else(|| Error::WrongType {
-            what: "a segment".into(),
-            found: "no set of pools of blocks".into(),
-            expected: "one that has such a set".into(),
-        })?;
-        BlockPools::attach(segment, index)
     }
 
     /// Finds a set by its number; what it says is copied once, then checked.
@@ -190,11 +156,6 @@ impl BlockPools {
         self.0.pools.iter().try_for_each(BlockPool::prefault)
     }
 
-    /// The segment it lies in: rings that shall carry its blocks are made there.
-    pub fn segment(&self) -> &Segment {
-        &self.0.segment
-    }
-
     /// Whether both are handles of the same set.
     pub fn is_same(&self, other: &BlockPools) -> bool {
         self.0.object == other.0.object && self.segment().is_same(other.segment())
@@ -238,16 +199,22 @@ impl fmt::Debug for BlockPools {
     }
 }
 
-impl Serialize for BlockPools {
-    /// Travels only inside a message that a port sends; its segment goes beside the bytes.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.segment(), self.0.object.index).serialize(serializer)
+impl Ring for BlockPools {
+    const KIND: Kind = Kind::Pools;
+
+    fn attach(segment: &Segment, number: u32, _: WaitStrategy) -> Result<BlockPools> {
+        BlockPools::attach(segment, number)
+    }
+
+    #[inline]
+    fn segment(&self) -> &Segment {
+        &self.0.segment
+    }
+
+    #[inline]
+    fn number(&self) -> u32 {
+        self.0.object.index
     }
 }
 
-impl<'de> Deserialize<'de> for BlockPools {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BlockPools, D::Error> {
-        let (segment, object) = <(Segment, u32)>::deserialize(deserializer)?;
-        BlockPools::attach(&segment, object).map_err(de::Error::custom)
-    }
-}
+ring_verbs!([] PoolsOptions => BlockPools);

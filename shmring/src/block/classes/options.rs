@@ -1,18 +1,25 @@
 //! How a set of pools is made.
 
 use super::{
-    super::{BlockPool, Options},
+    super::{
+        BlockPool, Options,
+        options::{BESIDE, PLACES},
+    },
     BlockPools, CLASSES, LEN, MAX_CLASSES, POOLS, SPILL,
 };
 use crate::{
     error::{Error, Result},
     fault::fault,
     region::LINE,
-    segment::{self, Kind, Segment},
+    ring::face::{Make, Room},
+    segment::{Kind, Segment},
     sync::Ordering,
 };
 
 /// How a set of pools is made. From [`BlockPools::options`].
+///
+/// It takes one place in its segment for each class, and one for itself. A segment of its own has
+/// 1 MiB left for rings.
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until a set of pools is made with them"]
 pub struct PoolsOptions {
@@ -69,80 +76,6 @@ impl PoolsOptions {
         self
     }
 
-    /// Makes a set in an anonymous segment of its own, with 1 MiB left for rings beside it
-    /// ([`BlockPools::segment`]).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`]; [`Error::Io`].
-    pub fn anonymous(self) -> Result<BlockPools> {
-        let segment = self.own_segment()?.anonymous()?;
-        // All of the segment is touched already, or nothing shall be.
-        self.prefault(false).create_in(&segment)
-    }
-
-    /// Makes a set in a named segment of its own, which unrelated processes open by
-    /// [`BlockPools::open`], with 1 MiB left for rings. The name goes when the process that made it
-    /// lets go of the segment.
-    ///
-    /// # Errors
-    ///
-    /// As [`segment::Options::create_with`].
-    pub fn create(self, name: &str) -> Result<BlockPools> {
-        let segment = self.own_segment()?;
-        let fill = |segment: &Segment| self.prefault(false).create_in(segment);
-        Ok(segment.create_with(name, fill)?.1)
-    }
-
-    fn own_segment(&self) -> Result<segment::Options> {
-        let len = self.len_in_segment(self.participants)?.saturating_add(1 << 20);
-        Ok(Segment::options()
-            .len(len)
-            .participants(self.participants)
-            .prefault(self.prefault.unwrap_or(true)))
-    }
-
-    /// Makes a set in a segment that may hold others. It takes one place there for each class, and
-    /// one for itself.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadParameters`]; [`Error::OutOfMemory`] and [`Error::NoPlace`] when the segment
-    /// has no room for it; [`Error::Io`]. Nothing is left there then, unless somebody else took
-    /// the room meanwhile: then pools may be, which nobody uses.
-    pub fn create_in(self, segment: &Segment) -> Result<BlockPools> {
-        let needed = self.len_in_segment(segment.0.layout.participants)? as u64;
-        let (available, places) = segment.room();
-        if needed > available {
-            let what = "a set of pools in a segment".into();
-            return Err(Error::OutOfMemory { what, needed, available });
-        }
-        if self.classes.len() + 1 > places {
-            return Err(Error::NoPlace {
-                action: format!(
-                    "make a set of {} pools in a segment with {places} places left",
-                    self.classes.len()
-                ),
-                limit: segment.0.layout.objects,
-            });
-        }
-        let make = |pool: Options| pool.create_in(segment);
-        let pools = self.pools()?.into_iter().map(make).collect::<Result<Vec<BlockPool>>>()?;
-        fault!("block.pools.made");
-        let object = segment.add(Kind::Pools, LEN, |object| {
-            let set = |at, value: u64| {
-                segment.0.region.u64(object.offset + at).store(value, Ordering::Relaxed);
-            };
-            set(CLASSES, pools.len() as u64);
-            set(SPILL, self.spill as u64);
-            for (class, pool) in pools.iter().enumerate() {
-                set(POOLS + 8 * class, pool.object().into());
-            }
-            Ok(())
-        })?;
-        BlockPools::attach(segment, object.index)
-    }
-
     /// How many bytes it takes of a segment with that many participants, at most.
     ///
     /// # Errors
@@ -174,6 +107,54 @@ impl PoolsOptions {
                 .prefault(self.prefault.unwrap_or(false))
         };
         Ok(classes.into_iter().map(pool).collect())
+    }
+}
+
+impl Make for PoolsOptions {
+    type Ring = BlockPools;
+
+    fn room(&self) -> Result<Room> {
+        Ok(Room {
+            len: self.len_in_segment(self.participants)?.saturating_add(BESIDE),
+            participants: self.participants,
+            objects: PLACES,
+            prefault: self.prefault.unwrap_or(true),
+        })
+    }
+
+    /// Where it fails, nothing is left there, unless somebody else took the room meanwhile: then
+    /// pools may be, which nobody uses.
+    fn make_in(self, segment: &Segment) -> Result<BlockPools> {
+        let needed = self.len_in_segment(segment.0.layout.participants)? as u64;
+        let (available, places) = segment.room();
+        if needed > available {
+            let what = "a set of pools in a segment".into();
+            return Err(Error::OutOfMemory { what, needed, available });
+        }
+        if self.classes.len() + 1 > places {
+            return Err(Error::NoPlace {
+                action: format!(
+                    "make a set of {} pools in a segment with {places} places left",
+                    self.classes.len()
+                ),
+                limit: segment.0.layout.objects,
+            });
+        }
+        let make = |pool: Options| pool.create_in(segment);
+        let pools = self.pools()?.into_iter().map(make).collect::<Result<Vec<BlockPool>>>()?;
+        fault!("block.pools.made");
+        let object = segment.add(Kind::Pools, LEN, |object| {
+            let set = |at, value: u64| {
+                segment.0.region.u64(object.offset + at).store(value, Ordering::Relaxed);
+            };
+            set(CLASSES, pools.len() as u64);
+            set(SPILL, self.spill as u64);
+            for (class, pool) in pools.iter().enumerate() {
+                set(POOLS + 8 * class, pool.object().into());
+            }
+            Ok(())
+        })?;
+        BlockPools::attach(segment, object.index)
     }
 }
 

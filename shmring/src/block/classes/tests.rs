@@ -187,8 +187,8 @@ fn a_segment_of_the_right_length_holds_it() {
     };
     let exact = segment(len, 4);
     let set = options.clone().create_in(&exact).unwrap();
-    assert!(BlockPools::open_in(&exact).unwrap().is_same(&set));
-    assert_eq!(BlockPools::open_in(&exact).unwrap().spill(), 3);
+    assert!(BlockPools::open_in(&exact, set.number()).unwrap().is_same(&set));
+    assert_eq!(BlockPools::open_in(&exact, set.number()).unwrap().spill(), 3);
 
     // Where it does not fit, nothing of it is made.
     let short = segment(len - 8192, 4);
@@ -199,8 +199,8 @@ fn a_segment_of_the_right_length_holds_it() {
     assert!(matches!(error, Error::NoPlace { .. }), "{error}");
     for segment in [short, narrow] {
         assert_eq!(segment.objects().count(), 0);
-        let error = BlockPools::open_in(&segment).unwrap_err();
-        assert!(matches!(error, Error::WrongType { .. }), "{error}");
+        let error = BlockPools::open_in(&segment, 0).unwrap_err();
+        assert!(matches!(error, Error::NotASegment { .. }), "{error}");
     }
 }
 
@@ -210,7 +210,7 @@ fn as_many_classes_as_can_be() {
         .rev()
         .fold(BlockPools::options(), |all, class| all.class(64 << class, class + 1));
     let set = options.prefault(false).anonymous().unwrap();
-    let again = BlockPools::open_in(set.segment()).unwrap();
+    let again = BlockPools::open_in(set.segment(), set.number()).unwrap();
     assert_eq!(again.capacity(), (1..=MAX_CLASSES).sum());
     for class in 0..MAX_CLASSES {
         assert_eq!(self::class(&set, again.try_loan(64 << class).unwrap()), class);
@@ -362,7 +362,7 @@ proptest! {
         for (word, lie) in lies {
             set.segment().0.region.u64(base + 8 * word).store(lie, Ordering::Relaxed);
         }
-        if let Ok(opened) = BlockPools::open_in(set.segment()) {
+        if let Ok(opened) = BlockPools::open_in(set.segment(), set.number()) {
             prop_assert!((1..=3).contains(&opened.classes().len()));
             for len in [0, 100, 101, 5000, usize::MAX] {
                 let _ = opened.try_loan(len).map(Loan::freeze);
@@ -382,7 +382,7 @@ fn each_lie_is_told_apart() {
     let word = |at| set.segment().0.region.u64(set.0.object.offset + at);
     let told = |at, lie: u64| {
         let truth = word(at).swap(lie, Ordering::Relaxed);
-        let error = BlockPools::open_in(set.segment()).unwrap_err();
+        let error = BlockPools::open_in(set.segment(), set.number()).unwrap_err();
         word(at).store(truth, Ordering::Relaxed);
         error
     };
@@ -397,7 +397,7 @@ fn each_lie_is_told_apart() {
     assert!(error.to_string().contains("in the order of their lengths"), "{error}");
     word(SPILL).store(u64::MAX, Ordering::Relaxed);
     word(COUNTERS).store(u64::MAX, Ordering::Relaxed);
-    let opened = BlockPools::open_in(set.segment()).unwrap();
+    let opened = BlockPools::open_in(set.segment(), set.number()).unwrap();
     let loans: Vec<_> = (0..5).map(|_| opened.try_loan(1).unwrap()).collect();
     assert_eq!(in_use(&opened), [2, 2, 1]);
     drop(loans);

@@ -26,7 +26,7 @@ use crate::{
 /// ```
 /// use shmring::{array::Dtype, block::{BlockPool, DynFrame, Frame}};
 ///
-/// let pool = BlockPool::options().blocks(2).block_len(4096).create()?;
+/// let pool = BlockPool::options().blocks(2).block_len(4096).anonymous()?;
 /// let mut loan = pool.loan_frame::<i16, _>(3)?;
 /// loan.array_mut()[1] = -7;
 ///

@@ -45,7 +45,7 @@ use crate::{
 /// use shmring::{block::{BlockPool, Frame}, ring::{port, records::Records}};
 ///
 /// let len = Frame::<f32, _>::len_in_block((480, 640))?;
-/// let pool = BlockPool::options().blocks(4).block_len(len).create()?;
+/// let pool = BlockPool::options().blocks(4).block_len(len).anonymous()?;
 /// let ring = Records::options().create_in(pool.segment())?;
 /// let (mut tx, mut rx) = port::ends::<Frame<f32, Ix2>>(&ring)?;
 ///

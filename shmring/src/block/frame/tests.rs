@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) fn pool(blocks: usize) -> BlockPool {
-    BlockPool::options().blocks(blocks).block_len(4096).prefault(false).create().unwrap()
+    BlockPool::options().blocks(blocks).block_len(4096).prefault(false).anonymous().unwrap()
 }
 
 fn counted(pool: &BlockPool, shape: (usize, usize), order: Order) -> FrameLoan<u16, Ix2> {

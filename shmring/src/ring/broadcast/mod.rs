@@ -299,7 +299,7 @@ impl Make for Options {
     fn room(&self) -> Result<Room> {
         let (capacity, places) = self.checked()?;
         let len = Geometry::len(capacity, places) + 2 * LINE;
-        Ok(Room { len, participants: places + 8, prefault: self.prefault })
+        Ok(Room { len, participants: places + 8, objects: 1, prefault: self.prefault })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -4,7 +4,7 @@
 //! ```
 //! use shmring::{block::{Block, BlockPool}, ring::broadcast::{Broadcast, port}};
 //!
-//! let pool = BlockPool::options().blocks(8).block_len(4096).create()?;
+//! let pool = BlockPool::options().blocks(8).block_len(4096).anonymous()?;
 //! let ring = Broadcast::options().capacity(1 << 12).create_in(pool.segment())?;
 //! // The blocks of the last four messages are kept for those who have not read them.
 //! let mut tx = port::Sender::<(u64, Block)>::new(ring.producer()?, 4);

@@ -24,7 +24,7 @@ const KEEP: usize = 3;
 type One = (u64, Block);
 
 fn pool(blocks: usize) -> BlockPool {
-    BlockPool::options().blocks(blocks).block_len(256).prefault(false).create().unwrap()
+    BlockPool::options().blocks(blocks).block_len(256).prefault(false).anonymous().unwrap()
 }
 
 fn ring(pool: &BlockPool, policy: Policy) -> Broadcast {

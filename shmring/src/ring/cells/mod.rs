@@ -379,7 +379,7 @@ impl<T: Pod> Make for Options<T> {
 
     fn room(&self) -> Result<Room> {
         let len = self.checked()?.1 + 4 * LINE;
-        Ok(Room { len, participants: 8, prefault: self.prefault })
+        Ok(Room { len, participants: 8, objects: 1, prefault: self.prefault })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -1,5 +1,6 @@
 //! What all kinds of rings share: how they are made and found, and how they and their ends travel
-//! inside messages.
+//! inside messages. Boards, pools of blocks and sets of them are made, found and sent in the same
+//! way.
 //!
 //! A kind has a handle of the ring ([`Ring`]), options that make it ([`Make`]), and ends, each of
 //! which holds one role ([`End`]). The macros `ring_verbs` and `end_travels` give them what users
@@ -30,7 +31,10 @@ pub(crate) trait Ring: Sized {
     /// Its number among the objects of its segment.
     fn number(&self) -> u32;
 
-    fn strategy(&self) -> WaitStrategy;
+    /// How its ends wait; of no meaning for what nobody waits at.
+    fn strategy(&self) -> WaitStrategy {
+        WaitStrategy::default()
+    }
 }
 
 /// What a segment must be like that is made for one ring.
@@ -38,6 +42,8 @@ pub(crate) trait Ring: Sized {
 pub(crate) struct Room {
     pub(crate) len: usize,
     pub(crate) participants: usize,
+    /// Places for rings and pools.
+    pub(crate) objects: usize,
     pub(crate) prefault: bool,
 }
 
@@ -47,7 +53,9 @@ pub(crate) trait Make: Clone {
 
     fn room(&self) -> Result<Room>;
 
-    fn strategy(&self) -> WaitStrategy;
+    fn strategy(&self) -> WaitStrategy {
+        WaitStrategy::default()
+    }
 
     fn make_in(self, segment: &Segment) -> Result<Self::Ring>;
 
@@ -96,7 +104,7 @@ fn segment_for(room: Room) -> crate::segment::Options {
     Segment::options()
         .len(room.len)
         .participants(room.participants)
-        .objects(1)
+        .objects(room.objects)
         .prefault(room.prefault)
 }
 
@@ -119,30 +127,40 @@ pub(crate) fn create_or_open<M: Make>(options: M, name: &str) -> Result<M::Ring>
     }
 }
 
-/// The ring that a segment of its own was made for.
+/// The first ring of its kind in a segment: the only one where the segment was made for it.
 pub(crate) fn open<M: Make>(options: M, segment: &Segment) -> Result<M::Ring> {
-    let ring = M::Ring::attach(segment, 0, options.strategy())?;
+    let mut objects = segment.objects();
+    let first = objects.find(|(_, kind)| *kind == Some(M::Ring::KIND));
+    // Where there is none, object 0 says what there is instead.
+    open_in(options, segment, first.map_or(0, |(number, _)| number))
+}
+
+pub(crate) fn open_in<M: Make>(options: M, segment: &Segment, number: u32) -> Result<M::Ring> {
+    let ring = M::Ring::attach(segment, number, options.strategy())?;
     options.suits(&ring)?;
     Ok(ring)
 }
 
-/// The ways in which a user gets at a ring: gives options and handle of a kind their verbs.
+/// The ways in which a user gets at a ring, or at what else lies in a segment: gives options and
+/// handle of a kind their verbs.
 ///
-/// The handle has `options()`, and the options have `wait`.
+/// The handle has `options()`.
 macro_rules! ring_verbs {
     ([$($generics:tt)*] $options:ty => $ring:ty) => {
         impl<$($generics)*> $options {
-            /// Makes a ring in an anonymous segment of its own.
+            /// Makes it in an anonymous segment of its own.
             ///
             /// # Errors
             ///
-            /// As [`crate::segment::Options::anonymous`].
+            /// [`Error::BadParameters`](crate::Error::BadParameters), and as
+            /// [`crate::segment::Options::anonymous`].
             pub fn anonymous(self) -> $crate::Result<$ring> {
                 $crate::ring::face::anonymous(self)
             }
 
-            /// Makes a named ring, `/dev/shm/shmring.NAME.ring`, which unrelated processes open by
-            /// its name. The name goes when the process that made it lets go of the ring.
+            /// Makes it in a named segment of its own, `/dev/shm/shmring.NAME.ring`, which
+            /// unrelated processes open by its name. The name goes when the process that made it
+            /// lets go of it.
             ///
             /// # Errors
             ///
@@ -151,23 +169,26 @@ macro_rules! ring_verbs {
                 $crate::ring::face::create(self, name)
             }
 
-            /// Opens a named ring that exists. Of these options only [`wait`](Self::wait) says
-            /// anything about it, and what must be the same.
+            /// Opens one that exists by the name of its segment. Of these options only how it
+            /// waits says anything about it, and what must be the same; the rest is as it was
+            /// made. In a segment that has several of its kind this is the first;
+            /// [`open_in`](Self::open_in) opens the others.
+            ///
+            /// It joins whatever is there, also what has lost all its processes: what they left in
+            /// it is then received.
             ///
             /// # Errors
             ///
-            /// As [`crate::Segment::open`]; [`Error::WrongType`](crate::Error::WrongType) when it
-            /// holds something else.
+            /// As [`crate::Segment::open`] and [`open_in`](Self::open_in).
             pub fn open(self, name: &str) -> $crate::Result<$ring> {
                 $crate::ring::face::open(self, &$crate::Segment::open(name)?)
             }
 
-            /// Opens a named ring as soon as it is there; see [`open`](Self::open).
+            /// Opens one as soon as its segment is there; see [`open`](Self::open).
             ///
             /// # Errors
             ///
-            /// As [`crate::Segment::open_or_wait`]; [`Error::WrongType`](crate::Error::WrongType)
-            /// when it holds something else.
+            /// As [`crate::Segment::open_or_wait`] and [`open_in`](Self::open_in).
             pub fn open_or_wait(
                 self,
                 name: &str,
@@ -176,19 +197,18 @@ macro_rules! ring_verbs {
                 $crate::ring::face::open(self, &$crate::Segment::open_or_wait(name, timeout)?)
             }
 
-            /// Opens a named ring, or makes it where there is none: whichever process comes first
-            /// makes it, and its name goes when that process lets go of the ring. One that is
+            /// Opens one by its name, or makes it where there is none: whichever process comes
+            /// first makes it, and its name goes when that process lets go of it. One that is
             /// there is opened as [`open`](Self::open) does.
             ///
             /// # Errors
             ///
-            /// As [`crate::segment::Options::create_or_open_with`];
-            /// [`Error::WrongType`](crate::Error::WrongType) when it holds something else.
+            /// As [`crate::segment::Options::create_or_open_with`] and [`open_in`](Self::open_in).
             pub fn create_or_open(self, name: &str) -> $crate::Result<$ring> {
                 $crate::ring::face::create_or_open(self, name)
             }
 
-            /// Makes a ring in a segment that may hold others.
+            /// Makes it in a segment that may hold others.
             ///
             /// # Errors
             ///
@@ -198,25 +218,42 @@ macro_rules! ring_verbs {
             pub fn create_in(self, segment: &$crate::Segment) -> $crate::Result<$ring> {
                 $crate::ring::face::Make::make_in(self, segment)
             }
-        }
 
-        impl<$($generics)*> $ring {
-            /// Opens a named ring that exists.
+            /// Opens one by its number in a segment.
             ///
             /// # Errors
             ///
-            /// As [`crate::Segment::open`]; [`Error::WrongType`](crate::Error::WrongType) when it
-            /// holds something else.
+            /// [`Error::WrongType`](crate::Error::WrongType) when there is something else;
+            /// [`Error::NotASegment`](crate::Error::NotASegment) when nothing is there, or not
+            /// yet; [`Error::Corrupt`](crate::Error::Corrupt) when what it says about itself
+            /// cannot be, or the segment has no such place.
+            pub fn open_in(
+                self,
+                segment: &$crate::Segment,
+                number: u32,
+            ) -> $crate::Result<$ring> {
+                $crate::ring::face::open_in(self, segment, number)
+            }
+        }
+
+        impl<$($generics)*> $ring {
+            /// Opens the first of its kind in a named segment that exists: the only one, where the
+            /// segment was made for it.
+            ///
+            /// It joins whatever is there, also what has lost all its processes.
+            ///
+            /// # Errors
+            ///
+            /// As [`crate::Segment::open`] and [`open_in`](Self::open_in).
             pub fn open(name: &str) -> $crate::Result<$ring> {
                 <$ring>::options().open(name)
             }
 
-            /// Opens a named ring as soon as it is there.
+            /// The same as soon as the segment is there.
             ///
             /// # Errors
             ///
-            /// As [`crate::Segment::open_or_wait`]; [`Error::WrongType`](crate::Error::WrongType)
-            /// when it holds something else.
+            /// As [`crate::Segment::open_or_wait`] and [`open_in`](Self::open_in).
             pub fn open_or_wait(
                 name: &str,
                 timeout: ::std::time::Duration,
@@ -224,12 +261,32 @@ macro_rules! ring_verbs {
                 <$ring>::options().open_or_wait(name, timeout)
             }
 
-            /// Its number among the objects of its segment.
+            /// Opens one by its number in a segment.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::WrongType`](crate::Error::WrongType) when there is something else;
+            /// [`Error::NotASegment`](crate::Error::NotASegment) when nothing is there, or not
+            /// yet; [`Error::Corrupt`](crate::Error::Corrupt) when what it says about itself
+            /// cannot be, or the segment has no such place.
+            pub fn open_in(
+                segment: &$crate::Segment,
+                number: u32,
+            ) -> $crate::Result<$ring> {
+                <$ring>::options().open_in(segment, number)
+            }
+
+            /// Its number among the objects of its segment, by which others open it
+            /// ([`open_in`](Self::open_in)). They are numbered from 0 in the order in which they
+            /// are made, and keep their numbers; a set of pools comes after its pools.
+            #[inline]
             pub fn number(&self) -> u32 {
                 $crate::ring::face::Ring::number(self)
             }
 
-            /// The segment it lies in.
+            /// The segment it lies in. Blocks travel over rings that are made in the segment of
+            /// their pool.
+            #[inline]
             pub fn segment(&self) -> &$crate::Segment {
                 $crate::ring::face::Ring::segment(self)
             }

@@ -323,7 +323,7 @@ impl<V: Value + ?Sized> Make for Options<V> {
 
     fn room(&self) -> Result<Room> {
         let len = self.len_in_segment()?;
-        Ok(Room { len, participants: self.participants, prefault: self.prefault })
+        Ok(Room { len, participants: self.participants, objects: 1, prefault: self.prefault })
     }
 
     fn strategy(&self) -> WaitStrategy {

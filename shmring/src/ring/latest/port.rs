@@ -3,7 +3,7 @@
 //! ```
 //! use shmring::{block::{Block, BlockPool}, ring::latest::{Latest, port}};
 //!
-//! let pool = BlockPool::options().blocks(4).block_len(4096).create()?;
+//! let pool = BlockPool::options().blocks(4).block_len(4096).anonymous()?;
 //! let board = Latest::<[u8]>::options().max_len(64).create_in(pool.segment())?;
 //! let (mut writer, mut reader) = port::ends::<(u64, Block)>(&board)?;
 //!

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(20);
 type One = (u64, Block);
 
 fn pool(blocks: usize) -> BlockPool {
-    BlockPool::options().blocks(blocks).block_len(256).prefault(false).create().unwrap()
+    BlockPool::options().blocks(blocks).block_len(256).prefault(false).anonymous().unwrap()
 }
 
 fn board(pool: &BlockPool) -> Latest<[u8]> {
@@ -155,7 +155,7 @@ fn other_writers_come_between() {
 
 #[test]
 fn frames_wait_in_a_selector() {
-    let pool = BlockPool::options().blocks(3).block_len(1 << 12).create().unwrap();
+    let pool = BlockPool::options().blocks(3).block_len(1 << 12).anonymous().unwrap();
     let (mut writer, mut reader) = port::ends::<Frame<f32, ndarray::Ix2>>(&board(&pool)).unwrap();
     let mut selector = Selector::new();
     selector.add(5, &reader);

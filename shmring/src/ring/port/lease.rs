@@ -238,7 +238,7 @@ mod tests {
     type Message = (u64, Vec<Block>);
 
     fn pool_and_ends() -> (BlockPool, Records) {
-        let pool = BlockPool::options().blocks(4).block_len(64).create().unwrap();
+        let pool = BlockPool::options().blocks(4).block_len(64).anonymous().unwrap();
         let ring = Records::options().capacity(4096).create_in(pool.segment()).unwrap();
         (pool, ring)
     }

@@ -255,7 +255,7 @@ impl Make for Options {
 
     fn room(&self) -> Result<Room> {
         let len = self.len_in_segment()?;
-        Ok(Room { len, participants: 64, prefault: self.prefault })
+        Ok(Room { len, participants: 64, objects: 1, prefault: self.prefault })
     }
 
     fn strategy(&self) -> WaitStrategy {

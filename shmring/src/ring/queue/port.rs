@@ -4,7 +4,7 @@
 //! ```
 //! use shmring::{block::{Block, BlockPool}, ring::queue::{Queue, port}};
 //!
-//! let pool = BlockPool::options().blocks(4).block_len(4096).create()?;
+//! let pool = BlockPool::options().blocks(4).block_len(4096).anonymous()?;
 //! let queue = Queue::options().capacity(8).create_in(pool.segment())?;
 //! let (mut tx, mut rx) = port::ends::<(u64, Block)>(&queue)?;
 //!

@@ -20,7 +20,7 @@ use crate::{
 const SOON: Duration = Duration::from_secs(20);
 
 fn pool(blocks: usize) -> BlockPool {
-    BlockPool::options().blocks(blocks).block_len(64).prefault(false).create().unwrap()
+    BlockPool::options().blocks(blocks).block_len(64).prefault(false).anonymous().unwrap()
 }
 
 fn queue(pool: &BlockPool, slots: usize) -> Queue {
@@ -176,7 +176,7 @@ fn what_cannot_travel_is_refused() {
     assert!(error.to_string().contains("another segment"), "{error}");
     drop(error);
 
-    let few = BlockPool::options().blocks(1).block_len(8).carriers(2).create().unwrap();
+    let few = BlockPool::options().blocks(1).block_len(8).carriers(2).anonymous().unwrap();
     let (mut tx, _rx) = port::ends::<One>(&queue(&few, 17)).unwrap();
     let error = tx.send((0, few.try_loan().unwrap().freeze())).unwrap_err();
     assert!(error.to_string().contains("3 carriers"), "{error}");

@@ -225,7 +225,7 @@ impl Make for Options {
 
     fn room(&self) -> Result<Room> {
         let len = self.checked_capacity()? + DATA + 256;
-        Ok(Room { len, participants: 8, prefault: self.prefault })
+        Ok(Room { len, participants: 8, objects: 1, prefault: self.prefault })
     }
 
     fn strategy(&self) -> WaitStrategy {
