@@ -203,7 +203,7 @@ fn first_failure(plan: &Plan, mut failed: Failed) -> Option<Error> {
 fn start_failed(error: crate::Error) -> Error {
     let what = match &error {
         crate::Error::MultiThreaded { .. } => {
-            "processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, and they need not be forks)"
+            "processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, with all that follows the source in its function, and they need not be forks)"
         }
         _ => "processes",
     };

@@ -113,5 +113,6 @@ pub(super) fn set<'a, I, O>(
     node: NodeBuilder<'a, Item<I>, O>,
     settings: &Settings<I>,
 ) -> NodeBuilder<'a, Item<I>, O> {
-    node.workers(settings.workers).on_error_with(settings.on_error, settings.clone)
+    let node = node.workers(settings.workers).cpus(settings.cpus.iter().copied());
+    node.on_error_with(settings.on_error, settings.clone)
 }

@@ -59,7 +59,7 @@ mod stream;
 pub mod task;
 mod through;
 
-use std::{fmt, ops::BitOr};
+use std::{fmt, ops::BitOr, path::PathBuf};
 
 use build::{Build, Upstream};
 use through::Travel;
@@ -97,16 +97,30 @@ pub struct Stages<T> {
     build: Upstream<T>,
     /// Whether all stages run in the caller's thread.
     is_local: bool,
-    memory: Option<Memory>,
+    said: Said,
     /// Whether it is a source alone.
     is_source: bool,
     /// How its processes make it, if they are no forks.
     travel: Option<Travel>,
 }
 
+/// What is said of the run.
+#[derive(Clone, Default)]
+struct Said {
+    memory: Option<Memory>,
+    trace: Option<PathBuf>,
+}
+
+impl Said {
+    /// What was said of either of two.
+    fn or(self, other: Said) -> Said {
+        Said { memory: self.memory.or(other.memory), trace: self.trace.or(other.trace) }
+    }
+}
+
 impl<T: Send + 'static> Stages<T> {
     fn new(build: Upstream<T>, is_local: bool) -> Stages<T> {
-        Stages { build, is_local, memory: None, is_source: false, travel: None }
+        Stages { build, is_local, said: Said::default(), is_source: false, travel: None }
     }
 
     fn of_source(build: Upstream<T>, is_local: bool) -> Stages<T> {
@@ -121,13 +135,13 @@ impl<T: Send + 'static> Stages<T> {
         O: Send + 'static,
         R: 'static,
     {
-        let Stages { build: upstream, is_local, memory, .. } = self;
+        let Stages { build: upstream, is_local, said, .. } = self;
         let is_local = is_local && M::IS_LOCAL;
         let build = move |build: &mut Build, ordered: bool| {
             build.ahead = None;
             M::add(step, upstream, build, ordered)
         };
-        Stages { memory, ..Stages::new(Box::new(build), is_local) }
+        Stages { said, ..Stages::new(Box::new(build), is_local) }
     }
 
     /// The same as `then(ordered())`: see [`ordered`].
@@ -148,7 +162,14 @@ impl<T: Send + 'static> Stages<T> {
 
     /// The memory that its processes share: for items with blocks in them, that of their pool.
     pub fn memory(mut self, memory: &Memory) -> Stages<T> {
-        self.memory = Some(memory.clone());
+        self.said.memory = Some(memory.clone());
+        self
+    }
+
+    /// Writes into this file which stage was busy, waited for items or waited for room, and when: as
+    /// [`Graph::trace_to`](crate::flow::Graph::trace_to).
+    pub fn trace_to(mut self, file: impl Into<PathBuf>) -> Stages<T> {
+        self.said.trace = Some(file.into());
         self
     }
 
@@ -160,25 +181,25 @@ impl<T: Send + 'static> Stages<T> {
     /// How many of the items that come out of what there is up to here may wait, for each worker
     /// that follows: for a source. A stage has [`Step::capacity`].
     pub fn capacity(self, items: usize) -> Stages<T> {
-        let Stages { build: upstream, is_local, memory, is_source, .. } = self;
+        let Stages { build: upstream, is_local, said, is_source, .. } = self;
         let build = move |build: &mut Build, ordered: bool| {
             build.ahead = Some(items);
             let open = upstream(build, ordered);
             build.ahead = None;
             build::Open { room: Room { items: Some(items), ..open.room }, ..open }
         };
-        Stages { memory, is_source, ..Stages::new(Box::new(build), is_local) }
+        Stages { said, is_source, ..Stages::new(Box::new(build), is_local) }
     }
 
     /// How many bytes of them may wait, as
     /// [`EdgeBuilder::capacity_bytes`](crate::flow::EdgeBuilder::capacity_bytes) says.
     pub fn capacity_bytes(self, bytes: usize) -> Stages<T> {
-        let Stages { build: upstream, is_local, memory, is_source, .. } = self;
+        let Stages { build: upstream, is_local, said, is_source, .. } = self;
         let build = move |build: &mut Build, ordered: bool| {
             let open = upstream(build, ordered);
             build::Open { room: Room { bytes: Some(bytes), ..open.room }, ..open }
         };
-        Stages { memory, is_source, ..Stages::new(Box::new(build), is_local) }
+        Stages { said, is_source, ..Stages::new(Box::new(build), is_local) }
     }
 }
 

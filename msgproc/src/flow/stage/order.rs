@@ -1,7 +1,7 @@
 //! Order, and streams in one.
 
 use super::{
-    Stages,
+    Said, Stages,
     build::{Build, Open, Upstream},
     item::Item,
     step::{Adds, Mode, Settings, Step},
@@ -50,7 +50,8 @@ pub fn concat<T: Send + 'static>(streams: impl IntoIterator<Item = Stages<T>>) -
         return super::from_iter(std::iter::empty());
     }
     let is_local = streams.iter().all(|stream| stream.is_local);
-    let memory = streams.iter().find_map(|stream| stream.memory.clone());
+    let said = streams.iter().map(|stream| stream.said.clone());
+    let said = said.reduce(Said::or).unwrap_or_default();
     let build = move |build: &mut Build, ordered: bool| {
         let mut all = Open {
             outputs: Vec::new(),
@@ -73,6 +74,6 @@ pub fn concat<T: Send + 'static>(streams: impl IntoIterator<Item = Stages<T>>) -
         all
     };
     let mut all = Stages::new(Box::new(build), is_local);
-    all.memory = memory;
+    all.said = said;
     all
 }

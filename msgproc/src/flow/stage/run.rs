@@ -20,10 +20,13 @@ const WAITING: usize = 1024;
 
 impl<T: Send + 'static> Stages<T> {
     fn build(self, ending: Ending) -> (Build, Open<T>) {
-        let Stages { build: upstream, is_local, memory, travel, .. } = self;
+        let Stages { build: upstream, is_local, said, travel, .. } = self;
         let mut build = Build::new(is_local);
-        if let Some(memory) = memory {
+        if let Some(memory) = said.memory {
             build.graph.set_memory(&memory);
+        }
+        if let Some(file) = said.trace {
+            build.graph.trace_to(file);
         }
         let open = upstream(&mut build, false);
         if let Some(travel) = travel {

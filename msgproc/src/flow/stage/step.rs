@@ -80,6 +80,7 @@ pub(super) struct Settings<I> {
     /// What it is called if nothing is said.
     pub(super) verb: &'static str,
     pub(super) workers: usize,
+    pub(super) cpus: Vec<usize>,
     pub(super) room: Room,
     pub(super) on_error: OnError,
     pub(super) clone: Option<Clones<I>>,
@@ -93,6 +94,7 @@ impl<I> Settings<I> {
             name: None,
             verb,
             workers: 1,
+            cpus: Vec::new(),
             room: Room::default(),
             on_error: OnError::default(),
             clone: None,
@@ -116,6 +118,13 @@ impl<M: Parallel, I, O, R> Step<M, I, O, R> {
     /// 1 if nothing is said. What runs in the caller's thread has no workers.
     pub fn workers(mut self, count: usize) -> Self {
         self.settings.workers = count;
+        self
+    }
+
+    /// Which processors its processes or threads may use; all if nothing is said. As
+    /// [`NodeBuilder::cpus`](crate::flow::NodeBuilder::cpus).
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.settings.cpus = cpus.into_iter().collect();
         self
     }
 }

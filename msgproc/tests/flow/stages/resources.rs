@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use msgproc::flow::stage::{StageStatus, from_iter, sync, task, thread};
+use msgproc::flow::stage::{StageStatus, from_iter, process, sync, task, thread};
 
 use super::{By, Counted, assert_clean, modes, sorted};
 
@@ -15,6 +15,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(what_workers_made_is_dropped_after_errors),
         testkit::test!(a_start_that_fails),
         testkit::test!(the_last_worker_knows_that_it_is),
+        testkit::test!(stages_use_the_processors_that_were_said),
+        testkit::test!(stages_write_a_trace),
     ]
 }
 
@@ -51,6 +53,31 @@ fn workers_make_and_drop_what_they_need() {
         | thread::with(|_| ()).map(|at, n: u64| (n, at.index));
     let all: Vec<(u64, u64)> = stages.collect().unwrap();
     assert_eq!(all, [1, 1, 3, 3, 5, 5, 7, 7, 9, 9].map(|n| (n, n)));
+    assert_clean();
+}
+
+fn stages_use_the_processors_that_were_said() {
+    fn allowed(_: u64) -> String {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        list.unwrap().trim().to_owned()
+    }
+    let on_first = |lists: Vec<String>| assert_eq!(lists, ["0", "0", "0"]);
+    let numbers = || from_iter(0..3_u64);
+    on_first((numbers() | process::map(allowed).cpus([0])).collect().unwrap());
+    on_first((numbers() | thread::map(allowed).workers(2).cpus([0])).collect().unwrap());
+    on_first((numbers() | task::map(async |n| allowed(n)).cpus([0])).collect().unwrap());
+    assert_clean();
+}
+
+fn stages_write_a_trace() {
+    let file = std::env::temp_dir().join(format!("trace-{}.json", std::process::id()));
+    let (one, other) = (from_iter(0..30_u64).trace_to(&file), from_iter(0..30_u64));
+    let stages = one.concat(other) | process::map(|n| n + 1).name("adds") | thread::map(|n| n);
+    assert_eq!(stages.capacity(3).collect::<Vec<_>>().unwrap().len(), 60);
+    let trace = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(trace.contains("\"adds 0\"") && trace.contains("busy"), "{trace}");
     assert_clean();
 }
 

@@ -123,7 +123,7 @@ where
         let stage = Arc::new(Stage { body, start, end, policy });
         let at_a_time = settings.workers;
         let make = move |_: &WorkerInfo| Node::new(stage.clone(), at_a_time, ordered);
-        let node = build.graph.node(&name, Thread, make).add();
+        let node = build.graph.node(&name, Thread, make).cpus(settings.cpus.iter().copied()).add();
         build.connect(open, node.input());
         Open::<I>::followed(node.output(), &settings, expected, false)
     }
