@@ -161,8 +161,8 @@ impl<N: Node> Core<N> {
         }
     }
 
-    fn fail_early(&mut self, cause: Cause) -> Poll {
-        self.fail(None, FailureKind::Error, cause);
+    fn fail_early(&mut self, kind: FailureKind, cause: Cause) -> Poll {
+        self.fail(None, kind, cause);
         Poll::Ended
     }
 }
@@ -183,7 +183,7 @@ impl<N: Node> Worker<N> {
         let mut outcome = Poll::Idle;
         loop {
             if let Err(cause) = self.core.gather() {
-                return self.core.fail_early(cause);
+                return self.core.fail_early(FailureKind::Error, cause);
             }
             match self.settle_one() {
                 Some(Poll::Worked) => outcome = Poll::Worked,
@@ -191,11 +191,10 @@ impl<N: Node> Worker<N> {
                 None => break,
             }
         }
-        loop {
-            match self.begin_one() {
-                Ok(true) => outcome = Poll::Worked,
-                Ok(false) => break,
-                Err(cause) => return self.core.fail_early(cause),
+        while let Some(begun) = self.begin_one() {
+            outcome = begun;
+            if begun == Poll::Ended {
+                return begun;
             }
         }
         if outcome == Poll::Worked { outcome } else { self.rest() }
@@ -217,8 +216,7 @@ impl<N: Node> Worker<N> {
             return Some(if is_closed { self.end() } else { Poll::Ended });
         }
         if let Err(reason) = inlets[at].settle_begun(&executor, lane) {
-            core.fail(None, FailureKind::Transport, reason.into());
-            return Some(Poll::Ended);
+            return Some(core.fail_early(FailureKind::Transport, reason.into()));
         }
         core.set_begun(core.early.begun.saturating_sub(1));
         core.early.since = (core.early.begun > 0).then(Instant::now);
@@ -230,21 +228,26 @@ impl<N: Node> Worker<N> {
     }
 
     /// Begins with one message, if there is one, and room for it.
-    fn begin_one(&mut self) -> Result<bool, Cause> {
+    fn begin_one(&mut self) -> Option<Poll> {
         let Worker { core, inlets, inputs, .. } = self;
         let has_room = core.early.has_room;
         let can = |at: &usize| inlets[*at].can_look_ahead(has_room) && core.node.wants(inputs[*at]);
-        let Some(at) = (0..inlets.len()).find(can) else { return Ok(false) };
+        let at = (0..inlets.len()).find(can)?;
         // Counted first: a death over one of its items is then no other's.
         core.set_begun(core.early.begun + 1);
-        let early = inlets[at].look_ahead(&core.executor, has_room)?;
-        let Some(early) = early else {
-            core.set_begun(core.early.begun - 1);
-            return Ok(false);
+        let early = match inlets[at].look_ahead(&core.executor, has_room) {
+            Ok(Some(early)) => early,
+            Ok(None) => {
+                core.set_begun(core.early.begun - 1);
+                return None;
+            }
+            Err(reason) => return Some(core.fail_early(FailureKind::Transport, reason.into())),
         };
         let lane = early.lane;
-        let begun = core.begin_items(early)?;
-        inlets[at].note_begun(lane, begun);
-        Ok(true)
+        match core.begin_items(early) {
+            Ok(begun) => inlets[at].note_begun(lane, begun),
+            Err(cause) => return Some(core.fail_early(FailureKind::Error, cause)),
+        }
+        Some(Poll::Worked)
     }
 }
