@@ -1,13 +1,11 @@
 //! What can go wrong with a run, and where it did.
 
-use std::{
-    backtrace::Backtrace, error::Error as StdError, fmt, io, iter, path::PathBuf, sync::Arc,
-};
+use std::{error::Error as StdError, fmt, io, iter, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::node::Cause;
-use crate::{Exit, error::causes};
+use crate::{Exit, error::causes, start::Panic};
 
 /// The result of whatever concerns a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -141,7 +139,9 @@ pub struct Failure {
     pub message: String,
     /// What caused it, outermost first.
     pub causes: Vec<String>,
-    /// Where a panic was, if backtraces are switched on (`RUST_BACKTRACE`).
+    /// Where a panic was: `file:line:column`.
+    pub location: Option<String>,
+    /// The backtrace of a panic, if backtraces are switched on (`RUST_BACKTRACE`).
     pub backtrace: Option<String>,
     /// The error itself, where it was made in this process.
     #[serde(skip)]
@@ -157,8 +157,6 @@ impl Failure {
         cause: Cause,
     ) -> Failure {
         let causes = causes(&*cause).map(ToString::to_string).collect();
-        let backtrace = Backtrace::capture();
-        let captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
         Failure {
             node: node.into(),
             worker,
@@ -166,7 +164,8 @@ impl Failure {
             kind,
             message: cause.to_string(),
             causes,
-            backtrace: captured.then(|| backtrace.to_string()),
+            location: None,
+            backtrace: None,
             error: Some(cause.into()),
         }
     }
@@ -176,9 +175,12 @@ impl Failure {
         worker: usize,
         item: Option<u64>,
         kind: FailureKind,
-        panic: &(dyn std::any::Any + Send),
+        panic: Panic,
     ) -> Failure {
-        Failure::new(node, worker, item, kind, panicked(panic).into())
+        let mut failure = Failure::new(node, worker, item, kind, panicked(&panic).into());
+        failure.location = panic.location().map(str::to_owned);
+        failure.backtrace = panic.backtrace();
+        failure
     }
 
     /// The error that the node gave, if it is of this type and was made in this process: what comes
@@ -189,14 +191,17 @@ impl Failure {
     }
 }
 
-/// What is said of a panic.
-pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("something that is no text");
-    format!("panicked: {message}")
+/// What is said of a panic, besides where it was.
+fn panicked(panic: &Panic) -> String {
+    format!("panicked: {}", panic.message())
+}
+
+/// All that is said of a panic.
+pub(crate) fn panicked_at(panic: &Panic) -> String {
+    match panic.location() {
+        Some(location) => format!("{}, at {location}", panicked(panic)),
+        None => panicked(panic),
+    }
 }
 
 impl fmt::Display for Failure {
@@ -211,6 +216,9 @@ impl fmt::Display for Failure {
             _ => {}
         }
         write!(f, ": {}", self.message)?;
+        if let Some(location) = &self.location {
+            write!(f, ", at {location}")?;
+        }
         self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }

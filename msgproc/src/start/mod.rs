@@ -35,7 +35,7 @@ pub(crate) use lifeline::{frontend_has_ended, to_hand_over as lifelines};
 pub(crate) use limits::{check as check_limits, is_shortage};
 pub(crate) use orphan::{give_back_blocks, remove_owned_names};
 pub(crate) use page::{CALLS, Doing, LANES, Lane, Page, StopLevel};
-pub(crate) use panic::{Caught, catch};
+pub(crate) use panic::{Caught, Panic, catch, catch_here, note_panics};
 pub(crate) use signals::Signals;
 pub(crate) use spawn::{
     EXECUTED, THIS_PROGRAM, Target, arguments_of_spawned, executed, is_executed, is_initialized,

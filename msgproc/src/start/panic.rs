@@ -2,10 +2,10 @@
 
 use std::{
     any::Any,
-    backtrace::Backtrace,
+    backtrace::{Backtrace, BacktraceStatus},
     cell::RefCell,
     mem,
-    panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind},
+    panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind},
     ptr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -24,9 +24,73 @@ pub(crate) struct Caught {
     pub(crate) backtrace: Option<String>,
 }
 
+/// A panic as the hook saw it.
+#[derive(Debug)]
+struct Seen {
+    message: String,
+    location: Option<String>,
+    /// It is put into words when somebody wants to read it: that takes long.
+    backtrace: Option<Backtrace>,
+}
+
 struct Scope {
     page: Arc<Page>,
-    seen: Option<Caught>,
+    seen: Option<Seen>,
+}
+
+/// A panic that was caught in a thread which may have many: it has a backtrace if those are switched
+/// on. It may go on in another thread, as what it is.
+#[derive(Debug)]
+pub(crate) struct Panic(Box<Seen>);
+
+/// Runs `f`, and gives its panic. Once [`note_panics`] was called, it is known where that was.
+#[inline]
+pub(crate) fn catch_here<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(Panic::of)
+}
+
+impl Panic {
+    /// One that was caught in this thread just now.
+    #[cold]
+    pub(crate) fn of(payload: Box<dyn Any + Send>) -> Panic {
+        let payload = match payload.downcast::<Panic>() {
+            Ok(raised) => return *raised,
+            Err(payload) => payload,
+        };
+        let message = text_of(&*payload);
+        if !payload.is::<&str>() && !payload.is::<String>() {
+            // Its destructor might panic again.
+            mem::forget(payload);
+        }
+        let last = LAST.try_with(RefCell::take).ok().flatten();
+        // Not that of another which was caught by somebody else.
+        let seen = last.filter(|seen| seen.message == message);
+        Panic(Box::new(seen.unwrap_or(Seen { message, location: None, backtrace: None })))
+    }
+
+    /// Goes on here.
+    pub(crate) fn raise(self) -> ! {
+        resume_unwind(Box::new(self))
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    pub(crate) fn location(&self) -> Option<&str> {
+        self.0.location.as_deref()
+    }
+
+    pub(crate) fn backtrace(&self) -> Option<String> {
+        self.0.backtrace.as_ref().map(Backtrace::to_string)
+    }
+}
+
+/// Lets the hook note panics, if it does not yet.
+pub(crate) fn note_panics() {
+    if OURS.load(Relaxed).is_null() {
+        hook();
+    }
 }
 
 /// Where the hook is that this process, or its parent, has set last.
@@ -43,19 +107,23 @@ impl Drop for Installed {
 
 thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
+    /// The last one, until somebody takes it.
+    static LAST: RefCell<Option<Seen>> = const { RefCell::new(None) };
 }
 
 /// Runs `f`; a panic in it is noted on the page, printed as usual, and given as a value.
 pub(crate) fn catch<R>(page: &Arc<Page>, f: impl FnOnce() -> R) -> Result<R, Caught> {
-    if OURS.load(Relaxed).is_null() {
-        hook();
-    }
+    note_panics();
     let scope = Scope { page: page.clone(), seen: None };
     SCOPES.with_borrow_mut(|scopes| scopes.push(scope));
     let result = catch_unwind(AssertUnwindSafe(f));
     let scope = SCOPES.with_borrow_mut(Vec::pop);
     result.map_err(|payload| {
-        let seen = scope.and_then(|scope| scope.seen);
+        let seen =
+            scope.and_then(|scope| scope.seen).map(|Seen { message, location, backtrace }| {
+                let backtrace = backtrace.map(|backtrace| backtrace.to_string());
+                Caught { message, location, backtrace }
+            });
         let caught = seen.unwrap_or_else(|| {
             // Somebody has set another hook since.
             let message = text_of(&*payload);
@@ -94,7 +162,11 @@ fn hook() {
 fn note(info: &PanicHookInfo<'_>) {
     let message = text_of(info.payload());
     let location = info.location().map(ToString::to_string);
-    // A thread that is ending has no scopes any more.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    let seen = Seen { message: message.clone(), location: location.clone(), backtrace };
+    // A thread that is ending has none of these any more.
+    let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(seen)));
     let _ = SCOPES.try_with(|scopes| {
         let Ok(mut scopes) = scopes.try_borrow_mut() else {
             return;
@@ -106,11 +178,8 @@ fn note(info: &PanicHookInfo<'_>) {
             Some(location) => scope.page.note_panic(&format!("{message} ({location})")),
             None => scope.page.note_panic(&message),
         }
-        scope.seen = Some(Caught {
-            message,
-            location,
-            backtrace: Some(Backtrace::force_capture().to_string()),
-        });
+        let backtrace = Some(Backtrace::force_capture());
+        scope.seen = Some(Seen { message, location, backtrace });
     });
 }
 
@@ -152,6 +221,19 @@ mod tests {
         assert!(caught.location.unwrap().contains("panic.rs"));
         assert!(caught.backtrace.unwrap().contains("message_place"));
         assert!(page.panic().unwrap().starts_with("no film 3 ("));
+    }
+
+    #[test]
+    fn a_panic_goes_on_in_another_thread() {
+        note_panics();
+        let there = thread::spawn(|| catch_here(|| panic!("no film")).unwrap_err());
+        let panic = catch_here(|| there.join().unwrap().raise()).unwrap_err();
+        assert_eq!(panic.message(), "no film");
+        assert!(panic.location().unwrap().contains("panic.rs"));
+        // What somebody else has caught is not what is raised later.
+        let _ = catch_unwind(|| panic!("another"));
+        let panic = catch_here(|| resume_unwind(Box::new("raised"))).unwrap_err();
+        assert_eq!((panic.message(), panic.location()), ("raised", None));
     }
 
     #[test]

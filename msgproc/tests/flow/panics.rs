@@ -1,9 +1,12 @@
 //! Panics of what is not a node: how items are dealt, cloned, measured, written, read and dropped.
 
-use std::panic::panic_any;
+use std::{panic::panic_any, process::Command};
 
 use msgproc::flow::{
     Cause, Error, Failure, FailureKind, Flow, Graph, Node, OnError, Outlet, Placement, each, map,
+    map_async, source,
+    stage::{from_iter, from_stream, thread},
+    try_map,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,6 +14,8 @@ use crate::common::{PLACES, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
+        testkit::test!(where_it_was),
+        testkit::test!(where_it_was_beside_a_node),
         testkit::test!(who_gets_an_item),
         testkit::test!(how_it_is_cloned),
         testkit::test!(how_many_bytes_it_has),
@@ -73,6 +78,109 @@ fn broke(graph: Graph, node: &str, what: &str, place: Placement) {
     let kind = if travels { FailureKind::Transport } else { FailureKind::Panic };
     assert_eq!(failure.kind, kind, "{place}: {failure}");
     assert!(failure.message.contains(what), "{place}: {failure}");
+}
+
+#[inline(never)]
+fn breaks_down(n: u64) -> u64 {
+    if n == 3 { panic!("it broke at {n}") } else { n }
+}
+
+/// Runs this again as a program of its own, with backtraces or without.
+#[expect(clippy::disallowed_methods)]
+fn with_backtraces(name: &str, test: impl Fn(bool)) {
+    match std::env::var("TEST_AGAIN").as_deref() {
+        Ok("1") => test(true),
+        Ok("0") => test(false),
+        _ => {
+            for switch in ["1", "0"] {
+                let mut again = Command::new(std::env::current_exe().unwrap());
+                let again = again.args(["--exact", name]).env("TEST_AGAIN", switch);
+                let again = again.env("RUST_BACKTRACE", switch).env_remove("RUST_LIB_BACKTRACE");
+                let done = again.output().unwrap();
+                assert!(
+                    done.status.success(),
+                    "{switch}: {}",
+                    String::from_utf8_lossy(&done.stderr)
+                );
+            }
+        }
+    }
+}
+
+fn here(failure: &Failure, what: &str) {
+    assert_eq!(failure.message, "panicked: it broke at 3", "{what}");
+    assert!(failure.location.as_ref().unwrap().contains("panics.rs:"), "{what}");
+    let said = failure.to_string();
+    assert!(said.contains("it broke at 3, at ") && said.contains("panics.rs:"), "{what}: {said}");
+}
+
+fn where_it_was() {
+    with_backtraces("where_it_was", |switched_on| {
+        for place in PLACES {
+            for on_error in [OnError::fail(), OnError::retry(2)] {
+                let mut graph = Graph::new();
+                let numbers = graph.source("numbers", Placement::Thread, 0..9_u64);
+                let step = graph.node("step", place, |_| map(breaks_down));
+                let step = step.on_error(on_error).add();
+                let (sink, _) = keep(&mut graph, "sink");
+                graph.connect(numbers.output(), step.input());
+                graph.connect(step.output(), sink.input());
+                let failure = failure(graph);
+                here(&failure, &place.to_string());
+                let named = failure.backtrace.map(|text| text.contains("breaks_down"));
+                assert_eq!(named, switched_on.then_some(true), "{place}");
+            }
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", Placement::Thread, 0..9_u64);
+            let step = graph.node("step", place, |_| {
+                try_map(|n: u64| if n == 3 { Err("no film") } else { Ok(n) })
+            });
+            let step = step.add();
+            let (sink, _) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), step.input());
+            graph.connect(step.output(), sink.input());
+            // An error does not say where it was made.
+            let failure = failure(graph);
+            assert_eq!((failure.location, failure.backtrace), (None, None), "{place}");
+        }
+    });
+}
+
+/// In a future, in the iterator of a source, and in a constructor.
+fn where_it_was_beside_a_node() {
+    with_backtraces("where_it_was_beside_a_node", |switched_on| {
+        let named = |failure: &Failure, what: &str| {
+            here(failure, what);
+            let named = failure.backtrace.as_ref().map(|text| text.contains("breaks_down"));
+            assert_eq!(named, switched_on.then_some(true), "{what}");
+        };
+        for place in [Placement::Task, Placement::Thread, Placement::Process] {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", Placement::Thread, 0..9_u64);
+            let step = graph.node("step", place, |_| map_async(2, async |n| breaks_down(n))).add();
+            let (sink, _) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), step.input());
+            graph.connect(step.output(), sink.input());
+            named(&failure(graph), &format!("a future, {place}"));
+
+            if place == Placement::Process {
+                continue;
+            }
+            let mut graph = Graph::new();
+            let numbers = graph.node("numbers", place, |_| source(breaks_down(3)..9));
+            let numbers = numbers.add();
+            let (sink, _) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), sink.input());
+            named(&failure(graph), &format!("a constructor, {place}"));
+        }
+        let run = from_iter((0..9).map(breaks_down)).then(thread::map(|n: u64| n));
+        let Err(Error::Failed(failure)) = run.collect::<Vec<_>>() else { panic!("it ended well") };
+        named(&failure, "a source");
+        let stream = futures_util::stream::iter((0..9).map(breaks_down));
+        let run = from_stream(stream).then(thread::map(|n: u64| n));
+        let Err(Error::Failed(failure)) = run.collect::<Vec<_>>() else { panic!("it ended well") };
+        named(&failure, "a stream");
+    });
 }
 
 fn who_gets_an_item() {

@@ -1,10 +1,6 @@
 //! Lanes between processes: rings of records in shared memory.
 
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-};
+use std::{collections::VecDeque, rc::Rc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shmring::{
@@ -20,7 +16,7 @@ use super::{
     long::{Coming, Draft, Failure, Going, LaneEnd},
     spill::Extent,
 };
-use crate::{fault::fault, flow::error::panicked};
+use crate::{fault::fault, flow::error::panicked_at, start::catch_here};
 
 type OpenTx<T> = fn(&Records, &LaneEnd) -> Result<Box<dyn Tx<T>>, shmring::Error>;
 type OpenRx<T> = fn(&Records, &LaneEnd) -> Result<Box<dyn Rx<T>>, shmring::Error>;
@@ -170,8 +166,8 @@ fn try_send<T: Serialize>(
     port: &mut Sender<Sent<T>>,
     message: Sent<T>,
 ) -> Result<Result<(), PortError<Sent<T>>>, String> {
-    let sent = catch_unwind(AssertUnwindSafe(|| port.try_send(message)));
-    sent.map_err(|panic| panicked(&*panic))
+    let sent = catch_here(|| port.try_send(message));
+    sent.map_err(|panic| panicked_at(&panic))
 }
 
 struct SharedRx<T> {
@@ -186,7 +182,7 @@ fn read<T>(
     port: &mut Receiver<Came<T>>,
     how: impl FnOnce(&mut Receiver<Came<T>>) -> Result<Came<T>, MessageError>,
 ) -> Result<Option<Came<T>>, String> {
-    match catch_unwind(AssertUnwindSafe(|| how(port))).map_err(|panic| panicked(&*panic))? {
+    match catch_here(|| how(port)).map_err(|panic| panicked_at(&panic))? {
         Ok(came) => Ok(Some(came)),
         // Whether more comes is said by the board and by the message that ends a lane.
         Err(MessageError::Ring(RecvError::Empty)) => Ok(None),

@@ -2,10 +2,7 @@
 //!
 //! The one who watches counts, and the dead write nothing any more: so each death is counted once.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::{
@@ -15,6 +12,7 @@ use crate::{
         layout::{Loss, PlannedWorker},
         plan::{Alone, STOPPING, lane, out, worker},
     },
+    start::catch_here,
 };
 
 /// An item that a worker was at.
@@ -192,11 +190,11 @@ impl Plan {
             exit: exit.clone(),
         };
         let (item, kind) = (death.item, FailureKind::Died);
-        let failure = match catch_unwind(AssertUnwindSafe(|| told(&death))) {
+        let failure = match catch_here(|| told(&death)) {
             Ok(Ok(misses)) => return Ok(misses),
             Ok(Err(cause)) => Failure::new(node, index, item, kind, cause),
             Err(panic) => {
-                let mut failure = Failure::panicked(node, index, item, kind, &*panic);
+                let mut failure = Failure::panicked(node, index, item, kind, panic);
                 failure.message.insert_str(0, "who is told of its death ");
                 failure
             }

@@ -26,13 +26,13 @@ use self::{
 };
 pub use self::{running::Running, travel::Made};
 use super::{
-    error::{Error, Failure, Result},
+    error::{Error, Failure, FailureKind, Result},
     graph::Graph,
     plan::{RUNNING, STOPPING},
     report::{Ending, Report},
     trace::{self, Span},
 };
-use crate::MessageProcess;
+use crate::{MessageProcess, start::Panic};
 
 type Failed = Vec<(usize, Failure)>;
 
@@ -46,6 +46,11 @@ struct Told {
 impl Told {
     fn failure(failure: Failure) -> Told {
         Told { failed: vec![(0, failure)], spans: Vec::new() }
+    }
+
+    /// What no node answers for has panicked.
+    fn panicked(panic: Panic) -> Told {
+        Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, panic))
     }
 
     fn add(&mut self, other: Told) {

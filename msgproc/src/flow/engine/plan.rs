@@ -28,7 +28,7 @@ use crate::{
         trace::Named,
         worker::Failures,
     },
-    start::bind_thread,
+    start::{bind_thread, note_panics},
 };
 
 /// All that a process of a run needs; a forked one has a copy.
@@ -51,6 +51,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(graph: Graph) -> Result<Plan> {
+        note_panics();
         let layout = Layout::of(&graph)?;
         check_methods(&graph, &layout)?;
         let edges = || graph.edges.iter().zip(&layout.edges);

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc,
@@ -27,6 +26,7 @@ use crate::{
         trace::Notes,
         worker::Failures,
     },
+    start::{Panic, catch_here},
 };
 
 /// Runs one thread of a run, from setting it up to its end.
@@ -64,16 +64,15 @@ fn run_executor(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -
 /// Runs an executor to its end. A panic of what no worker answers for, as that of a node that is
 /// dropped, fails the run.
 fn fly(plan: &Plan, executor: &Executor, failures: &Failures) -> Told {
-    let flown = catch_unwind(AssertUnwindSafe(|| {
+    let flown = catch_here(|| {
         if executor.wait_for_begin() {
             executor.run();
         }
-    }));
+    });
     let mut all = told(executor, failures);
     if let Err(panic) = flown {
         plan.shared.advance(STOPPING);
-        let failure = Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic);
-        all.add(Told::failure(failure));
+        all.add(Told::panicked(panic));
     }
     all
 }
@@ -122,9 +121,7 @@ impl Threads {
     pub(super) fn join(self) -> Told {
         let mut told = Told::default();
         for handle in self.handles {
-            told.add(handle.join().unwrap_or_else(|panic| {
-                Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
-            }));
+            told.add(handle.join().unwrap_or_else(|panic| Told::panicked(Panic::of(panic))));
         }
         told
     }

@@ -1,9 +1,7 @@
 //! Watching over the processes of a run: their ends, their deaths, and who comes in their place.
 
 use std::{
-    any::Any,
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -19,6 +17,7 @@ use crate::{
         plan::STOPPING,
     },
     manager::{Happening, ProcessId},
+    start::{Panic, catch_here},
 };
 
 /// Watches the processes of a run.
@@ -32,9 +31,7 @@ impl Supervisor {
     }
 
     pub(super) fn join(self) -> Told {
-        self.0.join().unwrap_or_else(|panic| {
-            Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, &*panic))
-        })
+        self.0.join().unwrap_or_else(|panic| Told::panicked(Panic::of(panic)))
     }
 }
 
@@ -43,19 +40,19 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// Without anybody who watches, a run might wait for ever: a panic here fails it.
 pub(super) fn supervise(plan: &Arc<Plan>, processes: Processes) -> Told {
-    let watched = catch_unwind(AssertUnwindSafe(|| {
+    let watched = catch_here(|| {
         let mut watch = Watch::new(plan, processes);
         while watch.goes_on() {
             watch.look(Duration::from_millis(100));
         }
         watch.end()
-    }));
-    watched.unwrap_or_else(|panic| panicked(plan, &*panic))
+    });
+    watched.unwrap_or_else(|panic| panicked(plan, panic))
 }
 
-fn panicked(plan: &Plan, panic: &(dyn Any + Send)) -> Told {
+fn panicked(plan: &Plan, panic: Panic) -> Told {
     plan.shared.advance(STOPPING);
-    Told::failure(Failure::panicked("the run", 0, None, FailureKind::Panic, panic))
+    Told::panicked(panic)
 }
 
 /// What there is to watch over.
@@ -122,10 +119,9 @@ impl Watch {
     /// Sees to all that has happened. A panic does not come up, for whoever calls this may stand in
     /// the middle of a node.
     pub(super) fn look_aside(&mut self) {
-        let looked =
-            catch_unwind(AssertUnwindSafe(|| while self.goes_on() && self.look(Duration::ZERO) {}));
+        let looked = catch_here(|| while self.goes_on() && self.look(Duration::ZERO) {});
         if let Err(panic) = looked {
-            self.told.add(panicked(&self.plan, &*panic));
+            self.told.add(panicked(&self.plan, panic));
         }
     }
 

@@ -1,20 +1,19 @@
 //! Workers, as they are made where they run.
 
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 use super::{EdgeEntry, NodeEntry};
-use crate::flow::{
-    circle::{Circle, Entrance},
-    edge::{Callees, Edge, Exits, OutState, Output as WaysOut, Way},
-    error::{Failure, FailureKind, Result},
-    node::{Duties, Node, WorkerInfo},
-    outlet::Outlet,
-    plan::{Executor, Rank, Unit, out},
-    worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
+use crate::{
+    flow::{
+        circle::{Circle, Entrance},
+        edge::{Callees, Edge, Exits, OutState, Output as WaysOut, Way},
+        error::{Failure, FailureKind, Result},
+        node::{Duties, Node, WorkerInfo},
+        outlet::Outlet,
+        plan::{Executor, Rank, Unit, out},
+        worker::{Accept, CloneFn, Failures, OnError, Setting, Worker},
+    },
+    start::catch_here,
 };
 
 /// Makes a worker where it runs.
@@ -112,9 +111,9 @@ where
         output.ways.push((maker.0)(site, index, state).map_err(transport)?);
         output.clone = output.clone.or(clone.copied());
     }
-    let made = catch_unwind(AssertUnwindSafe(|| make(&info)));
+    let made = catch_here(|| make(&info));
     let mut node = made
-        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, &*panic))
+        .map_err(|panic| Failure::panicked(&entry.name, index, None, FailureKind::Init, panic))
         .map_err(Box::new)?;
     let init = |cause| Box::new(Failure::new(&entry.name, index, None, FailureKind::Init, cause));
     let (ordered, on_error) = (entry.ordered, entry.on_error);

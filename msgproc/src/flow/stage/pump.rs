@@ -2,13 +2,15 @@
 //! on while the iterator lets the next one wait, and a run can end meanwhile.
 
 use std::{
-    any::Any,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use crate::flow::{Cause, plan::Bell};
+use crate::{
+    flow::{Cause, plan::Bell},
+    start::{Panic, catch_here},
+};
 
 /// How many items are asked for ahead, if nothing is said.
 const AHEAD: usize = 256;
@@ -28,7 +30,7 @@ struct State<T> {
     /// Nobody wants more.
     is_closed: bool,
     /// No more come; with the panic of the iterator, if that was why.
-    ended: Option<Result<(), Box<dyn Any + Send>>>,
+    ended: Option<Result<(), Panic>>,
 }
 
 impl<T> Shelf<T> {
@@ -87,7 +89,7 @@ impl<T: Send + 'static> Pump<T> {
                     }
                 }
             };
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fetch));
+            let ended = catch_here(fetch);
             there.state().ended = Some(ended);
             there.changed.notify_all();
             ring();
@@ -120,7 +122,7 @@ impl<T> Pump<T> {
             let _ = thread.join(); // What it has to say was said.
         }
         if let Some(Err(panic)) = ended {
-            std::panic::resume_unwind(panic);
+            panic.raise();
         }
     }
 }

@@ -20,7 +20,10 @@ use super::{
     build::{Build, Open},
     item::Item,
 };
-use crate::flow::{Cause, Flow, Node, Outlet, Thread, WorkerInfo, edge::Room, plan::Bell};
+use crate::{
+    flow::{Cause, Flow, Node, Outlet, Thread, WorkerInfo, edge::Room, plan::Bell},
+    start::{Panic, catch_here},
+};
 
 /// How many items are asked for ahead of the first stage, if [`Stages::capacity`] says nothing.
 const AHEAD: usize = 64;
@@ -84,7 +87,7 @@ struct Source<S: Stream, T> {
 /// The thread in which the stream is polled. Dropping it drops the stream.
 struct Pump<T> {
     items: Option<Receiver<T>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), Panic>>>,
 }
 
 impl<T: Send + 'static> Pump<T> {
@@ -102,7 +105,7 @@ impl<T: Send + 'static> Pump<T> {
         let body = move || {
             // Also where the stream panics: then nothing more comes, which is to be seen.
             let _rings = OnDrop(&ring);
-            runtime.block_on(pump(stream, to, &ring));
+            catch_here(|| runtime.block_on(pump(stream, to, &ring)))
         };
         let thread = thread::Builder::new().name("stages-stream".into()).spawn(body)?;
         Ok(Pump { items: Some(items), thread: Some(thread) })
@@ -143,9 +146,10 @@ impl<T> Pump<T> {
         }
     }
 
-    fn join(&mut self) -> thread::Result<()> {
+    fn join(&mut self) -> Result<(), Panic> {
         self.items = None;
-        self.thread.take().map_or(Ok(()), JoinHandle::join)
+        let ended = self.thread.take().map(JoinHandle::join);
+        ended.map_or(Ok(()), |ended| ended.map_err(Panic::of).flatten())
     }
 }
 
@@ -175,7 +179,7 @@ where
         };
         let Some(item) = next else {
             if let Err(panic) = pump.join() {
-                std::panic::resume_unwind(panic);
+                panic.raise();
             }
             return Ok(Flow::Eos);
         };

@@ -18,7 +18,10 @@ use super::{
     here,
     trouble::{Finished, Trouble},
 };
-use crate::flow::{Cause, plan::Bell};
+use crate::{
+    flow::{Cause, plan::Bell},
+    start::Panic,
+};
 
 /// What a line does: for each job a future.
 pub(crate) trait Work: Send + 'static {
@@ -141,7 +144,7 @@ impl<W: Work> Line<W> {
         }
         let ended = self.ended.recv();
         if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
-            return Err(Trouble::Panic(panic));
+            return Err(Trouble::Panic(Panic::of(panic)));
         }
         // One that does not say how it ended was dropped with its runtime.
         ended.unwrap_or(Ok(()))

@@ -1,19 +1,20 @@
 //! How a future fails, and what becomes of its item.
 
 use std::{
-    any::Any,
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
 };
 
-use crate::flow::{Cause, OnError, Outlet};
+use crate::{
+    flow::{Cause, OnError, Outlet},
+    start::{Panic, catch_here},
+};
 
 /// Why something failed for good.
 pub(crate) enum Trouble {
     Error(Cause),
-    Panic(Box<dyn Any + Send>),
+    Panic(Panic),
 }
 
 impl Trouble {
@@ -21,13 +22,13 @@ impl Trouble {
     pub(super) fn raise(self) -> Cause {
         match self {
             Trouble::Error(cause) => cause,
-            Trouble::Panic(panic) => std::panic::resume_unwind(panic),
+            Trouble::Panic(panic) => panic.raise(),
         }
     }
 
     /// Calls this, and catches its panic.
     pub(super) fn of<T>(call: impl FnOnce() -> Result<T, Cause>) -> Result<T, Trouble> {
-        match catch_unwind(AssertUnwindSafe(call)) {
+        match catch_here(call) {
             Ok(done) => done.map_err(Trouble::Error),
             Err(panic) => Err(Trouble::Panic(panic)),
         }
@@ -110,9 +111,9 @@ async fn attempt<T, A>(begin: impl FnOnce() -> A) -> Result<T, Trouble>
 where
     A: Future<Output = Result<T, Cause>>,
 {
-    let future = catch_unwind(AssertUnwindSafe(begin)).map_err(Trouble::Panic)?;
+    let future = catch_here(begin).map_err(Trouble::Panic)?;
     let mut future = pin!(future);
-    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+    poll_fn(move |cx| match catch_here(|| future.as_mut().poll(cx)) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(done)) => Poll::Ready(done.map_err(Trouble::Error)),
         Err(panic) => Poll::Ready(Err(Trouble::Panic(panic))),

@@ -2,10 +2,7 @@
 //! messages stay in their lanes until all of their items are finished; then what came of them goes on,
 //! as if they had been handled just now.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Instant,
-};
+use std::time::Instant;
 
 use super::{Core, Worker, words};
 use crate::{
@@ -20,6 +17,7 @@ use crate::{
             lane::{self, Cost},
         },
     },
+    start::catch_here,
 };
 
 /// What has begun before its turn.
@@ -121,7 +119,7 @@ impl<N: Node> Core<N> {
         let survives = self.setting.survives;
         let item_word = self.words + words::ITEM;
         let Core { node, outlet, executor, .. } = self;
-        let sent = catch_unwind(AssertUnwindSafe(|| -> Result<(), Cause> {
+        let sent = catch_here(|| -> Result<(), Cause> {
             let Some(ahead) = node.ahead() else { return Ok(()) };
             for place in begun.places.clone() {
                 if survives {
@@ -137,7 +135,7 @@ impl<N: Node> Core<N> {
                 }
             }
             Ok(())
-        }));
+        });
         let number = self.node.at_item().unwrap_or(begun.head.first + index);
         match sent {
             Ok(Ok(())) => return Fate::Done,
@@ -149,7 +147,7 @@ impl<N: Node> Core<N> {
             Ok(Err(cause)) => self.fail(Some(number), FailureKind::Error, cause),
             Err(panic) => {
                 let number = Some(number).filter(|_| !self.outlet.is_torn());
-                self.fail_by_panic(number, FailureKind::Panic, &*panic);
+                self.fail_by_panic(number, FailureKind::Panic, panic);
             }
         }
         Fate::Keep

@@ -1,16 +1,15 @@
 //! Lanes within a thread: who sends calls the worker that takes.
 
-use std::{
-    cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 use super::Worker;
-use crate::flow::{
-    edge::{Batch, Fate, Refused, Tx},
-    error::FailureKind,
-    node::Node,
+use crate::{
+    flow::{
+        edge::{Batch, Fate, Refused, Tx},
+        error::FailureKind,
+        node::Node,
+    },
+    start::catch_here,
 };
 
 /// A worker, for those in the same thread who send to it: they call it.
@@ -49,9 +48,8 @@ impl<N: Node> Accept<N::In> for Worker<N> {
         let (executor, rank) = (self.core.executor.clone(), self.core.setting.rank);
         let turn = self.core.turn();
         executor.enter(rank, turn, || {
-            let called = AssertUnwindSafe(|| self.called(inlet, lane, batch));
-            if let Err(panic) = catch_unwind(called) {
-                self.core.fail_by_panic(None, FailureKind::Panic, &*panic);
+            if let Err(panic) = catch_here(|| self.called(inlet, lane, batch)) {
+                self.core.fail_by_panic(None, FailureKind::Panic, panic);
             }
         });
     }

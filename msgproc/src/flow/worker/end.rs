@@ -1,7 +1,5 @@
 //! An input ends, and the node.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::{At, Core, words};
 use crate::{
     fault::fault,
@@ -10,6 +8,7 @@ use crate::{
         node::{Flow, Node},
         outlet::Closed,
     },
+    start::catch_here,
 };
 
 impl<N: Node> Core<N> {
@@ -21,7 +20,7 @@ impl<N: Node> Core<N> {
         let is_new = self.begin_to_tell(input);
         self.outlet.set_muted(!is_new);
         let Core { node, outlet, .. } = self;
-        let told = catch_unwind(AssertUnwindSafe(|| node.input_ended(input, outlet)));
+        let told = catch_here(|| node.input_ended(input, outlet));
         if is_new {
             self.note_told(input);
         }
@@ -36,7 +35,7 @@ impl<N: Node> Core<N> {
             Ok(Err(cause)) if cause.is::<Closed>() => self.outlet.close(),
             Ok(Err(cause)) => self.fail(None, FailureKind::Error, cause),
             Err(panic) => {
-                self.fail_by_panic(None, FailureKind::Panic, &*panic);
+                self.fail_by_panic(None, FailureKind::Panic, panic);
             }
         }
     }
@@ -109,7 +108,7 @@ impl<N: Node> Core<N> {
     /// Tells whether it did not fail.
     fn end_well(&mut self) -> bool {
         let Core { node, outlet, .. } = self;
-        let ended = catch_unwind(AssertUnwindSafe(|| node.svc_end(outlet)));
+        let ended = catch_here(|| node.svc_end(outlet));
         match ended {
             Ok(Err(cause)) if !cause.is::<Closed>() => {
                 self.fail(None, FailureKind::End, cause);
@@ -117,7 +116,7 @@ impl<N: Node> Core<N> {
             }
             Ok(_) => {}
             Err(panic) => {
-                self.fail_by_panic(None, FailureKind::End, &*panic);
+                self.fail_by_panic(None, FailureKind::End, panic);
                 return false;
             }
         }

@@ -23,7 +23,6 @@ mod step;
 
 use std::{
     cell::{Cell, RefCell},
-    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -43,7 +42,7 @@ use super::{
     },
     trace::Doing,
 };
-use crate::fault::fault;
+use crate::{fault::fault, start::catch_here};
 
 /// How items are cloned.
 pub(crate) type CloneFn<T> = fn(&T) -> T;
@@ -167,10 +166,10 @@ impl<N: Node> Worker<N> {
     pub(crate) fn init(&mut self) -> Result<(), Box<Failure>> {
         let core = &mut self.core;
         let (node, info) = (&mut core.node, &core.setting.info);
-        let outcome = match catch_unwind(AssertUnwindSafe(|| node.svc_init(info))) {
+        let outcome = match catch_here(|| node.svc_init(info)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => Err(Box::new(core.failure(None, FailureKind::Init, cause))),
-            Err(panic) => Err(Box::new(core.panic_failure(None, FailureKind::Init, &*panic))),
+            Err(panic) => Err(Box::new(core.panic_failure(None, FailureKind::Init, panic))),
         };
         if outcome.is_ok() {
             core.begin_early(&self.inlets);
@@ -205,11 +204,11 @@ impl<N: Node> Worker<N> {
 
 impl<N: Node> Unit for Worker<N> {
     fn poll(&mut self) -> Poll {
-        match catch_unwind(AssertUnwindSafe(|| self.work())) {
+        match catch_here(|| self.work()) {
             Ok(polled) => polled,
             // Not the node, but how items are dealt, cloned, measured or dropped.
             Err(panic) => {
-                self.core.fail_by_panic(None, FailureKind::Panic, &*panic);
+                self.core.fail_by_panic(None, FailureKind::Panic, panic);
                 Poll::Ended
             }
         }

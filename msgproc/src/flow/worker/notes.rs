@@ -1,20 +1,17 @@
 //! The words of a worker: what it has done, and how it failed.
 
-use std::{
-    any::Any,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Core, words};
-use crate::flow::{
-    error::{Failure, FailureKind},
-    node::{Cause, Node, WorkerInfo},
-    plan::{Span, Spent, lane},
-    trace::Doing,
+use crate::{
+    flow::{
+        error::{Failure, FailureKind},
+        node::{Cause, Node, WorkerInfo},
+        plan::{Span, Spent, lane},
+        trace::Doing,
+    },
+    start::Panic,
 };
-
-/// What a panic left.
-type Panic = dyn Any + Send;
 
 impl<N: Node> Core<N> {
     pub(super) fn note_waits(&self) {
@@ -33,14 +30,14 @@ impl<N: Node> Core<N> {
         &self,
         item: Option<u64>,
         kind: FailureKind,
-        panic: &Panic,
+        panic: Panic,
     ) -> Failure {
         let WorkerInfo { node, index, .. } = &self.setting.info;
         Failure::panicked(node, *index, item, kind, panic)
     }
 
     #[cold]
-    pub(super) fn fail_by_panic(&mut self, item: Option<u64>, kind: FailureKind, panic: &Panic) {
+    pub(super) fn fail_by_panic(&mut self, item: Option<u64>, kind: FailureKind, panic: Panic) {
         let failure = self.panic_failure(item, kind, panic);
         self.fail_with(failure);
     }

@@ -1,10 +1,6 @@
 //! What a node does without an item: a source, and one that waited for something.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::{any::Any, time::Duration};
 
 use super::{Core, Stop, words};
 use crate::{
@@ -15,6 +11,7 @@ use crate::{
         outlet::Closed,
         plan::Poll,
     },
+    start::catch_here,
 };
 
 /// Items of a source that took longer go on at once.
@@ -30,7 +27,7 @@ impl<N: Node> Core<N> {
         let produced = {
             let Core { node, outlet, .. } = self;
             // One door for all items: entering it costs.
-            let stopped = catch_unwind(AssertUnwindSafe(|| {
+            let stopped = catch_here(|| {
                 loop {
                     let Some(nothing) = nothing::<N::In>() else {
                         return Stop::Failed("it has no input, and takes something".into());
@@ -62,7 +59,7 @@ impl<N: Node> Core<N> {
                         next_look *= 2;
                     }
                 }
-            }));
+            });
             if count > 0 {
                 self.failed_in_a_row = 0;
             }
@@ -95,7 +92,7 @@ impl<N: Node> Core<N> {
                 Err(panic) => {
                     // Not over an item of its own, if it was when several were sent on.
                     let number = Some(number).filter(|_| !self.outlet.is_torn());
-                    self.fail_by_panic(number, FailureKind::Panic, &*panic);
+                    self.fail_by_panic(number, FailureKind::Panic, panic);
                     Poll::Ended
                 }
             }
@@ -126,7 +123,7 @@ impl<N: Node> Core<N> {
     pub(super) fn go_on(&mut self) -> bool {
         let (span, was) = (self.executor.clock.begin(), self.begin_to_work());
         let Core { node, outlet, .. } = self;
-        let called = catch_unwind(AssertUnwindSafe(|| node.svc_idle(outlet)));
+        let called = catch_here(|| node.svc_idle(outlet));
         self.note_busy(span.began, was);
         self.note_spent(span);
         let number = self.node.at_item();
@@ -142,7 +139,7 @@ impl<N: Node> Core<N> {
             }
             Ok(Err(cause)) => self.fail(number, FailureKind::Error, cause),
             Err(panic) => {
-                self.fail_by_panic(number, FailureKind::Panic, &*panic);
+                self.fail_by_panic(number, FailureKind::Panic, panic);
             }
         }
         !self.is_done()

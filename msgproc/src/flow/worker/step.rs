@@ -1,9 +1,6 @@
 //! A message is handled, item by item.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    vec,
-};
+use std::vec;
 
 use super::{
     At, Core, OnError, Stop,
@@ -19,6 +16,7 @@ use crate::{
         outlet::Closed,
         plan::lane::{self, Cost},
     },
+    start::catch_here,
 };
 
 /// An item that costs more than this, in ns, is handed on by itself.
@@ -157,7 +155,7 @@ impl<N: Node> Core<N> {
             let Core { node, outlet, executor, .. } = self;
             let mut before = 0;
             // One door for all items of a message: entering it costs.
-            let stopped = catch_unwind(AssertUnwindSafe(|| {
+            let stopped = catch_here(|| {
                 for item in items.by_ref() {
                     if survives {
                         executor.board().store(item_word, index);
@@ -188,7 +186,7 @@ impl<N: Node> Core<N> {
                     }
                 }
                 Stop::Through
-            }));
+            });
             let number = self.node.at_item().unwrap_or(head.first + index);
             let (kind, cause) = match stopped {
                 Ok(Stop::Through | Stop::Dry) => return Fate::Done,
@@ -216,7 +214,7 @@ impl<N: Node> Core<N> {
                 }
                 Ok(Stop::Failed(cause)) => (FailureKind::Error, Ok(cause)),
                 Err(panic) if self.outlet.is_torn() => {
-                    self.fail_by_panic(None, FailureKind::Panic, &*panic);
+                    self.fail_by_panic(None, FailureKind::Panic, panic);
                     return Fate::Keep;
                 }
                 Err(panic) => (FailureKind::Panic, Err(panic)),
@@ -235,7 +233,7 @@ impl<N: Node> Core<N> {
                 None => {
                     match cause {
                         Ok(cause) => self.fail(Some(number), kind, cause),
-                        Err(panic) => self.fail_by_panic(Some(number), kind, &*panic),
+                        Err(panic) => self.fail_by_panic(Some(number), kind, panic),
                     }
                     return Fate::Keep;
                 }
@@ -254,10 +252,10 @@ impl<N: Node> Core<N> {
             let before = self.outlet.gathered();
             let item = clone(&kept);
             let Core { node, outlet, .. } = self;
-            let called = catch_unwind(AssertUnwindSafe(|| node.svc_on(input, item, outlet)));
+            let called = catch_here(|| node.svc_on(input, item, outlet));
             match called {
                 Ok(Ok(flow)) => return Some(flow),
-                Err(panic) if self.outlet.is_torn() => resume_unwind(panic),
+                Err(panic) if self.outlet.is_torn() => panic.raise(),
                 _ => self.outlet.forget_since(before),
             }
         }
