@@ -3,11 +3,13 @@
 use std::{
     io,
     sync::atomic::{AtomicU64, Ordering},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use msgproc::flow::{
     Cause, Error, Failure, FailureKind, Flow, Graph, Node, OnError, Outlet, Placement, WorkerInfo,
-    from_fn, map, try_each, try_map,
+    each, from_fn, map, try_each, try_map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -21,6 +23,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(items_are_tried_again),
         testkit::test!(what_a_failed_try_sent_is_not_there),
         testkit::test!(svc_init_fails_before_anything_flows),
+        testkit::test!(constructors_fail_before_anything_flows),
+        testkit::test!(a_start_takes_no_longer_than_was_said),
         testkit::test!(graphs_that_cannot_be_run),
     ]
 }
@@ -196,10 +200,71 @@ fn svc_init_fails_before_anything_flows() {
         let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
         let refuses = graph.node("refuses", place, |_| Refuses).workers(2).add();
         graph.connect(numbers.output(), refuses.input());
-        let error = graph.run().unwrap_err();
-        assert!(format!("{error:?}").contains("no device"), "{place}: {error:?}");
-        assert!(format!("{error:?}").contains("refuses"), "{place}: {error:?}");
+        let began = Instant::now();
+        let Err(Error::Failed(failure)) = graph.run() else { panic!("{place}: it ended well") };
+        let told = (&*failure.node, failure.worker, failure.item, failure.kind, &*failure.message);
+        assert_eq!(told, ("refuses", 1, None, FailureKind::Init, "no device"), "{place}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{place}: {:?}", began.elapsed());
     }
+}
+
+fn constructors_fail_before_anything_flows() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0_u64..);
+        let step = graph.node("step", place, |_| map(|n: u64| n)).add();
+        let refuses = graph.node("refuses", place, |info: &WorkerInfo| {
+            assert_eq!(info.index, 0, "no device");
+            each(|_: u64| ())
+        });
+        let refuses = refuses.workers(2).add();
+        graph.connect(numbers.output(), step.input());
+        graph.connect(step.output(), refuses.input());
+        let run = graph.start();
+        let Err(Error::Failed(failure)) = run.map(drop) else { panic!("{place}: it began") };
+        let told = (&*failure.node, failure.worker, failure.item, failure.kind);
+        assert_eq!(told, ("refuses", 1, None, FailureKind::Init), "{place}");
+        assert!(failure.message.contains("no device"), "{place}: {failure}");
+        assert!(failure.location.is_some(), "{place}: {failure}");
+    }
+}
+
+/// Takes its time to begin.
+struct Slow(Duration);
+
+impl Node for Slow {
+    type In = u64;
+    type Out = ();
+
+    fn svc_init(&mut self, _: &WorkerInfo) -> Result<(), Cause> {
+        sleep(self.0);
+        Ok(())
+    }
+
+    fn svc(&mut self, _: u64, _: &mut Outlet<()>) -> Result<Flow, Cause> {
+        Ok(Flow::GoOn)
+    }
+}
+
+fn a_start_takes_no_longer_than_was_said() {
+    let run = |place, takes: u64, limit| {
+        let mut graph = Graph::new();
+        graph.set_start_timeout(limit);
+        let numbers = graph.source("numbers", Placement::Thread, 0..10_u64);
+        let slow = graph.node("slow", place, move |_| Slow(Duration::from_millis(takes))).add();
+        graph.connect(numbers.output(), slow.input());
+        graph.run().map(drop)
+    };
+    let began = Instant::now();
+    for place in [Placement::Process, Placement::At { process: 1, thread: 1 }] {
+        let error = run(place, 60_000, Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error, Error::Start { .. }), "{error}");
+        assert!(error.to_string().contains("become ready"), "{error}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    run(Placement::Process, 100, Duration::MAX).unwrap();
+    // Threads have none.
+    run(Placement::Thread, 100, Duration::from_millis(1)).unwrap();
 }
 
 fn graphs_that_cannot_be_run() {

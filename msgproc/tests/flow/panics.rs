@@ -163,9 +163,6 @@ fn where_it_was_beside_a_node() {
             graph.connect(step.output(), sink.input());
             named(&failure(graph), &format!("a future, {place}"));
 
-            if place == Placement::Process {
-                continue;
-            }
             let mut graph = Graph::new();
             let numbers = graph.node("numbers", place, |_| source(breaks_down(3)..9));
             let numbers = numbers.add();

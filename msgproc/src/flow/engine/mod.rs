@@ -132,12 +132,17 @@ impl Started {
                 }
             }
         }
-        match failed {
-            Some(error) => Err(start_failed(error)),
-            None => {
-                Ok(Started { plan, processes: Processes { handles: processes, spares }, began })
-            }
+        let processes = Processes { handles: processes, spares };
+        if plan.shared.phase() == STOPPING {
+            // One that could not be set up says why when it is to run, and the others end at once.
+            let told = watch::supervise(&plan, processes);
+            return Err(match (first_failure(&plan, told.failed), failed) {
+                (Some(error), _) => error,
+                (None, Some(error)) => start_failed(error),
+                (None, None) => Error::Stopped,
+            });
         }
+        Ok(Started { plan, processes, began })
     }
 
     /// Runs it in this thread and others.

@@ -178,7 +178,10 @@ impl Plan {
         };
         // One that does not do what it is told ends soon: it had its time before.
         let stop = StopOptions::default().graceful(Duration::ZERO);
-        let options = MessageProcess::options(&name).stop_timeouts(stop);
+        let mut options = MessageProcess::options(&name).stop_timeouts(stop);
+        if let Some(timeout) = self.graph.start_timeout {
+            options = options.start_timeout(timeout);
+        }
         match self.cpus_of(workers()) {
             Some(cpus) => options.cpus(cpus),
             None => options,

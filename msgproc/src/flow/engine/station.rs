@@ -133,11 +133,13 @@ pub(super) struct Station {
     pub(super) process: usize,
     pub(super) main: Option<(Rc<Executor>, Failures)>,
     pub(super) threads: Option<Threads>,
+    /// Why it could not be set up, as long as nobody was told.
+    failed: Failed,
 }
 
 impl Station {
     pub(super) fn new(plan: Arc<Plan>, process: usize) -> Station {
-        Station { plan, process, main: None, threads: None }
+        Station { plan, process, main: None, threads: None, failed: Failed::new() }
     }
 
     /// In a process that is no fork of the program.
@@ -160,7 +162,7 @@ impl Station {
 
     /// Does its work.
     pub(super) fn run(&mut self) -> Told {
-        let mut all = Told::default();
+        let mut all = Told { failed: std::mem::take(&mut self.failed), spans: Vec::new() };
         if let Some((executor, failures)) = self.main.take() {
             all.add(fly(&self.plan, &executor, &failures));
         }
@@ -219,11 +221,14 @@ impl Backend for Station {
 
     const COMMANDS: &'static [&'static str] = &["run"];
 
+    /// Where it cannot be set up it is ready all the same, and the run is being stopped: the failures
+    /// travel in what it tells when it is to run.
     fn pre_run(&mut self, _ctx: &mut Context<Told>) -> crate::Result<()> {
-        self.set_up().map_err(|failed| match failed.into_iter().next() {
-            Some((_, failure)) => crate::Error::other(failure),
-            None => crate::Error::other("its threads could not be set up"),
-        })
+        if let Err(failed) = self.set_up() {
+            self.failed = failed;
+            self.plan.shared.advance(STOPPING);
+        }
+        Ok(())
     }
 
     fn dispatch(

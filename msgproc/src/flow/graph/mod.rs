@@ -5,7 +5,7 @@ mod make;
 mod node;
 mod ports;
 
-use std::{any::Any, fmt, path::PathBuf, sync::Arc};
+use std::{any::Any, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     edge::EdgeBuilder,
@@ -57,6 +57,8 @@ pub struct Graph {
     /// How its processes make it, if they are no forks: the engine knows the type.
     pub(crate) travel: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) start_method: StartMethod,
+    /// How long a process may take to be set up, if that was said.
+    pub(crate) start_timeout: Option<Duration>,
     /// What is wrong with it, said when it is run.
     pub(crate) fault: Option<String>,
 }
@@ -145,6 +147,13 @@ impl Graph {
     /// How its processes are started, if nothing is said of their nodes.
     pub fn start_method(&mut self, method: StartMethod) {
         self.start_method = method;
+    }
+
+    /// How long each of its processes may take to start, however it does, with the constructors and
+    /// [`svc_init`](super::Node::svc_init) of its nodes: 30 seconds if nothing is said. A run with one
+    /// that takes longer does not begin. Nodes in threads of the program may take as long as they like.
+    pub fn set_start_timeout(&mut self, timeout: Duration) {
+        self.start_timeout = Some(timeout);
     }
 
     /// Lets [`Graph::run`] watch over the processes in the thread that calls it, so that the run

@@ -67,7 +67,8 @@ pub trait Node: 'static {
     ///
     /// # Errors
     ///
-    /// An error stops the whole run before it begins.
+    /// An error stops the whole run before it begins, and is what that gives. In a process it may take
+    /// 30 seconds, or as long as [`Graph::set_start_timeout`](super::Graph::set_start_timeout) says.
     fn svc_init(&mut self, _worker: &WorkerInfo) -> Result<(), Cause> {
         Ok(())
     }

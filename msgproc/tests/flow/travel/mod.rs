@@ -14,8 +14,9 @@ use std::{
 use msgproc::{
     ForkServer,
     flow::{
-        Accelerator, Error, FailureKind, Farm, Feed, Graph, Memory, Pipeline, Placement,
-        PlainProcess, Process, Report, Results, StartMethod, each, file::GraphFile, map,
+        Accelerator, Error, FailureKind, Farm, Feed, Graph, Memory, OnError, Pipeline, Placement,
+        PlainProcess, Process, Report, Results, StartMethod, WorkerInfo, each, file::GraphFile,
+        map,
     },
 };
 use shmring::block::Block;
@@ -41,6 +42,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_process_that_makes_another_graph_is_refused),
         testkit::test!(what_goes_wrong_in_the_making_is_told),
         testkit::test!(a_failure_in_a_spawned_process_is_the_runs),
+        testkit::test!(a_start_that_fails_is_the_runs),
         testkit::test!(a_trace_has_what_spawned_processes_did),
     ];
     [tests, stages::tests()].into_iter().flatten().collect()
@@ -104,6 +106,33 @@ fn however_processes_are_started_the_values_are_the_same() {
         graph.start_method(method);
         graph.run().unwrap();
         are_three(&kept);
+    }
+}
+
+fn refusing((): ()) -> (Graph, ()) {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
+    let same = graph.node("same", Process, |_| map(|n: u64| n)).add();
+    let refuses = graph.node("refuses", Process, |info: &WorkerInfo| {
+        assert_eq!(info.index, 0, "no device");
+        each(|_: u64| ())
+    });
+    let refuses = refuses.workers(2).on_error(OnError::retry(3)).add();
+    graph.connect(numbers.output(), same.input());
+    graph.connect(same.output(), refuses.input());
+    (graph, ())
+}
+
+fn a_start_that_fails_is_the_runs() {
+    let server = ForkServer::start().unwrap();
+    let methods = [StartMethod::Fork, StartMethod::ForkServer(server), StartMethod::Spawn];
+    for method in methods {
+        let (mut graph, ()) = Graph::travelling((), refusing);
+        graph.start_method(method);
+        let Err(Error::Failed(failure)) = graph.run() else { panic!("it ended well") };
+        let told = (&*failure.node, failure.worker, failure.item, failure.kind);
+        assert_eq!(told, ("refuses", 1, None, FailureKind::Init), "{failure}");
+        assert!(failure.message.contains("no device"), "{failure}");
     }
 }
 
