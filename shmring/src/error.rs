@@ -25,13 +25,13 @@ pub enum Error {
         reason: String,
     },
     /// A named segment that should be made exists already.
-    #[error("{} exists already: choose another name, open it, or, if it is stale, remove it (scripts/cleanup-shm)", path.display())]
+    #[error("{} exists already: choose another name, open it, or, if it is stale, remove it (shmring::cleanup, scripts/cleanup-shm)", path.display())]
     Exists {
         /// Its file.
         path: PathBuf,
     },
     /// A named segment that should be made exists already, and nobody uses it.
-    #[error("{} exists already, but no process uses it: its creator was killed. Remove it (scripts/cleanup-shm) or open it", path.display())]
+    #[error("{} exists already, but no process uses it: its creator was killed. Remove it (shmring::cleanup, scripts/cleanup-shm), replace it (replace_stale) or open it", path.display())]
     Stale {
         /// Its file.
         path: PathBuf,

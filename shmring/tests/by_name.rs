@@ -13,11 +13,18 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::{
+        signal::Signal,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
 use shmring::{
     Error, Segment,
     block::{Block, BlockPool, BlockPools},
     board::Board,
-    names,
+    cleanup, fault, named, names, os,
     ring::{
         broadcast::Broadcast, cells::Cells, latest::Latest, port, queue::Queue, records::Records,
     },
@@ -318,13 +325,163 @@ fn lies_are_told_apart() {
     assert!(matches!(told(&word(object + 16, 1)), Error::Corrupt { .. }));
 }
 
+/// Runs `body` in a process that is then killed.
+fn killed(body: impl FnOnce()) {
+    let pid = testkit::forked(|| {
+        body();
+        os::kill_self();
+    });
+    let status = waitpid(pid, None).unwrap();
+    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
+}
+
+fn join_forked(pid: Pid) {
+    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
+}
+
+/// The files of a segment: its own, and its bells.
+fn files_of(name: &str) -> Vec<String> {
+    let names = std::fs::read_dir("/dev/shm").unwrap();
+    let names = names.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let of = |file: &String| names::parse(file).is_some_and(|(segment, _)| segment == name);
+    names.filter(of).collect()
+}
+
+/// What a run left that was killed as a whole is replaced by the next, and nothing of either stays.
+fn a_dead_run_is_replaced() {
+    macro_rules! replaced {
+        ($kind:ty, $options:expr) => {
+            let name = testkit::name("dead");
+            killed(|| std::mem::forget($options.create(&name).unwrap()));
+            let error = $options.create(&name).unwrap_err();
+            assert!(matches!(error, Error::Stale { .. }), "{error}");
+            assert!(error.to_string().contains("shmring::cleanup"), "{error}");
+            let old = os::file_id(&names::path(&name, names::Kind::Ring).unwrap()).unwrap();
+            let id = || os::file_id(&names::path(&name, names::Kind::Ring).unwrap()).unwrap();
+
+            let first = $options.create_or_open(&name).unwrap();
+            let fresh = id();
+            assert_ne!(fresh, old);
+            let second = $options.create_or_open(&name).unwrap();
+            let third = $options.replace_stale(true).create(&name);
+            assert!(matches!(third, Err(Error::Exists { .. })), "it is in use");
+            assert_eq!(id(), fresh);
+            drop((first, second));
+            assert_eq!(files_of(&name), [""; 0]);
+
+            killed(|| std::mem::forget($options.create(&name).unwrap()));
+            let revived = <$kind>::open(&name).unwrap();
+            drop(revived);
+            assert!(matches!($options.create(&name), Err(Error::Stale { .. })));
+            drop($options.replace_stale(true).create(&name).unwrap());
+            assert_eq!(files_of(&name), [""; 0]);
+        };
+    }
+    replaced!(Records, Records::options());
+    replaced!(Cells<u64>, Cells::<u64>::options());
+    replaced!(Queue, Queue::options());
+    replaced!(Broadcast, Broadcast::options());
+    replaced!(Latest<u64>, Latest::<u64>::options());
+    replaced!(Board, Board::options());
+    replaced!(BlockPool, pool());
+    replaced!(BlockPools, BlockPools::options().class(64, 2));
+    replaced!(Segment, Segment::options());
+}
+
+/// A run of two processes, which had more bells than the next has.
+fn leave_a_record(name: &str) {
+    let ring = Records::options().create(name).unwrap();
+    killed(|| Records::open(name).unwrap().producer().unwrap().send(b"old").unwrap());
+    std::mem::forget(ring);
+}
+
+fn a_dead_runs_records_are_received_by_who_opens_it_only() {
+    let name = testkit::name("records");
+    killed(|| leave_a_record(&name));
+    assert!(files_of(&name).len() > 2, "a ring and two bells");
+    let revived = Records::open_or_wait(&name, LATE).unwrap();
+    // While somebody has it, it is not replaced.
+    let joined = Records::options().create_or_open(&name).unwrap();
+    assert_eq!(&*joined.consumer().unwrap().recv().unwrap(), b"old");
+    drop((revived, joined));
+
+    killed(|| {
+        let ring = Records::open(&name).unwrap();
+        ring.producer().unwrap().send(b"again").unwrap();
+    });
+    let fresh = Records::options().create_or_open(&name).unwrap();
+    assert!(fresh.consumer().unwrap().try_recv().is_err());
+    drop(fresh);
+    assert_eq!(files_of(&name), [""; 0]);
+}
+
+/// Several come first at once, where a dead run left something: all of them get the same.
+fn all_who_replace_get_the_same() {
+    for round in 0..40 {
+        let name = testkit::name(&format!("race{round}"));
+        killed(|| {
+            let board = Board::options().create(&name).unwrap();
+            board.store(0, 1000);
+            std::mem::forget(board);
+        });
+        let come = || {
+            let board = Board::options().create_or_open(&name).unwrap();
+            board.add(0, 1);
+            let all = testkit::wait_until(LATE, || board.load(0) >= 4);
+            assert!(all && board.load(0) == 4, "round {round}: {}", board.load(0));
+        };
+        let others = [(); 3].map(|()| testkit::forked(come));
+        come();
+        for other in others {
+            join_forked(other);
+        }
+        assert_eq!(files_of(&name), [""; 0]);
+    }
+}
+
+fn a_replacer_dies(point: &'static str) {
+    let name = testkit::name("replacer");
+    killed(|| leave_a_record(&name));
+    killed(|| {
+        fault::arm(point, 1);
+        let made = Records::options().create_or_open(&name);
+        panic!("it passed {point}: {made:?}");
+    });
+    let ring = Records::options().create_or_open(&name).unwrap();
+    assert!(ring.consumer().unwrap().try_recv().is_err());
+    drop(ring);
+    // What a dead replacer left of the bells is taken over or cleaned up.
+    for stale in cleanup::stale().unwrap().into_iter().filter(|stale| stale.name == name) {
+        stale.remove().unwrap();
+    }
+    assert_eq!(files_of(&name), [""; 0]);
+}
+
+/// Its name is gone before it is seen to be unused: nobody could tell it from a dead run's.
+fn who_lets_go_is_never_stale() {
+    let name = testkit::name("owner");
+    let path = names::path(&name, names::Kind::Ring).unwrap();
+    let maker = testkit::forked(|| {
+        for _ in 0..3000 {
+            drop(Records::options().capacity(256).create(&name).unwrap());
+        }
+    });
+    loop {
+        assert!(!named::remove_if_stale(&path).unwrap());
+        match waitpid(maker, Some(WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::StillAlive => {}
+            status => return assert_eq!(status, WaitStatus::Exited(maker, 0)),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     if let (Ok(part), Ok(name)) = (env::var(PART), env::var(NAME)) {
         let (_, part) = PARTS.into_iter().find(|(known, _)| *known == part).unwrap();
         part(&name);
         return ExitCode::SUCCESS;
     }
-    testkit::run([
+    let mut tests = vec![
         testkit::test!(blocks_go_there_and_back),
         testkit::test!(what_a_killed_program_held_comes_back),
         testkit::test!(pools_by_name_and_a_ring_beside_them),
@@ -332,5 +489,15 @@ fn main() -> ExitCode {
         testkit::test!(a_hundred_rings_over_one_map),
         testkit::test!(whoever_comes_first_makes_the_pools),
         testkit::test!(lies_are_told_apart),
-    ])
+        testkit::test!(a_dead_run_is_replaced),
+        testkit::test!(a_dead_runs_records_are_received_by_who_opens_it_only),
+        testkit::test!(all_who_replace_get_the_same),
+        testkit::test!(who_lets_go_is_never_stale),
+    ];
+    for point in ["segment.replaced", "named.made", "named.filled", "named.linked"] {
+        tests.push(testkit::Test::new(format!("a_replacer_dies::{point}"), move || {
+            a_replacer_dies(point);
+        }));
+    }
+    testkit::run(tests)
 }

@@ -24,11 +24,19 @@ pub struct Options {
     carriers: usize,
     participants: usize,
     prefault: Option<bool>,
+    pub(super) replace_stale: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { blocks: 16, block_len: 1 << 20, carriers: 16, participants: 16, prefault: None }
+        Options {
+            blocks: 16,
+            block_len: 1 << 20,
+            carriers: 16,
+            participants: 16,
+            prefault: None,
+            replace_stale: false,
+        }
     }
 }
 
@@ -116,6 +124,7 @@ impl Make for Options {
             participants: self.participants,
             objects: PLACES,
             prefault: self.prefault.unwrap_or(true),
+            replace_stale: self.replace_stale,
         })
     }
 

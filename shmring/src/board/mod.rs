@@ -63,6 +63,7 @@ pub struct Options {
     words: usize,
     bells: usize,
     strategy: WaitStrategy,
+    replace_stale: bool,
 }
 
 impl Options {
@@ -117,7 +118,7 @@ fn bells_start(words: usize) -> usize {
 impl Board {
     /// Begins to describe a board.
     pub fn options() -> Options {
-        Options { words: 64, bells: 8, strategy: WaitStrategy::default() }
+        Options { words: 64, bells: 8, strategy: WaitStrategy::default(), replace_stale: false }
     }
 
     /// How many words it has.
@@ -285,7 +286,13 @@ impl Make for Options {
     type Ring = Board;
 
     fn room(&self) -> Result<Room> {
-        Ok(Room { len: self.len_in_segment()?, participants: 64, objects: 1, prefault: true })
+        Ok(Room {
+            len: self.len_in_segment()?,
+            participants: 64,
+            objects: 1,
+            prefault: true,
+            replace_stale: self.replace_stale,
+        })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -105,7 +105,7 @@ impl Ledger {
     ///
     /// Only for somebody who knows that the owner has ended. Several may do it at once.
     pub fn remove_all(&self) -> usize {
-        self.entries().filter(|(path, id)| super::remove_same(path, *id).unwrap_or(false)).count()
+        self.entries().filter(|(path, id)| super::remove_left(path, *id).unwrap_or(false)).count()
     }
 
     /// Writes a name down; tells where, or `None` when it is full or cannot stand in it.

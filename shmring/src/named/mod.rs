@@ -7,6 +7,9 @@
 //!   dropped in the process that made it. Those who open it never do. [`unlink`] is for anybody
 //!   who asks for it in words. What a killed process owned stands in its [`Ledger`], for its
 //!   children; [`remove_if_stale`] is for what even they could not remove.
+//!
+//! README.md beside this file has the states, what a death leaves in each, and why of several who
+//! come first at once all get the same file.
 
 mod ledger;
 mod patience;
@@ -301,11 +304,27 @@ pub fn open_or_wait(path: &Path, timeout: Duration) -> Result<Attached> {
 pub fn open_or_create<T>(
     path: &Path,
     timeout: Duration,
+    open: impl FnMut(Attached) -> Result<T>,
+    create: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    replace_or_create(path, timeout, || Ok(()), open, create)
+}
+
+/// The same where `replace` removes first what nobody uses.
+///
+/// # Errors
+///
+/// As [`open_or_create`], and whatever `replace` returns.
+pub fn replace_or_create<T>(
+    path: &Path,
+    timeout: Duration,
+    mut replace: impl FnMut() -> Result<()>,
     mut open: impl FnMut(Attached) -> Result<T>,
     mut create: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let mut patience = Patience::new(Some(timeout), FILE_PAUSE);
     loop {
+        replace()?;
         match attach(path, Some(patience.left().max(Duration::from_millis(1)))) {
             Ok(attached) => return open(attached),
             Err(Error::Absent { .. }) => {}
@@ -368,8 +387,8 @@ pub fn owned() -> Vec<PathBuf> {
 }
 
 // Between the look and the removal somebody else may remove the file and make another of that
-// name. Linux has no call that does both; a cleaner has the exclusive lock meanwhile, and of the
-// others there is one, who made the file.
+// name. Linux has no call that does both; a cleaner has the exclusive lock meanwhile, and all
+// others mark the file as in use: see README.md.
 fn remove_same(path: &Path, id: FileId) -> Result<bool> {
     let result = match os::file_id(path) {
         Ok(found) if found == id => os::remove(path).map(|()| true),
@@ -380,6 +399,20 @@ fn remove_same(path: &Path, id: FileId) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         other => other.map_err(Error::io(format!("remove {path:?}"))),
     }
+}
+
+/// Removes what a process owned that has ended. It is marked as in use meanwhile, so that nobody
+/// replaces it between the look and the removal; who is at that already removes it for us.
+fn remove_left(path: &Path, id: FileId) -> Result<bool> {
+    let fd = match open(path) {
+        Ok(fd) => fd,
+        Err(Error::Absent { .. }) => return Ok(false),
+        // No descriptor is left, for example: better removed than left.
+        Err(_) => return remove_same(path, id),
+    };
+    let ours = info(path, fd.as_fd())?.id == id
+        && os::flock_shared(fd.as_fd()).map_err(Error::io(format!("lock {path:?}")))?;
+    Ok(ours && remove_same(path, id)?)
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {

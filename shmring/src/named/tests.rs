@@ -200,3 +200,19 @@ fn a_full_ledger_does_not_hinder() {
     drop((fd, map, owner));
     assert!(!path.exists());
 }
+
+#[test]
+fn what_somebody_replaces_is_left_to_them() {
+    let path = path("left");
+    let (fd, map, owner) = make(&path);
+    let id = os::file_id(&path).unwrap();
+    assert!(!remove_left(&path, FileId { inode: id.inode + 1, ..id }).unwrap(), "another file");
+    owner.keep();
+    drop((fd, map));
+    let replacer = os::open_read_write(&path).unwrap();
+    assert!(os::flock_exclusive(replacer.as_fd()).unwrap());
+    assert!(!remove_left(&path, id).unwrap());
+    drop(replacer);
+    assert!(remove_left(&path, id).unwrap());
+    assert!(!remove_left(&path, id).unwrap());
+}

@@ -166,7 +166,9 @@ impl Segment {
         self.0.name.as_deref()
     }
 
-    /// Lets a named segment stay when the process that made it ends.
+    /// Lets a named segment stay when the process that made it ends, for others to
+    /// [open](Segment::open). While no process has it, it is stale: `create_or_open` replaces it,
+    /// and [`cleanup`](crate::cleanup) removes it.
     pub fn keep(&self) {
         if let Some(owner) = lock(&self.0.owner).take() {
             owner.keep();

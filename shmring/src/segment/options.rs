@@ -1,11 +1,12 @@
 //! How a segment is made.
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, path::Path};
 
-use super::{Bells, Segment, lock};
+use super::{Bells, Segment, bells, lock};
 use crate::{
     error::{Error, Result},
-    layout::Layout,
+    fault::fault,
+    layout::{Layout, MAX_PARTICIPANTS},
     named::{self, Draft},
     names,
     os::{self, FileId, Mapping},
@@ -21,12 +22,20 @@ pub struct Options {
     objects: usize,
     bells: usize,
     prefault: bool,
+    replace_stale: bool,
 }
 
 impl Segment {
     /// Begins to describe a segment.
     pub fn options() -> Options {
-        Options { len: 1 << 20, participants: 16, objects: 64, bells: 2, prefault: false }
+        Options {
+            len: 1 << 20,
+            participants: 16,
+            objects: 64,
+            bells: 2,
+            prefault: false,
+            replace_stale: false,
+        }
     }
 }
 
@@ -59,6 +68,14 @@ impl Options {
     /// Touches every page now: the first touch of a page costs some microseconds. Default no.
     pub fn prefault(mut self, yes: bool) -> Options {
         self.prefault = yes;
+        self
+    }
+
+    /// For [`Options::create`] and [`Options::create_with`]: removes a segment of that name first
+    /// if no process uses it, what is in it included. Default no.
+    /// [`Options::create_or_open_with`] always does.
+    pub fn replace_stale(mut self, yes: bool) -> Options {
+        self.replace_stale = yes;
         self
     }
 
@@ -108,6 +125,9 @@ impl Options {
     ) -> Result<(Segment, R)> {
         let mut layout = Layout::new(self.len, self.participants, self.objects, self.bells)?;
         let path = names::path(name, names::Kind::Ring)?;
+        if self.replace_stale {
+            remove_stale(name, &path)?;
+        }
         let draft = Draft::new(layout.size as u64, &format!("ring {name:?}"))?;
         let file = draft.id();
         let (fd, mapping, unnamed) = draft.into_parts();
@@ -128,6 +148,10 @@ impl Options {
     /// Opens a named segment, or makes it where there is none: whichever process comes first makes
     /// it. `fill` is called by the one that does, and what it returned comes with the segment.
     ///
+    /// One that no living process has, because all of them were killed or because it was
+    /// [kept](Segment::keep), counts as none: it is removed, and what is in it is lost.
+    /// [`Segment::open`] and [`Segment::open_or_wait`] join it as it is.
+    ///
     /// # Errors
     ///
     /// Those of [`Segment::open`] and of [`Options::create_with`], but neither that it exists nor
@@ -143,7 +167,17 @@ impl Options {
             let (segment, filled) = self.clone().create_with(name, &fill)?;
             Ok((segment, Some(filled)))
         };
-        named::open_or_create(&path, named::PROBE_PATIENCE, open, create)
+        let replace = || remove_stale(name, &path);
+        named::replace_or_create(&path, named::PROBE_PATIENCE, replace, open, create)
+    }
+
+    /// Opens a named segment, or makes an empty one; see [`Options::create_or_open_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::create_or_open_with`].
+    pub fn create_or_open(self, name: &str) -> Result<Segment> {
+        Ok(self.create_or_open_with(name, |_| Ok(()))?.0)
     }
 
     /// Makes an empty named segment; see [`Options::create_with`].
@@ -154,6 +188,15 @@ impl Options {
     pub fn create(self, name: &str) -> Result<Segment> {
         Ok(self.create_with(name, |_| Ok(()))?.0)
     }
+}
+
+/// Removes a segment that nobody uses, and the bells that its dead left.
+fn remove_stale(name: &str, path: &Path) -> Result<()> {
+    if named::remove_if_stale(path)? {
+        fault!("segment.replaced");
+        bells::remove_stale(name, MAX_PARTICIPANTS);
+    }
+    Ok(())
 }
 
 /// A number that two segments have in common only by a great accident.

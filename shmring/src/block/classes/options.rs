@@ -29,12 +29,20 @@ pub struct PoolsOptions {
     carriers: usize,
     participants: usize,
     prefault: Option<bool>,
+    pub(super) replace_stale: bool,
 }
 
 impl Default for PoolsOptions {
     /// Without any class.
     fn default() -> PoolsOptions {
-        PoolsOptions { classes: vec![], spill: 1, carriers: 16, participants: 16, prefault: None }
+        PoolsOptions {
+            classes: vec![],
+            spill: 1,
+            carriers: 16,
+            participants: 16,
+            prefault: None,
+            replace_stale: false,
+        }
     }
 }
 
@@ -119,6 +127,7 @@ impl Make for PoolsOptions {
             participants: self.participants,
             objects: PLACES,
             prefault: self.prefault.unwrap_or(true),
+            replace_stale: self.replace_stale,
         })
     }
 

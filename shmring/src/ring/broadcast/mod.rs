@@ -89,6 +89,7 @@ pub struct Options {
     policy: Policy,
     strategy: WaitStrategy,
     prefault: bool,
+    replace_stale: bool,
 }
 
 impl Options {
@@ -193,7 +194,14 @@ impl Broadcast {
     /// Begins to describe a ring.
     pub fn options() -> Options {
         let (policy, strategy) = (Policy::default(), WaitStrategy::default());
-        Options { capacity: 1 << 16, consumers: 16, policy, strategy, prefault: true }
+        Options {
+            capacity: 1 << 16,
+            consumers: 16,
+            policy,
+            strategy,
+            prefault: true,
+            replace_stale: false,
+        }
     }
 
     /// Takes the producer's end.
@@ -299,7 +307,13 @@ impl Make for Options {
     fn room(&self) -> Result<Room> {
         let (capacity, places) = self.checked()?;
         let len = Geometry::len(capacity, places) + 2 * LINE;
-        Ok(Room { len, participants: places + 8, objects: 1, prefault: self.prefault })
+        Ok(Room {
+            len,
+            participants: places + 8,
+            objects: 1,
+            prefault: self.prefault,
+            replace_stale: self.replace_stale,
+        })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -88,6 +88,7 @@ pub struct Options<T> {
     policy: Policy,
     strategy: WaitStrategy,
     prefault: bool,
+    replace_stale: bool,
     items: PhantomData<fn() -> T>,
 }
 
@@ -164,13 +165,14 @@ fn marks(policy: Policy) -> bool {
 
 impl<T> Clone for Options<T> {
     fn clone(&self) -> Options<T> {
-        let Options { capacity, label, policy, strategy, prefault, items } = self;
+        let Options { capacity, label, policy, strategy, prefault, replace_stale, items } = self;
         Options {
             capacity: *capacity,
             label: label.clone(),
             policy: *policy,
             strategy: *strategy,
             prefault: *prefault,
+            replace_stale: *replace_stale,
             items: *items,
         }
     }
@@ -197,6 +199,7 @@ impl<T: Pod> Cells<T> {
             policy: Policy::default(),
             strategy: WaitStrategy::default(),
             prefault: true,
+            replace_stale: false,
             items: PhantomData,
         }
     }
@@ -379,7 +382,13 @@ impl<T: Pod> Make for Options<T> {
 
     fn room(&self) -> Result<Room> {
         let len = self.checked()?.1 + 4 * LINE;
-        Ok(Room { len, participants: 8, objects: 1, prefault: self.prefault })
+        Ok(Room {
+            len,
+            participants: 8,
+            objects: 1,
+            prefault: self.prefault,
+            replace_stale: self.replace_stale,
+        })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -45,6 +45,7 @@ pub(crate) struct Room {
     /// Places for rings and pools.
     pub(crate) objects: usize,
     pub(crate) prefault: bool,
+    pub(crate) replace_stale: bool,
 }
 
 /// Options that make a ring.
@@ -106,6 +107,7 @@ fn segment_for(room: Room) -> crate::segment::Options {
         .participants(room.participants)
         .objects(room.objects)
         .prefault(room.prefault)
+        .replace_stale(room.replace_stale)
 }
 
 pub(crate) fn anonymous<M: Make>(options: M) -> Result<M::Ring> {
@@ -144,10 +146,17 @@ pub(crate) fn open_in<M: Make>(options: M, segment: &Segment, number: u32) -> Re
 /// The ways in which a user gets at a ring, or at what else lies in a segment: gives options and
 /// handle of a kind their verbs.
 ///
-/// The handle has `options()`.
+/// The handle has `options()`, and the options have a field `replace_stale`.
 macro_rules! ring_verbs {
     ([$($generics:tt)*] $options:ty => $ring:ty) => {
         impl<$($generics)*> $options {
+            /// For [`create`](Self::create): removes a segment of that name first if no process
+            /// uses it, what is in it included. Default no. `create_or_open` always does.
+            pub fn replace_stale(mut self, yes: bool) -> Self {
+                self.replace_stale = yes;
+                self
+            }
+
             /// Makes it in an anonymous segment of its own.
             ///
             /// # Errors
@@ -200,6 +209,10 @@ macro_rules! ring_verbs {
             /// Opens one by its name, or makes it where there is none: whichever process comes
             /// first makes it, and its name goes when that process lets go of it. One that is
             /// there is opened as [`open`](Self::open) does.
+            ///
+            /// One that no living process has, because all of them were killed or because it was
+            /// kept, counts as none: it is removed, and what is in it is lost. So a new run begins
+            /// afresh, whatever became of the last. To go on with what a dead run left, `open` it.
             ///
             /// # Errors
             ///

@@ -93,6 +93,7 @@ pub struct Options<V: Value + ?Sized> {
     participants: usize,
     strategy: WaitStrategy,
     prefault: bool,
+    replace_stale: bool,
     value: PhantomData<fn(&V)>,
 }
 
@@ -165,6 +166,7 @@ impl<V: Value + ?Sized> Latest<V> {
             participants: 32,
             strategy: WaitStrategy::default(),
             prefault: true,
+            replace_stale: false,
             value: PhantomData,
         }
     }
@@ -323,7 +325,13 @@ impl<V: Value + ?Sized> Make for Options<V> {
 
     fn room(&self) -> Result<Room> {
         let len = self.len_in_segment()?;
-        Ok(Room { len, participants: self.participants, objects: 1, prefault: self.prefault })
+        Ok(Room {
+            len,
+            participants: self.participants,
+            objects: 1,
+            prefault: self.prefault,
+            replace_stale: self.replace_stale,
+        })
     }
 
     fn strategy(&self) -> WaitStrategy {
@@ -420,13 +428,14 @@ impl<V: Value + ?Sized> fmt::Debug for Options<V> {
 
 impl<V: Value + ?Sized> Clone for Options<V> {
     fn clone(&self) -> Options<V> {
-        let Options { limit, slots, participants, strategy, prefault, value } = self;
+        let Options { limit, slots, participants, strategy, prefault, replace_stale, value } = self;
         Options {
             limit: *limit,
             slots: *slots,
             participants: *participants,
             strategy: *strategy,
             prefault: *prefault,
+            replace_stale: *replace_stale,
             value: *value,
         }
     }

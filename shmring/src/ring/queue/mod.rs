@@ -111,6 +111,7 @@ pub struct Options {
     policy: Policy,
     strategy: WaitStrategy,
     prefault: bool,
+    replace_stale: bool,
 }
 
 impl Options {
@@ -179,6 +180,7 @@ impl Queue {
             policy: Policy::default(),
             strategy: WaitStrategy::default(),
             prefault: true,
+            replace_stale: false,
         }
     }
 
@@ -255,7 +257,13 @@ impl Make for Options {
 
     fn room(&self) -> Result<Room> {
         let len = self.len_in_segment()?;
-        Ok(Room { len, participants: 64, objects: 1, prefault: self.prefault })
+        Ok(Room {
+            len,
+            participants: 64,
+            objects: 1,
+            prefault: self.prefault,
+            replace_stale: self.replace_stale,
+        })
     }
 
     fn strategy(&self) -> WaitStrategy {

@@ -60,6 +60,7 @@ pub struct Options {
     policy: Policy,
     strategy: WaitStrategy,
     prefault: bool,
+    replace_stale: bool,
 }
 
 impl Options {
@@ -117,7 +118,7 @@ impl Records {
     /// Begins to describe a ring.
     pub fn options() -> Options {
         let (policy, strategy) = (Policy::default(), WaitStrategy::default());
-        Options { capacity: 1 << 16, policy, strategy, prefault: true }
+        Options { capacity: 1 << 16, policy, strategy, prefault: true, replace_stale: false }
     }
 
     /// Takes the producer's end.
@@ -225,7 +226,13 @@ impl Make for Options {
 
     fn room(&self) -> Result<Room> {
         let len = self.checked_capacity()? + DATA + 256;
-        Ok(Room { len, participants: 8, objects: 1, prefault: self.prefault })
+        Ok(Room {
+            len,
+            participants: 8,
+            objects: 1,
+            prefault: self.prefault,
+            replace_stale: self.replace_stale,
+        })
     }
 
     fn strategy(&self) -> WaitStrategy {
