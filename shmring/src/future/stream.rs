@@ -14,39 +14,29 @@ use super::{Async, AsyncReady, ends::unless_empty};
 use crate::{
     error::RecvError,
     ring::{
-        broadcast, cells,
+        Means, Told, broadcast, cells,
         port::{MessageError, Receiver},
         records::Consumer,
     },
 };
 
 impl<E, R> Async<E, R> {
-    /// The next item of a stream. It ends where the ring is `closed`, and after the first error that
-    /// is not one in `between`.
-    fn next_of<T, X>(
+    /// The next item of a stream. It ends where the ring is closed, and after the first error after
+    /// which nothing comes.
+    fn next_of<T, X: Told>(
         &mut self,
         poll: impl FnOnce(&mut Self) -> Poll<Result<T, X>>,
-        closed: impl Fn(&X) -> bool,
-        between: impl Fn(&X) -> bool,
     ) -> Poll<Option<Result<T, X>>> {
         if mem::take(&mut self.over) {
             return Poll::Ready(None);
         }
         let received = ready!(poll(self));
-        self.over = received.as_ref().is_err_and(|error| !between(error));
+        self.over = received.as_ref().is_err_and(|error| error.means() != Means::GoOn);
         Poll::Ready(match received {
-            Err(error) if closed(&error) => None,
+            Err(error) if error.means() == Means::Closed => None,
             other => Some(other),
         })
     }
-}
-
-fn is_closed(error: &RecvError) -> bool {
-    matches!(error, RecvError::Closed)
-}
-
-fn is_lapped(error: &RecvError) -> bool {
-    matches!(error, RecvError::Lapped { .. })
 }
 
 impl<R: AsyncReady> Stream for Async<Consumer, R> {
@@ -56,7 +46,7 @@ impl<R: AsyncReady> Stream for Async<Consumer, R> {
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let copy = |end: &mut Consumer| unless_empty(end.try_recv().map(|item| item.to_vec()));
-        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy), is_closed, |_| false)
+        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy))
     }
 }
 
@@ -66,7 +56,7 @@ impl<T: Pod, R: AsyncReady> Stream for Async<cells::Consumer<T>, R> {
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let copy = |end: &mut cells::Consumer<T>| unless_empty(end.try_recv().map(|item| *item));
-        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy), is_closed, |_| false)
+        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy))
     }
 }
 
@@ -79,7 +69,7 @@ impl<R: AsyncReady> Stream for Async<broadcast::Consumer, R> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let copy =
             |end: &mut broadcast::Consumer| unless_empty(end.try_recv().map(|item| item.to_vec()));
-        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy), is_closed, is_lapped)
+        self.get_mut().next_of(|this| this.poll_fairly(cx, 0, copy))
     }
 }
 
@@ -89,7 +79,7 @@ impl<T: DeserializeOwned, R: AsyncReady> Stream for Async<Receiver<T>, R> {
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
     /// a message that cannot be read is an error in between.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().next_of(|this| this.poll_recv(cx), ends_here, is_unreadable)
+        self.get_mut().next_of(|this| this.poll_recv(cx))
     }
 }
 
@@ -99,18 +89,6 @@ impl<T: DeserializeOwned, R: AsyncReady> Stream for Async<broadcast::port::Recei
     /// Ends when the ring is closed. Any other end is told by one error, and then the stream ends;
     /// that a receiver was lapped, or a message cannot be read, is an error in between.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let between = |error: &MessageError| match error {
-            MessageError::Ring(error) => is_lapped(error),
-            _ => true,
-        };
-        self.get_mut().next_of(|this| this.poll_recv(cx), ends_here, between)
+        self.get_mut().next_of(|this| this.poll_recv(cx))
     }
-}
-
-fn ends_here(error: &MessageError) -> bool {
-    matches!(error, MessageError::Ring(RecvError::Closed))
-}
-
-fn is_unreadable(error: &MessageError) -> bool {
-    !matches!(error, MessageError::Ring(_))
 }

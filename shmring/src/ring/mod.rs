@@ -15,6 +15,7 @@
 pub mod broadcast;
 pub mod cells;
 pub(crate) mod face;
+mod iter;
 pub mod latest;
 mod message;
 mod part;
@@ -25,5 +26,7 @@ mod role;
 pub mod select;
 mod unread;
 
+#[cfg(feature = "stream")]
+pub(crate) use self::iter::{Means, Told};
 pub(crate) use self::unread::UnreadEnd;
-pub use self::{face::Policy, part::Part, select::Selector};
+pub use self::{face::Policy, iter::Iter, part::Part, select::Selector};

@@ -27,6 +27,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::Deserializ
 
 pub use self::lease::{Lease, Leased};
 use super::{
+    iter::{Receive, counts, iterates},
     message::{Patience, sends},
     records::{
         Claim, Consumer, Producer, Record, Records,
@@ -495,6 +496,23 @@ impl<T> fmt::Debug for Sender<T> {
 ///
 /// It takes over what a dead predecessor had begun; a message that was read and not released comes
 /// again. Dropping it closes the ring and lets go of the blocks that lie in it.
+///
+/// ```
+/// use shmring::ring::{port, records::Records};
+///
+/// let (mut tx, mut rx) = port::ends::<u64>(&Records::options().anonymous()?)?;
+/// for number in 1..=4 {
+///     tx.send(number).map_err(|error| error.to_string())?;
+/// }
+/// assert_eq!((rx.len(), rx.try_iter().count()), (4, 4));
+/// tx.send(5).map_err(|error| error.to_string())?;
+/// drop(tx);
+/// for number in &mut rx {
+///     // An error here says that the sender died, for example; the loop ends where it is closed.
+///     assert_eq!(number?, 5);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Receiver<T> {
     consumer: Option<Consumer>,
     /// As the sender's, with the [`Incoming`] blocks.
@@ -736,6 +754,19 @@ impl<T> Drop for Receiver<T> {
         drop(consumer);
         // Closed first: what the producer publishes later it lets go of itself.
         incoming(&mut self.desk, &ring).empty();
+    }
+}
+
+counts!([T] Receiver<T>, |end| end.ring().len());
+iterates!([T: DeserializeOwned] Receiver<T>);
+
+impl<T: DeserializeOwned> Receive for Receiver<T> {
+    type Received = T;
+    type Error = MessageError;
+
+    #[inline]
+    fn receive(&mut self, wait: bool) -> Result<T, MessageError> {
+        if wait { self.recv() } else { self.try_recv() }
     }
 }
 

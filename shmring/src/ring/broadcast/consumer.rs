@@ -177,6 +177,14 @@ impl Consumer {
         self.copying.reader.behind(&self.ring.segment.0.region)
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        let region = &self.ring.segment.0.region;
+        if self.copying.reader.is_at_the_end(region) {
+            return 0; // What was dropped since is not there.
+        }
+        usize::try_from(self.behind()).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Bytes of the ring.
     pub fn capacity(&self) -> usize {
         self.ring.capacity()

@@ -60,6 +60,7 @@ use self::{
 use super::{
     Policy,
     face::{End, Make, Ring, Room, Side, Which, end_travels, ring_verbs},
+    iter::counts,
     role::{self, Place, Role, State},
 };
 use crate::{
@@ -357,6 +358,7 @@ impl Ring for Broadcast {
 }
 
 ring_verbs!([] Options => Broadcast);
+counts!([] Consumer, Consumer::waiting);
 
 impl End for Producer {
     type Ring = Broadcast;

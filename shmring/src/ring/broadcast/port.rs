@@ -52,6 +52,7 @@ use crate::{
     error::{RecvError, Result, SendError},
     fault::fault,
     ring::{
+        iter::{Receive, counts, iterates},
         message::{self, HEAD, Patience, sends},
         port::{MessageError, PortError},
         select::{Selectable, Source},
@@ -481,6 +482,18 @@ impl<T> Selectable for Receiver<T> {
 
     fn ask_again(&mut self) {
         self.consumer.ask_again();
+    }
+}
+
+counts!([T] Receiver<T>, |end| end.consumer.len());
+iterates!([T: DeserializeOwned] Receiver<T>);
+
+impl<T: DeserializeOwned> Receive for Receiver<T> {
+    type Received = T;
+    type Error = MessageError;
+
+    fn receive(&mut self, wait: bool) -> Result<T, MessageError> {
+        if wait { self.recv() } else { self.try_recv() }
     }
 }
 

@@ -309,6 +309,11 @@ impl Reader {
     }
 
     /// How many items were sent, or dropped, since the one it took last.
+    /// Whether everything that was published has been taken.
+    pub(super) fn is_at_the_end(&self, region: &Region) -> bool {
+        self.tail(region).is_ok_and(|tail| tail == self.next)
+    }
+
     pub(super) fn behind(&self, region: &Region) -> u64 {
         newest(region, self.geometry).unwrap_or(0).saturating_sub(self.expected)
     }

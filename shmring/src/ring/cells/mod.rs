@@ -51,10 +51,11 @@ pub use self::{
 use super::{
     Policy,
     face::{Make, Ring, Room, ring_verbs},
+    iter::{Receive, counts, iterates},
     role::{Place, Role},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, RecvError, Result},
     region::{LINE, Region},
     segment::{Kind, Object, Segment},
     sync::Ordering,
@@ -463,6 +464,19 @@ impl<T: Pod> Ring for Cells<T> {
 }
 
 ring_verbs!([T: Pod] Options<T> => Cells<T>);
+counts!([T: Pod] Cells<T>, |ring| ring.stats().used as usize);
+counts!([T: Pod] Consumer<T>, |end| end.ring().len());
+iterates!([T: Pod] Consumer<T>);
+
+impl<T: Pod> Receive for Consumer<T> {
+    type Received = T;
+    type Error = RecvError;
+
+    #[inline]
+    fn receive(&mut self, wait: bool) -> Result<T, RecvError> {
+        Ok(*if wait { self.recv()? } else { self.try_recv()? })
+    }
+}
 
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;

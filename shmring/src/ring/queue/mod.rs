@@ -82,7 +82,10 @@ use self::{
     geometry::{Geometry, POLICY},
     lists::Lists,
 };
-use super::face::{Make, Policy, Ring, Room, Side, ring_verbs};
+use super::{
+    face::{Make, Policy, Ring, Room, Side, ring_verbs},
+    iter::counts,
+};
 use crate::{
     error::Result,
     region::LINE,
@@ -227,16 +230,6 @@ impl Queue {
         self.policy
     }
 
-    /// How many items wait now, those not counted that somebody has in hand.
-    pub fn len(&self) -> usize {
-        self.lists().len(Side::Consumer)
-    }
-
-    /// Whether no item waits now.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// What has gone through, and what is in it now.
     pub fn stats(&self) -> Stats {
         Stats::read(&self.segment.0.region, &self.geometry)
@@ -318,3 +311,5 @@ impl Ring for Queue {
 }
 
 ring_verbs!([] Options => Queue);
+counts!([] Queue, |queue| queue.lists().len(Side::Consumer));
+counts!([] Consumer, |end| end.ring().len());

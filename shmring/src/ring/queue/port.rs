@@ -43,6 +43,7 @@ use crate::{
     fault::fault,
     ring::{
         face::Policy,
+        iter::{Receive, counts, iterates},
         message::{self, HEAD, Patience, sends},
         port::{MessageError, PortError},
         select::{Selectable, Source},
@@ -191,17 +192,23 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// An end that receives messages. Another thread or process takes one of its own, or gets this one
 /// in a message.
+///
+/// Its iterators acknowledge a message when they are asked for the next, or dropped: a message is
+/// handed out again if the process dies, or a panic ends the loop, before its turn of the loop is
+/// over. To say of each whether it is done, [`recv`](Receiver::recv) it.
 pub struct Receiver<T> {
     consumer: Consumer,
     /// As the sender's [`Packing`]; while a message is in hand, with its blocks.
     unpacking: Option<Box<Unpacking>>,
+    /// What an iterator has given last, and is not acknowledged yet.
+    given: Option<Taken>,
     message: PhantomData<fn() -> T>,
 }
 
 impl<T> Receiver<T> {
     /// Makes a port of a queue's end.
     pub fn new(consumer: Consumer) -> Receiver<T> {
-        Receiver { consumer, unpacking: None, message: PhantomData }
+        Receiver { consumer, unpacking: None, given: None, message: PhantomData }
     }
 
     /// The queue this is an end of.
@@ -296,6 +303,8 @@ impl<T: DeserializeOwned> Receiver<T> {
 
     /// Reads the message that was taken last.
     pub(crate) fn open(&mut self, taken: Taken) -> Result<Message<'_, T>, MessageError> {
+        // Of an iterator that was forgotten: it was given back before this one was taken.
+        self.given = None;
         let message = self.read(&taken);
         fault!("queue.port.taken");
         match message {
@@ -333,6 +342,42 @@ impl<T> Receiver<T> {
             }
             _ => consumer.let_go(taken.held),
         }
+    }
+
+    /// Ends what an iterator gave last, or lets it be handed out again.
+    fn finish(&mut self, done: bool) -> Result<(), RecvError> {
+        let Some(taken) = self.given.take() else { return Ok(()) };
+        if !self.consumer.seat.is_ours() {
+            return Err(RecvError::Moved);
+        }
+        // Another is there where an iterator was forgotten and the end was then used by itself.
+        if self.consumer.taken.pop_if(|last| last.held == taken.held).is_none() {
+            return Ok(());
+        }
+        if done { self.ack(&taken) } else { self.consumer.nack(&taken) }
+    }
+}
+
+counts!([T] Receiver<T>, |end| end.ring().len());
+iterates!([T: DeserializeOwned] Receiver<T>);
+
+/// What an iterator gave is acknowledged when it is asked for the next, or goes.
+impl<T: DeserializeOwned> Receive for Receiver<T> {
+    type Received = T;
+    type Error = MessageError;
+
+    fn receive(&mut self, wait: bool) -> Result<T, MessageError> {
+        self.finish(true)?;
+        let mut message = if wait { self.recv()? } else { self.try_recv()? };
+        let (taken, given) = (message.taken, message.message.take());
+        drop(message); // It has nothing left to give back.
+        self.given = Some(taken);
+        Ok(given.expect("it was read just now"))
+    }
+
+    fn leave(&mut self, done: bool) {
+        // What cannot be acknowledged is handed out again.
+        let _ = self.finish(done);
     }
 }
 

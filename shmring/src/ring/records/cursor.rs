@@ -465,6 +465,14 @@ pub struct Stats {
     pub capacity: u64,
 }
 
+/// How many records were published and not released; for those who have no reader.
+pub(super) fn waiting(region: &Region, geometry: Geometry) -> usize {
+    let stats = stats(region, geometry);
+    // Counts follow what they count, and a producer may have died between the two.
+    let least = usize::from(has_record(region, geometry));
+    usize::try_from(stats.sent.saturating_sub(stats.taken)).unwrap_or(usize::MAX).max(least)
+}
+
 pub(super) fn stats(region: &Region, geometry: Geometry) -> Stats {
     let get = |at| region.u64(geometry.base + at).load(Ordering::Relaxed);
     let capacity = geometry.capacity as u64;

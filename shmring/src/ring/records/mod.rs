@@ -31,6 +31,7 @@ pub use self::{
 use super::{
     Policy,
     face::{End, Make, Ring, Room, Which, end_travels, ring_verbs},
+    iter::counts,
     role::{Place, Role},
 };
 use crate::{
@@ -277,6 +278,8 @@ impl Ring for Records {
 }
 
 ring_verbs!([] Options => Records);
+counts!([] Records, |ring| cursor::waiting(&ring.segment.0.region, ring.geometry));
+counts!([] Consumer, |end| end.ring().len());
 
 impl End for Producer {
     type Ring = Records;
