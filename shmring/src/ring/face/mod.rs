@@ -71,6 +71,20 @@ pub(crate) trait Make: Clone {
 /// The other verbs say themselves how long they wait, and a policy does not change them:
 /// `try_send` and `try_claim` answer `Full`, those with a deadline wait for it and answer
 /// `TimedOut`, and what they could not send they hand back.
+///
+/// None of them overwrites the oldest item: that is a matter of the kind of ring, not of what its
+/// senders do. Where old items shall make way for new ones, use
+///
+/// - [`broadcast`](crate::ring::broadcast) with [lossy](crate::ring::broadcast::Join::lossy)
+///   consumers: the producer never waits for them, and each is told how many items it missed, by
+///   `Lapped`;
+/// - [`latest`](crate::ring::latest), where only the newest value matters, and readers count what
+///   they [missed](crate::ring::latest::Reader::missed).
+///
+/// Both copy an item out and then look whether it was overwritten meanwhile. The consumers of
+/// records, cells and queues read in place, so nobody may overwrite what lies there before they
+/// release it: the producer could not know which item somebody looks at just now, and one who is
+/// killed there must get it again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Policy {
