@@ -190,9 +190,9 @@ where
 /// that keep the order, and in a circle, items stay in their lanes until all of their message is
 /// finished. The node reads ahead there, so that as many are on their way; what comes of them goes on
 /// in their order, and no more are on their way than the capacity of the edge
-/// ([`EdgeRef::capacity`](crate::flow::EdgeRef::capacity)). After a death nobody knows over which of
-/// them it was: so those that had begun are awaited one by one, and if the process dies again, that
-/// was it. A circle cannot begin with such a node.
+/// ([`EdgeBuilder::capacity`](crate::flow::EdgeBuilder::capacity)). After a death nobody knows over
+/// which of them it was: so those that had begun are awaited one by one, and if the process dies
+/// again, that was it. A circle cannot begin with such a node.
 ///
 /// ```
 /// use std::time::Duration;
