@@ -77,6 +77,7 @@ pub mod block;
 pub mod board;
 pub mod cleanup;
 pub mod error;
+mod face;
 pub mod fault;
 #[cfg(any(feature = "stream", feature = "tokio"))]
 pub mod future;

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    face::{Make, Room},
     region::LINE,
-    ring::face::{Make, Room},
     segment::{Kind, Segment},
     sync::Ordering,
 };

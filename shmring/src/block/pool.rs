@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    face::{Ring, ring_verbs},
     region::Region,
-    ring::face::{Ring, ring_verbs},
     segment::{Kind, Object, Segment},
     sync::Ordering,
     wait::WaitStrategy,

@@ -31,8 +31,8 @@ use std::{fmt, time::Duration};
 
 use crate::{
     error::{Error, Result},
+    face::{Make, Ring, Room, ring_verbs},
     region::LINE,
-    ring::face::{Make, Ring, Room, ring_verbs},
     segment::{Kind, Object, Segment},
     sync::{AtomicU64, Ordering},
     wait::{self, Ended, WaitStrategy, Waiter, doorbell::Doorbell},

@@ -21,7 +21,7 @@ pub use self::options::PoolsOptions;
 use super::{BlockPool, Stats};
 use crate::{
     error::{Error, Result},
-    ring::face::{Ring, ring_verbs},
+    face::{Ring, ring_verbs},
     segment::{Kind, Object, Segment},
     sync::{AtomicU64, Ordering},
     wait::WaitStrategy,

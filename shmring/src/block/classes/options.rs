@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    face::{Make, Room},
     fault::fault,
     region::LINE,
-    ring::face::{Make, Room},
     segment::{Kind, Segment},
     sync::Ordering,
 };

@@ -1,47 +1,16 @@
-//! How rings and their ends travel inside messages.
+//! How the ends of rings travel inside messages.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::Ring;
 use crate::{
     error::Result,
+    face::Sent,
     ring::role::Role,
     segment::{Kind, Segment},
     transfer::{self, NoteKind},
     wait::WaitStrategy,
 };
-
-/// A ring as it stands in a message.
-#[derive(Serialize, Deserialize)]
-struct Sent {
-    segment: Segment,
-    number: u32,
-    strategy: u8,
-}
-
-impl Sent {
-    fn from<R: Ring>(ring: &R) -> Sent {
-        let (segment, number) = (ring.segment().clone(), ring.number());
-        Sent { segment, number, strategy: ring.strategy().number() }
-    }
-
-    fn ring<R: Ring>(&self) -> Result<R> {
-        R::attach(&self.segment, self.number, WaitStrategy::from_number(self.strategy))
-    }
-}
-
-pub(crate) fn serialize<R: Ring, S: Serializer>(
-    ring: &R,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    Sent::from(ring).serialize(serializer)
-}
-
-pub(crate) fn deserialize<'de, R: Ring, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<R, D::Error> {
-    Sent::deserialize(deserializer)?.ring().map_err(transfer::refuse(de::Error::custom))
-}
 
 /// Which side of a ring an end is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
