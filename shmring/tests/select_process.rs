@@ -243,7 +243,8 @@ fn a_ringer_dies_at_every_point() {
                 let mut tx = rings[0].producer().unwrap();
                 thread::sleep(Duration::from_millis(20));
                 fault::arm(point, 1);
-                for item in 0u64..10 {
+                // It passes the point when the other one sleeps.
+                for item in 0u64..300 {
                     tx.send(item.to_le_bytes()).unwrap();
                     thread::sleep(Duration::from_millis(2));
                 }

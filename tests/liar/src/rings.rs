@@ -322,6 +322,7 @@ fn send_records(tx: &mut records::Producer, random: &mut Random) {
 }
 
 fn receive_records(rx: &mut records::Consumer) {
+    let _ = rx.try_read_ahead().map(|record| (record.sequence(), sum(&record)));
     let _ = rx.try_recv().map(|record| (record.sequence(), sum(&record)));
     let _ = rx.recv_timeout(SHORT).map(|record| record.len());
     let mut records = rx.records();
@@ -427,7 +428,10 @@ fn send_blocks(tx: &mut port::Sender<Message>, pool: &BlockPool, random: &mut Ra
 }
 
 fn receive_blocks(rx: &mut port::Receiver<Message>, kept: &mut Option<Message>) {
+    let ahead = [rx.try_read_ahead(), rx.try_read_again(), rx.try_read_ahead()];
+    let _ = rx.release_first();
     let _ = rx.try_recv().map(|(_, block)| sum(block.as_bytes()));
+    drop(ahead);
     *kept = rx.recv_timeout(SHORT).ok();
     rx.arm();
     let _ = rx.sequence();

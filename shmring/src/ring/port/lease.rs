@@ -5,7 +5,7 @@ use std::{fmt, mem::ManuallyDrop, ops::Deref};
 use serde::de::DeserializeOwned;
 
 use super::{
-    HEAD, Kind, MessageError, Receiver, Records, TABLE_ENTRY, deserialize, incoming, open,
+    Found, HEAD, Kind, MessageError, Receiver, Records, TABLE_ENTRY, deserialize, incoming, open,
     take_desk, take_over, unreadable,
 };
 use crate::{error::RecvError, fault::fault, transfer::Desk};
@@ -86,11 +86,13 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// `Empty` if none was read ahead, or one has been released since; `Moved`; `Unreadable`.
+    /// `Empty` if none was read ahead, or it has been released since; `Moved`; `Unreadable`.
     pub fn try_read_again(&mut self) -> Result<T, MessageError> {
         let Receiver { consumer, desk, ahead, .. } = self;
         let consumer = consumer.as_ref().expect("only drop takes it");
-        let found = ahead.ok_or(RecvError::Empty)?;
+        // What is released may be written to.
+        let is_there = |found: &Found| found.end > consumer.released();
+        let found = ahead.filter(is_there).ok_or(RecvError::Empty)?;
         if !consumer.role().is_still() {
             return Err(RecvError::Moved.into());
         }
@@ -115,8 +117,7 @@ impl<T: DeserializeOwned> Receiver<T> {
 
     /// Ends the message that was leased: as receiving it and dropping it.
     fn release(&mut self) -> Result<(), RecvError> {
-        let Receiver { consumer, desk, recovered, ahead, .. } = self;
-        *ahead = None;
+        let Receiver { consumer, desk, recovered, .. } = self;
         let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
         if *recovered != record.consumer().role().word() {
             take_over(record.consumer(), desk, recovered);
@@ -347,7 +348,7 @@ mod tests {
         assert_eq!(ahead.pop().unwrap().1[0].as_bytes()[0], 3);
         assert_eq!(pool.in_use(), 3);
         rx.release_first().unwrap();
-        assert!(matches!(rx.try_read_again(), Err(MessageError::Ring(RecvError::Empty))));
+        assert_eq!(rx.try_read_again().unwrap().0, 3);
         assert_eq!(pool.in_use(), 3, "the message in hand holds it");
         ahead.remove(0);
         assert_eq!(pool.in_use(), 2);
@@ -363,6 +364,8 @@ mod tests {
         tx.send((5, vec![])).unwrap();
         assert_eq!(rx.try_read_ahead().unwrap().0, 5);
         assert_eq!(rx.try_recv().unwrap().0, 5);
+        // Its place may be written to by now.
+        assert!(matches!(rx.try_read_again(), Err(MessageError::Ring(RecvError::Empty))));
         tx.send((6, vec![])).unwrap();
         assert_eq!(rx.try_read_ahead().unwrap().0, 6);
         assert_eq!(pool.in_use(), 0);

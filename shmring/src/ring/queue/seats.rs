@@ -57,8 +57,9 @@ pub(super) struct Seat {
     known: Cell<Option<(u64, Others)>>,
     /// Whose life we wait on, while it lasts.
     watched: Cell<usize>,
-    /// The process that was found dead last: after its repair nobody knows its id any more.
-    died: Cell<u32>,
+    /// The peer that was looked at last, and its process: once it is dead and repaired, by whomever,
+    /// nobody knows that any more.
+    seen: Cell<Option<(Peer, u32)>>,
 }
 
 impl Seat {
@@ -102,7 +103,7 @@ impl Seat {
             asleep: Cell::new(false),
             known: Cell::new(None),
             watched: Cell::new(0),
-            died: Cell::new(0),
+            seen: Cell::new(None),
         })
     }
 
@@ -240,7 +241,6 @@ impl Seat {
     /// Whose life matters to us while we wait: somebody's who lives, if there is anybody. Somebody
     /// dead only when nothing can come any more.
     pub(super) fn peer(&self) -> Option<Peer> {
-        self.queue.ask_who_lives();
         let (segment, side) = (&self.queue.segment, self.side.other());
         let mut dead = None;
         let first = self.watched.get();
@@ -249,6 +249,8 @@ impl Seat {
             match peer {
                 Some(peer) if segment.lives(peer) => {
                     self.watched.set(number);
+                    self.see(peer);
+                    self.queue.ask_who_lives();
                     return Some(peer);
                 }
                 Some(_) => dead = dead.or(peer),
@@ -257,18 +259,24 @@ impl Seat {
         }
         // Somebody may have died between a change and counting it.
         self.known.set(None);
+        // Before the repair: what is repaired has no process any more.
+        dead.into_iter().for_each(|dead| self.see(dead));
+        self.queue.ask_who_lives();
         let dead = dead?;
-        match segment.pid_of_peer(dead) {
-            0 => {}
-            pid => self.died.set(pid),
-        }
         self.queue.look_after();
         self.queue.nothing_comes_back(self.side).then_some(dead)
     }
 
-    /// The process id of a dead peer.
+    fn see(&self, peer: Peer) {
+        let pid = self.queue.segment.pid_of_peer(peer);
+        if pid != 0 || self.seen.get().is_none_or(|(other, _)| other != peer) {
+            self.seen.set(Some((peer, pid)));
+        }
+    }
+
+    /// The process id of the peer that was found dead.
     pub(super) fn pid_of_dead(&self, pid: u32) -> u32 {
-        if pid == 0 { self.died.get() } else { pid }
+        if pid == 0 { self.seen.get().map_or(0, |(_, pid)| pid) } else { pid }
     }
 }
 
