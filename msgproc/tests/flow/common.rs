@@ -1,8 +1,12 @@
 //! What these tests share.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
-use msgproc::flow::{Graph, NodeRef, Placement, Same, each};
+use msgproc::flow::{Flow, Graph, Node, NodeRef, OnError, Outlet, Placement, Same, each, from_fn};
+use shmring::block::{Block, BlockPool};
 
 /// The placements that a node can have.
 pub(crate) const PLACES: [Placement; 6] = [
@@ -13,6 +17,33 @@ pub(crate) const PLACES: [Placement; 6] = [
     Placement::At { process: 1, thread: 0 },
     Placement::At { process: 1, thread: 2 },
 ];
+
+pub(crate) fn at(process: u32, thread: u32) -> Placement {
+    Placement::At { process, thread }
+}
+
+/// Whoever dies is replaced.
+pub(crate) fn again() -> OnError {
+    OnError::retry(1000)
+}
+
+/// A node that sends where its thread may run.
+pub(crate) fn allowed_cpus(_: u64) -> String {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.unwrap().trim().to_owned()
+}
+
+/// A node that writes each number into a block of this pool.
+pub(crate) fn fill(pool: &BlockPool) -> impl Node<In = u64, Out = Block> + use<> {
+    let pool = pool.clone();
+    from_fn(move |n: u64, out: &mut Outlet<Block>| {
+        let mut loan = out.wait_for(|| pool.try_loan().ok())?;
+        loan.as_bytes_mut()[..8].copy_from_slice(&n.to_le_bytes());
+        out.send(loan.freeze())?;
+        Ok(Flow::GoOn)
+    })
+}
 
 /// What came out at the end of a graph.
 pub(crate) type Kept<T> = Arc<Mutex<Vec<T>>>;

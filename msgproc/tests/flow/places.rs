@@ -9,16 +9,15 @@ use std::{
 };
 
 use msgproc::flow::{
-    EdgeBuilder, Error, FailureKind, Flow, Graph, Memory, Outlet, Placement, PlainProcess, Report,
-    each,
+    EdgeBuilder, Error, FailureKind, Graph, Memory, Placement, PlainProcess, Report, each,
     file::{ClassInfo, GraphFile, Registry},
-    filter, flat_map, from_fn, map, source,
+    filter, flat_map, map, source,
     stage::{from_iter, thread},
 };
 use serde::{Deserialize, Serialize};
 use shmring::{block::Block, board::Board};
 
-use crate::common::{PLACES, keep, taken};
+use crate::common::{PLACES, fill, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -167,17 +166,7 @@ fn few_blocks() {
             let mut graph = Graph::new();
             graph.set_memory(&memory);
             let numbers = graph.source("numbers", Placement::Same, 0..5000_u64);
-            let fill = graph
-                .node("fill", Placement::Same, move |_| {
-                    let pool = pool.clone();
-                    from_fn(move |n: u64, out: &mut Outlet<Block>| {
-                        let mut loan = out.wait_for(|| pool.try_loan().ok())?;
-                        loan.as_bytes_mut()[..8].copy_from_slice(&n.to_le_bytes());
-                        out.send(loan.freeze())?;
-                        Ok(Flow::GoOn)
-                    })
-                })
-                .add();
+            let fill = graph.node("fill", Placement::Same, move |_| fill(&pool)).add();
             let read = graph
                 .node("read", place, |_| {
                     map(|block: Block| {

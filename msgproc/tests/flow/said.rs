@@ -1,7 +1,6 @@
 //! What is said of nodes and runs, and must not be said in vain.
 
 use std::{
-    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +14,7 @@ use msgproc::flow::{
     Placement, Process, Same, Scheduling, StartMethod, Thread, each, map,
 };
 
-use crate::common::{keep, taken};
+use crate::common::{allowed_cpus, at, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -29,10 +28,6 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(as_many_lanes_as_there_are_workers),
         testkit::test!(farms_that_keep_the_order_beside_others),
     ]
-}
-
-fn at(process: u32, thread: u32) -> Placement {
-    Placement::At { process, thread }
 }
 
 fn items_of_nothing() {
@@ -52,20 +47,11 @@ fn items_of_nothing() {
     assert!(error.to_string().contains("is a source, and an edge leads to it"), "{error}");
 }
 
-/// Sends where it may run.
-fn allowed() -> impl Node<In = u64, Out = String> {
-    map(|_: u64| {
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        list.unwrap().trim().to_owned()
-    })
-}
-
 fn threads_use_the_processors_that_were_said() {
     for place in [Placement::Thread, Placement::Process, at(1, 1)] {
         let mut graph = Graph::new();
         let numbers = graph.source("numbers", Thread, 0..10_u64);
-        let bound = graph.node("bound", place, |_| allowed()).cpus([0]).add();
+        let bound = graph.node("bound", place, |_| map(allowed_cpus)).cpus([0]).add();
         let (sink, kept) = keep(&mut graph, "sink");
         graph.connect(numbers.output(), bound.input());
         graph.connect(bound.output(), sink.input());
@@ -76,14 +62,13 @@ fn threads_use_the_processors_that_were_said() {
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", Thread, 0..10_u64);
     let bound = graph.node("bound", at(0, 1), |_| map(|n: u64| n)).cpus([0]).add();
-    let free = graph.node("free", at(0, 1), |_| allowed()).add();
+    let free = graph.node("free", at(0, 1), |_| map(allowed_cpus)).add();
     let (sink, kept) = keep(&mut graph, "sink");
     graph.connect(numbers.output(), bound.input());
     graph.connect(bound.output(), free.input());
     graph.connect(free.output(), sink.input());
     graph.run().unwrap();
-    let here = fs::read_to_string("/proc/thread-self/status").unwrap();
-    assert!(taken(&kept).iter().all(|list| here.contains(&format!("Cpus_allowed_list:\t{list}"))));
+    assert_eq!(taken(&kept), vec![allowed_cpus(0); 10]);
 
     let mut graph = Graph::new();
     let numbers = graph.source("numbers", Thread, 0..10_u64);

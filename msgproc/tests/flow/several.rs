@@ -15,7 +15,7 @@ use msgproc::flow::{
 };
 
 use crate::{
-    common::{Kept, keep, taken},
+    common::{Kept, again, at, keep, taken},
     death::{expected, with_kills},
 };
 
@@ -35,14 +35,6 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(the_one_at_work_is_told_of),
         testkit::test!(why_a_process_is_not_replaced),
     ]
-}
-
-fn at(process: u32, thread: u32) -> Placement {
-    Placement::At { process, thread }
-}
-
-fn again() -> OnError {
-    OnError::retry(1000)
 }
 
 static WORK: AtomicU64 = AtomicU64::new(0);

@@ -53,9 +53,14 @@ pub(crate) struct Begun {
 pub(crate) struct Early<T> {
     pub(crate) lane: usize,
     pub(crate) batch: Batch<T>,
-    pub(crate) weight: u64,
+    known: Known,
+}
+
+impl<T> Early<T> {
     /// Whether it is to be handled.
-    pub(crate) is_new: bool,
+    pub(crate) fn is_new(&self) -> bool {
+        self.known == Known::New
+    }
 }
 
 /// What is known of a message that is in a lane.
@@ -177,20 +182,16 @@ impl<T: 'static> Inlet<T> {
         Known::of(head, executor, self.lanes[lane].words, self.next_number)
     }
 
-    /// The next message of a lane that was not looked at, and for how much it counts there.
-    fn look(
-        &mut self,
-        executor: &Executor,
-        index: usize,
-    ) -> Result<Option<(Batch<T>, u64)>, String> {
-        let InLane { rx, words, .. } = &mut self.lanes[index];
+    /// The next message of a lane that was not looked at.
+    fn look(&mut self, executor: &Executor, lane: usize) -> Result<Option<Early<T>>, String> {
+        let InLane { rx, words, .. } = &mut self.lanes[lane];
         let (words, numbers) = (*words, self.next_number);
-        let is_known = |head: &Head| Known::of(head, executor, words, numbers) != Known::New;
+        let known = |head: &Head| Known::of(head, executor, words, numbers);
         let Some(rx) = rx else { return Ok(None) };
-        let Some(batch) = rx.look(&is_known)? else { return Ok(None) };
+        let looked = rx.look(&|head| known(head) != Known::New)?;
+        let Some(batch) = looked else { return Ok(None) };
         fault!(TAKE_LEASED);
-        let weight = batch.items.len().max(1) as u64;
-        Ok(Some((batch, weight)))
+        Ok(Some(Early { lane, known: known(&batch.head), batch }))
     }
 
     /// Hands the next message over, with where the words of its lane begin.
@@ -201,9 +202,9 @@ impl<T: 'static> Inlet<T> {
     ) -> Result<Taken, String> {
         let Some(index) = self.ready_lane() else { return Ok(Taken::Nothing) };
         self.cursor = (index + 1) % self.lanes.len();
-        let Some((batch, weight)) = self.look(executor, index)? else { return Ok(Taken::Nothing) };
-        let head = batch.head;
-        let known = self.known(executor, index, &head);
+        let Some(early) = self.look(executor, index)? else { return Ok(Taken::Nothing) };
+        let Early { known, batch, .. } = early;
+        let (head, weight) = (batch.head, batch.weight());
         if known == Known::New && handle(self.lanes[index].words, batch) == Fate::Keep {
             return Ok(Taken::Kept);
         }
@@ -291,9 +292,7 @@ impl<T: 'static> Inlet<T> {
     ) -> Result<Option<Early<T>>, String> {
         let Some(lane) = self.lane_ahead(has_room) else { return Ok(None) };
         self.cursor = (lane + 1) % self.lanes.len();
-        let Some((batch, weight)) = self.look(executor, lane)? else { return Ok(None) };
-        let is_new = self.known(executor, lane, &batch.head) == Known::New;
-        Ok(Some(Early { lane, batch, weight, is_new }))
+        self.look(executor, lane)
     }
 
     /// The message that was looked at last has begun: where its items are among all.

@@ -35,6 +35,13 @@ pub(crate) struct Batch<T> {
     pub(crate) items: Vec<T>,
 }
 
+impl<T> Batch<T> {
+    /// For how much it counts in its lane.
+    pub(crate) fn weight(&self) -> u64 {
+        self.items.len().max(1) as u64
+    }
+}
+
 /// What is said of the items of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Head {

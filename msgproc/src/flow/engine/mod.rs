@@ -167,18 +167,17 @@ fn whole((report, ended): (Report, Result<()>)) -> Result<Report> {
 
 /// Gives what was done, and whether that was all.
 fn finish(plan: &Plan, told: Told, began: Instant) -> (Report, Result<()>) {
-    let mut seen = report(plan, began.elapsed(), true);
-    let ended = clear_up(plan, told, &seen);
-    // What lay in lanes has been dropped.
-    seen.blocks_in_use = plan.memory.settled_pool().map_or(0, |pool| pool.in_use());
-    (seen, ended)
-}
-
-fn clear_up(plan: &Plan, told: Told, report: &Report) -> Result<()> {
+    let elapsed = began.elapsed();
     if plan.shared.phase() == STOPPING {
         plan.memory.segment().repair();
         plan.graph.edges.iter().for_each(|edge| edge.edge.clear(&plan.shared));
     }
+    let report = report(plan, elapsed, true);
+    let ended = how_it_ended(plan, told, report.ending);
+    (report, ended)
+}
+
+fn how_it_ended(plan: &Plan, told: Told, ending: Ending) -> Result<()> {
     let Told { failed, spans } = told;
     let written = plan.graph.trace.as_ref().map_or(Ok(()), |file| {
         let written = trace::write(file, &plan.named_workers(), &spans);
@@ -187,7 +186,7 @@ fn clear_up(plan: &Plan, told: Told, report: &Report) -> Result<()> {
     let ended = match first_failure(plan, failed) {
         Some(error) => Err(error),
         // One that had come to its end before it was told to stop was not stopped.
-        None if report.ending == Ending::Stopped => Err(Error::Stopped),
+        None if ending == Ending::Stopped => Err(Error::Stopped),
         None => Ok(()),
     };
     match (ended, written) {

@@ -207,13 +207,14 @@ impl Plan {
     /// Lets the calling thread, which is of the run alone, use the processors that were said for its
     /// workers.
     pub(super) fn bind_thread(&self, executor: usize) -> Result<(), Failed> {
-        let here = || self.layout.workers.iter().filter(move |each| each.executor == executor);
-        let Some(cpus) = self.cpus_of(here()) else { return Ok(()) };
+        let workers = &self.layout.workers;
+        let is_here = |each: &PlannedWorker| each.executor == executor;
+        let here = workers.iter().filter(|each| is_here(each));
+        let Some(cpus) = self.cpus_of(here) else { return Ok(()) };
         bind_thread(&cpus).map_err(|error| {
-            let worker =
-                here().next().map_or(0, |first| self.layout.first_worker[first.node] + first.index);
+            let worker = workers.iter().position(is_here).unwrap_or(0);
             self.shared.fail(worker);
-            let node = &self.graph.nodes[self.layout.workers[worker].node].name;
+            let node = &self.graph.nodes[workers[worker].node].name;
             let cause = format!("it cannot use the processors {cpus:?}: {error}").into();
             vec![(worker, Failure::new(node, 0, None, FailureKind::Init, cause))]
         })

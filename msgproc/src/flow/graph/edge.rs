@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use super::{EdgeEntry, Graph, Input, OutEntry, Output, Site, make::OutMaker};
+use super::{EdgeEntry, Graph, Input, NodeRef, OutEntry, Output, Site, make::OutMaker};
 use crate::flow::{
     Flow, Outlet, Thread,
     edge::{
@@ -289,13 +289,18 @@ impl Graph {
             && ((from.ordered && (!to.ordered || chooses)) || (to.ordered && !from.ordered))
     }
 
-    fn relay<T: Send + 'static>(&mut self, from: Output<T>, target: &Target<T>) -> Output<T> {
-        let name = format!("relay to {}", self.nodes[target.to.node].name);
+    /// One worker that sends on what comes.
+    pub(crate) fn add_relay<T: Send + 'static>(&mut self, name: &str) -> NodeRef<T, T> {
         let relay = |item: T, out: &mut Outlet<T>| {
             out.send(item)?;
             Ok(Flow::GoOn)
         };
-        let relay = self.node(&name, Thread, move |_| from_fn(relay)).add();
+        self.node(name, Thread, move |_| from_fn(relay)).add()
+    }
+
+    fn relay<T: Send + 'static>(&mut self, from: Output<T>, target: &Target<T>) -> Output<T> {
+        let name = format!("relay to {}", self.nodes[target.to.node].name);
+        let relay = self.add_relay(&name);
         let (to, turn, dealing) = (relay.input(), Turning::Same, Dealing::OnDemand);
         let EdgeOptions { capacity, bytes, .. } = target.options;
         let options = EdgeOptions { capacity, bytes, newest: false };

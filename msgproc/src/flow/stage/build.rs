@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Item, step::Settings};
-use crate::flow::{Flow, Graph, Input, NodeBuilder, Outlet, Output, Thread, edge::Room, from_fn};
+use crate::flow::{Graph, Input, NodeBuilder, Output, edge::Room};
 
 /// A graph that is being made of stages.
 #[doc(hidden)]
@@ -74,11 +74,7 @@ impl Build {
             return open;
         }
         let name = self.name(None, "relay");
-        let relay = |item: Item<T>, out: &mut Outlet<Item<T>>| {
-            out.send(item)?;
-            Ok(Flow::GoOn)
-        };
-        let node = self.graph.node(&name, Thread, move |_| from_fn(relay)).add();
+        let node = self.graph.add_relay(&name);
         let Open { room, ref expected, .. } = open;
         let joined = Open {
             outputs: vec![node.output()],

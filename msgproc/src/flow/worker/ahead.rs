@@ -84,8 +84,9 @@ impl<N: Node> Core<N> {
 
     /// Begins with the items of a message. Gives where they are among all.
     fn begin_items(&mut self, early: EarlyMessage<N::In>) -> Result<Begun, Cause> {
-        let EarlyMessage { batch, weight, is_new, .. } = early;
-        let head = batch.head;
+        let is_new = early.is_new();
+        let EarlyMessage { batch, .. } = early;
+        let (head, weight) = (batch.head, batch.weight());
         let mut places = 0..0;
         if is_new && let Some(ahead) = self.node.ahead() {
             for (number, item) in (head.first..).zip(batch.items) {

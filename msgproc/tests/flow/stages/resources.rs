@@ -8,6 +8,7 @@ use std::sync::{
 use msgproc::flow::stage::{StageStatus, from_iter, process, sync, task, thread};
 
 use super::{By, Counted, assert_clean, modes, sorted};
+use crate::common::allowed_cpus;
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -57,16 +58,11 @@ fn workers_make_and_drop_what_they_need() {
 }
 
 fn stages_use_the_processors_that_were_said() {
-    fn allowed(_: u64) -> String {
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        list.unwrap().trim().to_owned()
-    }
     let on_first = |lists: Vec<String>| assert_eq!(lists, ["0", "0", "0"]);
     let numbers = || from_iter(0..3_u64);
-    on_first((numbers() | process::map(allowed).cpus([0])).collect().unwrap());
-    on_first((numbers() | thread::map(allowed).workers(2).cpus([0])).collect().unwrap());
-    on_first((numbers() | task::map(async |n| allowed(n)).cpus([0])).collect().unwrap());
+    on_first((numbers() | process::map(allowed_cpus).cpus([0])).collect().unwrap());
+    on_first((numbers() | thread::map(allowed_cpus).workers(2).cpus([0])).collect().unwrap());
+    on_first((numbers() | task::map(async |n| allowed_cpus(n)).cpus([0])).collect().unwrap());
     assert_clean();
 }
 

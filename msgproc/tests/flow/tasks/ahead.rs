@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use super::{Counted, assert_clean};
 use crate::{
-    common::{keep, taken},
+    common::{again, at, fill, keep, taken},
     death::{with_kills, with_quick_kills},
 };
 
@@ -36,14 +36,6 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(long_items_are_awaited),
         testkit::test!(what_is_in_a_box_awaits_too),
     ]
-}
-
-fn at(process: u32, thread: u32) -> Placement {
-    Placement::At { process, thread }
-}
-
-fn again() -> OnError {
-    OnError::retry(1000)
 }
 
 /// Some take longer than those behind them.
@@ -97,17 +89,7 @@ fn blocks_are_awaited_in_processes_that_die() {
     let mut graph = Graph::new();
     graph.set_memory(&memory);
     let numbers = graph.source("numbers", Thread, 0..1500_u64);
-    let fill = graph
-        .node("fill", Thread, move |_| {
-            let pool = pool.clone();
-            from_fn(move |n: u64, out: &mut Outlet<Block>| {
-                let mut loan = out.wait_for(|| pool.try_loan().ok())?;
-                loan.as_bytes_mut()[..8].copy_from_slice(&n.to_le_bytes());
-                out.send(loan.freeze())?;
-                Ok(Flow::GoOn)
-            })
-        })
-        .add();
+    let fill = graph.node("fill", Thread, move |_| fill(&pool)).add();
     let read = |block: &Block| u64::from_le_bytes(block.as_bytes()[..8].try_into().unwrap());
     let on = move |block: Block| async move {
         wait(read(&block)).await;

@@ -112,11 +112,6 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// As [`Receiver::try_recv`], but never `Unreadable`.
     pub fn release_first(&mut self) -> Result<(), RecvError> {
-        self.release()
-    }
-
-    /// Ends the message that was leased: as receiving it and dropping it.
-    fn release(&mut self) -> Result<(), RecvError> {
         let Receiver { consumer, desk, recovered, .. } = self;
         let record = consumer.as_mut().expect("only drop takes it").try_recv()?;
         if *recovered != record.consumer().role().word() {
@@ -171,7 +166,7 @@ impl<T: DeserializeOwned> Leased<'_, T> {
     ///
     /// `Moved` when this end has been sent away meanwhile, `Corrupt`; then it comes again.
     pub fn release(self) -> Result<T, RecvError> {
-        self.receiver.release()?;
+        self.receiver.release_first()?;
         Ok(self.message)
     }
 
@@ -179,7 +174,7 @@ impl<T: DeserializeOwned> Leased<'_, T> {
     /// the ring still has it.
     pub fn split(self) -> (T, Lease<impl FnOnce() -> Result<(), RecvError>>) {
         let Leased { receiver, message } = self;
-        (message, Lease(move || receiver.release()))
+        (message, Lease(move || receiver.release_first()))
     }
 }
 

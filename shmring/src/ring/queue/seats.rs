@@ -259,10 +259,12 @@ impl Seat {
         }
         // Somebody may have died between a change and counting it.
         self.known.set(None);
+        let Some(dead) = dead else {
+            self.queue.ask_who_lives();
+            return None;
+        };
         // Before the repair: what is repaired has no process any more.
-        dead.into_iter().for_each(|dead| self.see(dead));
-        self.queue.ask_who_lives();
-        let dead = dead?;
+        self.see(dead);
         self.queue.look_after();
         self.queue.nothing_comes_back(self.side).then_some(dead)
     }

@@ -13,7 +13,6 @@ use crate::{
 impl<T: 'static> Lanes<T> {
     /// Sends one message, waiting for room.
     pub(super) fn send(&mut self, to: usize, head: Head, items: Vec<T>) -> Result<(), Closed> {
-        let weight = items.len().max(1) as u64;
         let head = Head { id: self.id, first: self.first, ..head };
         let executor = self.executor.clone();
         let board = executor.board();
@@ -41,6 +40,7 @@ impl<T: 'static> Lanes<T> {
         let progress = || board.load(words + lane::DONE);
         let sent = items.len() as u64;
         let mut batch = Batch { head, items };
+        let weight = batch.weight();
         loop {
             let is_open = self.is_open(to);
             // Asked afterwards: whoever takes no more has handled by then what it ever will.

@@ -7,8 +7,8 @@ mod odd;
 mod several;
 
 use msgproc::flow::{
-    Cause, Flow, Graph, Node, NodeBuilder, NodeRef, OnError, Outlet, PlainProcess, Process, Same,
-    Thread, each, flat_map, from_fn, map, map_async, source,
+    Cause, Flow, Graph, Node, NodeBuilder, NodeRef, Outlet, PlainProcess, Process, Same, Thread,
+    each, flat_map, from_fn, map, map_async, source,
 };
 
 use self::several::{a_farm_in_a_thread, a_source_and_a_node, two_in_a_thread, two_in_two_threads};
@@ -23,7 +23,7 @@ use self::{
     },
 };
 use super::words;
-use crate::common::Kept;
+use crate::common::{Kept, again};
 
 pub(super) struct Shape {
     pub(super) name: &'static str,
@@ -117,10 +117,6 @@ pub(super) const COUNT: u64 = 30;
 
 fn all() -> Vec<u64> {
     (0..COUNT).collect()
-}
-
-fn again() -> OnError {
-    OnError::retry(1000)
 }
 
 /// Adds a node here, or several, that keep what comes to them.
