@@ -16,7 +16,7 @@ use crate::{
         Policy, broadcast, cells, latest,
         port::{MessageError, PortError, Receiver, Sender},
         queue,
-        records::{Claim, Consumer, Producer, Record},
+        records::{Claim, Consumer, Producer, Record, Run},
     },
 };
 
@@ -29,6 +29,16 @@ impl<R: AsyncReady> Async<Consumer, R> {
     pub async fn recv(&mut self) -> Result<Record<'_>, RecvError> {
         poll_fn(|cx| self.poll_fairly(cx, 0, there)).await?;
         self.end.try_recv()
+    }
+
+    /// Takes the records that are there; as [`Consumer::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::run`].
+    pub async fn run(&mut self) -> Result<Run<'_>, RecvError> {
+        poll_fn(|cx| self.poll_fairly(cx, 0, there)).await?;
+        self.end.try_run()
     }
 }
 
@@ -198,6 +208,17 @@ impl<R: AsyncReady> Async<broadcast::Consumer, R> {
         let find = |end: &mut broadcast::Consumer| unless_empty(end.find());
         let found = poll_fn(|cx| self.poll_fairly(cx, 0, find)).await?;
         Ok(self.end.item(found))
+    }
+
+    /// Takes the items that are there; as [`broadcast::Consumer::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast::Consumer::run`].
+    pub async fn run(&mut self) -> Result<broadcast::Run<'_>, RecvError> {
+        let find = |end: &mut broadcast::Consumer| unless_empty(end.find());
+        let found = poll_fn(|cx| self.poll_fairly(cx, 0, find)).await?;
+        Ok(self.end.run_from(found))
     }
 }
 

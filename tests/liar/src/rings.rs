@@ -325,11 +325,11 @@ fn receive_records(rx: &mut records::Consumer) {
     let _ = rx.try_read_ahead().map(|record| (record.sequence(), sum(&record)));
     let _ = rx.try_recv().map(|record| (record.sequence(), sum(&record)));
     let _ = rx.recv_timeout(SHORT).map(|record| record.len());
-    let mut records = rx.records();
-    for _ in 0..2 {
-        let _ = records.next().map(|record| record.map(|record| (record.sequence(), sum(&record))));
-    }
-    drop(records);
+    let _ = rx.run_timeout(SHORT).map(|mut run| {
+        for _ in 0..2 {
+            let _ = run.next().map(|record| record.map(|record| (record.sequence(), sum(&record))));
+        }
+    });
     rx.arm();
     select(rx);
     let _ = rx.is_closed();
@@ -368,11 +368,11 @@ fn send_to_all(tx: &mut broadcast::Producer, random: &mut Random) {
 fn receive_with_others(rx: &mut broadcast::Consumer) {
     let _ = rx.try_recv().map(|item| (item.sequence(), sum(&item)));
     let _ = rx.recv_timeout(SHORT).map(|item| item.len());
-    let mut items = rx.items();
-    for _ in 0..2 {
-        let _ = items.next().map(|item| item.map(|item| (item.sequence(), sum(&item))));
-    }
-    drop(items);
+    let _ = rx.run_timeout(SHORT).map(|mut run| {
+        for _ in 0..2 {
+            let _ = run.next().map(|item| item.map(|item| (item.sequence(), sum(&item))));
+        }
+    });
     rx.arm();
     select(rx);
     let _ = (rx.is_closed(), rx.behind());

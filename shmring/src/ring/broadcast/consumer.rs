@@ -155,11 +155,38 @@ impl Consumer {
         self.recv_within(Some(timeout))
     }
 
-    /// Reads what is there now, one item after the other, and lets go of them all at once when the
-    /// value is dropped.
+    /// Reads what is there now, at least one item, one after the other, and lets go of all that were
+    /// read at once when the run is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::try_recv`].
     #[inline]
-    pub fn items(&mut self) -> Items<'_> {
-        Items { consumer: self }
+    pub fn try_run(&mut self) -> Result<Run<'_>, RecvError> {
+        let found = self.find()?;
+        Ok(self.run_from(found))
+    }
+
+    /// The same, waiting for at least one item as long as the producer lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn run(&mut self) -> Result<Run<'_>, RecvError> {
+        let found = self.found_within(None)?;
+        Ok(self.run_from(found))
+    }
+
+    /// The same with a bound: `TimedOut` when nothing comes until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn run_timeout(&mut self, timeout: Duration) -> Result<Run<'_>, RecvError> {
+        let found = self.found_within(Some(timeout))?;
+        Ok(self.run_from(found))
     }
 
     /// Whether the producer has closed its end. Items may still be there.
@@ -309,6 +336,12 @@ impl Consumer {
         Item { consumer: self, found }
     }
 
+    /// Shows what was found last, and those after it.
+    #[inline]
+    pub(crate) fn run_from(&mut self, found: Found) -> Run<'_> {
+        Run { consumer: self, first: Some(found) }
+    }
+
     /// There is nothing: because nothing will come? Whoever closed or died may have published
     /// just before, so the last look is the one after.
     #[cold]
@@ -335,17 +368,22 @@ impl Consumer {
 
     #[inline]
     fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Item<'_>, RecvError> {
+        let found = self.found_within(timeout)?;
+        Ok(self.item(found))
+    }
+
+    #[inline]
+    fn found_within(&mut self, timeout: Option<Duration>) -> Result<Found, RecvError> {
         self.own()?;
         let region = &self.ring.segment.0.region;
         let mut found = self.copying.look(region)?;
         if found.is_none() && self.waiter.spin(|| self.copying.reader.is_ready(region)) {
             found = self.copying.look(region)?;
         }
-        let found = match found {
-            Some(found) => found,
-            None => self.wait(timeout)?,
-        };
-        Ok(self.item(found))
+        match found {
+            Some(found) => Ok(found),
+            None => self.wait(timeout),
+        }
     }
 
     #[cold]
@@ -481,11 +519,14 @@ impl fmt::Debug for Item<'_> {
 }
 
 /// The items that are there now. Dropping it lets the producer overwrite all that were read.
-pub struct Items<'a> {
+#[must_use = "nothing is read before it is asked for the next"]
+pub struct Run<'a> {
     consumer: &'a mut Consumer,
+    /// What was found already, and copied by a lossy consumer, until it is read.
+    first: Option<Found>,
 }
 
-impl Items<'_> {
+impl Run<'_> {
     /// The next item, with its number; `None` when there is none now.
     ///
     /// # Errors
@@ -493,10 +534,19 @@ impl Items<'_> {
     /// `Lapped`; `Moved`; `Corrupt`. That the ring is closed is said by [`Consumer::try_recv`].
     #[allow(clippy::should_implement_trait)] // Items borrow from this value.
     pub fn next(&mut self) -> Result<Option<Part<'_>>, RecvError> {
-        self.consumer.own()?;
+        let first = self.first.take();
+        if first.is_none() {
+            self.consumer.own()?;
+        }
         let Consumer { copying, ring, .. } = &mut *self.consumer;
         let region = &ring.segment.0.region;
-        let Some(found) = copying.look(region)? else { return Ok(None) };
+        let found = match first {
+            Some(found) => found,
+            None => match copying.look(region)? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
         copying.reader.advance(found);
         let sequence = found.sequence;
         let bytes = match copying.reader.kind() {
@@ -507,14 +557,14 @@ impl Items<'_> {
     }
 }
 
-impl Drop for Items<'_> {
+impl Drop for Run<'_> {
     fn drop(&mut self) {
         self.consumer.release();
     }
 }
 
-impl fmt::Debug for Items<'_> {
+impl fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items").finish_non_exhaustive()
+        f.debug_struct("Run").finish_non_exhaustive()
     }
 }

@@ -49,7 +49,7 @@ use std::fmt;
 
 pub(crate) use self::memory::observe;
 pub use self::{
-    consumer::{Consumer, Item, Items},
+    consumer::{Consumer, Item, Run},
     memory::Stats,
     producer::{Batch, Claim, Producer},
 };

@@ -192,18 +192,22 @@ fn batches_on_both_sides() {
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     batch.publish();
     for rx in [&mut rx, &mut lossy] {
-        let mut run = rx.items();
+        let mut run = rx.run().unwrap();
         let mut got = Vec::new();
         while let Some(item) = run.next().unwrap() {
             got.push((item.sequence(), item[0]));
         }
         assert_eq!(got, (0..10).map(|byte| (byte.into(), byte)).collect::<Vec<(u64, u8)>>());
+        drop(run);
+        assert_eq!(rx.try_run().unwrap_err(), RecvError::Empty);
+        let error = rx.run_timeout(Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error, RecvError::TimedOut);
     }
     tx.batch().try_push(b"forgotten").unwrap();
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     // A run is released when it is dropped.
     while tx.try_send([1; 100]).is_ok() {}
-    let mut run = rx.items();
+    let mut run = rx.try_run().unwrap();
     while run.next().unwrap().is_some() {}
     assert!(matches!(tx.try_send([1; 100]), Err(SendError::Full(_))));
     drop(run);
@@ -225,7 +229,7 @@ fn losses_are_gaps_in_a_run() {
     }
     tx.send([10; 40]).unwrap();
     for rx in [&mut rx, &mut lossy] {
-        let mut run = rx.items();
+        let mut run = rx.try_run().unwrap();
         for number in [2, 3, 10] {
             let item = run.next().unwrap().unwrap();
             assert_eq!((item.sequence(), item.bytes()), (number, &[number as u8; 40][..]));
@@ -482,7 +486,7 @@ fn a_forgotten_item_comes_again_and_a_forgotten_run_is_released() {
     std::mem::forget(rx.recv().unwrap());
     assert_eq!(&*rx.recv().unwrap(), [1; 40]);
     while tx.try_send([2; 40]).is_ok() {}
-    let mut run = rx.items();
+    let mut run = rx.try_run().unwrap();
     while run.next().unwrap().is_some() {}
     std::mem::forget(run);
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
@@ -565,10 +569,11 @@ fn survives_any_control_words() {
                 let _ = rx.recv_timeout(soon);
                 let _ = lossy.recv_timeout(soon);
                 let _ = ring.join().history(next()).consumer();
-                let mut run = rx.items();
-                for _ in 0..100 {
-                    if !matches!(run.next(), Ok(Some(_))) {
-                        break;
+                if let Ok(mut run) = rx.run_timeout(soon) {
+                    for _ in 0..100 {
+                        if !matches!(run.next(), Ok(Some(_))) {
+                            break;
+                        }
                     }
                 }
             }

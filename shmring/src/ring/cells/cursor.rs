@@ -159,6 +159,20 @@ impl Writer {
         Ok(Cells { offset, count, item: self.geometry.item })
     }
 
+    /// The cell behind so many that were claimed and filled, but not published.
+    #[inline]
+    pub(crate) fn claim_after(&mut self, region: &Region, filled: usize) -> Result<Cells, NoRoom> {
+        if self.free() <= filled as u64 {
+            self.look_at_head(region)?;
+            if self.free() <= filled as u64 {
+                return Err(NoRoom::Full);
+            }
+        }
+        fault!("cells.claimed");
+        let offset = self.geometry.place(self.next.wrapping_add(filled as u64));
+        Ok(Cells { offset, count: 1, item: self.geometry.item })
+    }
+
     /// Reads how far the consumer is. `Full` when no cell is free even so.
     #[inline]
     fn look_at_head(&mut self, region: &Region) -> Result<(), NoRoom> {

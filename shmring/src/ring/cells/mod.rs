@@ -46,7 +46,7 @@ pub(crate) use self::{consumer::UnreadConsumer, producer::UnreadProducer};
 pub use self::{
     consumer::{Consumer, Item, Run},
     cursor::Stats,
-    producer::{Claim, ClaimMany, Producer},
+    producer::{Batch, Claim, ClaimMany, Producer},
 };
 use super::{
     Policy,

@@ -182,6 +182,12 @@ impl<T: Pod> Producer<T> {
         self.claim_many_within(count, Patience::Bounded(timeout))
     }
 
+    /// Begins a batch: its items become visible together, with [`Batch::publish`].
+    #[inline]
+    pub fn batch(&mut self) -> Batch<'_, T> {
+        Batch { producer: self, filled: 0 }
+    }
+
     /// Whether the consumer has closed its end. It might at any time.
     pub fn is_closed(&self) -> bool {
         self.role.state_at(self.ring.board.consumer_place()) == State::Closed
@@ -312,6 +318,23 @@ impl<T: Pod> Producer<T> {
     fn try_room(&mut self, count: usize) -> Result<Cells, SendError> {
         self.own()?;
         match self.writer.claim(self.ring.board.region(), count) {
+            Ok(room) => Ok(room),
+            Err(NoRoom::Full) => Err(self.why_full()),
+            Err(NoRoom::Corrupt) => Err(SendError::Corrupt(())),
+        }
+    }
+
+    /// Room for one more of a batch.
+    #[inline]
+    fn room_after(&mut self, filled: usize) -> Result<Cells, SendError> {
+        if filled == 0 {
+            return self.room(1, Patience::None);
+        }
+        // Whoever took this end over knows nothing of a batch that another had begun.
+        if !self.role.is_still() {
+            return Err(SendError::Moved(()));
+        }
+        match self.writer.claim_after(self.ring.board.region(), filled) {
             Ok(room) => Ok(room),
             Err(NoRoom::Full) => Err(self.why_full()),
             Err(NoRoom::Corrupt) => Err(SendError::Corrupt(())),
@@ -481,6 +504,70 @@ impl<T: Pod> DerefMut for Claim<'_, T> {
 impl<T: Pod> fmt::Debug for Claim<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claim").finish_non_exhaustive()
+    }
+}
+
+/// Items that will become visible together. Dropping it unpublished forgets them.
+///
+/// A batch cannot be longer than the ring: when an item does not fit, publish what there is and go
+/// on. Where the number of items is known, [`Producer::claim_many`] gives their cells as a slice.
+///
+/// ```
+/// # use shmring::ring::cells::Cells;
+/// # let (mut tx, mut rx) = Cells::<u32>::options().capacity(4).anonymous()?.split()?;
+/// let mut batch = tx.batch();
+/// batch.try_push(1)?;
+/// batch.try_push(2)?;
+/// batch.publish();
+/// assert_eq!(*rx.run()?, [1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a batch that is not published is forgotten"]
+pub struct Batch<'a, T: Pod> {
+    producer: &'a mut Producer<T>,
+    filled: usize,
+}
+
+impl<T: Pod> Batch<'_, T> {
+    /// Adds an item, if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::try_claim`].
+    #[inline]
+    pub fn try_push(&mut self, item: T) -> Result<(), SendError<T>> {
+        match self.producer.room_after(self.filled) {
+            Ok(mut room) => {
+                slots::fill(self.producer.ring.board.region(), &mut room)[0] = item;
+                self.filled += 1;
+                Ok(())
+            }
+            Err(error) => Err(error.map(|()| item)),
+        }
+    }
+
+    /// How many items were added.
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Makes all items of the batch visible at once.
+    #[inline]
+    pub fn publish(self) {
+        if self.filled > 0 {
+            self.producer.publish(self.filled);
+        }
+    }
+}
+
+impl<T: Pod> fmt::Debug for Batch<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.filled).finish_non_exhaustive()
     }
 }
 

@@ -161,6 +161,42 @@ fn batches_on_both_sides() {
 }
 
 #[test]
+fn a_batch_goes_over_the_end_of_the_array() {
+    let options = Cells::<u64>::options().capacity(8).policy(Policy::DropNewest);
+    let (mut tx, mut rx) = options.anonymous().unwrap().split().unwrap();
+    let mut next = 0;
+    for round in 0..10 {
+        let mut batch = tx.batch();
+        assert!(batch.is_empty());
+        for _ in 0..5 {
+            batch.try_push(next).unwrap();
+            next += 1;
+        }
+        assert_eq!(batch.len(), 5);
+        assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty, "round {round}");
+        batch.publish();
+        let got: Vec<u64> = rx.try_iter().map(Result::unwrap).collect();
+        assert_eq!(got, (next - 5..next).collect::<Vec<_>>());
+    }
+    // As long as the ring and no longer; forgotten, it is as if it had never been.
+    for _ in 0..2 {
+        let mut batch = tx.batch();
+        for item in 0..8 {
+            batch.try_push(item).unwrap();
+        }
+        assert_eq!(batch.try_push(8).unwrap_err(), SendError::Full(8));
+    }
+    tx.batch().publish();
+    assert_eq!(rx.try_run().unwrap_err(), RecvError::Empty);
+    drop(rx);
+    let mut batch = tx.batch();
+    for item in 0..8 {
+        batch.try_push(item).unwrap();
+    }
+    assert_eq!(batch.try_push(8).unwrap_err(), SendError::Closed(8));
+}
+
+#[test]
 #[should_panic(expected = "publishing 5 cells of 4 claimed")]
 fn more_than_was_claimed() {
     let (mut tx, _rx) = ends::<u8>(8);

@@ -79,11 +79,54 @@ impl Consumer {
         self.recv_within(Some(timeout))
     }
 
-    /// Reads what is there now, one record after the other, and releases them all at once when
-    /// the value is dropped.
+    /// Reads what is there now, at least one record, one after the other, and releases all that were
+    /// read at once when the run is dropped.
+    ///
+    /// ```
+    /// # use shmring::ring::records::Records;
+    /// # let (mut tx, mut rx) = Records::options().anonymous()?.split()?;
+    /// # for byte in 0..3u8 { tx.send([byte])?; }
+    /// # let mut sum = 0;
+    /// let mut run = rx.run()?;
+    /// while let Some(record) = run.next()? {
+    ///     sum += u32::from(record[0]);
+    /// }
+    /// # assert_eq!(sum, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::try_recv`].
     #[inline]
-    pub fn records(&mut self) -> Records<'_> {
-        Records { consumer: self }
+    pub fn try_run(&mut self) -> Result<Run<'_>, RecvError> {
+        let found = match self.ready() {
+            Some(found) => found,
+            None => self.find()?,
+        };
+        Ok(Run { consumer: self, first: Some(found) })
+    }
+
+    /// The same, waiting for at least one record as long as the producer lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn run(&mut self) -> Result<Run<'_>, RecvError> {
+        let found = self.found_within(None)?;
+        Ok(Run { consumer: self, first: Some(found) })
+    }
+
+    /// The same with a bound: `TimedOut` when nothing comes until then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::recv`].
+    #[inline]
+    pub fn run_timeout(&mut self, timeout: Duration) -> Result<Run<'_>, RecvError> {
+        let found = self.found_within(Some(timeout))?;
+        Ok(Run { consumer: self, first: Some(found) })
     }
 
     /// Whether there is a record now, as far as one look tells: cheap enough to be asked again and
@@ -289,16 +332,21 @@ impl Consumer {
 
     #[inline(always)]
     fn recv_within(&mut self, timeout: Option<Duration>) -> Result<Record<'_>, RecvError> {
+        let found = self.found_within(timeout)?;
+        Ok(Record { consumer: self, found })
+    }
+
+    #[inline(always)]
+    fn found_within(&mut self, timeout: Option<Duration>) -> Result<Found, RecvError> {
         if let Some(found) = self.ready() {
-            return Ok(Record { consumer: self, found });
+            return Ok(found);
         }
         let region = &self.ring.segment.0.region;
         let spun = self.waiter.spin(|| self.reader.is_ready(region));
         if spun && let Some(found) = self.ready() {
-            return Ok(Record { consumer: self, found });
+            return Ok(found);
         }
-        let found = self.wait(timeout)?;
-        Ok(Record { consumer: self, found })
+        self.wait(timeout)
     }
 
     #[inline(never)]
@@ -427,11 +475,14 @@ impl fmt::Debug for Record<'_> {
 }
 
 /// The records that are there now. Dropping it releases all that were read.
-pub struct Records<'a> {
+#[must_use = "nothing is read before it is asked for the next"]
+pub struct Run<'a> {
     consumer: &'a mut Consumer,
+    /// What is there for certain, until it is read.
+    first: Option<Found>,
 }
 
-impl Records<'_> {
+impl Run<'_> {
     /// The next record, with its number; `None` when there is none now.
     ///
     /// # Errors
@@ -440,7 +491,7 @@ impl Records<'_> {
     #[allow(clippy::should_implement_trait)] // Records borrow from this value.
     #[inline]
     pub fn next(&mut self) -> Result<Option<Part<'_>>, RecvError> {
-        let found = match self.consumer.ready() {
+        let found = match self.first.take().or_else(|| self.consumer.ready()) {
             Some(found) => found,
             None => match self.find()? {
                 Some(found) => found,
@@ -460,14 +511,14 @@ impl Records<'_> {
     }
 }
 
-impl Drop for Records<'_> {
+impl Drop for Run<'_> {
     fn drop(&mut self) {
         self.consumer.release();
     }
 }
 
-impl fmt::Debug for Records<'_> {
+impl fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Records").finish_non_exhaustive()
+        f.debug_struct("Run").finish_non_exhaustive()
     }
 }

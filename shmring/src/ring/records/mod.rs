@@ -24,7 +24,7 @@ use std::fmt;
 
 use self::cursor::{CAPACITY, DATA, Geometry, HEAD, LEAST_CAPACITY, MOST_CAPACITY, POLICY, ROLES};
 pub use self::{
-    consumer::{Consumer, Record, Records as Run},
+    consumer::{Consumer, Record, Run},
     cursor::Stats,
     producer::{Batch, Claim, Producer},
 };

@@ -126,7 +126,7 @@ fn batches_on_both_sides() {
     }
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
     batch.publish();
-    let mut run = rx.records();
+    let mut run = rx.run().unwrap();
     let mut got = Vec::new();
     while let Some(record) = run.next().unwrap() {
         got.push((record.sequence(), record[0]));
@@ -135,6 +135,8 @@ fn batches_on_both_sides() {
     assert_eq!(tx.ring().stats().taken, 0, "released when the run is dropped");
     drop(run);
     assert_eq!(tx.ring().stats().taken, 10);
+    assert_eq!(rx.try_run().unwrap_err(), RecvError::Empty);
+    assert_eq!(rx.run_timeout(Duration::from_millis(1)).unwrap_err(), RecvError::TimedOut);
     tx.batch().try_push(b"forgotten").unwrap();
     assert_eq!(rx.try_recv().unwrap_err(), RecvError::Empty);
 }
@@ -149,7 +151,7 @@ fn losses_are_gaps_in_a_run() {
     drop(rx.recv().unwrap());
     drop(rx.recv().unwrap());
     tx.send([10; 40]).unwrap();
-    let mut run = rx.records();
+    let mut run = rx.try_run().unwrap();
     for number in [2, 3, 4, 10] {
         let record = run.next().unwrap().unwrap();
         assert_eq!((record.sequence(), record.bytes()), (number, &[number as u8; 40][..]));

@@ -108,13 +108,12 @@ fn publish(tx: &mut Producer, items: u64) -> Result {
 fn consume(mut rx: Consumer) -> Result {
     let check = |item: &[u8]| assert!(item.len() == LEN && item.iter().all(|b| *b == item[0]));
     loop {
-        match rx.recv() {
-            Ok(item) => check(&item),
+        let mut run = match rx.run() {
+            Ok(run) => run,
             Err(RecvError::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        let mut items = rx.items();
-        while let Some(item) = items.next()? {
+        };
+        while let Some(item) = run.next()? {
             check(&item);
         }
     }

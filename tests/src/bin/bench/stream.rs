@@ -160,10 +160,8 @@ fn send_batches(tx: &mut records::Producer, items: u64) -> Result {
 fn take_batches(rx: &mut records::Consumer, items: u64) -> Result {
     let mut number = 0;
     while number < items {
-        check(&rx.recv()?, number);
-        number += 1;
-        let mut run = rx.records();
-        for _ in 1..BATCH.min((items - number) as usize + 1) {
+        let mut run = rx.run()?;
+        for _ in 0..BATCH.min((items - number) as usize) {
             let Some(record) = run.next()? else { break };
             check(&record, number);
             number += 1;

@@ -128,10 +128,8 @@ impl Rx for BatchRx {
     fn recv_all(&mut self, count: u64, mut read: impl FnMut(&[u8])) -> Result {
         let mut left = count;
         while left > 0 {
-            read(&self.0.recv()?);
-            left -= 1;
-            let mut run = self.0.records();
-            for _ in 1..BATCH.min(left + 1) {
+            let mut run = self.0.run()?;
+            for _ in 0..BATCH.min(left) {
                 let Some(record) = run.next()? else { break };
                 read(&record);
                 left -= 1;
