@@ -256,6 +256,37 @@ pub(crate) trait Door: Send + Sync {
     fn drain(&self);
 }
 
+/// The doors of a graph. They shut with it, also where it never ran: nobody waits at them then.
+#[derive(Default)]
+pub(crate) struct Doors(Vec<Arc<dyn Door>>);
+
+impl Doors {
+    pub(crate) fn add(&mut self, door: Arc<dyn Door>) {
+        self.0.push(door);
+    }
+
+    /// The run begins.
+    pub(crate) fn open(&self, run: &Shared) {
+        self.0.iter().for_each(|door| door.open(run));
+    }
+
+    /// The run ends.
+    pub(crate) fn shut(&self) {
+        self.0.iter().for_each(|door| door.shut());
+    }
+
+    /// Nothing more comes in.
+    pub(crate) fn drain(&self) {
+        self.0.iter().for_each(|door| door.drain());
+    }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
 struct Inward<T>(Arc<Channel<T>>);
 struct Outward<T>(Arc<Channel<T>>);
 
@@ -415,7 +446,7 @@ impl Graph {
         P: Place<T>,
     {
         let channel = Channel::new(capacity);
-        self.doors.push(Arc::new(Inward(channel.clone())));
+        self.doors.add(Arc::new(Inward(channel.clone())));
         let source = channel.clone();
         let node = self.node_with_wire(name, place, move |_| {
             let (channel, guard) = (source.clone(), CloseOnDrop(source.clone()));
@@ -452,7 +483,7 @@ impl Graph {
         T: Send + 'static,
     {
         let channel = Channel::new(capacity);
-        self.doors.push(Arc::new(Outward(channel.clone())));
+        self.doors.add(Arc::new(Outward(channel.clone())));
         let sink = channel.clone();
         let node = self
             .node(name, Thread, move |_| {

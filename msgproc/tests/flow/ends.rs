@@ -6,7 +6,8 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Closed, Error, Flow, Graph, Node, OnError, Outlet, Placement, each, from_fn, map,
+    Cause, Closed, Error, Feed, Flow, Graph, Node, OnError, Outlet, Placement, Results, each,
+    from_fn, map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -22,6 +23,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(svc_end_may_send),
         testkit::test!(what_is_sent_at_the_end_keeps_the_order),
         testkit::test!(dropped_results_end_those_who_feed),
+        testkit::test!(nobody_waits_for_what_never_runs),
         testkit::test!(who_says_closed_takes_no_more),
     ]
 }
@@ -111,6 +113,44 @@ fn dropped_results_end_those_who_feed() {
             assert!(began.elapsed() < Duration::from_secs(10), "{place}");
         }
         running.wait().unwrap();
+    }
+}
+
+/// A graph that is dropped, one that cannot be, and one that does not begin.
+fn nobody_waits_for_what_never_runs() {
+    let doors = |place: Placement, fails: bool| {
+        let mut graph = Graph::new();
+        let (feed, numbers) = graph.feed::<u64, _>("numbers", place, 1);
+        let same = graph.node("same", place, move |_| {
+            assert!(!fails, "no device");
+            map(|n: u64| n)
+        });
+        let same = same.add();
+        graph.connect(numbers.output(), same.input());
+        let results = graph.results("results", same.output(), 1);
+        (graph, feed, results)
+    };
+    let ended = |feed: Feed<u64>, results: Results<u64>| {
+        while feed.offload(1).is_ok() {}
+        assert_eq!(results.result(), None);
+    };
+    for place in PLACES {
+        let (graph, feed, results) = doors(place, false);
+        feed.offload(1).unwrap();
+        drop(graph);
+        ended(feed, results);
+
+        let (mut graph, feed, results) = doors(place, false);
+        graph.node("alone", place, |_| map(|n: u64| n)).add();
+        graph.start().map(drop).unwrap_err();
+        ended(feed, results);
+
+        for start in [|graph: Graph| graph.run().map(drop), |graph: Graph| graph.start().map(drop)]
+        {
+            let (graph, feed, results) = doors(place, true);
+            start(graph).unwrap_err();
+            ended(feed, results);
+        }
     }
 }
 

@@ -315,4 +315,29 @@ fn graphs_that_cannot_be_run() {
     graph.connect(text.output(), late.input());
     graph.connect(late.output(), sink.input());
     says(graph, "cannot keep the order");
+
+    let many = |workers: [usize; 2]| {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Placement::Same, 0..5_u64);
+        let [from, to] = workers;
+        let a = graph.node("a", Placement::Thread, |_| map(|n: u64| n)).workers(from).add();
+        let b = graph.node("b", Placement::Thread, |_| each(|_: u64| ())).workers(to).add();
+        graph.connect(numbers.output(), a.input());
+        graph.connect(a.output(), b.input());
+        graph
+    };
+    says(many([1, usize::MAX]), "\"b\" most of them");
+    says(many([usize::MAX, 2]), "\"a\" most of them");
+    says(many([1000, 1000]), "from each of the 1000 workers of \"a\" to each of the 1000 of \"b\"");
+
+    for name in ["flow\0", "flow"] {
+        let mut graph = Graph::new().named(name);
+        let numbers = graph.source("numbers", Placement::Thread, 0..5_u64);
+        let sink = graph.node("sink\0", Placement::Thread, |_| each(|_: u64| ())).add();
+        graph.connect(numbers.output(), sink.input());
+        says(graph, "cannot be called \"sink\\0\"");
+    }
+    let mut graph = Graph::new().named("flow\0");
+    graph.source("numbers", Placement::Thread, 0..5_u64);
+    says(graph, "cannot be called \"flow\\0\"");
 }

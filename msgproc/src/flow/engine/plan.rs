@@ -273,6 +273,6 @@ fn open(
     let blocks = memory.pool().map(|pool| (pool.capacity(), ways));
     let mut shared = Shared::new(board, layout.counts, &layout.circles, blocks);
     shared.set_spill(spill);
-    graph.doors.iter().for_each(|door| door.open(&shared));
+    graph.doors.open(&shared);
     Ok(shared)
 }

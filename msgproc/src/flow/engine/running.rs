@@ -42,7 +42,7 @@ impl Running {
                     Told::default()
                 }
             };
-            copy.graph.shut();
+            copy.graph.doors.shut();
             let (result, changed) = &*other;
             lock(result).get_or_insert_default().add(all);
             changed.notify_all();
@@ -62,14 +62,14 @@ impl Running {
 
     /// Stops sources, and lets what is on its way be finished.
     pub fn stop(&self) {
-        self.plan.graph.drain();
+        self.plan.graph.doors.drain();
         self.plan.shared.advance(DRAINING);
     }
 
     /// Stops everybody where they are: what is on its way is lost.
     pub fn stop_now(&self) {
         self.plan.shared.advance(STOPPING);
-        self.plan.graph.shut();
+        self.plan.graph.doors.shut();
     }
 
     /// Lets sources pause. What is on its way goes on.

@@ -19,7 +19,7 @@ use super::{
     error::{Death, Error},
     memory::Memory,
     node::Cause,
-    outside::Door,
+    outside::Doors,
     placement::Placement,
     start_method::StartMethod,
     worker::OnError,
@@ -48,7 +48,7 @@ pub struct Graph {
     pub(crate) memory: Option<Memory>,
     pub(crate) name: String,
     /// Where items come in from outside, and results leave.
-    pub(crate) doors: Vec<Arc<dyn Door>>,
+    pub(crate) doors: Doors,
     /// Whether the thread that runs it watches its processes too.
     pub(crate) watches_itself: bool,
     pub(crate) on_death: Option<Box<OnDeath>>,
@@ -184,16 +184,6 @@ impl Graph {
 
     pub(crate) fn is_wrong(&mut self, what: String) {
         self.fault.get_or_insert(what);
-    }
-
-    /// Shuts all doors: the run ends.
-    pub(crate) fn shut(&self) {
-        self.doors.iter().for_each(|door| door.shut());
-    }
-
-    /// Lets nothing more in.
-    pub(crate) fn drain(&self) {
-        self.doors.iter().for_each(|door| door.drain());
     }
 }
 

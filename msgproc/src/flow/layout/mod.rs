@@ -12,7 +12,7 @@ use super::{
     circle::CirclePlan,
     edge::{EdgePlan, LaneKind, LanePlan},
     error::{Error, Result},
-    graph::{EdgeEntry, Graph},
+    graph::{EdgeEntry, Graph, NodeEntry},
     placement::Placement,
     plan::{Counts, Rank},
 };
@@ -295,6 +295,11 @@ fn check(graph: &Graph) -> Result<()> {
     if graph.nodes.is_empty() {
         return Err(Error::graph("it has no nodes"));
     }
+    check_size(graph)?;
+    let names = graph.nodes.iter().map(|node| &node.name);
+    if let Some(name) = names.chain([&graph.name]).find(|name| name.contains('\0')) {
+        return Err(Error::graph(format!("threads and processes cannot be called {name:?}")));
+    }
     for (number, node) in graph.nodes.iter().enumerate() {
         let mut inward = graph.edges.iter().filter(|edge| edge.feedback.is_none());
         let has_input = inward.any(|edge| edge.to == number);
@@ -317,6 +322,35 @@ fn check(graph: &Graph) -> Result<()> {
         }
         if node.ordered && node.workers > 1 {
             check_order(graph, number)?;
+        }
+    }
+    Ok(())
+}
+
+/// So many workers and lanes a graph has at most: far more than any machine has use for, and few
+/// enough that there is memory to lay them out.
+const MOST_WORKERS: usize = 1 << 16;
+const MOST_LANES: usize = 1 << 18;
+
+fn check_size(graph: &Graph) -> Result<()> {
+    let workers = |node: &NodeEntry| node.workers;
+    let all = graph.nodes.iter().map(workers).fold(0, usize::saturating_add);
+    if all > MOST_WORKERS {
+        let largest = graph.nodes.iter().max_by_key(|node| workers(node));
+        return Err(Error::graph(format!(
+            "it has {all} workers, {:?} most of them, and can have {MOST_WORKERS}",
+            largest.map_or("", |node| &node.name)
+        )));
+    }
+    let mut lanes = 0_usize;
+    for edge in &graph.edges {
+        let (from, to) = (&graph.nodes[edge.from], &graph.nodes[edge.to]);
+        lanes = lanes.saturating_add(from.workers * to.workers);
+        if lanes > MOST_LANES {
+            return Err(Error::graph(format!(
+                "there is a lane from each of the {} workers of {:?} to each of the {} of {:?}, and {MOST_LANES} lanes are the most",
+                from.workers, from.name, to.workers, to.name
+            )));
         }
     }
     Ok(())

@@ -224,7 +224,7 @@ pub(super) mod ending {
     impl Ending {
         pub(crate) fn of(graph: &mut Graph) -> Arc<Ending> {
             let ending = Arc::new(Ending::default());
-            graph.doors.push(ending.clone());
+            graph.doors.add(ending.clone());
             ending
         }
 
