@@ -196,14 +196,4 @@ impl<M: Memory> Words<'_, M> {
         self.byte(at, shift, |got| Some(got.wrapping_add(1)));
         fault!("block.post.got");
     }
-
-    /// The receiver of a post does not want a block of it; rule F. One that was emptied meanwhile
-    /// does not hold it any more.
-    pub(super) fn let_go_of_post(&self, carrier: usize, block: u32) -> bool {
-        let (at, shift) = self.end_at(carrier, block, End::Got);
-        self.byte(at, shift, |got| {
-            (got != self.counted(carrier, block, End::Put)).then(|| got.wrapping_add(1))
-        });
-        self.free(block)
-    }
 }

@@ -8,7 +8,7 @@ use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension, IntoDimension};
 
 use super::{
-    BlockPool, Stale, ViewError,
+    BlockPool, Stale, ViewError, crowd,
     geometry::LENGTH,
     shared::Shared,
     word::{Handle, NotHeld},
@@ -75,7 +75,7 @@ impl Held {
     #[cold]
     fn adopt(&self, seen: u64) -> Result<usize, Stale> {
         let me = self.pool.segment().me().map_err(|_| Stale)?.index();
-        self.pool.words().hold(me, self.handle).map_err(|_| Stale)?;
+        crowd::hold(&self.pool, me, self.handle).map_err(|_| Stale)?;
         let swap = self.holder.compare_exchange(
             seen,
             holder(me),
@@ -86,7 +86,7 @@ impl Held {
             Ok(_) => Ok(me),
             // Another thread of this process was quicker.
             Err(other) => {
-                if self.pool.words().release(me, self.handle.block) {
+                if crowd::release(&self.pool, me, self.handle.block) {
                     self.pool.wake();
                 }
                 self.row_of(other).ok_or(Stale)
@@ -100,7 +100,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let holder = self.holder.load(local::Ordering::Acquire);
         if let Some(row) = self.row_of(holder)
-            && self.pool.words().release(row, self.handle.block)
+            && crowd::release(&self.pool, row, self.handle.block)
         {
             self.pool.wake();
         }
@@ -117,7 +117,7 @@ impl Block {
     /// Takes hold of a block by its handle, which somebody else holds meanwhile.
     pub(super) fn take(pool: &BlockPool, handle: Handle) -> Result<Block, NotHeld> {
         let me = pool.segment().me().map_err(|_| NotHeld::Stale)?.index();
-        pool.words().hold(me, handle)?;
+        crowd::hold(pool, me, handle)?;
         Ok(Block { held: Shared::new(Held::found(pool, handle, me)) })
     }
 

@@ -26,6 +26,7 @@
 
 mod carrier;
 mod classes;
+mod crowd;
 mod flight;
 mod frame;
 mod geometry;

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     face::{Make, Room},
+    layout::MAX_PARTICIPANTS,
     region::LINE,
     segment::{Kind, Segment},
     sync::Ordering,
@@ -62,7 +63,7 @@ impl Options {
         self
     }
 
-    /// How many processes can be attached at once, for a segment of its own. Default 16.
+    /// How many processes can be attached at once, 1 to 255, for a segment of its own. Default 16.
     pub fn participants(mut self, count: usize) -> Options {
         self.participants = count;
         self
@@ -99,6 +100,11 @@ impl Options {
         }
         if block_len == 0 {
             return Err(bad("blocks of 0 bytes".into()));
+        }
+        if !(1..=MAX_PARTICIPANTS).contains(&participants) {
+            return Err(bad(format!(
+                "{participants} participants: 1 to {MAX_PARTICIPANTS} are possible"
+            )));
         }
         let geometry = Geometry::new(0, blocks, block_len, participants, carriers);
         let size = geometry.size().ok_or_else(|| {

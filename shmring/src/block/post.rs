@@ -90,37 +90,11 @@ pub(super) fn send(block: &Block) -> Result<u32> {
     number.ok_or_else(outside)
 }
 
-/// A block that came with a message.
-enum Arrived {
-    Held(Block),
-    Waiting(Waiting),
-    /// It could not be taken.
-    Lost,
-}
-
-/// A block that this process holds so often already, by messages that nobody has read yet, that
-/// there is no counting further: it stays in flight until this message is read or dropped.
-struct Waiting {
-    pool: BlockPool,
-    handle: Handle,
-    carrier: usize,
-    sender: u64,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        // A post that has another sender by now was emptied before.
-        let same = carrier::who(&self.pool, self.carrier) == self.sender;
-        if same && self.pool.words().let_go_of_post(self.carrier, self.handle.block) {
-            self.pool.wake();
-        }
-    }
-}
-
 /// The blocks that came with a message.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    blocks: Vec<Arrived>,
+    /// `None` for one that could not be taken.
+    blocks: Vec<Option<Block>>,
     last: Option<BlockPool>,
 }
 
@@ -129,7 +103,7 @@ impl Inbox {
     pub(crate) fn read<'a>(&mut self, notes: &'a [u8]) -> Option<&'a [u8]> {
         let (note, rest) = postcard::take_from_bytes::<Note>(notes).ok()?;
         self.last = note.pool.clone().or(self.last.take());
-        self.blocks.push(self.last.as_ref().map_or(Arrived::Lost, |pool| note.take(pool)));
+        self.blocks.push(self.last.as_ref().and_then(|pool| note.take(pool)));
         Some(rest)
     }
 
@@ -137,34 +111,21 @@ impl Inbox {
         let corrupt =
             |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
         let block = self.blocks.get(number as usize);
-        match block.ok_or_else(|| corrupt("a block of it did not come with it"))? {
-            Arrived::Held(block) => Ok(block.clone()),
-            Arrived::Waiting(waiting) => {
-                Block::take(&waiting.pool, waiting.handle).map_err(not_held)
-            }
-            Arrived::Lost => Err(corrupt("a block of it is not held any more")),
-        }
+        let block = block.ok_or_else(|| corrupt("a block of it did not come with it"))?;
+        block.clone().ok_or_else(|| corrupt("a block of it is not held any more"))
     }
 }
 
 impl Note {
-    fn take(&self, pool: &BlockPool) -> Arrived {
+    fn take(&self, pool: &BlockPool) -> Option<Block> {
         let geometry = pool.geometry();
         let carrier = self.carrier as usize;
         if self.block as usize >= geometry.blocks || carrier >= geometry.carriers {
-            return Arrived::Lost;
+            return None;
         }
         let handle = Handle { block: self.block, generation: self.generation };
-        match Block::take(pool, handle) {
-            Ok(block) => {
-                pool.words().take_post(carrier, self.block);
-                Arrived::Held(block)
-            }
-            Err(NotHeld::TooMany) => {
-                let (pool, sender) = (pool.clone(), carrier::who(pool, carrier));
-                Arrived::Waiting(Waiting { pool, handle, carrier, sender })
-            }
-            Err(NotHeld::Stale) => Arrived::Lost,
-        }
+        let block = Block::take(pool, handle).ok()?;
+        pool.words().take_post(carrier, self.block);
+        Some(block)
     }
 }

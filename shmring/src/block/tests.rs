@@ -543,3 +543,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_number_of_participants_is_made_or_refused() {
+    for participants in [0, 256, usize::MAX] {
+        let options = BlockPool::options().block_len(64).participants(participants);
+        let error = options.clone().anonymous().unwrap_err();
+        assert!(error.to_string().contains("participants: 1 to 255"), "{error}");
+        let error = options.len_in_segment(participants).unwrap_err();
+        assert!(error.to_string().contains("participants: 1 to 255"), "{error}");
+    }
+    for participants in [1, 255] {
+        BlockPool::options().block_len(64).participants(participants).anonymous().unwrap();
+        Segment::options().participants(participants).anonymous().unwrap();
+    }
+}

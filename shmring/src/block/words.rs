@@ -4,6 +4,8 @@
 //! Nothing here knows of processes, payload or waiting: every access goes through [`Memory`], so
 //! that the exhaustive model and loom run this very code.
 
+use std::cell::Cell;
+
 use super::{
     geometry::{Geometry, LAST, LOANS, WORD},
     memory::Memory,
@@ -13,6 +15,16 @@ use crate::fault::fault;
 
 /// A swap that fails was beaten by somebody who made progress. Whoever loses so often is lied to.
 pub(super) const TRIES: usize = 1 << 16;
+
+/// What came of letting go of a hold in a row.
+enum Left {
+    /// It is gone; and whether that freed the block.
+    Freed(bool),
+    /// The row counts more than one was to let go of.
+    More,
+    /// The row counts nothing.
+    Nothing,
+}
 
 /// The control words of one pool.
 pub(super) struct Words<'a, M> {
@@ -156,8 +168,18 @@ impl<'a, M: Memory> Words<'a, M> {
     // Holds of participants.
 
     /// Rule H for participant `me`: as the owner if there is none, else in its row.
-    #[inline]
     pub(super) fn hold(&self, me: usize, handle: Handle) -> Result<(), NotHeld> {
+        self.hold_up_to(u8::MAX, me, handle)
+    }
+
+    /// The same, up to one less than its row can count.
+    #[inline]
+    pub(super) fn hold_some(&self, me: usize, handle: Handle) -> Result<(), NotHeld> {
+        self.hold_up_to(u8::MAX - 1, me, handle)
+    }
+
+    #[inline]
+    fn hold_up_to(&self, most: u8, me: usize, handle: Handle) -> Result<(), NotHeld> {
         let mut word = self.word(handle.block);
         for _ in 0..TRIES {
             if !word.is_shared(handle.generation) {
@@ -174,11 +196,12 @@ impl<'a, M: Memory> Words<'a, M> {
                 Err(now) => word = now,
             }
         }
-        self.hold_in_row(me, handle)
+        self.hold_in_row(most, me, handle)
     }
 
-    fn hold_in_row(&self, me: usize, handle: Handle) -> Result<(), NotHeld> {
-        self.count(handle.block, me)?;
+    fn hold_in_row(&self, most: u8, me: usize, handle: Handle) -> Result<(), NotHeld> {
+        let raised = |count: u8| (count < most).then(|| count + 1);
+        self.row(handle.block, me, raised).ok_or(NotHeld::TooMany)?;
         fault!("block.hold.counted");
         let held = self.confirm(handle);
         if held.is_err() {
@@ -209,17 +232,30 @@ impl<'a, M: Memory> Words<'a, M> {
     /// F. Tells whether the block was freed.
     ///
     /// Its holds are alike: it does not matter which of them was taken as the owner.
-    #[inline]
     pub(super) fn release(&self, me: usize, block: u32) -> bool {
+        self.release_from(u8::MAX, me, block).unwrap_or(false)
+    }
+
+    /// The same; `None` when its row counts all that it can.
+    #[inline]
+    pub(super) fn release_some(&self, me: usize, block: u32) -> Option<bool> {
+        self.release_from(u8::MAX - 1, me, block)
+    }
+
+    /// Lets go of one hold, but not out of a row that counts more than `most`.
+    #[inline]
+    fn release_from(&self, most: u8, me: usize, block: u32) -> Option<bool> {
         for _ in 0..TRIES {
-            if self.has_row(me, block)
-                && let Some(freed) = self.release_in_row(me, block)
-            {
-                return freed;
+            if self.has_row(me, block) {
+                match self.release_in_row(most, me, block) {
+                    Left::Freed(freed) => return Some(freed),
+                    Left::More => return None,
+                    Left::Nothing => {}
+                }
             }
             let word = self.word(block);
             if !word.is_owned_by(me) {
-                return false; // Only where somebody lied.
+                return Some(false); // Only where somebody lied.
             }
             let last = !self.is_held(block);
             let left = match last {
@@ -230,24 +266,34 @@ impl<'a, M: Memory> Words<'a, M> {
                 Ok(()) if last => {
                     fault!("block.free.freed");
                     self.set_free(block);
-                    return true;
+                    return Some(true);
                 }
                 Ok(()) => {
                     fault!("block.release.left");
-                    return self.free(block);
+                    return Some(self.free(block));
                 }
                 Err(_) => {}
             }
         }
-        false
+        Some(false)
     }
 
-    /// Lowers `me`'s count by one; rule F. `None` when it is 0.
+    /// Lowers `me`'s count by one; rule F.
     #[cold]
-    fn release_in_row(&self, me: usize, block: u32) -> Option<bool> {
-        let left = self.row(block, me, |count| count.checked_sub(1))?;
-        fault!("block.release.counted");
-        Some(left == 0 && self.free(block))
+    fn release_in_row(&self, most: u8, me: usize, block: u32) -> Left {
+        let seen = Cell::new(0);
+        let lowered = |count: u8| {
+            seen.set(count);
+            count.checked_sub(1).filter(|_| count <= most)
+        };
+        match self.row(block, me, lowered) {
+            Some(left) => {
+                fault!("block.release.counted");
+                Left::Freed(left == 0 && self.free(block))
+            }
+            None if seen.get() > most => Left::More,
+            None => Left::Nothing,
+        }
     }
 
     /// Whether `me` holds a block beside being its owner.
@@ -255,10 +301,6 @@ impl<'a, M: Memory> Words<'a, M> {
     pub(super) fn has_row(&self, me: usize, block: u32) -> bool {
         let word = self.memory.load(self.geometry.holds(block) + me / 8 * 8);
         word >> (me % 8 * 8) & 0xff != 0
-    }
-
-    fn count(&self, block: u32, me: usize) -> Result<(), NotHeld> {
-        self.row(block, me, |count| count.checked_add(1)).map(|_| ()).ok_or(NotHeld::TooMany)
     }
 
     /// Changes a participant's count; `None` when `f` refuses.

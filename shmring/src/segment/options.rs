@@ -20,7 +20,7 @@ pub struct Options {
     len: usize,
     participants: usize,
     objects: usize,
-    bells: usize,
+    bells: Option<usize>,
     prefault: bool,
     replace_stale: bool,
 }
@@ -32,7 +32,7 @@ impl Segment {
             len: 1 << 20,
             participants: 16,
             objects: 64,
-            bells: 2,
+            bells: None,
             prefault: false,
             replace_stale: false,
         }
@@ -59,9 +59,9 @@ impl Options {
     }
 
     /// How many participants can wait by a descriptor, in any poll; the others sleep on a futex.
-    /// Each costs one descriptor in every process. Default 2.
+    /// Each costs one descriptor in every process. Default 2, or as many as there can be participants.
     pub fn bells(mut self, count: usize) -> Options {
-        self.bells = count;
+        self.bells = Some(count);
         self
     }
 
@@ -79,6 +79,11 @@ impl Options {
         self
     }
 
+    fn layout(&self) -> Result<Layout> {
+        let bells = self.bells.unwrap_or(self.participants.min(2));
+        Layout::new(self.len, self.participants, self.objects, bells)
+    }
+
     /// Makes an anonymous segment. Its size is sealed: nobody can shrink it under us. It is not
     /// bounded by the size of `/dev/shm`, only by memory.
     ///
@@ -87,7 +92,7 @@ impl Options {
     /// [`Error::OutOfMemory`] when there is less memory than that; [`Error::BadParameters`];
     /// [`Error::Io`] when the kernel refuses.
     pub fn anonymous(self) -> Result<Segment> {
-        let mut layout = Layout::new(self.len, self.participants, self.objects, self.bells)?;
+        let mut layout = self.layout()?;
         let needed = layout.size as u64;
         let what = || "an anonymous segment".to_owned();
         os::memory_for(needed).map_err(|available| Error::OutOfMemory {
@@ -123,7 +128,7 @@ impl Options {
         name: &str,
         fill: impl FnOnce(&Segment) -> Result<R>,
     ) -> Result<(Segment, R)> {
-        let mut layout = Layout::new(self.len, self.participants, self.objects, self.bells)?;
+        let mut layout = self.layout()?;
         let path = names::path(name, names::Kind::Ring)?;
         if self.replace_stale {
             remove_stale(name, &path)?;

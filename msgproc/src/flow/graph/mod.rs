@@ -164,9 +164,13 @@ impl Graph {
     }
 
     /// Has this called for each process that dies while it is at work and that could be replaced,
-    /// in the thread that watches over the processes. It answers whether to replace the process: if
-    /// not, it is not missed either, and what it had stays where it is. An error or a panic fails
-    /// the run. Of a process with several workers it is told which one was at work.
+    /// in the thread that watches over the processes. Of a process with several workers it is told
+    /// which one was at work.
+    ///
+    /// It answers whether to replace the process. An error or a panic fails the run: so answers who
+    /// does not want it replaced. `Ok(false)` is for a run that is ending anyway: the process is not
+    /// missed, what it had stays where it is, and whoever needs that waits until the run is stopped,
+    /// by [`Running::stop_now`](super::Running::stop_now) or a node that fails.
     pub fn on_death<F>(&mut self, told: F)
     where
         F: Fn(&Death) -> std::result::Result<bool, Cause> + Send + Sync + 'static,

@@ -71,7 +71,7 @@ impl PoolsOptions {
         self
     }
 
-    /// How many processes can be attached at once, for a segment of its own. Default 16.
+    /// How many processes can be attached at once, 1 to 255, for a segment of its own. Default 16.
     pub fn participants(mut self, count: usize) -> PoolsOptions {
         self.participants = count;
         self
