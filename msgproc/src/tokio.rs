@@ -124,7 +124,7 @@ async fn news(watch: &Watch, until: Option<Instant>) -> Result<()> {
 pub async fn result<T: DeserializeOwned>(reply: &mut Reply<T>) -> Result<T> {
     let mut watch: Option<(usize, Watch)> = None;
     loop {
-        if let Some(found) = reply.try_result()? {
+        if let Some(found) = reply.try_take()? {
             return Ok(found);
         }
         // It may have gone to the replacement of its process, which rings at another place.

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, rc::Rc, vec};
 
 use super::{
-    edge::Exits,
+    edge::{Exits, Head},
     plan::{Bell, Executor},
 };
 
@@ -274,6 +274,11 @@ impl<T> Outlet<T> {
         self.torn = false;
         self.closed |= sent.is_err();
         sent
+    }
+
+    /// What came of one message is sent: all of it, where it goes on as one.
+    pub(crate) fn finish(&mut self, head: &Head) -> Result<(), Closed> {
+        self.pass_on(|exits, _| exits.finish(head))
     }
 
     /// Drops what is sent from now on, or no more. What was sent before goes on first.

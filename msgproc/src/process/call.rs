@@ -211,19 +211,6 @@ impl<T: DeserializeOwned> Call<T> {
 }
 
 #[cfg(feature = "tokio")]
-impl<T: DeserializeOwned> Reply<T> {
-    /// Takes the result if it is there; the error, if its deadline has passed.
-    pub(crate) fn try_result(&mut self) -> Result<Option<T>> {
-        match self.try_take()? {
-            None if self.deadline.is_some_and(|deadline| Instant::now() >= deadline.at) => {
-                self.wait_until(Instant::now(), None).map(Some)
-            }
-            found => Ok(found),
-        }
-    }
-}
-
-#[cfg(feature = "tokio")]
 impl<T> Reply<T> {
     /// Looks after the handlers of its process; says when to look again, or at the deadline.
     pub(crate) fn look_after(&self) -> Option<Instant> {
@@ -267,9 +254,9 @@ pub struct Reply<T> {
 
 impl<T> Reply<T> {
     /// Whether [`try_take`](Reply::try_take) would give something: the result, or the reason why
-    /// there will be none.
+    /// there is none.
     pub fn is_ready(&self) -> bool {
-        if self.taken || !self.link.is_ours() {
+        if self.taken || !self.link.is_ours() || self.is_late() {
             return true;
         }
         let (link, call) = self.whereabouts();
@@ -300,6 +287,11 @@ impl<T> Reply<T> {
     pub fn command(&self) -> &'static str {
         self.command
     }
+
+    /// Whether its [deadline](Call::deadline) has passed.
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline.at)
+    }
 }
 
 impl<T: DeserializeOwned> Reply<T> {
@@ -327,12 +319,12 @@ impl<T: DeserializeOwned> Reply<T> {
     ///
     /// # Errors
     ///
-    /// As [`Call::wait`].
+    /// As [`Call::wait`]; [`Error::TimedOut`] when its [deadline](Call::deadline) has passed.
     pub fn try_take(&mut self) -> Result<Option<T>> {
-        let now = Instant::now();
-        match self.wait_until(now, Some(now)) {
+        let (now, is_late) = (Instant::now(), self.is_late());
+        match self.wait_until(now, (!is_late).then_some(now)) {
             Ok(value) => Ok(Some(value)),
-            Err(Error::TimedOut { .. }) => Ok(None),
+            Err(Error::TimedOut { .. }) if !is_late => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -486,8 +486,15 @@ impl<B: Backend> AsRawFd for MessageProcess<B> {
 
 impl<B: Backend> Drop for MessageProcess<B> {
     fn drop(&mut self) {
-        if self.link.is_ours() {
-            let _ = self.stop_with(&self.link.settings.stop);
+        if !self.link.is_ours() {
+            return;
+        }
+        let stopped = self.stop_with(&self.link.settings.stop);
+        if stopped.is_err() && !self.link.child.is_thread() {
+            // Whatever was said of the steps: nobody comes after this who could see to it.
+            let zero = Duration::ZERO;
+            let kill = StopOptions::default().graceful(zero).urgent(zero).terminate(zero);
+            let _ = self.stop_with(&kill);
         }
     }
 }

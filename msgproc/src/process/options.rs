@@ -294,7 +294,7 @@ impl<B: Backend> Options<B> {
         self
     }
 
-    /// The processors it may run on, by their numbers.
+    /// The processors it may run on, by their numbers. None means all, as if nothing was said.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.settings.surroundings.cpus(cpus.into_iter().collect());
         self

@@ -225,6 +225,10 @@ impl Surroundings {
             })?;
         }
         if let Some(nice) = self.nice {
+            // The kernel would take the nearest one that can be.
+            if !(-20..=19).contains(&nice) {
+                return Err(format!("cannot set its nice value to {nice}: -20 to 19 are possible"));
+            }
             // SAFETY: takes numbers, and touches no memory of ours.
             check(unsafe { libc::setpriority(libc::PRIO_PROCESS, pid, nice) })
                 .map_err(|error| format!("cannot set its nice value to {nice}: {error}"))?;

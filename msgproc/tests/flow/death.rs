@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(kills_while_lanes_are_full_of_bytes, timeout = 120),
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
+        testkit::test!(a_run_that_was_started_makes_deaths_good),
         testkit::test!(a_panic_of_who_is_told_fails_the_run),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
@@ -449,6 +450,24 @@ fn a_run_in_one_thread_makes_deaths_good() {
     let deaths: Vec<_> = deaths.lock().unwrap().clone();
     assert_eq!(deaths, [(1, Some(77), 1), (1, Some(77), 2), (1, Some(77), 3)], "{report}");
     assert_eq!(report.node("step").unwrap().workers[1].restarts, 3);
+}
+
+/// Who starts a graph has a thread that watches, whatever was said.
+fn a_run_that_was_started_makes_deaths_good() {
+    let mut graph = Graph::new();
+    graph.watch_in_run();
+    let numbers = graph.source("numbers", Placement::Same, 0..100_u64);
+    let kill = |n: u64| {
+        if n == 77 {
+            testkit::kill9(std::process::id());
+        }
+    };
+    let step = graph.node("step", Process, move |_| each(kill)).workers(2);
+    let step = step.on_error(OnError::retry(1).or_skip()).add();
+    graph.connect(numbers.output(), step.input());
+    let report = graph.start().unwrap().wait().unwrap();
+    let workers = &report.node("step").unwrap().workers;
+    assert_eq!(workers.iter().map(|worker| worker.restarts).sum::<u64>(), 2, "{report}");
 }
 
 fn a_panic_of_who_is_told_fails_the_run() {

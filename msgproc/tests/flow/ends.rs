@@ -15,6 +15,7 @@ use crate::common::{PLACES, keep, taken};
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(an_end_that_has_enough_ends_the_source),
+        testkit::test!(an_end_of_what_is_ordered_ends_the_source),
         testkit::test!(a_stop_finishes_what_is_on_its_way),
         testkit::test!(a_stop_finishes_what_was_given),
         testkit::test!(a_stop_at_once),
@@ -50,6 +51,34 @@ fn an_end_that_has_enough_ends_the_source() {
             graph.connect(enough.output(), sink.input());
             graph.run().unwrap();
             assert_eq!(taken(&kept).len(), 1000, "{a} {b}");
+        }
+    }
+}
+
+/// Also where its senders keep the order, one message for each that they got: however short.
+fn an_end_of_what_is_ordered_ends_the_source() {
+    for place in PLACES {
+        for capacity in [1, 50, 1000] {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
+            let same = graph.node("same", place, |_| map(|n: u64| n)).workers(2).ordered(true);
+            let same = same.add();
+            let again = graph.node("again", place, |_| map(|n: u64| n)).workers(2).ordered(true);
+            let again = again.add();
+            let enough = graph.node("enough", Placement::Same, |_| {
+                let mut next = 0;
+                from_fn(move |n: u64, _: &mut Outlet<()>| {
+                    assert_eq!(n, next);
+                    next += 1;
+                    Ok(if next == 300 { Flow::Eos } else { Flow::GoOn })
+                })
+            });
+            let enough = enough.add();
+            graph.edge(numbers.output(), same.input()).capacity(capacity).add();
+            graph.connect(same.output(), again.input());
+            graph.edge(again.output(), enough.input()).capacity(capacity).add();
+            let report = graph.run().unwrap();
+            assert!(report.node("numbers").unwrap().items_out() < 100_000, "{place}: {report}");
         }
     }
 }

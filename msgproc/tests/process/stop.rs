@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(stopped_twice),
         test!(many_stop_at_the_same_time),
         test!(dropping_stops),
+        test!(dropping_leaves_nothing),
         test!(calls_after_a_stop_are_refused),
         test!(a_thread_that_is_stuck_is_an_error),
     ]
@@ -155,6 +156,20 @@ fn dropping_stops() -> Result<()> {
     assert!(!process.alive());
     assert_eq!(testkit::state_of(process.pid()), None, "no zombie");
     assert!(wrote(&path));
+    Ok(())
+}
+
+/// Also where the steps of its stop are too short to kill it, or are all left out.
+fn dropping_leaves_nothing() -> Result<()> {
+    let zero = Duration::ZERO;
+    let none = StopOptions::default().graceful(zero).urgent(zero).terminate(zero);
+    for kill in [zero, Duration::from_nanos(1)] {
+        let options = MessageProcess::options("left").stop_timeouts(none.kill(kill));
+        let worker = options.fork(|_| Ok::<_, Error>(Worker::default()))?;
+        let pid = worker.pid();
+        drop(worker);
+        assert_eq!(testkit::state_of(pid), None, "no zombie");
+    }
     Ok(())
 }
 

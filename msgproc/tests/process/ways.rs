@@ -377,6 +377,11 @@ fn restarts(way: Way) -> Result<()> {
 }
 
 fn surroundings(way: Way) -> Result<()> {
+    for nice in [-21, 20, 1000] {
+        let error =
+            way.start_with(MessageProcess::options("moody").nice(nice), "good").unwrap_err();
+        assert!(error.to_string().contains("-20 to 19"), "{error}");
+    }
     let (soft, _) = limits_of("Max open files", std::process::id());
     let options = MessageProcess::options("moody")
         .env("MOOD", "blue")

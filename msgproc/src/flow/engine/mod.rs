@@ -77,7 +77,8 @@ impl Graph {
     /// # Errors
     ///
     /// [`Error`] when it cannot begin.
-    pub fn start(self) -> Result<Running> {
+    pub fn start(mut self) -> Result<Running> {
+        self.watches_itself = false;
         Running::new(Started::new(self)?)
     }
 }

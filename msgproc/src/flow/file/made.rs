@@ -72,6 +72,10 @@ impl<I: 'static, O: 'static> Node for Made<I, O> {
         self.node.as_ref().ok()?.at_item()
     }
 
+    fn failed_at(&self) -> Option<u64> {
+        self.node.as_ref().ok()?.failed_at()
+    }
+
     fn ahead(&mut self) -> Option<&mut dyn Ahead<I, O>> {
         self.node.as_mut().ok()?.ahead()
     }

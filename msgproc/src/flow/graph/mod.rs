@@ -158,7 +158,8 @@ impl Graph {
 
     /// Lets [`Graph::run`] watch over the processes in the thread that calls it, so that the run
     /// has no other: for a program that is to have one thread only. Processes that died are noticed
-    /// when no node of that thread is at work, and replaced by forks of the program itself.
+    /// when no node of that thread is at work, and replaced by forks of the program itself. Of no
+    /// meaning for [`Graph::start`], which has a thread of its own in any case.
     pub fn watch_in_run(&mut self) {
         self.watches_itself = true;
     }

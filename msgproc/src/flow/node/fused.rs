@@ -108,6 +108,10 @@ where
         self.first.at_item()
     }
 
+    fn failed_at(&self) -> Option<u64> {
+        self.first.failed_at().or_else(|| self.second.failed_at())
+    }
+
     fn keeps_items() -> bool {
         A::keeps_items() || B::keeps_items()
     }

@@ -156,6 +156,12 @@ pub trait Node: 'static {
         None
     }
 
+    /// Over which item of the source it failed in [`Node::svc_end`], if it was at one there.
+    #[doc(hidden)]
+    fn failed_at(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether it keeps items that it has taken, and sees itself to what is said of them.
     #[doc(hidden)]
     fn keeps_items() -> bool
@@ -264,6 +270,10 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
 
     fn at_item(&self) -> Option<u64> {
         (**self).at_item()
+    }
+
+    fn failed_at(&self) -> Option<u64> {
+        (**self).failed_at()
     }
 
     fn ahead(&mut self) -> Option<&mut dyn Ahead<I, O>> {

@@ -22,6 +22,8 @@ pub(crate) struct Flight<W: Work> {
     turns: Option<Turns<Finished<W::Value>>>,
     /// The number of the item that it is at.
     at: Option<u64>,
+    /// That of the item over which it failed.
+    failed: Option<u64>,
     early: Early<W::Job, Finished<W::Value>>,
 }
 
@@ -45,7 +47,16 @@ impl<W: Work> Flight<W> {
     pub(crate) fn new(most: usize) -> Flight<W> {
         let early = Early { count: 0, waiting: VecDeque::new(), finished: BTreeMap::new() };
         let most = most.max(1);
-        Flight { line: None, most, on_their_way: 0, next: 0, turns: None, at: None, early }
+        Flight {
+            line: None,
+            most,
+            on_their_way: 0,
+            next: 0,
+            turns: None,
+            at: None,
+            failed: None,
+            early,
+        }
     }
 
     /// Lets what is finished wait for what came before it. Said before anything comes.
@@ -85,6 +96,11 @@ impl<W: Work> Flight<W> {
         self.at
     }
 
+    /// Over which item it failed, if it did.
+    pub(crate) fn failed_at(&self) -> Option<u64> {
+        self.failed
+    }
+
     fn send(
         &mut self,
         finished: Finished<W::Value>,
@@ -92,6 +108,7 @@ impl<W: Work> Flight<W> {
     ) -> Result<(), Cause> {
         let Finished { number, made } = finished;
         self.at = Some(number);
+        self.failed = made.is_err().then_some(number);
         let values = made.map_err(Trouble::raise)?.told(out);
         Ok(values.into_iter().try_for_each(|value| out.send(W::out(number, value)))?)
     }

@@ -124,6 +124,10 @@ impl<I: Send + 'static, O: Send + 'static> Node for Awaits<I, O> {
         self.flight.at_item()
     }
 
+    fn failed_at(&self) -> Option<u64> {
+        self.flight.failed_at()
+    }
+
     fn svc_end(&mut self, out: &mut Outlet<O>) -> Result<(), Cause> {
         self.flight.end(out)
     }

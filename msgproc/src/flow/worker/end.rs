@@ -105,18 +105,28 @@ impl<N: Node> Core<N> {
         }
     }
 
+    /// What failed at the end: an item that was still on its way, or the end itself.
+    fn failed_at(&self, of_item: FailureKind) -> (Option<u64>, FailureKind) {
+        match self.node.failed_at() {
+            Some(item) => (Some(item), of_item),
+            None => (None, FailureKind::End),
+        }
+    }
+
     /// Tells whether it did not fail.
     fn end_well(&mut self) -> bool {
         let Core { node, outlet, .. } = self;
         let ended = catch_here(|| node.svc_end(outlet));
         match ended {
             Ok(Err(cause)) if !cause.is::<Closed>() => {
-                self.fail(None, FailureKind::End, cause);
+                let (item, kind) = self.failed_at(FailureKind::Error);
+                self.fail(item, kind, cause);
                 return false;
             }
             Ok(_) => {}
             Err(panic) => {
-                self.fail_by_panic(None, FailureKind::End, panic);
+                let (item, kind) = self.failed_at(FailureKind::Panic);
+                self.fail_by_panic(item, kind, panic);
                 return false;
             }
         }

@@ -131,10 +131,9 @@ impl<N: Node> Core<N> {
         if waits || keeps {
             let _ = self.outlet.flush();
         }
-        if let Some(exits) = self.outlet.exits()
-            && !head.end
-        {
-            exits.finish(head);
+        if !head.end {
+            // Where it takes no more, the worker sees that before it takes the next.
+            let _ = self.outlet.finish(head);
         }
     }
 

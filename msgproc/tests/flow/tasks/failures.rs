@@ -2,15 +2,17 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use msgproc::flow::{
     Cause, Error, Failure, FailureKind, Farm, Graph, OnError, Part, Placement, Same, Task, Thread,
-    each, fuse, map, map_async, try_map_async,
+    each, fuse, map, map_async, stage, try_map_async,
 };
 
 use super::{Counted, assert_clean};
@@ -19,6 +21,7 @@ use crate::common::{Kept, PLACES, keep, taken};
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(futures_that_fail),
+        testkit::test!(futures_that_fail_at_the_end),
         testkit::test!(futures_that_fail_are_left_out_or_begun_again),
         testkit::test!(futures_that_never_end_are_dropped),
         testkit::test!(where_nothing_can_be_awaited),
@@ -63,6 +66,39 @@ fn futures_that_fail() {
         assert_eq!(failure.kind, FailureKind::Panic, "{place}");
         assert!(failure.message.contains("no more"), "{place}: {failure}");
     }
+    assert_clean();
+}
+
+/// All are on their way when the node is told that nothing more comes.
+fn futures_that_fail_at_the_end() {
+    let at = |run: Result<_, Error>| -> (Option<u64>, FailureKind) {
+        let Err(Error::Failed(failure)) = run else { panic!("it did not fail") };
+        (failure.item, failure.kind)
+    };
+    let late = async |n: u64| {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(n != 6, "no more");
+        if n == 3 { Err(io::Error::from(io::ErrorKind::AddrInUse)) } else { Ok(n) }
+    };
+    for place in PLACES {
+        let run = |numbers: Range<u64>, ordered| {
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", Placement::Thread, numbers);
+            let make = move |_: &_| try_map_async(100, move |n| async move { late(n).await });
+            let late = graph.node("late", place, make).ordered(ordered).add();
+            graph.connect(numbers.output(), late.input());
+            at(graph.run())
+        };
+        for ordered in [false, true] {
+            assert_eq!(run(0..5, ordered), (Some(3), FailureKind::Error), "{place}");
+            assert_eq!(run(4..10, ordered), (Some(2), FailureKind::Panic), "{place}");
+        }
+    }
+    let stage = stage::task::try_map(move |n| async move { late(n).await }).workers(100);
+    assert_eq!(at((stage::from_iter(0..5_u64) | stage).run()), (Some(3), FailureKind::Error));
+    let nobody = stage::task::map(async |n: u64| n).workers(0);
+    let error = (stage::from_iter(0..5_u64) | nobody).run().unwrap_err();
+    assert!(error.to_string().contains("has no workers"), "{error}");
     assert_clean();
 }
 

@@ -454,6 +454,10 @@ struct Receiving<H> {
 }
 
 impl<H: Fn(&Segment) -> bool + Send + Sync> Look for Receiving<H> {
+    fn is_held(&self, segment: &Segment) -> bool {
+        (self.holds)(segment)
+    }
+
     fn is_ready(&self, segment: &Segment, _: usize) -> bool {
         let ready = reader::has_item(&segment.0.region, self.geometry, self.index)
             || role::state_of(segment, self.geometry.producer()) == State::Closed;

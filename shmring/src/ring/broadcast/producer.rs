@@ -395,6 +395,10 @@ impl<H> Sending<H> {
 }
 
 impl<H: Fn(&Segment) -> bool + Send + Sync> Look for Sending<H> {
+    fn is_held(&self, segment: &Segment) -> bool {
+        (self.holds)(segment)
+    }
+
     fn is_ready(&self, segment: &Segment, want: usize) -> bool {
         self.room(segment, want).0 && (self.holds)(segment)
     }

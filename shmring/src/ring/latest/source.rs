@@ -52,6 +52,10 @@ pub(super) fn of(board: &Board, seen: Arc<Seen>) -> Source {
 }
 
 impl Look for NewValue {
+    fn is_held(&self, _: &Segment) -> bool {
+        self.seen.get().is_some()
+    }
+
     fn is_ready(&self, segment: &Segment, _: usize) -> bool {
         self.seen.get().is_some_and(|seen| {
             cursor::newest(&segment.0.region, self.board.geometry) > seen

@@ -55,6 +55,10 @@ impl<H> Look for Outside<H>
 where
     H: Fn(&Segment) -> bool + Send + Sync,
 {
+    fn is_held(&self, segment: &Segment) -> bool {
+        (self.holds)(segment)
+    }
+
     fn is_ready(&self, segment: &Segment, _want: usize) -> bool {
         let ready = self.queue.lists().is_empty(self.side) != Ok(true) || self.is_over();
         ready && (self.holds)(segment)

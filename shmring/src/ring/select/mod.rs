@@ -128,7 +128,8 @@ impl Selector {
         self.select(Some(Duration::ZERO)).then(|| self.rings.take_first())
     }
 
-    /// Waits for an end that can go on; `None` when there is none to wait for.
+    /// Waits for an end that can go on; `None` when there is none to wait for: none was added, or all
+    /// were dropped or sent away.
     pub fn ready(&mut self) -> Option<usize> {
         self.select(None).then(|| self.rings.take_first())
     }
@@ -164,7 +165,7 @@ impl Selector {
             Some(Duration::ZERO) => rings.glance().or_else(|| rings.look()).is_some(),
             _ => {
                 waiter.spin(|| rings.glance().is_some())
-                    || matches!(waiter.run(timeout, rings), Ended::Done(()))
+                    || !rings.are_gone() && matches!(waiter.run(timeout, rings), Ended::Done(()))
             }
         }
     }
@@ -246,6 +247,11 @@ impl Rings {
         self.sleeps_left = 0;
         self.selections = self.selections.wrapping_add(1);
         self.selections.is_multiple_of(ASK_AFTER) && self.ask_all().is_some()
+    }
+
+    /// Whether nothing will ever be found, since this process has none of the ends any more.
+    fn are_gone(&self) -> bool {
+        self.entries.iter().all(|entry| !entry.source.is_held())
     }
 
     /// Arms all doorbells; false when there is one that cannot be.
@@ -397,6 +403,9 @@ impl Sight for Rings {
         let live = |(group, peer, _): &(usize, Peer, bool)| groups[*group].segment.lives(*peer);
         if same && asked.iter().all(live) {
             return None;
+        }
+        if self.are_gone() {
+            return Some(Ended::TimedOut);
         }
         self.ask_all().map(Ended::Done)
     }

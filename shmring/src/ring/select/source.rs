@@ -32,6 +32,9 @@ pub struct Source {
 
 /// The questions that each kind of end answers, from what lies in the segment alone.
 pub(crate) trait Look: Send + Sync {
+    /// Whether this process still has the end: it was not dropped, or sent away.
+    fn is_held(&self, segment: &Segment) -> bool;
+
     /// Whether a `try_` of this end would do something now: there is an item, or room, or the ring
     /// has ended or is corrupt. `want` is how many bytes of room a producer wants, where records
     /// vary in length; one that cannot be means the longest.
@@ -88,6 +91,10 @@ impl Source {
         self.object
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        self.look.is_held(&self.segment)
+    }
+
     pub(crate) fn is_ready(&self, want: usize) -> bool {
         self.look.is_ready(&self.segment, want)
     }
@@ -132,6 +139,10 @@ where
     H: Fn(&Segment) -> bool + Send + Sync,
     T: Fn(&Region, usize) -> bool + Send + Sync,
 {
+    fn is_held(&self, segment: &Segment) -> bool {
+        (self.holds)(segment)
+    }
+
     fn is_ready(&self, segment: &Segment, want: usize) -> bool {
         let ready = (self.there)(&segment.0.region, want)
             || role::state_of(segment, self.other) == State::Closed;

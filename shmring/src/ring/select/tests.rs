@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     RecvError, SendError,
     ring::{
+        latest::Latest,
         port,
         records::{Consumer, Producer, Records},
     },
@@ -132,6 +133,27 @@ fn an_end_that_was_dropped_is_not_told() {
     assert_eq!(selector.ready_many(&mut tokens, None), 1);
     selector.add(1, &again);
     assert_eq!(selector.ready_many(&mut tokens, None), 2);
+}
+
+#[test]
+fn nobody_waits_where_all_ends_are_gone() {
+    for strategy in [WaitStrategy::Adaptive, WaitStrategy::Park, WaitStrategy::Spin] {
+        let segment = segment();
+        let (_tx, rx) = rings(&segment, 2);
+        let mut selector = selector(&rx);
+        selector.set_wait(strategy);
+        let values = Latest::<u64>::options().create_in(&segment).unwrap();
+        let readers = [values.reader(), values.reader()];
+        readers.iter().for_each(|reader| selector.add(2, reader));
+        // While it waits, too.
+        let others = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            drop((rx, readers));
+        });
+        assert_eq!(selector.ready(), None);
+        others.join().unwrap();
+        assert_eq!((selector.ready(), selector.ready_timeout(LATE)), (None, None));
+    }
 }
 
 #[test]

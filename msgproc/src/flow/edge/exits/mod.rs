@@ -117,11 +117,10 @@ impl<T> Exits<T> {
         self.each(|way| way.settle());
     }
 
-    pub(crate) fn finish(&mut self, head: &Head) {
-        self.each(|way| {
-            // The next send tells.
-            let _ = way.finish(head);
-        });
+    pub(crate) fn finish(&mut self, head: &Head) -> Result<(), Closed> {
+        let mut closed = false;
+        self.each(|way| closed |= way.finish(head).is_err());
+        if closed { self.stop_or_go_on() } else { Ok(()) }
     }
 
     pub(crate) fn end(&mut self) {

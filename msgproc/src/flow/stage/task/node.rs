@@ -110,6 +110,10 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Node for Tasks<I, O, R> {
         self.flight.at_item()
     }
 
+    fn failed_at(&self) -> Option<u64> {
+        self.flight.failed_at()
+    }
+
     fn svc_end(&mut self, out: &mut Outlet<Item<O>>) -> Result<(), Cause> {
         self.flight.end(out)
     }
