@@ -4,7 +4,12 @@
 //! with the last process that uses the file, however that ends. `scripts/cleanup-shm` does the
 //! same from a shell.
 
-use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::PathBuf,
+};
 
 use crate::{
     error::{Error, Result},
@@ -50,8 +55,9 @@ pub fn stale() -> Result<Vec<Stale>> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::io(format!("look at {path:?}"))(error)),
         };
-        // A bell is a named pipe; no link and no folder is ever ours.
-        if meta.uid() != os::user_id() || meta.is_symlink() || meta.is_dir() {
+        // A bell is a named pipe; nothing else than those and files is ever ours.
+        let may_be = meta.is_file() || meta.file_type().is_fifo();
+        if meta.uid() != os::user_id() || !may_be {
             continue;
         }
         let id = FileId { device: meta.dev(), inode: meta.ino() };
@@ -81,7 +87,7 @@ impl Stale {
 ///
 /// # Errors
 ///
-/// The first that occurs; the other files are tried all the same.
+/// The first that occurs; the other files are tried all the same, and [`stale`] lists what is left.
 pub fn remove_stale() -> Result<Vec<Stale>> {
     let mut removed = Vec::new();
     let mut first = None;

@@ -274,7 +274,12 @@ proptest! {
     #[test]
     fn whole_images_come_out_whole(
         images in prop::collection::vec(
-            (prop::collection::vec(any::<u8>(), 0..80), prop::collection::vec(any::<u8>(), 0..80)),
+            (
+                // With such an end it looks cut off, two bytes into the next image.
+                prop::collection::vec(any::<u8>(), 0..80)
+                    .prop_filter("looks cut off", |free| !free.ends_with(&[0xFF, SOI])),
+                prop::collection::vec(any::<u8>(), 0..80),
+            ),
             0..6,
         ),
         garbage in prop::collection::vec(0..=0xFE_u8, 0..40),

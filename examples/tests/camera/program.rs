@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -252,6 +253,10 @@ fn mistakes_are_explained() {
         (vec!["--workers", "1000000"], 2, "at most 64"),
         (vec!["--workers", "99999999999999999999999"], 2, "not a number of processes"),
         (vec!["--workers", "-1"], 2, "not a number of processes"),
+        (vec!["--input", &at("text"), "--csv", &at("text")], 2, "--csv would overwrite"),
+        (vec!["--input", &at("text"), "--plot", &at("text")], 2, "--plot would overwrite"),
+        (vec!["--csv", &at("a.csv"), "--plot", &at("a.csv")], 2, "--plot would overwrite"),
+        (vec!["--input", &at("nothing"), "--edges", &at("nothing")], 2, "--edges would put"),
         (vec!["--loop", "0"], 2, "--loop"),
         (vec!["--input", "-", "--loop", "2"], 2, "can be read only once"),
         (vec!["--inptu", "x"], 2, "--input"),
@@ -262,6 +267,7 @@ fn mistakes_are_explained() {
         assert!(messages.contains(message), "{args:?}: {messages}");
         assert!(!messages.contains("panicked"), "{args:?}: {messages}");
     }
+    assert_eq!(fs::read(at("text")).unwrap(), b"no picture at all");
 }
 
 #[test]
@@ -289,6 +295,18 @@ fn a_reader_that_has_had_enough_is_no_error() {
     let mut messages = String::new();
     camera.0.stderr.take().unwrap().read_to_string(&mut messages).unwrap();
     assert_eq!(messages, "");
+}
+
+#[test]
+fn an_interrupt_is_seen_in_what_is_no_video() {
+    let mut camera = Running::start(
+        camera().args(["--input", "/dev/zero"]).stdout(Stdio::piped()).stderr(Stdio::piped()),
+    );
+    thread::sleep(Duration::from_millis(300));
+    camera.signal(Signal::SIGINT);
+    let since = Instant::now();
+    assert_eq!(camera.exit_code(), Some(130));
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
 
 #[test]

@@ -491,10 +491,8 @@ impl<B: Backend> Drop for MessageProcess<B> {
         }
         let stopped = self.stop_with(&self.link.settings.stop);
         if stopped.is_err() && !self.link.child.is_thread() {
-            // Whatever was said of the steps: nobody comes after this who could see to it.
-            let zero = Duration::ZERO;
-            let kill = StopOptions::default().graceful(zero).urgent(zero).terminate(zero);
-            let _ = self.stop_with(&kill);
+            // Whatever was said of the steps.
+            let _ = self.stop_with(&StopOptions::for_certain());
         }
     }
 }

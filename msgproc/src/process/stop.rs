@@ -66,6 +66,12 @@ impl StopOptions {
         self
     }
 
+    /// That it is killed, and waited for: by somebody after whom nobody could see to it.
+    pub(crate) fn for_certain() -> StopOptions {
+        let zero = Duration::ZERO;
+        StopOptions::default().graceful(zero).urgent(zero).terminate(zero)
+    }
+
     pub(crate) fn timeout(&self, step: StopStep) -> Duration {
         match step {
             StopStep::Graceful => self.graceful,
@@ -166,8 +172,7 @@ impl Link {
             _ if self.child.is_thread() => Duration::from_millis(100),
             _ => Duration::ZERO,
         };
-        let options = self.settings.stop.graceful(Duration::ZERO).urgent(time_to_leave);
-        options.terminate(Duration::ZERO)
+        StopOptions::for_certain().urgent(time_to_leave)
     }
 
     /// What a stop in order comes to.

@@ -68,6 +68,7 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     /// # Errors
     ///
     /// [`Error::BadName`]; [`Error::Exists`], or [`Error::Stale`] when what exists is not in use;
+    /// [`Error::NotASegment`] or [`Error::NotOurs`] when it is none, or not ours;
     /// [`Error::OutOfShm`]; [`Error::OutOfMemory`]; [`Error::BadParameters`] when the size cannot
     /// be addressed; [`Error::Io`]. Nothing is left behind then.
     pub fn create(name: &str, shape: impl IntoDimension<Dim = D>) -> Result<Self> {

@@ -19,7 +19,7 @@ use std::{
     io::{self, ErrorKind},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        unix::fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -186,7 +186,8 @@ impl Unnamed {
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`], [`Error::Stale`], [`Error::Io`].
+    /// [`Error::Exists`], [`Error::Stale`], [`Error::NotASegment`] and [`Error::NotOurs`] for what
+    /// else has that name, [`Error::Io`].
     pub(crate) fn publish(self, fd: BorrowedFd<'_>, path: &Path) -> Result<Owner> {
         fault!("named.filled");
         let owner = Owner::new(path, self.id);
@@ -220,6 +221,16 @@ fn out_of_shm(what: &str, needed: u64) -> Error {
 
 fn exists(path: &Path) -> Error {
     let path = path.to_path_buf();
+    // What neither opening nor replacing would help against.
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_symlink() => return not_a_segment(&path, "it is a symbolic link"),
+        Ok(meta) if meta.is_dir() => return not_a_segment(&path, "it is a directory"),
+        Ok(meta) if !meta.is_file() => return not_a_segment(&path, "it is not a regular file"),
+        Ok(meta) if meta.uid() != os::user_id() => {
+            return not_ours(&path, format!("it belongs to user {}", meta.uid()));
+        }
+        _ => {}
+    }
     let in_use = match (os::file_id(&path), os::flocked()) {
         (Ok(id), Ok(locked)) => locked.contains(&id),
         _ => true,

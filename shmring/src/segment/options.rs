@@ -121,7 +121,8 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::BadName`]; [`Error::Exists`] and [`Error::Stale`]; [`Error::OutOfShm`];
+    /// [`Error::BadName`]; [`Error::Exists`] and [`Error::Stale`]; [`Error::NotASegment`] and
+    /// [`Error::NotOurs`] when what has that name is none, or not ours; [`Error::OutOfShm`];
     /// [`Error::BadParameters`]; [`Error::Io`]; and whatever `fill` returns.
     pub fn create_with<R>(
         self,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use examples::outputs;
 
 use crate::place::Place;
 
@@ -72,5 +73,16 @@ impl Args {
     /// Whether the CSV goes to standard output, which is then for nothing else.
     pub(crate) fn csv_on_stdout(&self) -> bool {
         self.csv.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Whether each output is a file of its own, and none is what is read.
+    pub(crate) fn check_outputs(&self) -> Result<(), String> {
+        let outputs = [
+            ("--csv", self.csv.as_deref().filter(|_| !self.csv_on_stdout())),
+            ("--plot", self.plot.as_deref()),
+            ("--dot", self.dot.as_deref()),
+            ("--mermaid", self.mermaid.as_deref()),
+        ];
+        outputs::check(self.input.as_deref().into_iter().chain(self.graph.as_deref()), &outputs)
     }
 }

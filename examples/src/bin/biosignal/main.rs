@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use examples::biosignal::{csv, svg, table};
 use msgproc::flow::file::GraphFile;
 
@@ -47,6 +47,9 @@ fn main() -> ExitCode {
 }
 
 fn biosignal(args: &Args) -> Result<(), Failure> {
+    if let Err(what) = args.check_outputs() {
+        Args::command().error(clap::error::ErrorKind::ArgumentConflict, what).exit();
+    }
     let mut file = match &args.graph {
         Some(path) => GraphFile::load(path)?,
         None => GraphFile::from_yaml(GRAPH)?,

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use examples::outputs;
 
 /// More workers than this are taken for a mistake.
 const MOST_WORKERS: usize = 64;
@@ -61,6 +62,21 @@ impl Args {
     /// Whether the CSV goes to standard output, which is then for nothing else.
     pub(crate) fn csv_on_stdout(&self) -> bool {
         self.csv.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Whether each output is a file of its own, and none is the input.
+    pub(crate) fn check_outputs(&self) -> Result<(), String> {
+        let input = (self.input != Path::new("-")).then_some(&*self.input);
+        let csv = self.csv.as_deref().filter(|_| !self.csv_on_stdout());
+        outputs::check(input, &[("--csv", csv), ("--plot", self.plot.as_deref())])?;
+        // Those of the edges are found as pictures by the next run.
+        match (input.map(Path::canonicalize), self.edges.as_deref().map(Path::canonicalize)) {
+            (Some(Ok(input)), Some(Ok(edges))) if input == edges => Err(format!(
+                "--edges would put its pictures among those of {}",
+                self.input.display()
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
 
 fn camera(args: &Args) -> Result<ExitCode, Failure> {
     let stop = Stop::install()?;
+    args.check_outputs().map_err(Failure::Usage)?;
     let source = Source::open(args)?;
     let collector = Collector::new(args, source.total())?;
     let start = Instant::now();

@@ -287,24 +287,32 @@ fn has_extension(path: &Path, among: &[&str]) -> bool {
         .is_some_and(|extension| among.iter().any(|e| e.eq_ignore_ascii_case(extension)))
 }
 
-/// A file that is only read where that does not wait: whoever reads has others
-/// to look after.
+/// A file that is only read where that does not wait, and not for long at a time: whoever
+/// reads has others to look after.
 #[derive(Debug)]
-struct Hasty(File);
+struct Hasty {
+    file: File,
+    /// How often it was read without a break.
+    reads: u32,
+}
 
 impl Hasty {
+    /// Some megabytes.
+    const MOST_READS: u32 = 64;
+
     fn records(file: &File) -> io::Result<Records<Self>> {
-        Ok(Records::new(Self(file.try_clone()?), MAX_RECORD))
+        Ok(Records::new(Self { file: file.try_clone()?, reads: 0 }, MAX_RECORD))
     }
 }
 
 impl Read for Hasty {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // O_NONBLOCK would be set for all who have the file, so we ask before.
-        if wait::is_readable(&self.0)? {
-            self.0.read(buffer)
-        } else {
-            Err(ErrorKind::WouldBlock.into())
+        if self.reads == Self::MOST_READS || !wait::is_readable(&self.file)? {
+            self.reads = 0;
+            return Err(ErrorKind::WouldBlock.into());
         }
+        self.reads += 1;
+        self.file.read(buffer)
     }
 }
