@@ -245,7 +245,9 @@ impl Report {
         };
         let in_lane = |lane: usize| {
             let word = |word| shared.board().load(shared.lane(lane) + word);
-            word(lane::SENT).saturating_sub(word(lane::DONE))
+            // A circle that has come to rest is left with what was sent a second time in it.
+            let is_known = word(lane::LAST) > 0 && word(lane::NEXT) >= word(lane::LAST);
+            if is_known { 0 } else { word(lane::SENT).saturating_sub(word(lane::DONE)) }
         };
         let workers = 0..layout.workers.len();
         let ending = match shared.phase() {

@@ -3,7 +3,7 @@
 use std::{
     hint::black_box,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread::sleep,
@@ -11,8 +11,8 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Error, Flow, Graph, Node, NodeRef, OnError, Outlet, Placement, Same, Thread, flat_map,
-    from_fn, map, try_map,
+    Around, Cause, Error, Farm, Flow, Graph, Node, NodeRef, OnError, Outlet, Part, Pipeline,
+    Placement, Process, Same, Thread, WorkerInfo, each, flat_map, from_fn, map, try_map,
 };
 
 use crate::{
@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(ends_are_sent_on_once_the_circle_is_at_rest),
         testkit::test!(what_ends_send_round_holds_nobody_up),
         testkit::test!(processes_in_a_circle_are_killed, timeout = 120),
+        testkit::test!(killed_where_the_way_forks, timeout = 120),
         testkit::test!(where_a_circle_begins_is_not_replaced),
         testkit::test!(order_is_kept_in_a_circle),
         testkit::test!(circles_that_cannot_be_run),
@@ -422,6 +423,62 @@ fn processes_in_a_circle_are_killed() {
     let expected: Vec<u64> = (0..COUNT).flat_map(|n| [n; 2]).collect();
     assert!(items == expected, "{kills} kills, {} items on\n{report}", items.len());
     assert!(kills > 3, "{kills} kills only\n{report}");
+}
+
+/// The same where the results that go round and those that leave are of two types: each has its own
+/// account of what was sent.
+fn killed_where_the_way_forks() {
+    const COUNT: u64 = 3000;
+    const ROUND: u64 = 1 << 32;
+    let forks = |n: u64, work: u32| {
+        (0..work).for_each(|k| {
+            black_box(k);
+        });
+        match n / ROUND {
+            3 => Around::On((n % ROUND) as u32),
+            _ => Around::Back(n + ROUND),
+        }
+    };
+    // Over the first it gets that has come round once; then at random.
+    for (dies, workers, credits) in [(true, 1, 1), (true, 2, 8), (false, 2, 20)] {
+        let make = move |me: &WorkerInfo| {
+            let dies = dies && me.restarts == 0;
+            map(move |n: u64| {
+                if dies && n > ROUND {
+                    testkit::kill9(std::process::id());
+                }
+                forks(n, if dies { 0 } else { 5000 })
+            })
+        };
+        let circle = Farm::new("step", Process, make)
+            .workers(workers)
+            .on_error(OnError::retry(1000))
+            .emitter("deal", Thread, |_| map(|n: u64| n))
+            .wrap_around(Process, credits);
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keeps = kept.clone();
+        let graph = Pipeline::source("numbers", Thread, 0..COUNT)
+            .part(circle)
+            .stage("sink", Thread, move |_| {
+                let keeps = keeps.clone();
+                each(move |n: u32| keeps.lock().unwrap().push(n))
+            })
+            .graph();
+        let (report, kills) = match dies {
+            true => (graph.run().unwrap(), 1),
+            false => with_kills(graph, 30, 88_172_645_463_325_252),
+        };
+        let mut items = kept.lock().unwrap().clone();
+        items.sort_unstable();
+        assert!(
+            items.iter().copied().eq(0..COUNT as u32),
+            "{kills} kills, {workers} workers: {} items\n{report}",
+            items.len()
+        );
+        assert_eq!(report.left, 0, "{report}");
+        let workers = &report.node("step").unwrap().workers;
+        assert!(workers.iter().any(|worker| worker.restarts > 0), "{kills} kills\n{report}");
+    }
 }
 
 fn where_a_circle_begins_is_not_replaced() {

@@ -158,7 +158,7 @@ impl Plan {
     pub(super) fn progress(&self, number: usize) -> u64 {
         let PlannedWorker { node, first_out, .. } = self.layout.workers[number];
         let load = |word| self.shared.board().load(word);
-        let outs = first_out..first_out + self.graph.nodes[node].outs.len();
+        let outs = first_out..first_out + self.graph.nodes[node].edges_out();
         let sent: u64 = outs.map(|number| load(self.shared.out(number) + out::SENT)).sum();
         sent + self.lanes_to(number).map(|(words, _)| load(words + lane::NEXT)).sum::<u64>()
     }

@@ -143,8 +143,8 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
         let wire = if is_turned { to.wire } else { to.wire.or_else(|| same_wire(from.wire)) };
         let how = How { dealing, options, size, feedback };
         let edge = graph.put_edge(&from, &to, wire, how);
-        let make_way = move |site: &Site<'_>, sender: usize, state: OutState| {
-            let lanes = edge.lanes(site.executor, site.callees, sender, state)?;
+        let make_way = move |site: &Site<'_>, sender: usize, states: &[OutState]| {
+            let lanes = edge.lanes(site.executor, site.callees, sender, states[0])?;
             let way: Box<dyn Way<T>> = match &turn {
                 Turning::Turned(turn) => Box::new(Turned::new(turn.clone(), lanes)),
                 Turning::Same => {
@@ -154,7 +154,7 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
             };
             Ok(way)
         };
-        graph.put_way(&from, make_way);
+        graph.put_way(&from, 1, make_way);
     }
 }
 
@@ -255,7 +255,8 @@ impl Graph {
     fn put_way<T: 'static>(
         &mut self,
         from: &Output<T>,
-        make_way: impl Fn(&Site<'_>, usize, OutState) -> Result<Box<dyn Way<T>>, String>
+        edges: usize,
+        make_way: impl Fn(&Site<'_>, usize, &[OutState]) -> Result<Box<dyn Way<T>>, String>
         + Send
         + Sync
         + 'static,
@@ -265,7 +266,7 @@ impl Graph {
         if let Some(node) = self.nodes.get_mut(from.node) {
             // What needs no drop holds nothing.
             let may_hold = std::mem::needs_drop::<T>();
-            node.outs.push(OutEntry { output: from.output, maker, clone, may_hold });
+            node.outs.push(OutEntry { output: from.output, edges, maker, clone, may_hold });
         }
     }
 
@@ -324,10 +325,11 @@ impl Graph {
     {
         let first = self.put_target(from, first);
         let second = second.map(|second| self.put_target(from, second));
-        self.put_way(from, move |site, sender, state| {
-            let first = first.lanes(site.executor, site.callees, sender, state)?;
+        let edges = 1 + usize::from(second.is_some());
+        self.put_way(from, edges, move |site, sender, states| {
+            let first = first.lanes(site.executor, site.callees, sender, states[0])?;
             let second = match &second {
-                Some(edge) => Some(edge.lanes(site.executor, site.callees, sender, state)?),
+                Some(edge) => Some(edge.lanes(site.executor, site.callees, sender, states[1])?),
                 None => None,
             };
             Ok(Box::new(Branched::new(choose, first, second)))

@@ -22,7 +22,7 @@ pub(super) type Make = dyn Fn(&mut Site<'_>, usize) -> Made + Send + Sync;
 pub(super) type Made = Result<Rc<RefCell<dyn Unit>>, Box<Failure>>;
 
 pub(super) type MakeWay<T> =
-    dyn Fn(&Site<'_>, usize, OutState) -> Result<Box<dyn Way<T>>, String> + Send + Sync;
+    dyn Fn(&Site<'_>, usize, &[OutState]) -> Result<Box<dyn Way<T>>, String> + Send + Sync;
 
 pub(super) struct OutMaker<T>(pub(super) Box<MakeWay<T>>);
 
@@ -33,7 +33,7 @@ pub(crate) struct Site<'a> {
     pub(crate) node: usize,
     /// The number of the node's first worker among those of the run.
     pub(crate) first_worker: usize,
-    /// The number of the first way out of this worker among those of the run.
+    /// The number of the first edge out of this worker among those of the run.
     pub(crate) first_out: usize,
     /// Whether messages that leave keep the numbers of those that came.
     pub(crate) inherits: bool,
@@ -96,19 +96,22 @@ where
     let outputs = entry.outs.iter().map(|out| out.output + 1).max().unwrap_or(0);
     let mut ways: Vec<WaysOut<N::Out>> = Vec::new();
     ways.resize_with(outputs, || WaysOut { ways: Vec::new(), clone: None });
-    for (number, out) in entry.outs.iter().enumerate() {
-        let state = OutState {
-            words: site.executor.shared.out(site.first_out + number),
+    let mut number = site.first_out;
+    for out in &entry.outs {
+        let state = |number| OutState {
+            words: site.executor.shared.out(number),
             survives: site.survives,
             worker: words,
             inherits: site.inherits,
             from_the_first: inlets.is_empty() && site.restarts > 0,
         };
+        let states: Vec<OutState> = (number..number + out.edges).map(state).collect();
+        number += out.edges;
         let maker = out.maker.downcast_ref::<OutMaker<N::Out>>();
         let maker = maker.ok_or_else(|| transport("an edge has another type".into()))?;
         let clone = out.clone.as_ref().and_then(|clone| clone.downcast_ref());
         let output = &mut ways[out.output];
-        output.ways.push((maker.0)(site, index, state).map_err(transport)?);
+        output.ways.push((maker.0)(site, index, &states).map_err(transport)?);
         output.clone = output.clone.or(clone.copied());
     }
     let made = catch_here(|| make(&info));
@@ -138,7 +141,7 @@ where
         numbered: site.inherits,
         is_fed: entry.is_fed,
         circle: site.circle.map(|circle| Circle::new(&site.executor.shared, circle)),
-        sent: (0..entry.outs.len())
+        sent: (0..entry.edges_out())
             .map(|number| site.executor.shared.out(site.first_out + number) + out::SENT)
             .collect(),
         inputs: words_of_inputs,

@@ -93,6 +93,8 @@ pub(crate) struct NodeEntry {
 /// One way out of a node.
 pub(crate) struct OutEntry {
     pub(crate) output: usize,
+    /// How many edges it leads into; each has words of its own on the board.
+    edges: usize,
     maker: Arc<dyn Any + Send + Sync>,
     /// How items are cloned, a `fn(&T) -> T`, where that was asked for.
     clone: Option<Arc<dyn Any + Send + Sync>>,
@@ -113,6 +115,11 @@ pub(crate) struct EdgeEntry {
 }
 
 impl NodeEntry {
+    /// How many edges lead away from it, each of which has words on the board.
+    pub(crate) fn edges_out(&self) -> usize {
+        self.outs.iter().map(|out| out.edges).sum()
+    }
+
     /// Where the worker of this number is.
     pub(crate) fn place_of(&self, worker: usize) -> Placement {
         self.places.get(worker).copied().unwrap_or(self.placement)

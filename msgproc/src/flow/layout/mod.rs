@@ -32,7 +32,7 @@ pub(crate) struct PlannedWorker {
     pub(crate) node: usize,
     pub(crate) index: usize,
     pub(crate) executor: usize,
-    /// The number of its first way out among those of the run.
+    /// The number of its first edge out among those of the run.
     pub(crate) first_out: usize,
     /// Whether messages that leave keep the numbers of those that came.
     pub(crate) inherits: bool,
@@ -95,7 +95,7 @@ impl Layout {
                     survives: false,
                     circle: circle_of(number),
                 });
-                outs += node.outs.len();
+                outs += node.edges_out();
             }
         }
         let executors = places.executors;
