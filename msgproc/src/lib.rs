@@ -26,6 +26,11 @@
 //! }
 //! ```
 //!
+//! Arguments, results, events and states travel by serde, in the format of the crate postcard: fields
+//! in their order, without names and types. So what serde's attributes make of a value must not hang
+//! on its content: `skip_serializing_if` leaves a field out, and the next one is taken for it;
+//! `flatten`, `untagged` and `tag` are refused, since they need names.
+//!
 //! # Which way to start
 //!
 //! The same [`MessageProcess`] comes out of each:

@@ -413,8 +413,14 @@ impl<T> Outlet<T> {
         self.exits.as_mut()
     }
 
+    /// Whether all whom it calls can be called, and no gate is shut.
     pub(crate) fn can_call(&self) -> bool {
         self.exits.as_ref().is_none_or(Exits::can_call)
+    }
+
+    /// Whether there is a gate on the way out, which a worker does not go through when it is shut.
+    pub(crate) fn leads_to_gate(&self) -> bool {
+        self.exits.as_ref().is_some_and(Exits::leads_to_gate)
     }
 
     pub(crate) fn can_send_pending(&self) -> bool {

@@ -72,6 +72,11 @@ pub struct Thread;
 pub struct Task;
 
 /// In processes: see [`Placement::Process`].
+///
+/// Items travel by serde, without the names of their fields and without their types: they are read
+/// back field by field in the same order. What the attributes of serde make of a value must not
+/// hang on its content then: `skip_serializing_if` leaves a field out, and the next one is taken for
+/// it, in silence; `flatten`, `untagged` and `tag` are refused, since they need names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Process;
 

@@ -9,6 +9,7 @@ mod errors;
 mod fault_points;
 mod feedback;
 mod files;
+mod joins;
 mod long;
 mod order;
 mod panics;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         fault_points::tests(),
         feedback::tests(),
         files::tests(),
+        joins::tests(),
         long::tests(),
         order::tests(),
         panics::tests(),

@@ -15,6 +15,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Messages are written in the format of the crate postcard: fields in their order, without names and
+//! types. What serde's attributes make of a value must not hang on its content: `skip_serializing_if`
+//! leaves a field out, and the next one is taken for it; `flatten`, `untagged` and `tag` are refused.
+//!
 //! A block in a message travels by handle; the ring must lie in the segment of its pool. The order
 //! of steps, and what a death between any two of them leaves, is in `block/README.md`.
 

@@ -37,16 +37,18 @@ enum Slot<T> {
 const RING: usize = 4096;
 
 impl<T> HeapLane<T> {
-    /// A lane that has room for so many messages.
-    pub(crate) fn new(messages: usize, bound: Option<Bound<T>>) -> HeapLane<T> {
-        HeapLane::of_rings(messages, RING, bound)
+    /// A lane that has room for so many messages. One that is gated takes more: its sender sees
+    /// before it begins whether there is room.
+    pub(crate) fn new(messages: usize, bound: Option<Bound<T>>, gated: bool) -> HeapLane<T> {
+        let messages = if gated { usize::MAX } else { messages };
+        HeapLane::of_rings(messages, RING, bound, gated)
     }
 
-    fn of_rings(messages: usize, most: usize, bound: Option<Bound<T>>) -> HeapLane<T> {
+    fn of_rings(messages: usize, most: usize, bound: Option<Bound<T>>, gated: bool) -> HeapLane<T> {
         let (tx, rx) = rtrb::RingBuffer::new(messages.min(most));
         let bytes = Arc::new(AtomicUsize::new(0));
         let next = (messages > most).then_some(most);
-        let tx = HeapTx { ring: tx, next, bound, bytes: bytes.clone() };
+        let tx = HeapTx { ring: tx, next, bound, gated, bytes: bytes.clone() };
         HeapLane(Mutex::new((
             Some(tx),
             Some(HeapRx { ring: rx, bytes, looked_at: VecDeque::new() }),
@@ -67,6 +69,7 @@ pub(crate) struct HeapTx<T> {
     /// How long the next ring is, if there may be one.
     next: Option<usize>,
     bound: Option<Bound<T>>,
+    gated: bool,
     /// Of all messages that were put and are not done with. It is the messages that tell others what
     /// was written before; this is a number alone.
     bytes: Arc<AtomicUsize>,
@@ -96,13 +99,13 @@ impl<T> Tx<T> for HeapTx<T> {
         if let Some(bound) = &self.bound {
             let each = batch.items.iter().map(|item| (bound.size)(item));
             bytes = each.fold(0, usize::saturating_add);
-            if bytes > bound.bytes && batch.items.len() > 1 {
+            if bytes > bound.bytes && batch.items.len() > 1 && !self.gated {
                 return Err(Refused::TooMany(batch));
             }
             // An item that is longer than all goes by itself.
             let before = self.bytes.load(Ordering::Relaxed);
             let sum = before.checked_add(bytes).filter(|sum| *sum <= bound.bytes);
-            if bytes > 0 && before > 0 && sum.is_none() {
+            if bytes > 0 && before > 0 && sum.is_none() && !self.gated {
                 return Err(Refused::Full(batch));
             }
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -114,6 +117,11 @@ impl<T> Tx<T> for HeapTx<T> {
             }
             Ok(()) | Err(Slot::Next(_)) => Ok(bytes),
         }
+    }
+
+    fn is_roomy(&self) -> bool {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.bound.as_ref().is_none_or(|bound| bytes < bound.bytes)
     }
 }
 
@@ -172,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_lane_without_bound_grows_as_it_needs() {
-        let lane = HeapLane::of_rings(usize::MAX, 4, None);
+        let lane = HeapLane::of_rings(usize::MAX, 4, None, false);
         let (mut tx, mut rx) = (lane.tx().unwrap(), lane.rx().unwrap());
         let (mut puts, mut takes) = (0.., 0..);
         for (put, taken) in [(3, 3), (100, 0), (4, 90), (1, 15)] {
@@ -190,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_long_chain_of_rings_is_dropped() {
-        let lane = HeapLane::of_rings(usize::MAX, 2, None);
+        let lane = HeapLane::of_rings(usize::MAX, 2, None, false);
         let mut tx = lane.tx().unwrap();
         for id in 0..100_000 {
             assert!(tx.try_put(batch(id)).is_ok());
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_lane_with_a_bound_is_full() {
-        let lane = HeapLane::of_rings(3, 4, None);
+        let lane = HeapLane::of_rings(3, 4, None, false);
         let (mut tx, mut rx) = (lane.tx().unwrap(), lane.rx().unwrap());
         for id in 0..3 {
             assert!(tx.try_put(batch(id)).is_ok());
@@ -214,7 +222,7 @@ mod tests {
     #[test]
     fn sizes_beyond_all_numbers_do_no_harm() {
         let bound = Bound { bytes: usize::MAX, size: Arc::new(|_: &u64| usize::MAX) };
-        let lane = HeapLane::new(usize::MAX, Some(bound));
+        let lane = HeapLane::new(usize::MAX, Some(bound), false);
         let (mut tx, mut rx) = (lane.tx().unwrap(), lane.rx().unwrap());
         let two = Batch { head: Head::default(), items: vec![1, 2] };
         assert!(matches!(tx.try_put(two), Ok(usize::MAX)));

@@ -11,7 +11,7 @@ use std::{
 use shmring::ring::records::Records;
 
 use super::{
-    Bound, HeapLane, Inlet, Lanes, OutState, Rx, Size, Tx,
+    Bound, HeapLane, Inlet, Lanes, Manner, OutState, Rx, Size, Tx,
     deal::{Choose, Deal},
     long::LaneEnd,
     shared::Wire,
@@ -128,6 +128,8 @@ pub(crate) struct EdgePlan {
     pub(crate) ordered: bool,
     /// The circle that it is in.
     pub(crate) circle: Option<usize>,
+    /// Whether its senders rest while it is full, rather than wait in the middle of what they do.
+    pub(crate) is_gated: bool,
 }
 
 /// What was said of an edge about who gets an item.
@@ -220,7 +222,11 @@ impl<T: 'static> Edge<T> {
     ) -> Result<Lanes<T>, String> {
         let Opened { plan, lanes } = self.opened();
         let capacity = self.options.capacity as u64;
-        let what = (plan.circle.is_some(), self.options.newest);
+        let what = Manner {
+            in_circle: plan.circle.is_some(),
+            newest: self.options.newest,
+            is_gated: plan.is_gated,
+        };
         let mut ends = Lanes::new(executor, self.deal(plan, sender), capacity, state, what);
         for receiver in 0..plan.receivers {
             let at = sender * plan.receivers + receiver;
@@ -243,6 +249,8 @@ impl<T: 'static> Edge<T> {
             let bytes = match &lanes[at] {
                 Lane::Call => None,
                 Lane::Heap(_) => self.bound().map(|bound| bound.bytes),
+                // A message is to find room where half of the ring is free.
+                Lane::Shared(_) if plan.is_gated => Some(self.options.ring_bytes()),
                 Lane::Shared(_) => self.options.bytes,
             };
             let first = executor.shared.lane(plan.first_lane + receiver);
@@ -286,10 +294,10 @@ impl<T: Send + 'static> AnyEdge for Edge<T> {
         let lane = |lane: &LanePlan| {
             Ok(match lane.kind {
                 LaneKind::Call => Lane::Call,
-                LaneKind::Heap => Lane::Heap(HeapLane::new(
-                    self.options.capacity.max(1).saturating_add(1),
-                    self.bound(),
-                )),
+                LaneKind::Heap => {
+                    let messages = self.options.capacity.max(1).saturating_add(1);
+                    Lane::Heap(HeapLane::new(messages, self.bound(), plan.is_gated))
+                }
                 LaneKind::Shared => Lane::Shared(ring(self.options.ring_bytes())?),
             })
         };

@@ -182,6 +182,12 @@ impl Draft {
         true
     }
 
+    /// Whether one more may be in the lane.
+    pub(super) fn has_room(&self) -> bool {
+        let next = self.end.load(lane::NEXT);
+        lane::LONG.into_iter().any(|place| self.end.load(place) <= next)
+    }
+
     /// It is in the lane. Gives how long it is.
     pub(super) fn sent(&self) -> usize {
         self.filled.take().map_or(0, |(_, extent)| extent.len as usize)

@@ -22,7 +22,7 @@ pub(crate) use self::{
     exits::{Branched, Exits, Output, Turn, Turned, Way},
     heap::{Bound, HeapLane, Size},
     inlet::{Begun, Early, Inlet, Taken},
-    lanes::{Lanes, OutState},
+    lanes::{Lanes, Manner, OutState},
     link::{
         AnyEdge, Callees, Dealing, Edge, EdgeOptions, EdgePlan, LaneKind, LanePlan, MakeRing, Room,
     },
@@ -84,6 +84,16 @@ pub(crate) trait Tx<T> {
     /// Whether whom it calls can be called; true where nobody is.
     fn can_call(&self) -> bool {
         true
+    }
+
+    /// Whether a message of the usual length will find room.
+    fn is_roomy(&self) -> bool {
+        true
+    }
+
+    /// Whether whom it calls sends into a gated edge.
+    fn leads_to_gate(&self) -> bool {
+        false
     }
 }
 

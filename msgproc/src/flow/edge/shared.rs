@@ -141,6 +141,11 @@ impl<T: Serialize> Tx<T> for SharedTx<T> {
     fn withdraw(&mut self) {
         self.draft.withdraw();
     }
+
+    fn is_roomy(&self) -> bool {
+        let stats = self.port.ring().stats();
+        stats.used <= stats.capacity / 2 && self.draft.has_room()
+    }
 }
 
 /// Whether to wait for the receiver. One that has ended may have closed its ring after the sender

@@ -33,6 +33,10 @@ enum Turning<T, U> {
 impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     /// How many items may lie in each of its lanes; 1024 if nothing is said. It is a bound alone: no
     /// memory is set aside for them.
+    ///
+    /// Before a node with several inputs, of which it may want one and not the other, senders that
+    /// share a thread rest while the lane is full, and what they were at goes into it beyond the
+    /// bound: so none of them keeps the others from sending.
     pub fn capacity(mut self, items: usize) -> Self {
         self.options.capacity = items.max(1);
         self

@@ -158,6 +158,16 @@ impl Layout {
             }
             let inlet = graph.edges[..number].iter().filter(|other| other.to == edge.to).count();
             let count = planned.len();
+            let circle = circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle));
+            let is_gated = circle.is_none()
+                && chooses_inputs(graph, edge.to)
+                && !edge.edge.options().newest
+                && {
+                    let senders = first_worker[edge.from]..first_worker[edge.from] + senders;
+                    let here =
+                        |at: usize| workers.iter().filter(|other| other.executor == at).count();
+                    senders.clone().any(|sender| here(workers[sender].executor) > 1)
+                };
             edges.push(EdgePlan {
                 number,
                 inlet,
@@ -166,7 +176,8 @@ impl Layout {
                 lanes: planned,
                 first_lane: lanes,
                 ordered,
-                circle: circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle)),
+                circle,
+                is_gated,
             });
             lanes += count;
         }
@@ -354,6 +365,14 @@ fn check_size(graph: &Graph) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a node has several inputs: so it may want nothing of the one until something comes at
+/// another.
+fn chooses_inputs(graph: &Graph, node: usize) -> bool {
+    let mut inputs = forward(graph).filter(|edge| edge.to == node).map(|edge| edge.input);
+    let first = inputs.next();
+    inputs.any(|input| Some(input) != first)
 }
 
 /// Whether a node has several workers that keep the order.

@@ -75,7 +75,8 @@ impl<T: Send + 'static> Pump<T> {
         I: Iterator<Item = T>,
     {
         let state = State { items: Vec::new(), is_closed: false, ended: None };
-        let most = ahead.unwrap_or(AHEAD).max(1);
+        // As many are in the hands of the worker, and the thread fetches as many meanwhile.
+        let most = ahead.unwrap_or(AHEAD).div_ceil(2).max(1);
         let shelf = Arc::new(Shelf { state: Mutex::new(state), changed: Condvar::new(), most });
         let there = shelf.clone();
         let body = move || {

@@ -14,7 +14,8 @@ use super::{
 use crate::flow::{Cause, Flow, Node, Outlet, Same, Thread, WorkerInfo, edge::Room};
 
 /// A stream of what an iterator gives. It is asked in a thread of its own, and not before the run
-/// begins; as many items as its [`capacity`](Stages::capacity) says are asked for ahead, or 256.
+/// begins; as many items as its [`capacity`](Stages::capacity) says are asked for ahead, or 256,
+/// beside those that lie in front of the first stage.
 ///
 /// A run that ends early waits for the answer that the iterator is about to give, up to two
 /// seconds; a thread of one that never answers is left behind.

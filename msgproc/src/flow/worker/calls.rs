@@ -21,6 +21,9 @@ pub(crate) trait Accept<T> {
     /// before a caller does anything: in the middle of its work it cannot be held back, for others
     /// that it waits for may lie below it on the stack.
     fn can_accept(&self, inlet: usize) -> bool;
+
+    /// Whether what it sends comes to a gate.
+    fn leads_to_gate(&self) -> bool;
 }
 
 impl<N: Node> Worker<N> {
@@ -58,6 +61,10 @@ impl<N: Node> Accept<N::In> for Worker<N> {
         let core = &self.core;
         core.outlet.can_call() && (core.ended || core.node.wants(self.inputs[inlet]))
     }
+
+    fn leads_to_gate(&self) -> bool {
+        self.core.outlet.leads_to_gate()
+    }
 }
 
 /// A lane that is a call.
@@ -86,5 +93,9 @@ impl<T> Tx<T> for Direct<T> {
 
     fn can_call(&self) -> bool {
         self.target.try_borrow().is_ok_and(|target| target.can_accept(self.inlet))
+    }
+
+    fn leads_to_gate(&self) -> bool {
+        self.target.try_borrow().is_ok_and(|target| target.leads_to_gate())
     }
 }

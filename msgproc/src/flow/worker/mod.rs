@@ -112,6 +112,8 @@ struct Core<N: Node> {
     dry: bool,
     /// How often a source has failed in a row.
     failed_in_a_row: u32,
+    /// How many items of the message at hand it has left, since it takes no more.
+    not_handled: u64,
     waited: Cell<Duration>,
     /// Which number it handles next, where order is kept.
     turn: u64,
@@ -144,6 +146,7 @@ impl<N: Node> Worker<N> {
             ended: false,
             dry: false,
             failed_in_a_row: 0,
+            not_handled: 0,
             waited: Cell::new(Duration::ZERO),
             turn,
             early: Early::default(),

@@ -24,6 +24,7 @@ impl<N: Node> Core<N> {
         let span = self.executor.clock.begin();
         let began = span.began;
         let (mut count, mut next_look) = (0_u64, 1);
+        let is_gated = self.outlet.leads_to_gate();
         let produced = {
             let Core { node, outlet, .. } = self;
             // One door for all items: entering it costs.
@@ -43,6 +44,9 @@ impl<N: Node> Core<N> {
                     count += 1;
                     if outlet.is_closed() {
                         return Stop::Eos;
+                    }
+                    if is_gated && !outlet.can_call() {
+                        return Stop::Through;
                     }
                     // The clock costs as much as a short item.
                     if count == next_look {

@@ -93,6 +93,7 @@ impl<N: Node> Core<N> {
             again.without.into_iter().for_each(|item| self.leave_out(item));
             self.left_out(&again)
         });
+        self.not_handled = 0;
         let fate = act(self, left_out);
         if fate == Fate::Done {
             fault!(ITEMS_DONE);
@@ -109,7 +110,7 @@ impl<N: Node> Core<N> {
         }
         self.hand_to_called();
         self.note_busy(began, before);
-        self.add(words::ITEMS_IN, count);
+        self.add(words::ITEMS_IN, count.saturating_sub(self.not_handled));
         let spent = self.note_spent(span).as_nanos() as u64;
         (if self.check_sends() { Fate::Keep } else { fate }, Some(spent))
     }
@@ -201,12 +202,14 @@ impl<N: Node> Core<N> {
                     continue;
                 }
                 Ok(Stop::Eos) => {
+                    self.not_handled = items.len() as u64;
                     let _ = self.outlet.flush();
                     self.outlet.close();
                     return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
                 }
                 Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
                     self.check_sends();
+                    self.not_handled = items.len() as u64;
                     // Whoever says so takes no more, though it may be somebody else's word.
                     self.outlet.close();
                     return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };

@@ -114,6 +114,10 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         self.first.can_call() && self.second.as_ref().is_none_or(Lanes::can_call)
     }
 
+    fn leads_to_gate(&self) -> bool {
+        self.first.leads_to_gate() || self.second.as_ref().is_some_and(Lanes::leads_to_gate)
+    }
+
     fn can_send_pending(&self) -> bool {
         self.first.can_send_pending() || self.second.as_ref().is_some_and(Lanes::can_send_pending)
     }

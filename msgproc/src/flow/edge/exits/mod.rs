@@ -140,6 +140,11 @@ impl<T> Exits<T> {
         self.ways().all(|way| way.state().has_room)
     }
 
+    /// Whether there is a gate on the way out.
+    pub(crate) fn leads_to_gate(&self) -> bool {
+        self.ways().any(|way| way.leads_to_gate())
+    }
+
     pub(crate) fn can_call(&self) -> bool {
         self.ways().all(|way| way.can_call())
     }

@@ -65,6 +65,10 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         self.lanes.can_call()
     }
 
+    fn leads_to_gate(&self) -> bool {
+        self.lanes.leads_to_gate()
+    }
+
     fn can_send_pending(&self) -> bool {
         self.lanes.can_send_pending()
     }

@@ -16,6 +16,8 @@ pub(crate) trait Way<T> {
     fn end(&mut self);
     fn state(&self) -> WayState;
     fn can_call(&self) -> bool;
+    /// Whether there is a gate on the way.
+    fn leads_to_gate(&self) -> bool;
     fn can_send_pending(&self) -> bool;
     /// Whether somebody who has nothing to do would get an item now; of those that are called, what
     /// `calls` says.
@@ -81,6 +83,10 @@ impl<T: 'static> Way<T> for Lanes<T> {
 
     fn can_call(&self) -> bool {
         Lanes::can_call(self)
+    }
+
+    fn leads_to_gate(&self) -> bool {
+        Lanes::leads_to_gate(self)
     }
 
     fn can_send_pending(&self) -> bool {

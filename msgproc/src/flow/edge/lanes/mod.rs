@@ -44,6 +44,18 @@ pub(crate) struct OutState {
     pub(crate) from_the_first: bool,
 }
 
+/// How an edge is otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// Whether the edge is in a circle.
+    pub(crate) in_circle: bool,
+    /// Whether only the newest item of those counts that wait for a receiver.
+    pub(crate) newest: bool,
+    /// Whether a worker does not begin while one of the lanes is full, and what it sends in the
+    /// middle of its work finds room.
+    pub(crate) is_gated: bool,
+}
+
 /// The sending ends of a worker's lanes into one edge.
 pub(crate) struct Lanes<T> {
     executor: Rc<Executor>,
@@ -52,10 +64,7 @@ pub(crate) struct Lanes<T> {
     lanes: Vec<OutLane<T>>,
     next: usize,
     state: OutState,
-    /// Whether the edge is in a circle.
-    in_circle: bool,
-    /// Whether only the newest item of those counts that wait for a receiver.
-    newest: bool,
+    manner: Manner,
     /// The number of the next message.
     id: u64,
     /// How many items went before.
@@ -123,7 +132,7 @@ impl<T: 'static> Lanes<T> {
         deal: Deal<T>,
         capacity: u64,
         state: OutState,
-        (in_circle, newest): (bool, bool),
+        manner: Manner,
     ) -> Lanes<T> {
         let word = |word| executor.board().load(state.words + word);
         let (mut id, first) = (word(out::SENT), word(out::FIRST));
@@ -150,8 +159,7 @@ impl<T: 'static> Lanes<T> {
             lanes: Vec::new(),
             next: 0,
             state,
-            in_circle,
-            newest,
+            manner,
             id,
             first: if state.from_the_first { 0 } else { first },
             known: first,
@@ -262,14 +270,35 @@ impl<T: 'static> Lanes<T> {
             .any(|index| self.is_open(index) && self.in_flight(index) < self.capacity)
     }
 
+    /// Whether all whom it calls can be called, and no gate is shut.
     pub(crate) fn can_call(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.tx.can_call())
+        self.lanes.iter().all(|lane| lane.tx.can_call()) && !self.is_held_back()
+    }
+
+    /// Whether there is a gate that is shut: what is put would have to wait for room.
+    fn is_held_back(&self) -> bool {
+        if !self.manner.is_gated || self.calls() || self.is_closed() {
+            return false;
+        }
+        let is_full = |index: usize| match self.deal {
+            Deal::OnDemand => false,
+            _ => self.in_flight(index) >= self.capacity,
+        };
+        let waits = matches!(self.deal, Deal::OnDemand)
+            && deal::pick(&self.loads(), self.capacity, self.next).is_none();
+        let mut open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
+        waits || open.any(|at| is_full(at) || !self.lanes[at].tx.is_roomy())
+    }
+
+    /// Whether there is a gate on the way, here or behind those that are called.
+    pub(crate) fn leads_to_gate(&self) -> bool {
+        self.manner.is_gated || self.lanes.iter().any(|lane| lane.tx.leads_to_gate())
     }
 
     /// How many items make a message.
     pub(crate) fn batch(&self) -> usize {
         let items = match self.deal {
-            _ if self.newest => 1,
+            _ if self.manner.newest => 1,
             Deal::OnDemand => {
                 let costs = (0..self.lanes.len()).map(|index| self.cost(index).each);
                 let cost = costs.max().unwrap_or(0);
@@ -332,6 +361,6 @@ impl<T: 'static> Lanes<T> {
             let one_has_it = !self.lanes[to].gathered.is_empty() && (is_free || !is_open);
             one_has_it || (!self.pending.is_empty() && is_free && is_open)
         };
-        self.newest && (0..self.lanes.len()).any(can)
+        self.manner.newest && (0..self.lanes.len()).any(can)
     }
 }

@@ -137,12 +137,12 @@ impl<T: 'static> Lanes<T> {
             return Ok(());
         }
         self.give(to % self.lanes.len(), item)?;
-        if self.newest { self.send_to_idle() } else { Ok(()) }
+        if self.manner.newest { self.send_to_idle() } else { Ok(()) }
     }
 
     /// Keeps an item for one receiver: until there are more, or instead of the one before.
     fn give(&mut self, to: usize, item: T) -> Result<(), Closed> {
-        if self.newest {
+        if self.manner.newest {
             let before = std::mem::take(&mut self.lanes[to].gathered);
             self.note_dropped(before.len());
         }
@@ -162,7 +162,7 @@ impl<T: 'static> Lanes<T> {
     }
 
     fn gather_new(&mut self, to: usize, item: T) -> Result<(), Closed> {
-        if self.newest {
+        if self.manner.newest {
             self.lanes[to].gathered.push(item);
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl<T: 'static> Lanes<T> {
     fn send_to_idle(&mut self) -> Result<(), Closed> {
         for to in 0..self.lanes.len() {
             // What waits for one that has ended goes as well: then it is gone.
-            if self.in_flight(to) == 0 || (self.newest && !self.is_open(to)) {
+            if self.in_flight(to) == 0 || (self.manner.newest && !self.is_open(to)) {
                 self.send_gathered(to)?;
             }
         }
@@ -214,7 +214,7 @@ impl<T: 'static> Lanes<T> {
         if matches!(self.deal, Deal::Newest) {
             return if self.pending.is_empty() { Ok(()) } else { self.send_newest() };
         }
-        if self.newest {
+        if self.manner.newest {
             return self.send_to_idle();
         }
         (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))
@@ -224,6 +224,11 @@ impl<T: 'static> Lanes<T> {
         let (capacity, next) = (self.capacity, self.next);
         if let Some(picked) = deal::pick(&self.loads(), capacity, next) {
             return Ok(picked);
+        }
+        if self.manner.is_gated {
+            let open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
+            let to = open.min_by_key(|at| self.in_flight(*at)).ok_or(Closed)?;
+            return Ok((to, self.batch()));
         }
         let executor = self.executor.clone();
         let picked = executor.wait_for(|| {

@@ -92,7 +92,7 @@ impl<T: 'static> Lanes<T> {
         let items = std::mem::take(&mut self.pending);
         let count = items.len() as u64;
         // In a circle the lane waits for its number.
-        let sent = match self.gives_numbers() || count > 0 || self.in_circle {
+        let sent = match self.gives_numbers() || count > 0 || self.manner.in_circle {
             true => self.send(to.min(self.lanes.len() - 1), self.head_again(), items),
             false => Err(Closed),
         };

@@ -32,7 +32,7 @@ impl<T: 'static> Lanes<T> {
             board.store(self.state.words + out::INTENT, self.id + 1);
             fault!(SEND_INTENT);
         }
-        if self.in_circle && !items.is_empty() && !self.lanes[to].calls {
+        if self.manner.in_circle && !items.is_empty() && !self.lanes[to].calls {
             // Behind the intent: whoever replaces this sender sends a message with this number there.
             board.store(words + lane::LAST, self.id + 1);
             fault!(SEND_LAST);
@@ -55,7 +55,8 @@ impl<T: 'static> Lanes<T> {
                 return Err(Closed);
             }
             let before = progress();
-            let full = !head.end && self.in_flight(to) >= self.capacity;
+            let may_wait = !head.end && !self.manner.is_gated;
+            let full = may_wait && self.in_flight(to) >= self.capacity;
             let refused = match full {
                 true => Refused::Full(batch),
                 false => match self.lanes[to].tx.try_put(batch) {
@@ -148,7 +149,7 @@ impl<T: 'static> Lanes<T> {
     pub(crate) fn end(&mut self) {
         // The newest is what stays.
         let waits = |lanes: &Self| {
-            lanes.newest
+            lanes.manner.newest
                 && !lanes.is_closed()
                 && (!lanes.pending.is_empty()
                     || lanes.lanes.iter().any(|lane| !lane.gathered.is_empty()))

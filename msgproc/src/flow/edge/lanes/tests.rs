@@ -14,7 +14,7 @@ use std::{
 use proptest::prelude::*;
 use shmring::{board::Board, fault};
 
-use super::{Lanes, OutState};
+use super::{Lanes, Manner, OutState};
 use crate::flow::{
     edge::{Batch, Head, LaneKind, LanePlan, Refused, Tx, deal::Deal},
     plan::{Counts, Executor, Shared, lane},
@@ -174,8 +174,8 @@ impl Case {
             inherits: self.dealt == Dealt::Inherited,
             from_the_first: self.is_source && world.lives.get() > 0,
         };
-        let mut lanes =
-            Lanes::new(&executor, self.dealt.deal(), 40, state, (self.in_circle, false));
+        let manner = Manner { in_circle: self.in_circle, ..Manner::default() };
+        let mut lanes = Lanes::new(&executor, self.dealt.deal(), 40, state, manner);
         let plan = LanePlan { kind: LaneKind::Shared, from: 0, to: 0 };
         for (to, received) in world.received.iter().enumerate() {
             let words = shared.lane(to);

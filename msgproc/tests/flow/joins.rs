@@ -1,0 +1,186 @@
+//! Joins whose senders share a thread, and what joins count.
+
+use std::time::Duration;
+
+use msgproc::flow::{
+    Graph, NodeRef, Output, Placement, Report, from_fn,
+    join::{ByTick, Joined, Latest, Nearest, WhenFull},
+    map,
+};
+
+use crate::common::{PLACES, at, keep, taken};
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    vec![
+        testkit::test!(sources_of_one_thread_meet_in_a_join, timeout = 120),
+        testkit::test!(sources_of_one_thread_with_long_items),
+        testkit::test!(who_rests_before_a_join_holds_little),
+        testkit::test!(rows_and_what_was_discarded_add_up),
+    ]
+}
+
+type Item = (u64, Vec<u8>);
+
+/// Numbers from `from` on, each with so many bytes.
+fn numbers(
+    graph: &mut Graph,
+    name: &str,
+    place: Placement,
+    (from, to): (u64, u64),
+    bytes: usize,
+) -> NodeRef<(), Item> {
+    graph.source(name, place, (from..to).map(move |n| (n, vec![n as u8; bytes])))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    ByTick,
+    Latest,
+    Nearest,
+}
+
+fn join(kind: Kind, when_full: WhenFull) -> Joined<Item> {
+    let number = |item: &Item| Some(item.0);
+    match kind {
+        Kind::ByTick => Joined::by_tick(ByTick::new(2, 16), number),
+        Kind::Latest => Joined::latest(Latest::new(2, msgproc::flow::join::Before::Hold(4))),
+        Kind::Nearest => Joined::nearest(Nearest::new(2, 0, 16), number),
+    }
+    .when_full(when_full)
+}
+
+/// What a join gives of two streams of which the second begins later, and the report.
+fn run(
+    kind: Kind,
+    (sources, between, place): (Placement, Option<Placement>, Placement),
+    capacity: usize,
+    (begins, to): (u64, u64),
+    bytes: usize,
+) -> (Vec<(u64, u64)>, Report) {
+    let mut graph = Graph::new();
+    let early = numbers(&mut graph, "early", sources, (0, to), bytes);
+    let late = numbers(&mut graph, "late", sources, (begins, to), bytes);
+    let joined = graph.node("join", place, move |_| join(kind, WhenFull::Wait)).add();
+    let (sink, kept) = keep::<(u64, u64)>(&mut graph, "sink");
+    let rows = graph.node("rows", place, |_| {
+        map(|row: Vec<Item>| {
+            assert!(row.iter().all(|(n, bytes)| bytes.iter().all(|byte| *byte == *n as u8)));
+            (row[0].0, row[1].0)
+        })
+    });
+    let rows = rows.add();
+    for (input, from) in [late, early].into_iter().enumerate() {
+        let output: Output<Item> = match between {
+            Some(between) => {
+                let name = format!("same {input}");
+                let same = graph.node(&name, between, |_| map(|item: Item| item)).add();
+                graph.edge(from.output(), same.input()).capacity(capacity).add();
+                same.output()
+            }
+            None => from.output(),
+        };
+        graph.edge(output, joined.input_at(input)).capacity(capacity).add();
+    }
+    graph.connect(joined.output(), rows.input());
+    graph.connect(rows.output(), sink.input());
+    let report = graph.run().unwrap();
+    (taken(&kept), report)
+}
+
+/// The join wants nothing of the one until the other has come so far: whoever waits for room must not
+/// keep the other from going on.
+fn sources_of_one_thread_meet_in_a_join() {
+    let here = [Placement::Same, Placement::Task, at(1, 0), at(1, 3)];
+    for kind in [Kind::ByTick, Kind::Latest, Kind::Nearest] {
+        for sources in here {
+            for place in PLACES {
+                let ways: &[_] = match kind {
+                    Kind::ByTick => &[None, Some(sources)],
+                    _ => &[None],
+                };
+                for between in ways.iter().copied() {
+                    for capacity in [1, 1024] {
+                        let places = (sources, between, place);
+                        let (rows, report) = run(kind, places, capacity, (600, 900), 3);
+                        let told = format!("{kind:?} {places:?} {capacity}\n{report}");
+                        match kind {
+                            // What was the latest then is a matter of speed.
+                            Kind::Latest => assert_eq!(rows.len(), 300, "{told}"),
+                            _ => assert!(rows.into_iter().eq((600..900).map(|n| (n, n))), "{told}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn sources_of_one_thread_with_long_items() {
+    for sources in [Placement::Same, at(1, 3)] {
+        for place in [Placement::Thread, Placement::Process] {
+            for bytes in [500, 10_000, 40_000, 300_000] {
+                let places = (sources, None, place);
+                // More than a ring has room for.
+                let begins = 300_000 / bytes as u64 + 20;
+                let numbers = (begins, begins + 20);
+                let (rows, report) = run(Kind::ByTick, places, 1024, numbers, bytes);
+                assert_eq!(rows.len(), 20, "{sources} {place} {bytes}\n{report}");
+            }
+        }
+    }
+}
+
+/// One without end, whose items the join does not want for long.
+fn who_rests_before_a_join_holds_little() {
+    for place in [Placement::Thread, Placement::Process] {
+        let mut graph = Graph::new();
+        let endless = graph.source("endless", Placement::Same, 0_u64..);
+        let slow = graph.node("slow", Placement::Same, |_| {
+            let mut next = 0;
+            from_fn(move |(), out: &mut msgproc::flow::Outlet<u64>| {
+                std::thread::sleep(Duration::from_millis(1));
+                out.send(next)?;
+                out.flush()?;
+                next += 10;
+                Ok(if next == 1000 { msgproc::flow::Flow::Eos } else { msgproc::flow::Flow::GoOn })
+            })
+        });
+        let slow = slow.add();
+        let join =
+            graph.node("join", place, |_| Joined::by_tick(ByTick::new(2, 16), |n: &u64| Some(*n)));
+        let join = join.add();
+        let (sink, kept) = keep::<Vec<u64>>(&mut graph, "sink");
+        graph.edge(endless.output(), join.input_at(0)).capacity(20).add();
+        graph.edge(slow.output(), join.input_at(1)).capacity(20).add();
+        graph.connect(join.output(), sink.input());
+        let report = graph.run().unwrap();
+        assert_eq!(taken(&kept).len(), 100, "{place}: {report}");
+        let ahead = report.node("endless").unwrap().items_out() - 990;
+        assert!(ahead < 200, "{place}: {ahead} ahead\n{report}");
+    }
+}
+
+fn rows_and_what_was_discarded_add_up() {
+    for place in PLACES {
+        for when_full in [WhenFull::Wait, WhenFull::Discard] {
+            for sources in [Placement::Same, Placement::Thread] {
+                let mut graph = Graph::new();
+                let short = numbers(&mut graph, "short", sources, (0, 1000), 0);
+                let long = numbers(&mut graph, "long", sources, (0, 3000), 0);
+                let join = graph.node("join", place, move |_| join(Kind::ByTick, when_full)).add();
+                let (sink, kept) = keep::<Vec<Item>>(&mut graph, "sink");
+                graph.connect(short.output(), join.input_at(0));
+                graph.connect(long.output(), join.input_at(1));
+                graph.connect(join.output(), sink.input());
+                let report = graph.run().unwrap();
+                let (rows, join) = (taken(&kept).len() as u64, report.node("join").unwrap());
+                let discarded: u64 = join.workers[0].discarded;
+                assert_eq!(
+                    join.items_in(),
+                    2 * rows + discarded,
+                    "{place} {when_full:?}\n{report}"
+                );
+            }
+        }
+    }
+}
