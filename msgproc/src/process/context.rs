@@ -23,6 +23,9 @@ use crate::{
     start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended, monotonic},
 };
 
+/// How often a backend that has nothing to do looks at what it writes that is captured.
+const LOOK_AT_TEXT: Duration = Duration::from_millis(500);
+
 /// Tells a backend's descriptors apart, and its timers. The backend chooses the numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Token(pub usize);
@@ -373,7 +376,8 @@ impl Core {
     /// something to do at once.
     pub(super) fn next(&mut self) -> Result<(Option<Message>, Due)> {
         let mut due = Due::default();
-        if !self.has_more_than_commands() {
+        let captures = !self.texts.is_empty();
+        if !self.has_more_than_commands() && !captures {
             if self.inbox.is_empty() && self.malformed.is_empty() {
                 self.receive(true)?;
             }
@@ -381,7 +385,12 @@ impl Core {
             return Ok((self.inbox.pop(), due));
         }
         let waits = self.inbox.is_empty() && self.malformed.is_empty() && !self.port.has_ahead();
-        let timeout = if waits { self.until_next_timer() } else { Some(Duration::ZERO) };
+        // Threads of the backend may write while it has nothing to do.
+        let look = captures.then_some(LOOK_AT_TEXT);
+        let timeout = match waits {
+            true => self.until_next_timer().into_iter().chain(look).min(),
+            false => Some(Duration::ZERO),
+        };
         let (readable, ready) = self.poll(timeout)?;
         due.ready = ready;
         due.timers = self.take_due_timers(Instant::now());

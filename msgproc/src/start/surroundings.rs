@@ -98,7 +98,9 @@ impl Stdio {
     /// Into memory, and from there line by line into `tracing`, with the name of the process as a
     /// field. The last `lines` of stdout and stderr stand in its [`Exit`](crate::Exit).
     ///
-    /// The process never waits for somebody to read.
+    /// The process never waits for somebody to read. What it writes while a handler runs stays in
+    /// memory until that returns; then, and twice a second while it has nothing to do, all but the last
+    /// 256 KiB are given back.
     pub fn capture(lines: usize) -> Stdio {
         Stdio(Stream::Capture(lines))
     }

@@ -87,6 +87,15 @@ impl Worker {
         }
     }
 
+    /// Writes so many bytes to stderr, a little later and in a thread.
+    fn c__chatter(&mut self, bytes: usize) {
+        std::thread::spawn(move || {
+            sleep(Duration::from_millis(50));
+            let lines = "a word\n".repeat(bytes / 7);
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), lines.as_bytes());
+        });
+    }
+
     fn c__until_stopped(&mut self, ctx: &mut Context<Said>) {
         while !ctx.is_stopping() {
             sleep(Duration::from_millis(1));

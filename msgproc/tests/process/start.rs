@@ -1,6 +1,6 @@
 //! Starting: constructors, hooks, what refuses to start, restarts.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, os::unix::fs::MetadataExt, time::Duration};
 
 use msgproc::prelude::*;
 use testkit::{Test, test};
@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_is_captured_is_copied),
         test!(descriptors_that_the_constructor_captures_work),
         test!(stderr_is_kept_on_request),
+        test!(old_text_is_given_back),
         test!(nothing_leaks_over_many_starts, timeout = 120),
         test!(a_backend_can_be_a_frontend),
     ]
@@ -199,6 +200,23 @@ fn stderr_is_kept_on_request() -> Result<()> {
         }
     };
     assert!(end.stderr.iter().any(|line| line.contains("no film") || line.contains("note:")));
+    Ok(())
+}
+
+/// Also while no handler runs.
+fn old_text_is_given_back() -> Result<()> {
+    let options = MessageProcess::options("chatters").capture_stderr(2);
+    let mut worker = options.fork(|_: &Start| Worker::default())?;
+    worker.chatter(7 << 20).wait()?;
+    let path = format!("/proc/{}/fd/2", worker.pid());
+    let file = std::fs::File::open(path).map_err(Error::other)?;
+    let is_given_back = || {
+        let meta = file.metadata().unwrap();
+        meta.len() == 7 << 20 && meta.blocks() * 512 < 600 << 10
+    };
+    assert!(testkit::wait_until(SOON, is_given_back), "{:?}", file.metadata());
+    worker.stop()?;
+    assert_eq!(worker.exit().unwrap().stderr, ["a word", "a word"]);
     Ok(())
 }
 
