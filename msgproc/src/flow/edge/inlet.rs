@@ -137,6 +137,11 @@ impl<T: 'static> Inlet<T> {
         self.lane_is_ready(index)
     }
 
+    /// Whether all its senders call.
+    pub(crate) fn is_only_called(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.rx.is_none())
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.lanes.iter().all(|lane| lane.ended)
     }

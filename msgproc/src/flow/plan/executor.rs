@@ -28,6 +28,12 @@ pub(crate) trait Unit {
     /// Whether there is something to do, as far as one sees without doing it.
     fn is_ready(&self) -> bool;
 
+    /// Whether a poll would do nothing at all: of one that is only called, between calls. To ask
+    /// costs less than [`Unit::can_run`], which asks all whom it calls in turn.
+    fn rests(&self) -> bool {
+        false
+    }
+
     /// Whether all whom it calls can be called.
     fn can_run(&self) -> bool;
 
@@ -296,7 +302,7 @@ impl Executor {
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
         for (rank, unit) in units {
             let polled = match unit.try_borrow_mut() {
-                Ok(mut unit) if self.is_below(rank, &*unit) && unit.can_run() => {
+                Ok(mut unit) if self.is_below(rank, &*unit) && !unit.rests() && unit.can_run() => {
                     self.enter(rank, unit.turn(), || unit.poll())
                 }
                 _ => continue,

@@ -33,6 +33,7 @@ impl<N: Node> Worker<N> {
         if core.ended {
             return;
         }
+        core.note_waits();
         let head = batch.head;
         let lane_words = inlets[inlet].words(lane);
         let fate = core.handle(inputs[inlet], lane_words, batch);

@@ -242,6 +242,11 @@ impl<N: Node> Unit for Worker<N> {
         }
     }
 
+    fn rests(&self) -> bool {
+        let is_called = !self.inlets.is_empty() && self.inlets.iter().all(Inlet::is_only_called);
+        is_called && !self.owes_ends && self.core.outlet.gathered() == 0 && !self.is_ready()
+    }
+
     fn can_run(&self) -> bool {
         self.core.outlet.can_call()
     }
