@@ -8,7 +8,7 @@ use std::{
 use super::{BlockPool, LoanError, carrier, geometry::WAITING, loan::Loan, word::Handle};
 use crate::{
     segment::Segment,
-    sync::Ordering,
+    sync::{Ordering, local},
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -16,7 +16,8 @@ use crate::{
 const REPAIR_EVERY: Duration = Duration::from_millis(10);
 
 impl BlockPool {
-    /// Loans a block, if one is free now: the one that was freed last.
+    /// Loans a block, if one is free now: the one that was freed last, which is still in a cache.
+    /// Where all of them fit into the cache of a processor, they are loaned by turns.
     ///
     /// When none is, holders that died are looked for, at most a hundred times a second.
     ///
@@ -31,20 +32,19 @@ impl BlockPool {
 
     #[inline]
     pub(super) fn look(&self, me: usize) -> Option<Loan> {
-        let found = self.words().loan(me).or_else(|| self.look_again(me))?;
+        let found = self.loan_free(me).or_else(|| self.look_again(me))?;
         Some(Loan::new(self, me, found))
     }
 
     /// The same without looking for the dead.
     #[inline]
     pub(super) fn glance(&self, me: usize) -> Option<Loan> {
-        self.words().loan(me).map(|found| Loan::new(self, me, found))
+        self.loan_free(me).map(|found| Loan::new(self, me, found))
     }
 
     /// The same; when none is free, whoever frees one will wake participant `me`.
     pub(super) fn look_or_be_woken(&self, me: usize) -> Option<Loan> {
-        let words = self.words();
-        let found = words.loan(me).or_else(|| {
+        let found = self.loan_free(me).or_else(|| {
             // SYNC freed: our bit is set before we look again, the word is changed before
             // `wake` looks for bits; all sequentially consistent, so one sees the other.
             let (at, bit) = self.waiting(me);
@@ -52,7 +52,7 @@ impl BlockPool {
             if waiting.load(Ordering::SeqCst) & bit == 0 {
                 waiting.fetch_or(bit, Ordering::SeqCst);
             }
-            words.loan(me).or_else(|| self.look_again(me))
+            self.loan_free(me).or_else(|| self.look_again(me))
         })?;
         Some(Loan::new(self, me, found))
     }
@@ -85,6 +85,19 @@ impl BlockPool {
         })
     }
 
+    /// Loans a free block to participant `me`.
+    #[inline]
+    fn loan_free(&self, me: usize) -> Option<Handle> {
+        let Some(turn) = self.turn() else { return self.words().loan(me) };
+        // What was freed longest ago is in nobody's hands any more: to write it keeps up nobody who
+        // still reads what was sent after it.
+        let block = turn.load(local::Ordering::Relaxed) as usize % self.capacity();
+        let words = self.words();
+        let found = words.loan_this(block as u32, me).or_else(|| words.loan(me))?;
+        turn.store(u64::from(found.block) + 1, local::Ordering::Relaxed);
+        Some(found)
+    }
+
     /// Looks for holders that died, now and then, and then for a free block.
     #[cold]
     fn look_again(&self, me: usize) -> Option<Handle> {
@@ -96,7 +109,7 @@ impl BlockPool {
         *repaired = Some(now);
         drop(repaired);
         self.repair();
-        self.words().loan(me)
+        self.loan_free(me)
     }
 
     /// Gives back what processes that died had held. Done without being asked when the pool is

@@ -20,7 +20,7 @@ use crate::{
     face::{Ring, ring_verbs},
     region::Region,
     segment::{Kind, Object, Segment},
-    sync::Ordering,
+    sync::{Ordering, local::AtomicU64},
     wait::WaitStrategy,
 };
 
@@ -67,7 +67,14 @@ struct Inner {
     geometry: Geometry,
     /// When this process last looked for holders that died.
     repaired: Mutex<Option<Instant>>,
+    /// Which block this process loans next, where they are loaned by turns.
+    turn: AtomicU64,
 }
+
+/// Pools of no more bytes fit into the cache of a processor.
+const IN_CACHE: usize = 1 << 20;
+/// Blocks of fewer bytes are not what fills it.
+const LARGE: usize = 16 << 10;
 
 impl BlockPool {
     /// Begins to describe a pool.
@@ -106,7 +113,8 @@ impl BlockPool {
             return Err(corrupt());
         }
         let segment = segment.clone();
-        Ok(BlockPool(Arc::new(Inner { segment, object, geometry, repaired: Mutex::new(None) })))
+        let (repaired, turn) = (Mutex::new(None), AtomicU64::new(0));
+        Ok(BlockPool(Arc::new(Inner { segment, object, geometry, repaired, turn })))
     }
 
     /// How many blocks there are.
@@ -168,6 +176,14 @@ impl BlockPool {
     #[inline]
     pub(super) fn region(&self) -> &Region {
         &self.0.segment.0.region
+    }
+
+    /// The turn of the next block, if they are loaned by turns.
+    #[inline]
+    pub(super) fn turn(&self) -> Option<&AtomicU64> {
+        let Geometry { blocks, block_len, .. } = self.0.geometry;
+        let by_turns = block_len >= LARGE && blocks.saturating_mul(block_len) <= IN_CACHE;
+        by_turns.then_some(&self.0.turn)
     }
 
     pub(super) fn last_repair(&self) -> &Mutex<Option<Instant>> {

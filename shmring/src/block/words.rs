@@ -86,8 +86,9 @@ impl<'a, M: Memory> Words<'a, M> {
         })
     }
 
+    /// Loans this one to participant `me`, if it is free.
     #[inline]
-    fn loan_this(&self, block: u32, me: usize) -> Option<Handle> {
+    pub(super) fn loan_this(&self, block: u32, me: usize) -> Option<Handle> {
         let word = self.word(block);
         if word.state() != State::Free {
             return None;

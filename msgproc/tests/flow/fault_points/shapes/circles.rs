@@ -1,10 +1,11 @@
 //! Graphs with a circle in which a process is killed; it begins in the program.
 
 use msgproc::flow::{
-    Flow, Graph, NodeRef, Outlet, Placement, Process, Thread, flat_map, from_fn, map,
+    Around, Farm, Flow, Graph, NodeRef, Outlet, Part, Pipeline, Placement, Process, Same, Thread,
+    each, flat_map, from_fn, map,
 };
 
-use super::{Kept, again, keep, numbers, some};
+use super::{COUNT, Kept, again, keep, numbers, some};
 
 /// What is added for each time that an item went round.
 const ROUND: u64 = 1000;
@@ -39,6 +40,29 @@ pub(super) fn a_circle(graph: &mut Graph) -> Kept<u64> {
     let step = step.workers(2).on_error(again()).add();
     graph.edge(head.output(), step.input()).capacity(4).add();
     close(graph, head, step)
+}
+
+/// What goes round and what goes on are of two types, so that its way out forks.
+pub(super) fn a_forking_way(graph: &mut Graph) -> Kept<u64> {
+    let forks = |n: u64| match n < 2 * ROUND {
+        true => Around::Back(n + ROUND),
+        false => Around::On((n % ROUND) as u32),
+    };
+    let circle = Farm::new("step", Process, move |_| map(forks))
+        .workers(2)
+        .on_error(again())
+        .emitter("head", Thread, |_| map(|n: u64| n))
+        .wrap_around(Process, 5);
+    let kept = Kept::default();
+    let keeps = kept.clone();
+    *graph = Pipeline::source("numbers", Thread, 0..COUNT)
+        .part(circle)
+        .stage("sink", Same, move |_| {
+            let keeps = keeps.clone();
+            each(move |n: u32| keeps.lock().unwrap().push(n.into()))
+        })
+        .graph();
+    kept
 }
 
 /// Two in the process, and some items become two.

@@ -14,7 +14,7 @@ use msgproc::flow::{
 use self::several::{a_farm_in_a_thread, a_source_and_a_node, two_in_a_thread, two_in_two_threads};
 use self::{
     blocks::{a_source_of_blocks, blocks},
-    circles::{a_circle, two_in_a_circle},
+    circles::{a_circle, a_forking_way, two_in_a_circle},
     long::{a_source_of_long_items, long_items, long_items_in_order, long_items_with_blocks},
     odd::{
         all_but_two, all_of_those_that_go_on, most_of_them_once, one_behind_another,
@@ -105,6 +105,7 @@ pub(super) const SHAPES: &[Shape] = &[
     },
     unordered("a_circle", a_circle, all),
     like_another(unordered("two_in_a_circle", two_in_a_circle, many)),
+    like_another(unordered("a_forking_way", a_forking_way, all)),
     in_order("a_node_that_awaits", a_node_that_awaits, all),
     like_another(in_order("several_that_await_in_order", several_that_await_in_order, all)),
     in_order("long_items", long_items, all),
