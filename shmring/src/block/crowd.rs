@@ -30,6 +30,12 @@ fn key(pool: &BlockPool, me: usize, block: u32) -> Key {
 pub(super) fn hold(pool: &BlockPool, me: usize, handle: Handle) -> Result<(), NotHeld> {
     match pool.words().hold_some(me, handle) {
         Err(NotHeld::TooMany) => hold_more(pool, me, handle),
+        Err(NotHeld::Owed) => {
+            if release_more(pool, me, handle.block) {
+                pool.wake();
+            }
+            Err(NotHeld::Stale)
+        }
         done => done,
     }
 }

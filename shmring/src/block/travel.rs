@@ -32,7 +32,7 @@ pub(super) fn refused(reason: impl Into<String>) -> Error {
 
 pub(super) fn not_held(error: NotHeld) -> Error {
     refused(match error {
-        NotHeld::Stale => "it is not held any more",
+        NotHeld::Stale | NotHeld::Owed => "it is not held any more",
         NotHeld::TooMany => {
             transfer::crowd();
             "it is on its way 255 times already"

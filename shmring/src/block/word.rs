@@ -92,6 +92,8 @@ pub(super) enum NotHeld {
     Stale,
     /// The counter is at its end: the block is held 255 times by this row.
     TooMany,
+    /// As `Stale`; and the row counts one that is to go, but counts all that it can by now.
+    Owed,
 }
 
 /// A block that a carrier took, with the value of `put` that belongs to it.

@@ -173,7 +173,7 @@ impl<'a, M: Memory> Words<'a, M> {
         self.hold_up_to(u8::MAX, me, handle)
     }
 
-    /// The same, up to one less than its row can count.
+    /// The same, up to one less than its row can count. What it says of a stale handle may be `Owed`.
     #[inline]
     pub(super) fn hold_some(&self, me: usize, handle: Handle) -> Result<(), NotHeld> {
         self.hold_up_to(u8::MAX - 1, me, handle)
@@ -205,9 +205,9 @@ impl<'a, M: Memory> Words<'a, M> {
         self.row(handle.block, me, raised).ok_or(NotHeld::TooMany)?;
         fault!("block.hold.counted");
         let held = self.confirm(handle);
-        if held.is_err() {
-            // Not always in the row: another thread may have lowered that.
-            self.release(me, handle.block);
+        // Not always in the row: another thread may have lowered that.
+        if held.is_err() && self.release_from(most, me, handle.block).is_none() {
+            return Err(NotHeld::Owed);
         }
         fault!("block.hold.held");
         held
