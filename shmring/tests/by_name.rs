@@ -415,6 +415,51 @@ fn a_dead_runs_records_are_received_by_who_opens_it_only() {
     assert_eq!(files_of(&name), [""; 0]);
 }
 
+/// A run whose only place is that of a process that was killed.
+fn leave_a_block(name: &str) {
+    let pool = BlockPool::options().blocks(4).block_len(64).participants(1).create(name).unwrap();
+    let records = Records::options().create_in(pool.segment()).unwrap();
+    let jobs = Queue::options().create_in(pool.segment()).unwrap();
+    let mut tx = port::Sender::<Block>::new(records.producer().unwrap());
+    let mut loan = pool.try_loan().unwrap();
+    loan.as_bytes_mut().fill(7);
+    tx.send(loan.freeze()).unwrap();
+    jobs.producer().unwrap().send(b"job").unwrap();
+    std::mem::forget(jobs.consumer().unwrap().recv().unwrap());
+    std::mem::forget((pool.try_loan().unwrap(), tx, records, jobs, pool));
+}
+
+fn a_dead_runs_places_are_given_to_those_who_come() {
+    for first in 0..3 {
+        let name = testkit::name("places");
+        killed(|| leave_a_block(&name));
+        let segment = Segment::open(&name).unwrap();
+        assert_eq!(Segment::open(&name).unwrap().participants().len(), 1, "the dead one");
+        // In any order: who has met all of which the dead held something comes in.
+        let (mut pool, mut jobs) = (None, None);
+        for number in (0..3).map(|step| (first + step) % 3) {
+            match number {
+                0 => pool = Some(BlockPool::open_in(&segment, 0).unwrap()),
+                1 => drop(Records::open_in(&segment, 1).unwrap()),
+                _ => jobs = Some(Queue::open_in(&segment, 2).unwrap()),
+            }
+        }
+        let (pool, jobs) = (pool.unwrap(), jobs.unwrap());
+        let ring = Records::open(&name).unwrap();
+        let mut rx = port::Receiver::<Block>::new(ring.consumer().unwrap());
+        assert_eq!(segment.participants(), [std::process::id()]);
+        assert_eq!(rx.recv().unwrap().as_bytes(), [7; 64]);
+        let mut worker = jobs.consumer().unwrap();
+        let job = worker.recv().unwrap();
+        assert_eq!((&*job, job.attempt()), (&b"job"[..], 2));
+        job.ack().unwrap();
+        assert_eq!(pool.in_use(), 0);
+        drop((rx, ring, worker, jobs, pool, segment));
+        drop(Segment::options().replace_stale(true).create(&name).unwrap());
+        assert_eq!(files_of(&name), [""; 0]);
+    }
+}
+
 /// Several come first at once, where a dead run left something: all of them get the same.
 fn all_who_replace_get_the_same() {
     for round in 0..40 {
@@ -491,6 +536,7 @@ fn main() -> ExitCode {
         testkit::test!(lies_are_told_apart),
         testkit::test!(a_dead_run_is_replaced),
         testkit::test!(a_dead_runs_records_are_received_by_who_opens_it_only),
+        testkit::test!(a_dead_runs_places_are_given_to_those_who_come),
         testkit::test!(all_who_replace_get_the_same),
         testkit::test!(who_lets_go_is_never_stale),
     ];

@@ -1,13 +1,14 @@
 //! How runs end: early, by a stop, by what nobody takes.
 
 use std::{
+    sync::{Arc, Mutex},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use msgproc::flow::{
-    Cause, Closed, Error, Feed, Flow, Graph, Node, OnError, Outlet, Placement, Results, each,
-    from_fn, map,
+    Cause, Closed, Error, Feed, Flow, Graph, Node, OnError, Outlet, Placement, Results, Running,
+    each, from_fn, map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -20,6 +21,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_stop_finishes_what_was_given),
         testkit::test!(a_stop_at_once),
         testkit::test!(a_dropped_handle_stops_the_run),
+        testkit::test!(a_node_drops_the_handle),
         testkit::test!(sources_pause),
         testkit::test!(svc_end_may_send),
         testkit::test!(what_is_sent_at_the_end_keeps_the_order),
@@ -224,6 +226,25 @@ fn a_stop_at_once() {
 fn a_dropped_handle_stops_the_run() {
     for place in PLACES {
         drop(endless(place).0.start().unwrap());
+    }
+}
+
+/// By one of its own nodes, which cannot wait for itself.
+fn a_node_drops_the_handle() {
+    for place in [Placement::Same, Placement::Thread, Placement::Task] {
+        let handle = Arc::new(Mutex::new(None::<Running>));
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0_u64..);
+        let held = handle.clone();
+        let ends = graph.node("ends", place, move |_| {
+            let held = held.clone();
+            each(move |_: u64| drop(held.lock().unwrap().take()))
+        });
+        let ends = ends.add();
+        graph.connect(numbers.output(), ends.input());
+        *handle.lock().unwrap() = Some(graph.start().unwrap());
+        let ended = || Arc::strong_count(&handle) == 1;
+        assert!(testkit::wait_until(Duration::from_secs(10), ended), "{place}");
     }
 }
 

@@ -86,8 +86,6 @@ impl BlockPool {
     pub(super) fn attach(segment: &Segment, index: u32) -> Result<BlockPool> {
         let object = segment.object(index, Kind::Pool)?;
         segment.register_repairer(Kind::Pool, carrier::repair);
-        // Nobody holds anything of a set. Whoever meets a pool of one shall be able to repair.
-        segment.register_repairer(Kind::Pools, |_, _, _| ());
         let corrupt = || Error::Corrupt {
             what: format!("pool {index} of a segment"),
             reason: "its numbers are impossible".into(),

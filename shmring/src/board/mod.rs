@@ -315,8 +315,6 @@ impl Ring for Board {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Board> {
         let object = segment.object(index, Kind::Board)?;
-        // Nobody holds anything of it.
-        segment.register_repairer(Kind::Board, |_, _, _| ());
         let corrupt = |reason: &str| Error::Corrupt {
             what: format!("board {index} of a segment"),
             reason: reason.into(),

@@ -30,7 +30,7 @@ pub use self::{objects::Kind, options::Options};
 use crate::{
     error::{Error, Result},
     layout::Layout,
-    liveness::{self, Id, Participants, Peer, Watch},
+    liveness::{self, Id, Participants, Peer, Phase, State, Watch},
     named::{self, Owner},
     names,
     os::{self, FileId, Mapping},
@@ -105,8 +105,22 @@ impl Segment {
         attached.push((file, Arc::downgrade(&inner)));
         drop(attached);
         let segment = Segment(inner);
-        segment.me()?;
+        segment.join_if_there_is_room()?;
         Ok(segment)
+    }
+
+    /// Joins; later, with the first object that is used, where the dead have all places and this
+    /// process does not know yet how to give back what they held.
+    fn join_if_there_is_room(&self) -> Result<()> {
+        match self.me() {
+            Err(Error::NoPlace { .. }) if self.has_dead() => Ok(()),
+            joined => joined.map(drop),
+        }
+    }
+
+    fn has_dead(&self) -> bool {
+        let is_dead = |state: State| state.phase() == Phase::Repairing;
+        self.0.participants().attached().any(|(id, state, _)| is_dead(state) || !self.is_alive(id))
     }
 
     /// The attachment of a segment by what names its file, if this process has one.
@@ -131,7 +145,7 @@ impl Segment {
     ///
     /// [`Error::BadName`]; [`Error::Absent`]; [`Error::NotASegment`], [`Error::WrongVersion`],
     /// [`Error::TooShort`], [`Error::NotOurs`], [`Error::Corrupt`] when what is there cannot be
-    /// used; [`Error::NoPlace`] when all participants are taken; [`Error::Io`].
+    /// used; [`Error::NoPlace`] when living participants have all places; [`Error::Io`].
     pub fn open(name: &str) -> Result<Segment> {
         let path = names::path(name, names::Kind::Ring)?;
         Segment::from_file(name, &path, named::attach(&path, None)?)
@@ -149,7 +163,7 @@ impl Segment {
 
     fn from_file(name: &str, path: &Path, (fd, info): named::Attached) -> Result<Segment> {
         if let Some(segment) = Segment::attached(info.id) {
-            segment.me()?;
+            segment.join_if_there_is_room()?;
             return Ok(segment);
         }
         let what = path.display().to_string();

@@ -43,6 +43,12 @@ impl Kind {
         all.into_iter().find(|kind| *kind as u32 == number)
     }
 
+    /// Whether participants hold something of such an object that must be given back when they die.
+    /// Roles, places and seats of the other kinds are taken over by whoever comes next.
+    pub(crate) fn is_held(self) -> bool {
+        matches!(self, Kind::Pool | Kind::Queue)
+    }
+
     pub(crate) fn name(number: u32) -> String {
         match Kind::from_number(number) {
             Some(kind) => kind.to_string(),

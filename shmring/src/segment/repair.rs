@@ -1,9 +1,11 @@
 //! Giving back what a dead participant held, so that its entry can be used again.
 //!
-//! Each kind of object repairs itself: it registers a [`Repairer`] when this process first uses
-//! an object of that kind. This file only finds the dead, takes the lock, and calls them. A
-//! participant is freed only when every object of the segment has been repaired, so a process
-//! that does not know some kind frees nobody; another one will.
+//! Each kind of object of which participants hold something ([`Kind::is_held`]) repairs itself: it
+//! registers a [`Repairer`] when this process first uses an object of that kind. This file only finds
+//! the dead, takes the lock, and calls them. A participant is freed only when every object of the
+//! segment has been repaired, so a process that does not know some kind frees nobody; another one
+//! will, or it does itself later. So one can attach a segment of which the dead have all places, and
+//! joins it with the first object of it that is used.
 //!
 //! The lock is a word that names the repairing process (not a participant: whoever finds no free
 //! entry must repair before it can join). It is taken over from a repairer that died,
@@ -99,6 +101,9 @@ impl Segment {
 
     fn repair_object(&self, index: u32, kind: Option<Kind>, dead: Id) -> bool {
         let Some(kind) = kind else { return false };
+        if !kind.is_held() {
+            return true;
+        }
         let repairers = lock(&self.0.repairers);
         let repairer =
             repairers.iter().find(|(known, _)| *known == kind).map(|(_, repairer)| *repairer);
@@ -170,6 +175,7 @@ mod tests {
     fn the_dead_are_freed_once_all_their_objects_are_repaired() {
         let segment = Segment::options().participants(2).anonymous().unwrap();
         segment.add(Kind::Records, 64, |_| Ok(())).unwrap();
+        segment.add(Kind::Queue, 64, |_| Ok(())).unwrap();
         // The state a process leaves that was killed while it joined.
         let entry = segment.0.layout.participant(1);
         segment
@@ -177,8 +183,8 @@ mod tests {
             .region
             .u64(entry)
             .store(u64::from(dead_pid()) << 32 | 5 << 8 | 1, Ordering::Relaxed);
-        assert_eq!(segment.repair(), 0, "nobody knows how to repair the ring");
-        segment.register_repairer(Kind::Records, |_, _, _| ());
+        assert_eq!(segment.repair(), 0, "nobody knows how to repair the queue");
+        segment.register_repairer(Kind::Queue, |_, _, _| ());
         assert_eq!(segment.repair(), 1);
         assert_eq!(segment.participants(), [os::pid()]);
     }

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use super::{Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station};
+use super::{
+    Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station,
+    station::is_called_by,
+};
 use crate::flow::{
     error::{Error, Result},
     plan::{DRAINING, RUNNING, STOPPING},
@@ -16,7 +19,8 @@ use crate::flow::{
 
 /// A graph that runs. From [`Graph::start`](crate::flow::Graph::start).
 ///
-/// Dropping it stops the run as [`Running::stop_now`] does.
+/// Dropping it stops the run as [`Running::stop_now`] does, and waits until it has ended; but not in
+/// one of its own nodes.
 pub struct Running {
     pub(super) plan: Arc<Plan>,
     pub(super) began: Instant,
@@ -136,7 +140,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         if self.thread.is_some() {
             self.stop_now();
-            let _ = self.join();
+            if is_called_by(&self.plan) {
+                // By one of its nodes: who waits here would wait for itself.
+                self.thread = None;
+            } else {
+                let _ = self.join();
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One process of a run, in itself: its threads, from setting them up to their end.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    ptr,
     rc::Rc,
     sync::{
         Arc,
@@ -61,14 +62,27 @@ fn run_executor(plan: &Plan, number: usize, ready: Sender<Result<(), Failed>>) -
     }
 }
 
+thread_local! {
+    /// The run for which this thread is at work.
+    static RUN: Cell<*const Plan> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether the caller is called by this run.
+pub(super) fn is_called_by(plan: &Plan) -> bool {
+    ptr::eq(RUN.get(), plan)
+}
+
 /// Runs an executor to its end. A panic of what no worker answers for, as that of a node that is
 /// dropped, fails the run.
 fn fly(plan: &Plan, executor: &Executor, failures: &Failures) -> Told {
+    // A node may run another one in this thread.
+    let outer = RUN.replace(plan);
     let flown = catch_here(|| {
         if executor.wait_for_begin() {
             executor.run();
         }
     });
+    RUN.set(outer);
     let mut all = told(executor, failures);
     if let Err(panic) = flown {
         plan.shared.advance(STOPPING);

@@ -337,8 +337,6 @@ impl Ring for Broadcast {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Broadcast> {
         let object = segment.object(index, Kind::Broadcast)?;
-        // Places are taken over by whoever comes next, or ended by the producer: see README.md.
-        segment.register_repairer(Kind::Broadcast, |_, _, _| ());
         let (geometry, policy) = Geometry::read(&segment.0.region, object.offset, object.size)
             .ok_or_else(memory::impossible)?;
         Ok(Broadcast { segment: segment.clone(), object, geometry, policy, strategy })

@@ -424,8 +424,6 @@ impl Ring for Board {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Board> {
         let object = segment.object(index, Kind::Cells)?;
-        // Roles are taken over by whoever comes next, and nothing else is held.
-        segment.register_repairer(Kind::Cells, |_, _, _| ());
         let Header { geometry, item, label, policy } = Header::read(&segment.0.region, object)?;
         Ok(Board { segment: segment.clone(), object, geometry, item, label, policy, strategy })
     }

@@ -357,9 +357,6 @@ impl Ring for Board {
 
     fn attach(segment: &Segment, number: u32, strategy: WaitStrategy) -> Result<Board> {
         let object = segment.object(number, Kind::Latest)?;
-        // The role is taken over by whoever comes next, and a bit that a dead sleeper left costs
-        // one look: see README.md.
-        segment.register_repairer(Kind::Latest, |_, _, _| ());
         let (geometry, form) = read_geometry(&segment.0.region, object)?;
         Ok(Board { segment: segment.clone(), object, geometry, form, strategy })
     }

@@ -258,8 +258,6 @@ impl Ring for Records {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Records> {
         let object = segment.object(index, Kind::Records)?;
-        // Roles are taken over by whoever comes next, and nothing else is held: see ring/README.md.
-        segment.register_repairer(Kind::Records, |_, _, _| ());
         let (geometry, policy) = read_geometry(&segment.0.region, object)?;
         Ok(Records { segment: segment.clone(), object, geometry, policy, strategy })
     }
