@@ -67,6 +67,14 @@ pub(crate) struct Layout {
     pub(crate) uid: u64,
 }
 
+/// Whether a segment can have so many participants; if not, a sentence.
+pub(crate) fn check_participants(count: usize) -> Result<(), String> {
+    match count {
+        1..=MAX_PARTICIPANTS => Ok(()),
+        _ => Err(format!("{count} participants: 1 to {MAX_PARTICIPANTS} are possible")),
+    }
+}
+
 impl Layout {
     /// The smallest segment with `data` bytes for objects.
     pub(crate) fn new(
@@ -77,11 +85,7 @@ impl Layout {
     ) -> Result<Layout> {
         let bad =
             |reason: String| Error::BadParameters { action: "create a segment".into(), reason };
-        if !(1..=MAX_PARTICIPANTS).contains(&participants) {
-            return Err(bad(format!(
-                "{participants} participants: 1 to {MAX_PARTICIPANTS} are possible"
-            )));
-        }
+        check_participants(participants).map_err(bad)?;
         if !(1..=MAX_OBJECTS).contains(&objects) {
             return Err(bad(format!("{objects} objects: 1 to {MAX_OBJECTS} are possible")));
         }

@@ -419,6 +419,7 @@ impl<T> Outlet<T> {
     }
 
     /// Whether there is a gate on the way out, which a worker does not go through when it is shut.
+    #[inline]
     pub(crate) fn leads_to_gate(&self) -> bool {
         self.exits.as_ref().is_some_and(Exits::leads_to_gate)
     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     face::{Make, Room},
-    layout::MAX_PARTICIPANTS,
+    layout::check_participants,
     region::LINE,
     segment::{Kind, Segment},
     sync::Ordering,
@@ -101,11 +101,7 @@ impl Options {
         if block_len == 0 {
             return Err(bad("blocks of 0 bytes".into()));
         }
-        if !(1..=MAX_PARTICIPANTS).contains(&participants) {
-            return Err(bad(format!(
-                "{participants} participants: 1 to {MAX_PARTICIPANTS} are possible"
-            )));
-        }
+        check_participants(participants).map_err(bad)?;
         let geometry = Geometry::new(0, blocks, block_len, participants, carriers);
         let size = geometry.size().ok_or_else(|| {
             bad(format!(

@@ -30,7 +30,7 @@ pub use self::{objects::Kind, options::Options};
 use crate::{
     error::{Error, Result},
     layout::Layout,
-    liveness::{self, Id, Participants, Peer, Phase, State, Watch},
+    liveness::{self, Id, Participants, Peer, Watch},
     named::{self, Owner},
     names,
     os::{self, FileId, Mapping},
@@ -119,8 +119,7 @@ impl Segment {
     }
 
     fn has_dead(&self) -> bool {
-        let is_dead = |state: State| state.phase() == Phase::Repairing;
-        self.0.participants().attached().any(|(id, state, _)| is_dead(state) || !self.is_alive(id))
+        self.0.participants().attached().any(|(id, ..)| !self.is_alive(id))
     }
 
     /// The attachment of a segment by what names its file, if this process has one.

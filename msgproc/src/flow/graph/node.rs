@@ -93,9 +93,7 @@ impl<I, O> NodeBuilder<'_, I, O> {
     pub fn add(self) -> NodeRef<I, O> {
         let NodeBuilder { graph, entry, mut node, .. } = self;
         node.node = graph.nodes.len();
-        if entry.workers == 0 {
-            graph.is_wrong(format!("node {:?} has no workers", entry.name));
-        }
+        graph.check_workers(&entry.name, entry.workers);
         if graph.nodes.iter().any(|other| other.name == entry.name) {
             graph.is_wrong(format!("two nodes have the name {:?}", entry.name));
         }
@@ -105,6 +103,13 @@ impl<I, O> NodeBuilder<'_, I, O> {
 }
 
 impl Graph {
+    /// How many workers a node was said to have.
+    pub(crate) fn check_workers(&mut self, name: &str, workers: usize) {
+        if workers == 0 {
+            self.is_wrong(format!("node {name:?} has no workers"));
+        }
+    }
+
     /// Begins to describe a node. `make` makes it, where it runs, once for each of its workers.
     pub fn node<N, P, F>(&mut self, name: &str, place: P, make: F) -> NodeBuilder<'_, N::In, N::Out>
     where

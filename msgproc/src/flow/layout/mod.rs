@@ -159,15 +159,12 @@ impl Layout {
             let inlet = graph.edges[..number].iter().filter(|other| other.to == edge.to).count();
             let count = planned.len();
             let circle = circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle));
+            let is_shared =
+                |at: usize| workers.iter().filter(|other| other.executor == at).nth(1).is_some();
             let is_gated = circle.is_none()
-                && chooses_inputs(graph, edge.to)
                 && !edge.edge.options().newest
-                && {
-                    let senders = first_worker[edge.from]..first_worker[edge.from] + senders;
-                    let here =
-                        |at: usize| workers.iter().filter(|other| other.executor == at).count();
-                    senders.clone().any(|sender| here(workers[sender].executor) > 1)
-                };
+                && chooses_inputs(graph, edge.to)
+                && (0..senders).any(|sender| is_shared(executor(edge.from, sender)));
             edges.push(EdgePlan {
                 number,
                 inlet,

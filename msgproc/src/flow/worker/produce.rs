@@ -24,7 +24,6 @@ impl<N: Node> Core<N> {
         let span = self.executor.clock.begin();
         let began = span.began;
         let (mut count, mut next_look) = (0_u64, 1);
-        let is_gated = self.outlet.leads_to_gate();
         let produced = {
             let Core { node, outlet, .. } = self;
             // One door for all items: entering it costs.
@@ -45,7 +44,7 @@ impl<N: Node> Core<N> {
                     if outlet.is_closed() {
                         return Stop::Eos;
                     }
-                    if is_gated && !outlet.can_call() {
+                    if outlet.leads_to_gate() && !outlet.can_call() {
                         return Stop::Through;
                     }
                     // The clock costs as much as a short item.

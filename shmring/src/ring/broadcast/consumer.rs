@@ -538,19 +538,16 @@ impl Run<'_> {
     /// `Lapped`; `Moved`; `Corrupt`. That the ring is closed is said by [`Consumer::try_recv`].
     #[allow(clippy::should_implement_trait)] // Items borrow from this value.
     pub fn next(&mut self) -> Result<Option<Part<'_>>, RecvError> {
-        let first = self.first.take();
-        if first.is_none() {
-            self.consumer.own()?;
-        }
+        let found = match self.first.take() {
+            Some(found) => Some(found),
+            None => {
+                self.consumer.own()?;
+                self.consumer.copying.look(&self.consumer.ring.segment.0.region)?
+            }
+        };
+        let Some(found) = found else { return Ok(None) };
         let Consumer { copying, ring, .. } = &mut *self.consumer;
         let region = &ring.segment.0.region;
-        let found = match first {
-            Some(found) => found,
-            None => match copying.look(region)? {
-                Some(found) => found,
-                None => return Ok(None),
-            },
-        };
         copying.reader.advance(found);
         let sequence = found.sequence;
         let bytes = match copying.reader.kind() {

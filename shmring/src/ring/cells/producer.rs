@@ -317,10 +317,15 @@ impl<T: Pod> Producer<T> {
     #[inline(never)]
     fn try_room(&mut self, count: usize) -> Result<Cells, SendError> {
         self.own()?;
-        match self.writer.claim(self.ring.board.region(), count) {
-            Ok(room) => Ok(room),
-            Err(NoRoom::Full) => Err(self.why_full()),
-            Err(NoRoom::Corrupt) => Err(SendError::Corrupt(())),
+        let claimed = self.writer.claim(self.ring.board.region(), count);
+        claimed.map_err(|none| self.why_none(none))
+    }
+
+    #[cold]
+    fn why_none(&self, none: NoRoom) -> SendError {
+        match none {
+            NoRoom::Full => self.why_full(),
+            NoRoom::Corrupt => SendError::Corrupt(()),
         }
     }
 
@@ -334,11 +339,8 @@ impl<T: Pod> Producer<T> {
         if !self.role.is_still() {
             return Err(SendError::Moved(()));
         }
-        match self.writer.claim_after(self.ring.board.region(), filled) {
-            Ok(room) => Ok(room),
-            Err(NoRoom::Full) => Err(self.why_full()),
-            Err(NoRoom::Corrupt) => Err(SendError::Corrupt(())),
-        }
+        let claimed = self.writer.claim_after(self.ring.board.region(), filled);
+        claimed.map_err(|none| self.why_none(none))
     }
 
     /// There is no room: because it will never come?

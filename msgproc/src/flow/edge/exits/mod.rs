@@ -26,6 +26,8 @@ pub(crate) struct Exits<T> {
     calls: bool,
     /// Whether all who take are called: then there is nothing to look at after each item.
     only_calls: bool,
+    /// Whether there is a gate on the way out.
+    leads_to_gate: bool,
 }
 
 impl<T> Exits<T> {
@@ -33,7 +35,8 @@ impl<T> Exits<T> {
         let ways = || outputs.iter().flat_map(|output| &output.ways);
         let (calls, only_calls) =
             (ways().any(|way| way.calls()), ways().all(|way| way.only_calls()));
-        Exits { outputs, is_slow: false, calls, only_calls }
+        let leads_to_gate = ways().any(|way| way.leads_to_gate());
+        Exits { outputs, is_slow: false, calls, only_calls, leads_to_gate }
     }
 
     fn ways(&self) -> impl Iterator<Item = &dyn Way<T>> {
@@ -102,10 +105,18 @@ impl<T> Exits<T> {
         if goes_on && !broken { Ok(()) } else { Err(Closed) }
     }
 
-    pub(crate) fn flush(&mut self) -> Result<(), Closed> {
+    /// Has all of them send something.
+    fn each_sends(
+        &mut self,
+        mut send: impl FnMut(&mut dyn Way<T>) -> Result<(), Closed>,
+    ) -> Result<(), Closed> {
         let mut closed = false;
-        self.each(|way| closed |= way.flush().is_err());
+        self.each(|way| closed |= send(way).is_err());
         if closed { self.stop_or_go_on() } else { Ok(()) }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Closed> {
+        self.each_sends(|way| way.flush())
     }
 
     pub(crate) fn begin(&mut self, head: &Head, again: bool) {
@@ -118,9 +129,7 @@ impl<T> Exits<T> {
     }
 
     pub(crate) fn finish(&mut self, head: &Head) -> Result<(), Closed> {
-        let mut closed = false;
-        self.each(|way| closed |= way.finish(head).is_err());
-        if closed { self.stop_or_go_on() } else { Ok(()) }
+        self.each_sends(|way| way.finish(head))
     }
 
     pub(crate) fn end(&mut self) {
@@ -141,8 +150,9 @@ impl<T> Exits<T> {
     }
 
     /// Whether there is a gate on the way out.
+    #[inline]
     pub(crate) fn leads_to_gate(&self) -> bool {
-        self.ways().any(|way| way.leads_to_gate())
+        self.leads_to_gate
     }
 
     pub(crate) fn can_call(&self) -> bool {

@@ -280,14 +280,12 @@ impl<T: 'static> Lanes<T> {
         if !self.manner.is_gated || self.calls() || self.is_closed() {
             return false;
         }
-        let is_full = |index: usize| match self.deal {
-            Deal::OnDemand => false,
-            _ => self.in_flight(index) >= self.capacity,
-        };
-        let waits = matches!(self.deal, Deal::OnDemand)
-            && deal::pick(&self.loads(), self.capacity, self.next).is_none();
         let mut open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
-        waits || open.any(|at| is_full(at) || !self.lanes[at].tx.is_roomy())
+        let is_full = match self.deal {
+            Deal::OnDemand => deal::pick(&self.loads(), self.capacity, self.next).is_none(),
+            _ => open.clone().any(|at| self.in_flight(at) >= self.capacity),
+        };
+        is_full || open.any(|at| !self.lanes[at].tx.is_roomy())
     }
 
     /// Whether there is a gate on the way, here or behind those that are called.

@@ -122,9 +122,7 @@ where
         let policy = Policy { on_error: settings.on_error, clone: settings.clone };
         let stage = Arc::new(Stage { body, start, end, policy });
         let at_a_time = settings.workers;
-        if at_a_time == 0 {
-            build.graph.is_wrong(format!("node {name:?} has no workers"));
-        }
+        build.graph.check_workers(&name, at_a_time);
         let make = move |_: &WorkerInfo| Node::new(stage.clone(), at_a_time, ordered);
         let node = build.graph.node(&name, Thread, make).cpus(settings.cpus.iter().copied()).add();
         build.connect(open, node.input());
