@@ -1,11 +1,12 @@
 //! What the clones of one `Block` share: an `Arc` without weak references. Whoever is alone with it
 //! lets go without an atomic read-modify-write, as does one of two on the same thread, and its memory
-//! is used again by the next one of the thread. Blocks come and go with each message.
+//! is used again by the next one of the thread. Blocks come and go with each message, some dozens at
+//! once where items are sent by the batch.
 
 #![allow(unsafe_code)] // A counted pointer.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     marker::PhantomData,
     mem::MaybeUninit,
     ops::Deref,
@@ -18,6 +19,9 @@ use crate::sync::local::{AtomicU64, Ordering, fence};
 
 /// More clones than memory can hold: a count that leaks.
 const LIMIT: u64 = 1 << 62;
+
+/// How much memory a thread keeps: as many blocks as two messages carry.
+const MOST_SPARE: usize = 64;
 
 pub(super) struct Shared {
     inner: NonNull<Inner>,
@@ -40,8 +44,8 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 thread_local! {
-    /// The memory of the one that was dropped last.
-    static SPARE: Cell<Option<Box<MaybeUninit<Inner>>>> = const { Cell::new(None) };
+    /// The memory of those that were dropped last.
+    static SPARE: RefCell<Vec<Box<MaybeUninit<Inner>>>> = const { RefCell::new(Vec::new()) };
     /// Of which this thread has one that nobody uses: see [`Shared::outlive`].
     static OUTLIVED: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }
@@ -59,7 +63,7 @@ impl Drop for Outlived {
 impl Shared {
     #[inline]
     pub(super) fn new(held: Held) -> Shared {
-        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         let memory = spare.unwrap_or_else(Box::new_uninit);
         let inner = Box::write(memory, Inner { count: AtomicU64::new(1), held });
         Shared { inner: NonNull::from(Box::leak(inner)), owns: PhantomData }
@@ -93,7 +97,12 @@ impl Shared {
         // SAFETY: it came out of such a box, and what was in it is gone.
         let memory = unsafe { Box::from_raw(self.inner.as_ptr().cast::<MaybeUninit<Inner>>()) };
         // At the end of a thread there may be no place for it: then it is freed.
-        let _ = SPARE.try_with(|spare| spare.set(Some(memory)));
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MOST_SPARE {
+                spare.push(memory);
+            }
+        });
     }
 }
 

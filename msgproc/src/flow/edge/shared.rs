@@ -41,7 +41,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Wire<T> {
             tx: |ring, end| {
                 let mut port = Sender::new(ring.producer()?);
                 let draft = Rc::new(Draft::new(end, port.producer().published()));
-                Ok(Box::new(SharedTx { port, draft, expects_long: false }))
+                let fits = Fits { most: usize::MAX, cut: 0 };
+                Ok(Box::new(SharedTx { port, draft, expects_long: false, fits }))
             },
             rx: |ring, end| {
                 let port = Receiver::new(ring.consumer()?);
@@ -81,6 +82,33 @@ struct SharedTx<T> {
     draft: Rc<Draft>,
     /// Whether the last item was long: then the next one is tried as such first.
     expects_long: bool,
+    fits: Fits,
+}
+
+/// How many items go into a message, as far as one knows: to write them, only to find that they are
+/// too many, costs as much as to send them.
+struct Fits {
+    most: usize,
+    /// How many messages were sent that may have been cut to that.
+    cut: u32,
+}
+
+impl Fits {
+    /// After so many cut messages it is tried whether more fit by now.
+    const CUT: u32 = 64;
+
+    fn sent(&mut self, items: usize) {
+        if items > self.most / 2 {
+            self.cut += 1;
+            if self.cut == Fits::CUT {
+                *self = Fits { most: self.most.saturating_mul(2), cut: 0 };
+            }
+        }
+    }
+
+    fn refused(&mut self, items: usize) {
+        *self = Fits { most: items / 2, cut: 0 };
+    }
 }
 
 impl<T: Serialize> SharedTx<T> {
@@ -119,13 +147,21 @@ impl<T: Serialize> Tx<T> for SharedTx<T> {
             let least = self.port.producer().max_len().saturating_sub(96);
             return self.put_long(Batch { head, items }, least);
         }
+        let count = items.len();
+        if count > self.fits.most {
+            return Err(Refused::TooMany(Batch { head, items }));
+        }
         let sent = try_send(&mut self.port, Sent::Items(head, items));
         match sent.map_err(Refused::Unsendable)? {
-            Ok(()) => Ok(self.port.needed()),
+            Ok(()) => {
+                self.fits.sent(count);
+                Ok(self.port.needed())
+            }
             Err(PortError::Ring(error)) if is_for_now(&error) => {
                 Err(Refused::Full(error.into_inner().into_batch()))
             }
             Err(error) if error_is_of_many(&error) => {
+                self.fits.refused(count);
                 Err(Refused::TooMany(error.into_inner().into_batch()))
             }
             Err(PortError::Ring(error @ SendError::TooLarge { .. })) => {
@@ -225,5 +261,47 @@ impl<T: DeserializeOwned> Rx<T> for SharedRx<T> {
             fault!(TAKE_PUNCHED);
         }
         self.port.release_first().map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends batches of 256 items, of which `fit` go into a message; gives how many items were
+    /// written in vain, and how many messages there were.
+    fn wasted(fits: &mut Fits, fit: usize, batches: usize) -> (usize, usize) {
+        let (mut vain, mut messages) = (0, 0);
+        for _ in 0..batches {
+            let mut parts = vec![256];
+            while let Some(part) = parts.pop() {
+                if part > fits.most {
+                    parts.extend([part - part / 2, part / 2]);
+                } else if part > fit {
+                    vain += fit;
+                    fits.refused(part);
+                    parts.extend([part - part / 2, part / 2]);
+                } else {
+                    messages += 1;
+                    fits.sent(part);
+                }
+            }
+        }
+        (vain, messages)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_seldom_written() {
+        let mut fits = Fits { most: usize::MAX, cut: 0 };
+        let (vain, messages) = wasted(&mut fits, 31, 1000);
+        assert_eq!(messages, 16_000);
+        assert!(vain < 256_000 / 20, "{vain} items in vain");
+        // Items that take less are soon sent as before.
+        let (vain, messages) = wasted(&mut fits, 1000, 1000);
+        assert!(vain == 0 && messages < 2000, "{messages} messages");
+        // And items of which one fills a message.
+        let (vain, messages) = wasted(&mut fits, 1, 100);
+        assert_eq!(messages, 25_600);
+        assert!(vain < 25_600 / 20, "{vain} items in vain");
     }
 }
