@@ -135,7 +135,7 @@ impl<'a> Participants<'a> {
             let set = |field, value| {
                 self.region.u64(self.word(index, field)).store(value, Ordering::Relaxed)
             };
-            set(layout::START_TIME, os::start_time(os::pid()).unwrap_or(0));
+            set(layout::START_TIME, os::start_time(os::pid()).ok().flatten().unwrap_or(0));
             set(layout::NAMESPACE, os::pid_namespace());
             set(layout::PENDING, 0);
             self.region.u32(self.word(index, layout::BELL)).store(0, Ordering::Relaxed);
@@ -226,6 +226,18 @@ pub(crate) struct Process {
     pub(crate) namespace: u64,
 }
 
+impl Process {
+    /// Whether it is the one that has its pid now.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be said now.
+    fn has_its_pid(self) -> io::Result<bool> {
+        let now = os::start_time(self.pid)?;
+        Ok(now.is_some_and(|now| self.start_time == NOT_KNOWN || self.start_time == now))
+    }
+}
+
 /// Whose life somebody waits on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Peer {
@@ -240,9 +252,15 @@ pub(crate) fn process_word(pid: u32, start_time: u64) -> u64 {
     u64::from(pid) << 32 | u64::from(start_time as u32 | 1)
 }
 
+/// What stands for a start time that could not be had.
+const NOT_KNOWN: u64 = 0;
+
 /// The word of a process that runs now; 0 when there is none.
 pub(crate) fn word_of_pid(pid: u32) -> u64 {
-    os::start_time(pid).map_or(0, |start_time| process_word(pid, start_time))
+    match os::start_time(pid) {
+        Ok(started) => started.map_or(0, |started| process_word(pid, started)),
+        Err(_) => process_word(pid, NOT_KNOWN),
+    }
 }
 
 /// The word of this process.
@@ -250,9 +268,16 @@ pub(crate) fn own_word() -> u64 {
     word_of_pid(os::pid())
 }
 
-/// Whether the process behind a word still runs.
+/// Whether the process behind a word still runs. Who cannot be asked about does: what it holds is
+/// its own.
 pub(crate) fn word_lives(word: u64) -> bool {
-    word != 0 && word_of_pid((word >> 32) as u32) == word
+    let pid = (word >> 32) as u32;
+    word != 0
+        && match os::start_time(pid) {
+            Ok(None) => false,
+            Ok(Some(now)) => word == process_word(pid, now) || word == process_word(pid, NOT_KNOWN),
+            Err(_) => true,
+        }
 }
 
 /// Watches one process: opened when it is first seen, asked as often as one likes.
@@ -268,7 +293,7 @@ enum How {
     Myself,
     /// By its pidfd.
     Fd(PidFd),
-    /// By looking at /proc: no descriptor was left for it.
+    /// By looking at /proc each time: no descriptor was left for it.
     Proc,
     /// Gone when we first looked.
     Gone,
@@ -285,18 +310,18 @@ impl Watch {
         if process.namespace != 0 && process.namespace != os::pid_namespace() {
             return How::Elsewhere;
         }
-        let started = |pid| os::start_time(pid);
-        let same = |now: Option<u64>| match now {
-            None => false,
-            Some(now) => process.start_time == 0 || now == process.start_time,
-        };
+        // Who cannot be asked about lives until it is known that it does not: what it holds would be
+        // given to others while it still uses it.
         if process.pid == os::pid() {
-            return if same(started(process.pid)) { How::Myself } else { How::Gone };
+            return if process.has_its_pid().unwrap_or(true) { How::Myself } else { How::Gone };
         }
         match PidFd::open(process.pid) {
             // The pid may have been used again before we opened it: compare afterwards.
-            Ok(pidfd) if same(started(process.pid)) => How::Fd(pidfd),
-            Ok(_) => How::Gone,
+            Ok(pidfd) => match process.has_its_pid() {
+                Ok(true) => How::Fd(pidfd),
+                Ok(false) => How::Gone,
+                Err(_) => How::Proc,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => How::Gone,
             Err(_) => How::Proc,
         }
@@ -306,7 +331,7 @@ impl Watch {
         match &self.how {
             How::Myself | How::Elsewhere => true,
             How::Fd(pidfd) => !pidfd.has_ended(),
-            How::Proc => os::start_time(self.process.pid) == Some(self.process.start_time),
+            How::Proc => self.process.has_its_pid().unwrap_or(true),
             How::Gone => false,
         }
     }

@@ -4,19 +4,26 @@
 #![allow(unsafe_code)] // fork
 #![allow(clippy::disallowed_methods)] // These tests are about what a fork leaves.
 
-use std::process::ExitCode;
+use std::{
+    cell::RefCell,
+    io::{self, Read, Write},
+    process::{self, ExitCode},
+    thread,
+    time::Duration,
+};
 
 use nix::{
     sys::{
         signal::Signal,
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, fork},
+    unistd::{ForkResult, Pid, fork, getppid},
 };
 use shmring::{
-    RecvError,
+    RecvError, Segment,
     block::{Block, BlockPool, drained},
     fault,
+    os::kill_self,
     ring::{
         port::{MessageError, Receiver, Sender},
         records::Records,
@@ -387,6 +394,52 @@ fn a_child_adopts_its_copy() {
     }
 }
 
+/// A process that holds a block more often than its row counts forks a child, which then has its
+/// place: what is counted beside the row is not the child's.
+fn a_child_does_not_have_what_its_parent_holds_beside_its_row() {
+    let segment = Segment::options().len(1 << 20).participants(2).anonymous().unwrap();
+    let pool = BlockPool::options().blocks(1).block_len(64).create_in(&segment).unwrap();
+    let ring = Records::options().capacity(1 << 12).create_in(&segment).unwrap();
+    let block = RefCell::new(Some(pool.loan().unwrap().freeze()));
+    let (mut childs, done) = io::pipe().unwrap();
+    let (mut until, stop) = io::pipe().unwrap();
+    let hold_often = || {
+        let mut tx = Sender::<Block>::new(ring.producer().unwrap());
+        let mut rx = Receiver::<Block>::new(ring.consumer().unwrap());
+        let one = |_| {
+            tx.send_ref(block.borrow().as_ref().unwrap()).unwrap();
+            rx.recv().unwrap()
+        };
+        (0..300).map(one).collect::<Vec<_>>()
+    };
+    let parent = testkit::forked(|| {
+        let held = hold_often();
+        let parent = Pid::this();
+        testkit::forked(|| {
+            while getppid() == parent {
+                thread::sleep(Duration::from_millis(1));
+            }
+            // Copies of what somebody else held.
+            drop(held);
+            drop(hold_often());
+            drop(block.take());
+            (&done).write_all(&process::id().to_ne_bytes()).unwrap();
+            let _ = until.read(&mut [0]);
+        });
+        kill_self();
+    });
+    assert!(matches!(waitpid(parent, None).unwrap(), WaitStatus::Signaled(..)));
+    let mut child = [0; 4];
+    childs.read_exact(&mut child).unwrap();
+    assert_eq!(pool.in_use(), 1);
+    drop(block.take());
+    assert_eq!(pool.in_use(), 0, "the child holds it");
+    (&stop).write_all(&[1]).unwrap();
+    while testkit::alive(u32::from_ne_bytes(child)) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn main() -> ExitCode {
     let producing = [
         "block.loan.claimed",
@@ -434,7 +487,10 @@ fn main() -> ExitCode {
     let taking = ["block.post.got", "block.hold.owned"];
     let sharing_from_a_post = ["block.post.got", "block.hold.counted", "block.hold.held"];
 
-    let mut tests = vec![testkit::test!(a_child_adopts_its_copy)];
+    let mut tests = vec![
+        testkit::test!(a_child_adopts_its_copy),
+        testkit::test!(a_child_does_not_have_what_its_parent_holds_beside_its_row),
+    ];
     let mut add = |what: &str, points: &[&'static str], test: fn(&'static str, u32)| {
         for point in points.iter().copied() {
             for n in 1..=3 {

@@ -460,6 +460,18 @@ fn a_dead_runs_places_are_given_to_those_who_come() {
     }
 }
 
+/// Who uses a ring knows how to give back also what was held in a pool that it never looks at.
+fn who_opens_one_ring_has_a_dead_ones_place() {
+    let name = testkit::name("ring-only");
+    killed(|| leave_a_block(&name));
+    let ring = Records::open(&name).unwrap();
+    let mut rx = ring.consumer().unwrap();
+    assert_eq!(ring.segment().participants(), [std::process::id()]);
+    rx.recv().unwrap();
+    drop((rx, ring));
+    drop(Segment::options().replace_stale(true).create(&name).unwrap());
+}
+
 /// Several come first at once, where a dead run left something: all of them get the same.
 fn all_who_replace_get_the_same() {
     for round in 0..40 {
@@ -537,6 +549,7 @@ fn main() -> ExitCode {
         testkit::test!(a_dead_run_is_replaced),
         testkit::test!(a_dead_runs_records_are_received_by_who_opens_it_only),
         testkit::test!(a_dead_runs_places_are_given_to_those_who_come),
+        testkit::test!(who_opens_one_ring_has_a_dead_ones_place),
         testkit::test!(all_who_replace_get_the_same),
         testkit::test!(who_lets_go_is_never_stale),
     ];

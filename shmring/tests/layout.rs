@@ -88,7 +88,7 @@ fn tables() {
 
     let observer = Segment::observe(&name).unwrap();
     let len = |number: usize| observer.objects()[number].len;
-    let (started, namespace) = (os::start_time(id()).unwrap(), os::pid_namespace());
+    let (started, namespace) = (os::start_time(id()).unwrap().unwrap(), os::pid_namespace());
     let expected = [
         format!("segment {} 5 7 1", segment.len()),
         "repair 0".into(),

@@ -16,13 +16,16 @@ use std::{
 };
 
 use nix::{
+    poll::{PollFd, PollFlags},
     sys::{
         resource::{Resource, getrlimit, setrlimit},
         wait::{WaitStatus, waitpid},
     },
     unistd::{Pid, Uid, geteuid, setuid},
 };
-use shmring::{Error, Segment, array::SharedArray1, block::BlockPool, ring::records::Records};
+use shmring::{
+    Error, RecvError, Segment, array::SharedArray1, block::BlockPool, ring::records::Records,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -153,6 +156,97 @@ fn no_descriptors() -> Result<(), Failure> {
         assert!(refused < 16, "{what} never worked");
         way().map_err(|error| format!("afterwards {what}: {error}"))?;
     }
+    Ok(())
+}
+
+/// Where no descriptor is left to look at others by, they live.
+fn no_descriptor_to_look_at_others() -> Result<(), Failure> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let last = testkit::first_free_fd()?;
+    for free in 0..4 {
+        let segment = Segment::options().len(1 << 20).anonymous()?;
+        let pool = BlockPool::options().blocks(2).block_len(64).create_in(&segment)?;
+        let ring = Records::options().capacity(1024).create_in(&segment)?;
+        let mut rx = ring.consumer()?;
+        let (mut ready, done) = io::pipe()?;
+        let (mut until, stop) = io::pipe()?;
+        let pid = testkit::forked(|| {
+            // SAFETY: the child's copy, which it does not use again.
+            drop(unsafe { ptr::read(&raw const stop) });
+            let _tx = ring.producer().unwrap();
+            let loan = pool.loan().unwrap();
+            (&done).write_all(&[1]).unwrap();
+            let _ = until.read(&mut [0]);
+            std::mem::forget(loan);
+            shmring::os::kill_self();
+        });
+        ready.read_exact(&mut [0])?;
+        setrlimit(Resource::RLIMIT_NOFILE, testkit::first_free_fd()? as u64 + free, hard)?;
+        let received = rx.recv_timeout(Duration::from_millis(250)).map(drop);
+        let repaired = segment.repair();
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        assert_eq!(received, Err(RecvError::TimedOut), "with {free} left");
+        assert_eq!((repaired, pool.in_use()), (0, 1), "with {free} left");
+        // And its death is seen as soon as there are some.
+        drop(stop);
+        assert!(matches!(waitpid(pid, None)?, WaitStatus::Signaled(..)));
+        assert!(matches!(rx.recv().map(drop), Err(RecvError::PeerDied { .. })), "with {free} left");
+        assert_eq!((segment.repair(), pool.in_use()), (1, 0), "with {free} left");
+    }
+    assert_eq!(testkit::first_free_fd()?, last);
+    Ok(())
+}
+
+/// A limit of files is an error, not the signal that the kernel has for it.
+fn no_long_files() -> Result<(), Failure> {
+    let name = testkit::name("long");
+    let ways = each_way(&name);
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    for limit in [0, 100] {
+        setrlimit(Resource::RLIMIT_FSIZE, limit, hard)?;
+        let results: Vec<_> = ways.iter().map(|(what, way)| (what, way())).collect();
+        setrlimit(Resource::RLIMIT_FSIZE, hard, hard)?;
+        nothing_left(&name);
+        for (what, result) in results.into_iter().filter(|(what, _)| !what.starts_with("open")) {
+            says(&result.expect_err(what), &["cannot ", "File too large"]);
+        }
+    }
+    Ok(())
+}
+
+/// A bell of a named segment has to be opened to be rung. Where that cannot be, the next one who
+/// rings tries again.
+fn no_descriptor_to_ring() -> Result<(), Failure> {
+    let name = testkit::name("bell");
+    let ring = ring(&name)?;
+    let mut rx = ring.consumer()?;
+    let (mut next, go) = io::pipe()?;
+    let (mut sent, said) = io::pipe()?;
+    let pid = testkit::forked(|| {
+        let mut tx = Records::open(&name).unwrap().producer().unwrap();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        for limit in [testkit::first_free_fd().unwrap() as u64, hard] {
+            next.read_exact(&mut [0]).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+            tx.send([1]).unwrap();
+            (&said).write_all(&[1]).unwrap();
+        }
+        // Till both were looked at.
+        next.read_exact(&mut [0]).unwrap();
+    });
+    assert!(rx.arm(), "there is something already");
+    for _ in 0..2 {
+        (&go).write_all(&[1])?;
+        sent.read_exact(&mut [0])?;
+    }
+    let bell = rx.bell().expect("it was made with bells");
+    let mut poll = [PollFd::new(bell, PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut poll, 10_000_u16)?, 1, "the second one rings for both");
+    for _ in 0..2 {
+        rx.recv()?;
+    }
+    (&go).write_all(&[1])?;
+    assert!(matches!(waitpid(pid, None)?, WaitStatus::Exited(_, 0)));
     Ok(())
 }
 
@@ -374,6 +468,9 @@ fn no_permission() -> Result<(), Failure> {
 fn main() -> ExitCode {
     testkit::run([
         testkit::test!(no_descriptors),
+        testkit::test!(no_descriptor_to_look_at_others),
+        testkit::test!(no_descriptor_to_ring),
+        testkit::test!(no_long_files),
         testkit::test!(no_maps),
         testkit::test!(no_room),
         testkit::test!(not_a_segment),

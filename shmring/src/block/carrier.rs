@@ -283,7 +283,7 @@ pub fn drained(pid: u32) {
 // Repair.
 
 /// Gives back what a dead participant held in a pool.
-pub(super) fn repair(segment: &Segment, object: Object, dead: Id) {
+pub(crate) fn repair(segment: &Segment, object: Object, dead: Id) {
     let Ok(pool) = BlockPool::attach(segment, object.index) else { return };
     if pool.words().repair(dead.index(), |carrier| released(&pool, carrier)) > 0 {
         pool.wake();

@@ -15,14 +15,16 @@ use super::{
     BlockPool,
     word::{Handle, NotHeld},
 };
+use crate::os;
 
-/// A block of a pool in a segment, and the participant that this process is there.
-type Key = (u64, u32, u32, usize);
+/// A block of a pool in a segment, and the participant that this process is there; and the process,
+/// since a forked child has the counts of its parent, but not its holds.
+type Key = (u64, u32, u32, usize, u32);
 
 static BESIDE: Mutex<BTreeMap<Key, u64>> = Mutex::new(BTreeMap::new());
 
 fn key(pool: &BlockPool, me: usize, block: u32) -> Key {
-    (pool.segment().0.layout.uid, pool.object(), block, me)
+    (pool.segment().0.layout.uid, pool.object(), block, me, os::forks())
 }
 
 /// Rule H for participant `me`, as often as it likes.

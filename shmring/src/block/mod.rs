@@ -52,7 +52,7 @@ mod model;
 #[cfg(all(test, not(shmring_loom)))]
 mod tests;
 
-pub(crate) use self::carrier::Ring;
+pub(crate) use self::carrier::{Ring, repair};
 pub(crate) use self::memory::Memory;
 pub(crate) use self::places::{Laid, Packing, Unpacking, empty_place, empty_ring};
 pub(crate) use self::post::Inbox;

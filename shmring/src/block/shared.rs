@@ -43,9 +43,12 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
+#[allow(clippy::vec_box)] // What is in them is pointed to.
+type Spare = Vec<Box<MaybeUninit<Inner>>>;
+
 thread_local! {
     /// The memory of those that were dropped last.
-    static SPARE: RefCell<Vec<Box<MaybeUninit<Inner>>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Spare> = const { RefCell::new(Vec::new()) };
     /// Of which this thread has one that nobody uses: see [`Shared::outlive`].
     static OUTLIVED: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }

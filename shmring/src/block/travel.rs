@@ -415,9 +415,12 @@ impl Incoming {
         let Came { entry, route, .. } = self
             .entries
             .get(number as usize)
-            .ok_or_else(|| corrupt("a block of it did not come with it"))?;
+            .ok_or_else(|| corrupt("it names a block that did not come with it"))?;
         let (pool, _) = &self.routes.routes[*route];
-        Block::take(pool, entry.handle).map_err(|_| corrupt("a block of it is not held any more"))
+        // Of what was sent before this receiver came, the one before may have let go.
+        Block::take(pool, entry.handle).map_err(|_| {
+            corrupt("a block of it is gone; a receiver that is dropped lets go of what lies in its ring")
+        })
     }
 
     /// The only block of a message, if it moved: asks for its lines. Nothing has happened yet.

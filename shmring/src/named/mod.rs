@@ -145,7 +145,7 @@ impl Draft {
         let fd = os::tmpfile(Path::new(os::SHM_DIR)).map_err(action("make the file of"))?;
         fault!("named.made");
         os::allocate(fd.as_fd(), len).map_err(|error| match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::FileTooLarge => out_of_shm(what, len),
+            ErrorKind::StorageFull => out_of_shm(what, len),
             _ => action("reserve the memory of")(error),
         })?;
         let fd = private(fd).map_err(action("set the mode of"))?;

@@ -22,32 +22,94 @@ pub fn pid() -> u32 {
     std::process::id()
 }
 
-/// When a process started, in clock ticks since boot; `None` when there is no such process, or
-/// it has ended and only waits to be reaped.
+/// When a process started, in clock ticks since boot, whatever this process's time namespace takes
+/// for that; `None` when there is no such process, or it has ended and only waits to be reaped.
 ///
 /// Together with the pid this names a process for good: pids are used again, pairs are not.
-pub fn start_time(pid: u32) -> Option<u64> {
+///
+/// # Errors
+///
+/// Where the system does not say, for want of a descriptor or of `/proc`: the process may live.
+pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
     let me = self::pid();
-    if pid == me {
-        // It does not change, and a process that asks has not ended.
-        static OWN: Own = Own::new();
-        return OWN.get(me, || read_start_time(me));
+    if pid != me {
+        return read_start_time(pid);
     }
-    read_start_time(pid)
+    // It does not change, and a process that asks has not ended.
+    static OWN: Own = Own::new();
+    OWN.get(me, || read_start_time(me)?.ok_or_else(|| io::ErrorKind::NotFound.into())).map(Some)
 }
 
-fn read_start_time(pid: u32) -> Option<u64> {
+fn read_start_time(pid: u32) -> io::Result<Option<u64>> {
     // The kernel writes it anew for each read, so one has to do: it is longest with all 52 numbers
     // at their greatest.
     let mut stat = [0; 2048];
-    let len = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
-    // The name in parentheses may hold anything, so fields are counted from its end.
-    let end = stat[..len].iter().rposition(|byte| *byte == b')')?;
-    let mut fields = std::str::from_utf8(&stat[end + 1..len]).ok()?.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
+    let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut it| it.read(&mut stat));
+    match read {
+        Ok(len) => match parse_stat(&stat[..len]) {
+            Some(Some(shown)) => Ok(Some(shown.wrapping_sub(clock_offset()?))),
+            Some(None) => Ok(None),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        },
+        Err(_) if is_gone(pid) => Ok(None),
+        Err(error) => Err(error),
     }
-    fields.nth(18)?.parse().ok()
+}
+
+/// `None` where that is not what it should be.
+fn parse_stat(stat: &[u8]) -> Option<Option<u64>> {
+    // The name in parentheses may hold anything, so fields are counted from its end.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return Some(None);
+    }
+    fields.nth(18)?.parse().ok().map(Some)
+}
+
+/// How many clock ticks this process's time namespace adds to the time since boot; as two's
+/// complement.
+fn clock_offset() -> io::Result<u64> {
+    /// A process stays in the namespace that it was born in, and so do its forked children, unless it
+    /// has unshared their clock: programs that do that then execute another.
+    static OFFSET: OnceLock<u64> = OnceLock::new();
+    if let Some(offset) = OFFSET.get() {
+        return Ok(*offset);
+    }
+    let offsets = match fs::read_to_string("/proc/self/timens_offsets") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        offsets => offsets?,
+    };
+    // SAFETY: always succeeds for _SC_CLK_TCK.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(*OFFSET.get_or_init(|| parse_offsets(&offsets, ticks).unwrap_or(0) as u64))
+}
+
+/// The clock's line is `boottime SECONDS NANOSECONDS`, also by its number.
+fn parse_offsets(offsets: &str, ticks: i64) -> Option<i64> {
+    let mut fields = offsets.lines().find_map(|line| {
+        line.strip_prefix("boottime").or_else(|| line.strip_prefix("7 ")).map(str::split_whitespace)
+    })?;
+    let seconds: i64 = fields.next()?.parse().ok()?;
+    let nanos: i64 = fields.next()?.parse().ok()?;
+    Some(seconds.checked_mul(ticks)?.wrapping_add(nanos / (1_000_000_000 / ticks.max(1))))
+}
+
+/// Whether there is certainly no such process, or it is a child of ours that has ended. Needs no
+/// descriptor.
+fn is_gone(pid: u32) -> bool {
+    let Ok(id) = libc::pid_t::try_from(pid) else { return true };
+    // SAFETY: signal 0 is only looked up.
+    let unknown = unsafe { libc::kill(id, 0) } != 0
+        && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+    unknown || {
+        let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: all zeros is a value of it, and the kernel writes no more than one.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, pid, &raw mut info, how) == 0 && info.si_pid() == id
+        }
+    }
 }
 
 /// The inode of this process's pid namespace: pids of two namespaces mean nothing to each other.
@@ -55,7 +117,7 @@ fn read_start_time(pid: u32) -> Option<u64> {
 pub fn pid_namespace() -> u64 {
     // A process stays in the one that it was born in; `setns` and `unshare` move its children.
     static OWN: Own = Own::new();
-    let inode = || fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino()).ok();
+    let inode = || fs::metadata("/proc/self/ns/pid").map(|meta| meta.ino());
     OWN.get(pid(), inode).unwrap_or(0)
 }
 
@@ -76,17 +138,17 @@ impl Own {
         Own { whose: AtomicU64::new(0), value: AtomicU64::new(0) }
     }
 
-    fn get(&self, pid: u32, ask: impl FnOnce() -> Option<u64>) -> Option<u64> {
+    fn get(&self, pid: u32, ask: impl FnOnce() -> io::Result<u64>) -> io::Result<u64> {
         let me = u64::from(pid) << 32 | u64::from(fork_generation() << 1) | 1;
         // SYNC whose: Acquire here, Release below.
         if self.whose.load(Ordering::Acquire) == me {
-            return Some(self.value.load(Ordering::Relaxed));
+            return Ok(self.value.load(Ordering::Relaxed));
         }
         // What could not be had is asked for again. Threads that ask at once find the same.
         let value = ask()?;
         self.value.store(value, Ordering::Relaxed);
         self.whose.store(me, Ordering::Release);
-        Some(value)
+        Ok(value)
     }
 }
 
@@ -260,10 +322,36 @@ mod tests {
 
     #[test]
     fn we_are_alive_and_have_started() {
-        assert!(start_time(pid()).is_some());
+        assert!(start_time(pid()).unwrap().is_some());
         assert!(!PidFd::open(pid()).unwrap().has_ended());
-        assert!(start_time(u32::MAX).is_none());
+        assert!(start_time(u32::MAX).unwrap().is_none());
         assert!(pid_namespace() != 0);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A process that ends at once, to be gone.
+    fn a_process_that_is_gone_needs_no_descriptor_to_be_known() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while !is_gone(pid) {
+            thread::yield_now();
+        }
+        assert!(start_time(pid).unwrap().is_none(), "a zombie");
+        child.wait().unwrap();
+        assert!(is_gone(pid) && is_gone(u32::MAX));
+        assert!(!is_gone(self::pid()) && !is_gone(1));
+    }
+
+    #[test]
+    fn clocks_of_time_namespaces() {
+        let of = |text| parse_offsets(text, 100);
+        assert_eq!(
+            of("monotonic           0         0\nboottime         1000         0\n"),
+            Some(100_000)
+        );
+        assert_eq!(of("monotonic 3 0\nboottime -2 970000000\n"), Some(-103));
+        assert_eq!(of("1 0 0\n7 5 0\n"), Some(500));
+        assert_eq!(of(""), None);
     }
 
     #[test]
@@ -293,15 +381,15 @@ mod tests {
     #[test]
     #[allow(clippy::disallowed_methods)] // A child that looks at itself and ends.
     fn a_forked_child_is_somebody_else() {
-        let (parent, namespace) = (start_time(pid()).unwrap(), pid_namespace());
+        let (parent, namespace) = (start_time(pid()).unwrap().unwrap(), pid_namespace());
         // A clock tick, in which two processes start at the same time.
         thread::sleep(Duration::from_millis(20));
         // SAFETY: the child reads a file by raw system calls and the allocator, which no other
         // thread of this test holds, and ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            let mine = start_time(pid());
-            let right = mine == read_start_time(pid())
+            let mine = start_time(pid()).unwrap_or(None);
+            let right = mine == read_start_time(pid()).unwrap_or(None)
                 && mine.is_some_and(|mine| mine > parent)
                 && pid_namespace() == namespace;
             // SAFETY: ends the child.
@@ -311,6 +399,6 @@ mod tests {
         // SAFETY: `status` is ours to write.
         unsafe { libc::waitpid(child, &raw mut status, 0) };
         assert_eq!(status, 0);
-        assert_eq!(start_time(pid()), Some(parent));
+        assert_eq!(start_time(pid()).unwrap(), Some(parent));
     }
 }

@@ -146,11 +146,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// `StorageFull` (ENOSPC) when there is not enough.
+/// `StorageFull` (ENOSPC) when there is not enough; `FileTooLarge` (EFBIG) when this process may not
+/// have files of that length.
 pub fn allocate(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
     }
+    may_be_so_long(len)?;
     let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::ENOSPC))?;
     loop {
         // SAFETY: touches no memory of ours.
@@ -163,11 +165,27 @@ pub fn allocate(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
 }
 
 /// Sets the size of a file.
+///
+/// # Errors
+///
+/// `FileTooLarge` (EFBIG) when this process may not have files of that length.
 pub fn resize(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    may_be_so_long(len)?;
     let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     // SAFETY: touches no memory of ours.
     retry(|| check(unsafe { libc::ftruncate(fd.as_raw_fd(), len) }))?;
     Ok(())
+}
+
+/// Looks at the limit of this process (`ulimit -f`): to run into it is a signal that kills.
+fn may_be_so_long(len: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills the structure, and never fails for this resource.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    match len > limit.rlim_cur {
+        true => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        false => Ok(()),
+    }
 }
 
 /// Gives the memory of a range back; it reads as zeros afterwards.

@@ -46,3 +46,14 @@ mod unread;
 pub(crate) use self::iter::{Means, Told};
 pub(crate) use self::unread::UnreadEnd;
 pub use self::{face::Policy, iter::Iter, part::Part, select::Selector};
+use crate::{
+    block,
+    segment::{Kind, Segment},
+};
+
+/// Whoever uses any ring knows how to give back what a dead participant of its segment held, and
+/// so can have its place: also where it never looks at the pool or queue that this was in.
+fn register_repairers(segment: &Segment) {
+    segment.register_repairer(Kind::Pool, block::repair);
+    segment.register_repairer(Kind::Queue, queue::repair);
+}

@@ -499,7 +499,9 @@ impl<T> fmt::Debug for Sender<T> {
 /// The end that receives messages.
 ///
 /// It takes over what a dead predecessor had begun; a message that was read and not released comes
-/// again. Dropping it closes the ring and lets go of the blocks that lie in it.
+/// again. Dropping it closes the ring and lets go of the blocks that lie in it, so that nobody waits
+/// for those: whoever has this end after that finds the messages that have none, and an
+/// [`Unreadable`](MessageError::Unreadable) one for each of the others.
 ///
 /// ```
 /// use shmring::ring::{port, records::Records};

@@ -67,20 +67,24 @@ impl Bells {
         }
     }
 
-    /// Wakes whoever polls a bell.
-    pub(crate) fn set(&self, number: u32) {
+    /// Wakes whoever polls a bell. False where that could not be done, for want of a descriptor: who
+    /// polls it may still be there.
+    pub(crate) fn set(&self, number: u32) -> bool {
         match self {
             Bells::Events(events) => {
                 if let Some(event) = events.get(number as usize) {
                     event.set();
                 }
+                true
             }
             // Opened anew each time: its owner may have gone, and another have made its own.
             Bells::Pipes { name, .. } => {
-                let path = names::path(name, names::Kind::Bell(number));
-                if let Some(fifo) = path.ok().and_then(|path| Fifo::open(&path).ok()) {
-                    fifo.set();
+                let Ok(path) = names::path(name, names::Kind::Bell(number)) else { return true };
+                match Fifo::open(&path) {
+                    Ok(fifo) => fifo.set(),
+                    Err(error) => return !os::is_out_of_descriptors(&error),
                 }
+                true
             }
         }
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::{Bells, Segment};
+use super::{ATTACHING, Bells, Segment, lock};
 use crate::{
     error::{Error, Result},
     layout::{self, Layout},
@@ -18,6 +18,7 @@ impl Segment {
     pub(super) fn from_fds(fd: OwnedFd, bells: Vec<OwnedFd>) -> Result<Segment> {
         let what = "a segment from a message";
         let info = os::file_info(fd.as_fd()).map_err(Error::io("look at a segment"))?;
+        let _alone = lock(&ATTACHING);
         if let Some(segment) = Segment::attached(info.id) {
             segment.me()?;
             return Ok(segment);

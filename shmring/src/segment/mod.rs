@@ -4,6 +4,10 @@
 //! its size is sealed, and it is gone with the last process that has it. A named one lies in
 //! `/dev/shm/shmring.NAME.ring`, where unrelated processes find it.
 //!
+//! A process takes part until it lets go of all that it has of the segment, or ends. One that
+//! executes another program without doing so takes part as long as that runs: its memory is gone, but
+//! nobody else can tell.
+//!
 //! One segment can hold many rings and pools, and should where the same processes use them: they
 //! share one descriptor, one mapping, and one doorbell per process.
 
@@ -72,6 +76,10 @@ pub(crate) struct Inner {
 
 /// All segments this process has attached, so that one that arrives again is not mapped again.
 static ATTACHED: Mutex<Vec<(FileId, Weak<Inner>)>> = Mutex::new(Vec::new());
+
+/// Held by whoever attaches what others have made: of two threads to which the same comes at once,
+/// one attaches it and the other finds that.
+static ATTACHING: Mutex<()> = Mutex::new(());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -161,6 +169,7 @@ impl Segment {
     }
 
     fn from_file(name: &str, path: &Path, (fd, info): named::Attached) -> Result<Segment> {
+        let _alone = lock(&ATTACHING);
         if let Some(segment) = Segment::attached(info.id) {
             segment.join_if_there_is_room()?;
             return Ok(segment);

@@ -157,6 +157,13 @@ impl<'a> Doorbell<'a> {
         how
     }
 
+    /// A sleeper whose flag was taken could not be woken: whoever rings next tries again.
+    pub(crate) fn put_back(&self, how: u32) {
+        // So that who looks by itself meanwhile sees that it was rung for.
+        self.epoch().fetch_add(1, Ordering::Release);
+        self.armed().fetch_or(how, Ordering::AcqRel);
+    }
+
     /// Which objects have rung since the last call: a hint.
     pub(crate) fn take_pending(&self) -> u64 {
         self.pending().swap(0, Ordering::Acquire)

@@ -66,7 +66,8 @@ fn wake(segment: &Segment, id: Id, doorbell: Doorbell<'_>, how: u32) {
     fault!("doorbell.futex.woken");
     if how & BELL != 0
         && let Some(number) = segment.0.participants().bell(id.index())
+        && !segment.0.bells.set(number)
     {
-        segment.0.bells.set(number);
+        doorbell.put_back(BELL);
     }
 }

@@ -49,8 +49,8 @@ use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
 pub use crate::child::forked;
 pub use crate::name::{name, prefix};
 pub use crate::proc::{
-    Process, alive, children_of, descendants_of, fd_count, fd_count_of, kill9, name_of, pss_of,
-    signal, state_of, thread_count,
+    Process, alive, children_of, descendants_of, fd_count, fd_count_of, first_free_fd, kill9,
+    name_of, pss_of, signal, state_of, thread_count,
 };
 
 /// How long a test may take unless it says otherwise.

@@ -1,6 +1,6 @@
 //! What `/proc` says about processes.
 
-use std::fs;
+use std::{fs, io, os::fd::AsRawFd};
 
 use nix::sys::signal::{self as nix_signal, Signal};
 use nix::unistd::Pid;
@@ -114,6 +114,11 @@ fn living() -> Vec<(u32, u32)> {
 pub fn fd_count() -> usize {
     // The directory that is being read is a descriptor too.
     fd_count_of(std::process::id()).expect("/proc is mounted") - 1
+}
+
+/// The number that the next descriptor of this process gets: with a limit of that, it gets none.
+pub fn first_free_fd() -> io::Result<i32> {
+    Ok(fs::File::open("/dev/null")?.as_raw_fd())
 }
 
 /// Counts the open descriptors of another process; `None` when it is gone.

@@ -61,6 +61,7 @@ use super::{
     Policy,
     face::{End, Make, Ring, Room, Side, Which, end_travels, ring_verbs},
     iter::counts,
+    register_repairers,
     role::{self, Place, Role, State},
 };
 use crate::{
@@ -337,6 +338,7 @@ impl Ring for Broadcast {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Broadcast> {
         let object = segment.object(index, Kind::Broadcast)?;
+        register_repairers(segment);
         let (geometry, policy) = Geometry::read(&segment.0.region, object.offset, object.size)
             .ok_or_else(memory::impossible)?;
         Ok(Broadcast { segment: segment.clone(), object, geometry, policy, strategy })

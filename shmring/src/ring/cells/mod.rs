@@ -52,6 +52,7 @@ use super::{
     Policy,
     face::{Make, Ring, Room, ring_verbs},
     iter::{Receive, counts, iterates},
+    register_repairers,
     role::{Place, Role},
 };
 use crate::{
@@ -424,6 +425,7 @@ impl Ring for Board {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Board> {
         let object = segment.object(index, Kind::Cells)?;
+        register_repairers(segment);
         let Header { geometry, item, label, policy } = Header::read(&segment.0.region, object)?;
         Ok(Board { segment: segment.clone(), object, geometry, item, label, policy, strategy })
     }

@@ -55,6 +55,7 @@ pub use self::{
 };
 use super::{
     face::{Make, Ring, Room, ring_verbs},
+    register_repairers,
     role::{self, Place, Role, State},
 };
 use crate::{
@@ -357,6 +358,7 @@ impl Ring for Board {
 
     fn attach(segment: &Segment, number: u32, strategy: WaitStrategy) -> Result<Board> {
         let object = segment.object(number, Kind::Latest)?;
+        register_repairers(segment);
         let (geometry, form) = read_geometry(&segment.0.region, object)?;
         Ok(Board { segment: segment.clone(), object, geometry, form, strategy })
     }

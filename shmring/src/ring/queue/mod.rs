@@ -85,9 +85,12 @@ use self::{
 use super::{
     face::{Make, Policy, Ring, Room, Side, ring_verbs},
     iter::counts,
+    register_repairers,
 };
 use crate::{
     error::Result,
+    layout::MAX_PARTICIPANTS,
+    liveness::Id,
     region::LINE,
     segment::{Kind, Object, Segment},
     sync::Ordering,
@@ -135,6 +138,8 @@ impl Options {
 
     /// How many producers there can be at a time, and how many consumers: 1 to 256. Default 64.
     /// Threads count each, processes that only have a handle do not.
+    ///
+    /// A queue that is made alone has room for as many processes, and one more, but for 255 at most.
     pub fn ends(mut self, count: usize) -> Options {
         self.ends = count;
         self
@@ -250,9 +255,10 @@ impl Make for Options {
 
     fn room(&self) -> Result<Room> {
         let len = self.len_in_segment()?;
+        // What cannot be was refused by now.
         Ok(Room {
             len,
-            participants: 64,
+            participants: (2 * self.ends + 1).min(MAX_PARTICIPANTS),
             objects: 1,
             prefault: self.prefault,
             replace_stale: self.replace_stale,
@@ -278,22 +284,25 @@ impl Make for Options {
     }
 }
 
+/// Gives back what a dead participant held in a queue.
+pub(super) fn repair(segment: &Segment, object: Object, dead: Id) {
+    // What cannot be attached holds nothing that anybody could use.
+    if let Ok(queue) = Queue::attach(segment, object.index, WaitStrategy::default()) {
+        queue.repair(dead);
+    }
+}
+
 impl Ring for Queue {
     const KIND: Kind = Kind::Queue;
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Queue> {
         let object = segment.object(index, Kind::Queue)?;
+        register_repairers(segment);
         let region = &segment.0.region;
         let geometry = Geometry::read(region, object)?;
         let policy = region.u64(object.offset + POLICY).load(Ordering::Relaxed);
         let policy = u32::try_from(policy).ok().and_then(Policy::from_number);
         let policy = policy.ok_or_else(|| geometry::corrupt("its policy is none that there is"))?;
-        segment.register_repairer(Kind::Queue, |segment, object, dead| {
-            // What cannot be attached holds nothing that anybody could use.
-            if let Ok(queue) = Queue::attach(segment, object.index, WaitStrategy::default()) {
-                queue.repair(dead);
-            }
-        });
         Ok(Queue { segment: segment.clone(), object, geometry, policy, strategy })
     }
 

@@ -473,3 +473,12 @@ fn it_fits_where_it_says() {
         }
     }
 }
+
+#[test]
+fn a_queue_of_its_own_has_room_for_the_processes_of_all_ends() {
+    let places = |ends| {
+        let queue = Queue::options().ends(ends).capacity(4).anonymous().unwrap();
+        queue.segment.0.layout.participants
+    };
+    assert_eq!([1, 64, 100, 256].map(places), [3, 129, 201, 255]);
+}

@@ -32,6 +32,7 @@ use super::{
     Policy,
     face::{End, Make, Ring, Room, Which, end_travels, ring_verbs},
     iter::counts,
+    register_repairers,
     role::{Place, Role},
 };
 use crate::{
@@ -258,6 +259,7 @@ impl Ring for Records {
 
     fn attach(segment: &Segment, index: u32, strategy: WaitStrategy) -> Result<Records> {
         let object = segment.object(index, Kind::Records)?;
+        register_repairers(segment);
         let (geometry, policy) = read_geometry(&segment.0.region, object)?;
         Ok(Records { segment: segment.clone(), object, geometry, policy, strategy })
     }
