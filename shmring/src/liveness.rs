@@ -247,10 +247,18 @@ pub(crate) enum Peer {
     Process(u64),
 }
 
-/// A process in one word: its pid, and the low bits of its start time. Never 0.
+/// A process of our pid namespace in one word: `{pid: 32, namespace: 11, start time: 20, 1}`, of the
+/// latter two the low bits. Never 0.
 pub(crate) fn process_word(pid: u32, start_time: u64) -> u64 {
-    u64::from(pid) << 32 | u64::from(start_time as u32 | 1)
+    u64::from(pid) << 32 | own_namespace() | (start_time & 0xf_ffff) << 1 | 1
 }
+
+/// Our pid namespace in a process word.
+fn own_namespace() -> u64 {
+    os::pid_namespace() << 21 & WORD_NAMESPACE
+}
+
+const WORD_NAMESPACE: u64 = 0x7ff << 21;
 
 /// What stands for a start time that could not be had.
 const NOT_KNOWN: u64 = 0;
@@ -268,16 +276,18 @@ pub(crate) fn own_word() -> u64 {
     word_of_pid(os::pid())
 }
 
-/// Whether the process behind a word still runs. Who cannot be asked about does: what it holds is
-/// its own.
+/// Whether the process behind a word still runs. Who cannot be asked about does, and who is in another
+/// pid namespace: what they hold is theirs.
 pub(crate) fn word_lives(word: u64) -> bool {
     let pid = (word >> 32) as u32;
-    word != 0
-        && match os::start_time(pid) {
-            Ok(None) => false,
-            Ok(Some(now)) => word == process_word(pid, now) || word == process_word(pid, NOT_KNOWN),
-            Err(_) => true,
-        }
+    if word == 0 || word & WORD_NAMESPACE != own_namespace() {
+        return word != 0;
+    }
+    match os::start_time(pid) {
+        Ok(None) => false,
+        Ok(Some(now)) => [now, NOT_KNOWN].iter().any(|start| word == process_word(pid, *start)),
+        Err(_) => true,
+    }
 }
 
 /// Watches one process: opened when it is first seen, asked as often as one likes.
@@ -379,6 +389,16 @@ mod tests {
         assert!(!Watch::new(me).is_alive());
         let nobody = Process { pid: u32::MAX, ..me };
         assert!(!Watch::new(nobody).is_alive());
+    }
+
+    #[test]
+    fn words_of_the_living_of_others_and_of_the_dead() {
+        let mine = own_word();
+        assert!(mine & 1 == 1 && word_lives(mine) && !word_lives(0));
+        assert!(word_lives(process_word(os::pid(), NOT_KNOWN)), "what cannot be compared is not");
+        assert!(!word_lives(mine ^ 2), "another start");
+        assert!(word_lives(mine ^ 1 << 21 ^ 2), "nobody here can tell");
+        assert!(!word_lives(process_word(u32::MAX, NOT_KNOWN)));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::{
     env,
     fs::File,
+    io::{self, Read, Write},
     os::unix::fs::FileExt,
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
@@ -472,6 +473,45 @@ fn who_opens_one_ring_has_a_dead_ones_place() {
     drop(Segment::options().replace_stale(true).create(&name).unwrap());
 }
 
+/// What is sent is the segment, and not whatever has its name when it arrives.
+fn a_name_that_others_have_by_now_is_not_what_was_sent() {
+    let (name, way) = (testkit::name("sent"), testkit::name("way"));
+    let make = || Records::options().capacity(4096).create(&name).unwrap();
+    let ring = make();
+    let way = Records::options().capacity(4096).create(&way).unwrap();
+    let mut tx = port::Sender::<Records>::new(way.producer().unwrap());
+    let (mut next, go) = io::pipe().unwrap();
+    let (mut looked, seen) = io::pipe().unwrap();
+    let child = testkit::forked(|| {
+        let mut rx = port::Receiver::<Records>::new(way.consumer().unwrap());
+        let mut step = || {
+            (&seen).write_all(&[1]).unwrap();
+            next.read_exact(&mut [0]).unwrap();
+        };
+        // A forked child has its parent's rings already.
+        let first = rx.recv().unwrap();
+        assert_eq!(first.segment().name(), Some(&*name));
+        step();
+        assert!(rx.recv().unwrap().segment().name() == Some(&*name), "it is still attached");
+        step();
+        let error = rx.recv().unwrap_err().to_string();
+        assert!(error.contains("has lost that name"), "{error}");
+    });
+    tx.send(ring.clone()).unwrap();
+    looked.read_exact(&mut [0]).unwrap();
+    assert!(ring.segment().unlink().unwrap());
+    tx.send(ring).unwrap();
+    (&go).write_all(&[1]).unwrap();
+    looked.read_exact(&mut [0]).unwrap();
+    // One that the child does not have, and that has gone when it looks.
+    let gone = make();
+    tx.send(gone.clone()).unwrap();
+    assert!(gone.segment().unlink().unwrap());
+    let _other = make();
+    (&go).write_all(&[1]).unwrap();
+    assert!(matches!(waitpid(child, None).unwrap(), WaitStatus::Exited(_, 0)));
+}
+
 /// Several come first at once, where a dead run left something: all of them get the same.
 fn all_who_replace_get_the_same() {
     for round in 0..40 {
@@ -550,6 +590,7 @@ fn main() -> ExitCode {
         testkit::test!(a_dead_runs_records_are_received_by_who_opens_it_only),
         testkit::test!(a_dead_runs_places_are_given_to_those_who_come),
         testkit::test!(who_opens_one_ring_has_a_dead_ones_place),
+        testkit::test!(a_name_that_others_have_by_now_is_not_what_was_sent),
         testkit::test!(all_who_replace_get_the_same),
         testkit::test!(who_lets_go_is_never_stale),
     ];

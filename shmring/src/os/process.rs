@@ -61,10 +61,11 @@ fn parse_stat(stat: &[u8]) -> Option<Option<u64>> {
     // The name in parentheses may hold anything, so fields are counted from its end.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return Some(None);
-    }
-    fields.nth(18)?.parse().ok().map(Some)
+    let ended = matches!(fields.next()?, "Z" | "X");
+    // A process whose first thread has ended looks like one that has ended, but for the others.
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
+    Some((!ended || threads > 1).then_some(start))
 }
 
 /// How many clock ticks this process's time namespace adds to the time since boot; as two's
@@ -340,6 +341,19 @@ mod tests {
         child.wait().unwrap();
         assert!(is_gone(pid) && is_gone(u32::MAX));
         assert!(!is_gone(self::pid()) && !is_gone(1));
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_a_process() {
+        let says = |state: &str, threads: u32| {
+            let zeros = "0 ".repeat(16);
+            format!("7 (a) b) {state} {zeros}{threads} 0 4711 0 0")
+        };
+        let start = |state, threads| parse_stat(says(state, threads).as_bytes());
+        assert_eq!(start("S", 1), Some(Some(4711)));
+        assert_eq!(start("Z", 1), Some(None));
+        assert_eq!(start("Z", 2), Some(Some(4711)), "its other threads go on");
+        assert_eq!(parse_stat(b"7 (a) S 1 2"), None);
     }
 
     #[test]

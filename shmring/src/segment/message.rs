@@ -47,6 +47,26 @@ impl Segment {
     }
 }
 
+impl Segment {
+    /// The segment with this number, which had this name when it was sent.
+    fn from_name(name: &str, uid: u64) -> Result<Segment> {
+        let is_it = |segment: &Segment| segment.0.layout.uid == uid;
+        // It may have no name any more.
+        if let Some(segment) = Segment::all().into_iter().find(is_it) {
+            segment.me()?;
+            return Ok(segment);
+        }
+        let segment = Segment::open(name)?;
+        match is_it(&segment) {
+            true => Ok(segment),
+            false => Err(Error::NotASegment {
+                what: format!("what is called {name:?} now"),
+                reason: "the segment that was sent has lost that name".into(),
+            }),
+        }
+    }
+}
+
 const WHAT: &str = "a segment";
 
 /// A segment as it stands in a message.
@@ -54,14 +74,15 @@ const WHAT: &str = "a segment";
 enum Sent {
     /// First descriptor, and how many bells follow it.
     Anonymous(u32, u32),
-    Named(String),
+    /// And its unique number: others may have come to have the name.
+    Named(String, u64),
 }
 
 impl Serialize for Segment {
     /// Travels only inside a message that a port sends; its descriptors go beside the bytes.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if let Some(name) = &self.0.name {
-            return Sent::Named(name.clone()).serialize(serializer);
+            return Sent::Named(name.clone(), self.0.layout.uid).serialize(serializer);
         }
         let first = transfer::put_fd(WHAT, self.0.fd.as_fd(), Some(self.0.file))
             .map_err(transfer::refuse(ser::Error::custom))?;
@@ -79,8 +100,8 @@ impl<'de> Deserialize<'de> for Segment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
         let (first, bells) = match Sent::deserialize(deserializer)? {
             Sent::Anonymous(first, bells) => (first, bells),
-            Sent::Named(name) => {
-                return Segment::open(&name).map_err(transfer::refuse(de::Error::custom));
+            Sent::Named(name, uid) => {
+                return Segment::from_name(&name, uid).map_err(transfer::refuse(de::Error::custom));
             }
         };
         if bells as usize > layout::MAX_PARTICIPANTS {

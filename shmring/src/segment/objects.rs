@@ -106,6 +106,15 @@ impl Segment {
             needed: size as u64,
             available: free,
         };
+        let no_place = || Error::NoPlace {
+            action: format!("make {} in a segment", Kind::name(kind as u32)),
+            limit: layout.objects,
+        };
+        let owner = u64::from(self.me()?.0) << 32;
+        // What is reserved does not come back.
+        if taken(region, layout).count() == layout.objects {
+            return Err(no_place());
+        }
         let next_free = region.u64(layout::NEXT_FREE);
         let mut start = next_free.load(Ordering::Relaxed);
         let offset = loop {
@@ -120,7 +129,6 @@ impl Segment {
             }
         };
         fault!("segment.add.reserved");
-        let owner = u64::from(self.me()?.0) << 32;
         let index = (0..layout.objects)
             .find(|index| {
                 let state = region.u64(layout.object(*index) + layout::OBJECT_STATE);
@@ -128,10 +136,7 @@ impl Segment {
                     .compare_exchange(0, owner | BUILDING, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
             })
-            .ok_or_else(|| Error::NoPlace {
-                action: format!("make {} in a segment", Kind::name(kind as u32)),
-                limit: layout.objects,
-            })?;
+            .ok_or_else(no_place)?;
         let entry = layout.object(index);
         region.u32(entry + layout::OBJECT_KIND).store(kind as u32, Ordering::Relaxed);
         region.u64(entry + layout::OBJECT_OFFSET).store(offset as u64, Ordering::Relaxed);
