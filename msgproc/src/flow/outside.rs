@@ -50,6 +50,14 @@ struct State<T> {
     senders_awaiting: Vec<Waker>,
 }
 
+impl<T> State<T> {
+    /// Whether nothing is put any more. What was put before its end is still taken; what came behind
+    /// that might find nobody.
+    fn is_shut(&self) -> bool {
+        self.ended || self.closed
+    }
+}
+
 impl<T> Channel<T> {
     fn new(capacity: usize) -> Arc<Channel<T>> {
         Arc::new(Channel {
@@ -91,14 +99,14 @@ impl<T> Channel<T> {
     /// Waits for room until `stops` says so: it is asked now and then.
     fn send(&self, item: T, stops: impl Fn() -> bool) -> Result<(), Closed> {
         let mut state = self.state();
-        while state.items.len() >= self.capacity && !state.closed {
+        while state.items.len() >= self.capacity && !state.is_shut() {
             if stops() || self.is_stopped() {
                 return Err(Closed);
             }
             let waited = self.drained.wait_timeout(state, SLICE);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.closed || state.items.len() >= self.capacity {
+        if state.is_shut() || state.items.len() >= self.capacity {
             return Err(Closed);
         }
         self.put(state, item);
@@ -107,7 +115,7 @@ impl<T> Channel<T> {
 
     fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         let state = self.state();
-        if state.closed {
+        if state.is_shut() {
             return Err(TrySendError::Closed(item));
         }
         if state.items.len() >= self.capacity {
@@ -119,7 +127,7 @@ impl<T> Channel<T> {
 
     fn poll_send(&self, item: &mut Option<T>, context: &Context<'_>) -> Poll<Result<(), Closed>> {
         let mut state = self.state();
-        if state.closed {
+        if state.is_shut() {
             return Poll::Ready(Err(Closed));
         }
         if state.items.len() >= self.capacity {
@@ -220,20 +228,22 @@ impl<T> Channel<T> {
 
     /// Nothing more comes.
     fn end(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        let wakers = std::mem::take(&mut state.receivers);
-        drop(state);
-        self.filled.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        self.shut(|state| state.ended = true);
     }
 
     /// Nobody takes anything any more.
     fn close(&self) {
+        self.shut(|state| state.closed = true);
+    }
+
+    /// Tells all who wait.
+    fn shut(&self, how: impl FnOnce(&mut State<T>)) {
         let mut state = self.state();
-        state.closed = true;
-        let wakers = std::mem::take(&mut state.senders_awaiting);
+        how(&mut state);
+        let mut wakers = std::mem::take(&mut state.receivers);
+        wakers.append(&mut state.senders_awaiting);
         drop(state);
+        self.filled.notify_all();
         self.drained.notify_all();
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -327,7 +337,7 @@ impl<T> Feed<T> {
     ///
     /// # Errors
     ///
-    /// [`Closed`] when the run takes nothing any more.
+    /// [`Closed`] when the run takes nothing any more, or somebody has said that nothing more comes.
     pub fn offload(&self, item: T) -> Result<(), Closed> {
         self.0.send(item, || false)
     }
@@ -351,7 +361,8 @@ impl<T> Feed<T> {
         self.0.poll_send(item, context)
     }
 
-    /// Says that nothing more comes, whoever else has a clone.
+    /// Says that nothing more comes, whoever else has a clone: those are told so from now on. What was
+    /// given before goes through.
     pub fn end(self) {
         self.0.end();
     }

@@ -8,7 +8,7 @@ use std::{
 
 use msgproc::flow::{
     Cause, Closed, Error, Feed, Flow, Graph, Node, OnError, Outlet, Placement, Results, Running,
-    each, from_fn, map,
+    TrySendError, each, from_fn, map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(svc_end_may_send),
         testkit::test!(what_is_sent_at_the_end_keeps_the_order),
         testkit::test!(dropped_results_end_those_who_feed),
+        testkit::test!(who_feeds_after_the_end_is_told),
         testkit::test!(nobody_waits_for_what_never_runs),
         testkit::test!(who_says_closed_takes_no_more),
     ]
@@ -144,6 +145,35 @@ fn dropped_results_end_those_who_feed() {
             assert!(began.elapsed() < Duration::from_secs(10), "{place}");
         }
         running.wait().unwrap();
+    }
+}
+
+/// By a stop, or by somebody else's word that nothing more comes. All that was accepted goes through.
+fn who_feeds_after_the_end_is_told() {
+    for round in 0..200 {
+        let mut graph = Graph::new();
+        let (feed, numbers) = graph.feed::<u64, _>("numbers", Placement::Thread, 1 + round % 16);
+        let counts = graph.node("counts", Placement::Thread, |_| each(|_: u64| ())).add();
+        graph.edge(numbers.output(), counts.input()).capacity(1 + round % 3).add();
+        let running = graph.start().unwrap();
+        let other = feed.clone();
+        let feeder = std::thread::spawn(move || {
+            let mut given = 0;
+            while feed.offload(given).is_ok() {
+                given += 1;
+            }
+            assert!(matches!(feed.try_offload(0), Err(TrySendError::Closed(0))));
+            given
+        });
+        sleep(Duration::from_micros(round as u64 * 20));
+        if round.is_multiple_of(2) {
+            running.stop()
+        } else {
+            other.end()
+        }
+        let given = feeder.join().unwrap();
+        let report = running.wait().unwrap();
+        assert_eq!(report.node("counts").unwrap().items_in(), given, "{round}\n{report}");
     }
 }
 

@@ -13,6 +13,8 @@ use crate::common::{PLACES, at, keep, taken};
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(sources_of_one_thread_meet_in_a_join, timeout = 120),
+        testkit::test!(sources_of_one_thread_whose_items_go_through_others),
+        testkit::test!(the_newest_of_sources_of_one_thread),
         testkit::test!(sources_of_one_thread_with_long_items),
         testkit::test!(who_rests_before_a_join_holds_little),
         testkit::test!(rows_and_what_was_discarded_add_up),
@@ -111,6 +113,45 @@ fn sources_of_one_thread_meet_in_a_join() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A node between, alone in its thread, waits for room in the middle of its step: who sends to it must
+/// not do so for that.
+fn sources_of_one_thread_whose_items_go_through_others() {
+    for sources in [Placement::Same, Placement::Task, at(1, 0)] {
+        for between in [Placement::Thread, Placement::Process, at(0, 1)] {
+            for place in [Placement::Same, Placement::Thread, Placement::Process] {
+                for (kind, capacity) in [(Kind::ByTick, 1), (Kind::Nearest, 50)] {
+                    let places = (sources, Some(between), place);
+                    let (rows, report) = run(kind, places, capacity, (600, 900), 3);
+                    let told = format!("{kind:?} {places:?} {capacity}\n{report}");
+                    assert!(rows.into_iter().eq((600..900).map(|n| (n, n))), "{told}");
+                }
+            }
+        }
+    }
+}
+
+/// At the end the newest goes on, whether the join wants it by then or not.
+fn the_newest_of_sources_of_one_thread() {
+    for place in PLACES {
+        for (from, capacity) in [(2000, 1), (2999, 50)] {
+            let mut graph = Graph::new();
+            let early = graph.source("early", Placement::Same, 0..3000_u64);
+            let late = graph.source("late", Placement::Same, from..3000_u64);
+            let joined = graph
+                .node("join", place, |_| Joined::by_tick(ByTick::new(2, 16), |n: &u64| Some(*n)));
+            let joined = joined.add();
+            let (sink, kept) = keep::<Vec<u64>>(&mut graph, "sink");
+            for (input, from) in [late, early].into_iter().enumerate() {
+                graph.edge(from.output(), joined.input_at(input)).capacity(capacity).newest().add();
+            }
+            graph.connect(joined.output(), sink.input());
+            let report = graph.run().unwrap();
+            // What comes between is a matter of speed.
+            assert_eq!(taken(&kept).pop(), Some(vec![2999; 2]), "{place}\n{report}");
         }
     }
 }

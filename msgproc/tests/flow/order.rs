@@ -10,10 +10,10 @@ use std::{
 };
 
 use msgproc::flow::{
-    Flow, Graph, Outlet, Placement, Same, Thread, each, filter, flat_map, from_fn, map,
+    Cause, Flow, Graph, Node, Outlet, Placement, Same, Thread, each, filter, flat_map, from_fn, map,
 };
 
-use crate::common::{PLACES, keep, taken};
+use crate::common::{PLACES, at, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(order_goes_through_filters_and_floods),
         testkit::test!(every_item_floods),
         testkit::test!(smaller_numbers_go_first_in_a_thread),
+        testkit::test!(what_is_said_at_the_end_has_its_turn),
         testkit::test!(a_slow_end_holds_the_source_back),
         testkit::test!(items_go_to_whom_they_are_sent),
         testkit::test!(items_go_by_key),
@@ -92,6 +93,59 @@ fn every_item_floods() {
         graph.run().unwrap();
         let expected: Vec<u64> = (0..30).flat_map(flood).collect();
         assert_eq!(taken(&kept), expected, "{place}");
+    }
+}
+
+/// Sends items on, and more at the end.
+struct Says(u64);
+
+impl Node for Says {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        out.send(item)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        Ok((0..self.0).try_for_each(|n| out.send(1_000_000 + n))?)
+    }
+}
+
+/// Workers that are called by who sends to them, in their thread, end one after the other: the one
+/// whose turn it is first must not come after one that waits for room.
+fn what_is_said_at_the_end_has_its_turn() {
+    for place in [Placement::Same, Placement::Task, at(1, 0), at(0, 1)] {
+        for (workers, capacity, says) in [(2, 1, 0), (3, 1, 7), (2, 1024, 5000)] {
+            for count in [0, 1, 2, 100] {
+                for behind in [None, Some(place), Some(Placement::Thread)] {
+                    let mut graph = Graph::new();
+                    let numbers = graph.source("numbers", place, 0..count);
+                    let says = graph.node("says", place, move |_| Says(says)).workers(workers);
+                    let says = says.ordered(true).add();
+                    let (sink, kept) = keep::<u64>(&mut graph, "sink");
+                    graph.connect(numbers.output(), says.input());
+                    let output = match behind {
+                        Some(place) => {
+                            let next = graph.node("next", place, |_| map(|n: u64| n));
+                            let next = next.workers(2).ordered(true).add();
+                            graph.edge(says.output(), next.input()).capacity(capacity).add();
+                            next.output()
+                        }
+                        None => says.output(),
+                    };
+                    graph.edge(output, sink.input()).capacity(capacity).add();
+                    let report = graph.run().unwrap();
+                    let (kept, told) = (taken(&kept), format!("{place} {behind:?}\n{report}"));
+                    let (items, rest) = kept.split_at(count as usize);
+                    assert!(items.iter().copied().eq(0..count), "{told}");
+                    assert!(rest.iter().all(|n| *n >= 1_000_000), "{told}");
+                    let said = report.node("says").unwrap().items_out() - count;
+                    assert_eq!(rest.len() as u64, said, "{told}");
+                }
+            }
+        }
     }
 }
 

@@ -34,9 +34,12 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     /// How many items may lie in each of its lanes; 1024 if nothing is said. It is a bound alone: no
     /// memory is set aside for them.
     ///
-    /// Before a node with several inputs, of which it may want one and not the other, senders that
-    /// share a thread rest while the lane is full, and what they were at goes into it beyond the
-    /// bound: so none of them keeps the others from sending.
+    /// On the way to a node with several inputs, of which it may want one and not the other, senders
+    /// that share a thread rest while the lane is full, and what they were at goes into it beyond the
+    /// bound: so none of them keeps the others from sending. Between processes that holds as long as
+    /// what comes of one item, or of an end, has fewer bytes than half of the lane's room
+    /// ([`capacity_bytes`](Self::capacity_bytes)): a node that sends all it has at its end may need
+    /// more.
     pub fn capacity(mut self, items: usize) -> Self {
         self.options.capacity = items.max(1);
         self

@@ -161,9 +161,10 @@ impl Layout {
             let circle = circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle));
             let is_shared =
                 |at: usize| workers.iter().filter(|other| other.executor == at).nth(1).is_some();
+            let comes_to_choice =
+                || reached(graph, edge.to, false).iter().any(|node| chooses_inputs(graph, *node));
             let is_gated = circle.is_none()
-                && !edge.edge.options().newest
-                && chooses_inputs(graph, edge.to)
+                && comes_to_choice()
                 && (0..senders).any(|sender| is_shared(executor(edge.from, sender)));
             edges.push(EdgePlan {
                 number,

@@ -176,8 +176,8 @@ impl<N: Node> Worker<N> {
 
     /// Lets what is finished go on, and begins with what comes.
     pub(super) fn poll_ahead(&mut self) -> Poll {
-        if self.inputs_ended() {
-            return self.end(); // All of it was taken by a worker that this one replaces.
+        if self.is_over() {
+            return self.end();
         }
         let mut outcome = Poll::Idle;
         loop {
@@ -188,6 +188,10 @@ impl<N: Node> Worker<N> {
                 Some(Poll::Worked) => outcome = Poll::Worked,
                 Some(ended) => return ended,
                 None => break,
+            }
+            // The next one has another turn, and others may have theirs before.
+            if self.core.setting.numbered {
+                break;
             }
         }
         while let Some(begun) = self.begin_one() {
@@ -219,11 +223,7 @@ impl<N: Node> Worker<N> {
         }
         core.set_begun(core.early.begun.saturating_sub(1));
         core.early.since = (core.early.begun > 0).then(Instant::now);
-        if inlets[at].is_ended() {
-            self.note_end(at);
-        }
-        let is_over = self.core.is_done() || self.inputs_ended();
-        Some(if is_over { self.end() } else { Poll::Worked })
+        Some(self.after_message(at))
     }
 
     /// Begins with one message, if there is one, and room for it.

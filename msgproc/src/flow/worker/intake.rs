@@ -42,6 +42,26 @@ impl<N: Node> Worker<N> {
         inputs.into_iter().for_each(|at| self.note_end(at));
     }
 
+    /// Whether nothing more comes, or nothing more is taken. So it is at once where all was taken by a
+    /// worker that this one replaces.
+    pub(super) fn is_over(&self) -> bool {
+        self.inputs_ended() || self.core.is_done()
+    }
+
+    /// A message of an inlet was handled: its end perhaps.
+    pub(super) fn after_message(&mut self, inlet: usize) -> Poll {
+        let has_ended = self.inlets[inlet].is_ended();
+        if self.core.setting.numbered {
+            // What is said at the end has another number than what was handled, and so another turn.
+            self.owes_ends |= has_ended;
+            return Poll::Worked;
+        }
+        if has_ended {
+            self.note_end(inlet);
+        }
+        if self.is_over() { self.end() } else { Poll::Worked }
+    }
+
     /// Ends the node after its last item.
     pub(super) fn end(&mut self) -> Poll {
         if let Some(circle) = &self.core.setting.circle {
@@ -143,8 +163,8 @@ impl<N: Node> Worker<N> {
         if self.entrance.is_some() {
             return self.poll_entrance();
         }
-        if self.inputs_ended() {
-            return self.end(); // All of it was taken by a worker that this one replaces.
+        if self.is_over() {
+            return self.end();
         }
         let count = self.inlets.len();
         for step in 0..count {
@@ -168,14 +188,7 @@ impl<N: Node> Worker<N> {
                 Ok(Taken::Done) => {
                     self.cursor = (at + 1) % count;
                     self.core.note_one_by_one();
-                    if self.inlets[at].is_ended() {
-                        self.note_end(at);
-                    }
-                    return if self.core.is_done() || self.inputs_ended() {
-                        self.end()
-                    } else {
-                        Poll::Worked
-                    };
+                    return self.after_message(at);
                 }
                 Err(reason) => {
                     core.fail(None, FailureKind::Transport, reason.into());

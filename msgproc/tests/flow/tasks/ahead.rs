@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_future_that_fails_in_a_process_that_is_replaced),
         testkit::test!(as_many_are_on_their_way_as_may_be),
         testkit::test!(several_workers_that_await_keep_the_order),
+        testkit::test!(those_of_one_thread_await_in_turn),
         testkit::test!(futures_in_a_circle),
         testkit::test!(long_items_are_awaited),
         testkit::test!(what_is_in_a_box_awaits_too),
@@ -233,6 +234,32 @@ fn as_many_are_on_their_way_as_may_be() {
         assert_eq!(items.iter().max(), Some(&(AT_ONCE as u64)), "{place}\n{report}");
         // Most of the time: all of it takes 400 * 5 ms / 20 with one worker.
         assert!(report.elapsed < Duration::from_millis(1000), "{place}\n{report}");
+    }
+    assert_clean();
+}
+
+/// Workers of one thread that wait for room lie on each other: what is finished at once does not all
+/// have its turn at once.
+fn those_of_one_thread_await_in_turn() {
+    let some = |n: u64| async move {
+        if n.is_multiple_of(5) {
+            sleep(Duration::from_micros(50)).await;
+        }
+        n
+    };
+    for place in [Placement::Same, Placement::Task, at(1, 0)] {
+        for round in 0..20 {
+            let count = [1000, 1, 3, 50][round % 4];
+            let mut graph = Graph::new();
+            let numbers = graph.source("numbers", Thread, 0..count);
+            let awaits = graph.node("awaits", place, move |_| map_async(3, some)).workers(3);
+            let awaits = awaits.ordered(true).add();
+            let (sink, kept) = keep::<u64>(&mut graph, "sink");
+            graph.edge(numbers.output(), awaits.input()).capacity(50).add();
+            graph.edge(awaits.output(), sink.input()).capacity(3).add();
+            let report = graph.run().unwrap();
+            assert!(taken(&kept).into_iter().eq(0..count), "{place}\n{report}");
+        }
     }
     assert_clean();
 }

@@ -277,7 +277,7 @@ impl<T: 'static> Lanes<T> {
 
     /// Whether there is a gate that is shut: what is put would have to wait for room.
     fn is_held_back(&self) -> bool {
-        if !self.manner.is_gated || self.calls() || self.is_closed() {
+        if !self.has_gate() || self.calls() || self.is_closed() {
             return false;
         }
         let mut open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
@@ -290,7 +290,12 @@ impl<T: 'static> Lanes<T> {
 
     /// Whether there is a gate on the way, here or behind those that are called.
     pub(crate) fn leads_to_gate(&self) -> bool {
-        self.manner.is_gated || self.lanes.iter().any(|lane| lane.tx.leads_to_gate())
+        self.has_gate() || self.lanes.iter().any(|lane| lane.tx.leads_to_gate())
+    }
+
+    /// Of what is not taken where only the newest counts, the next one takes the place.
+    fn has_gate(&self) -> bool {
+        self.manner.is_gated && !self.manner.newest
     }
 
     /// How many items make a message.

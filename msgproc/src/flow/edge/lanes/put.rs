@@ -127,6 +127,17 @@ impl<T: 'static> Lanes<T> {
         }
     }
 
+    /// Sends what waits for receivers until they want it, though they do not yet.
+    pub(super) fn send_beyond(&mut self) -> Result<(), Closed> {
+        let open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
+        if let Some(to) = open.min_by_key(|at| self.in_flight(*at))
+            && let Some(item) = self.pending.pop()
+        {
+            self.send(to, Head::default(), vec![item])?;
+        }
+        (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))
+    }
+
     /// Puts an item for one of the receivers, or for whichever the edge chooses.
     pub(crate) fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed> {
         let Some(to) = to else {

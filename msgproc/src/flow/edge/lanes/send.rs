@@ -147,9 +147,10 @@ impl<T: 'static> Lanes<T> {
 
     /// Says that nothing comes after it.
     pub(crate) fn end(&mut self) {
-        // The newest is what stays.
+        // The newest is what stays: where there is a gate, beyond the capacity.
         let waits = |lanes: &Self| {
             lanes.manner.newest
+                && !lanes.manner.is_gated
                 && !lanes.is_closed()
                 && (!lanes.pending.is_empty()
                     || lanes.lanes.iter().any(|lane| !lane.gathered.is_empty()))
@@ -160,6 +161,9 @@ impl<T: 'static> Lanes<T> {
             if executor.wait_for(can).is_err() || self.flush().is_err() {
                 break;
             }
+        }
+        if self.manner.newest && self.manner.is_gated {
+            let _ = self.send_beyond();
         }
         let _ = self.flush();
         self.settle();
