@@ -264,6 +264,15 @@ impl<B: Backend> Manager<B> {
         if let Ok(Some(_)) = taken {
             self.queue.push(Source::Process(process.index()));
         }
+        // It may have become ready, or not, since it was asked for that, and ended after it.
+        if let (Phase::Starting, Ok(Some(Event::Ended(_)))) = (&member.phase, &taken)
+            && let Some(started) = member.process.try_ready()
+            && let Some(told) = self.started(process, started)
+        {
+            // What was taken is found at its exit when it is asked again.
+            return Some(told);
+        }
+        let member = self.processes.get_mut(process)?;
         match taken {
             Ok(Some(Event::Emitted(event))) => Some(Happening::Event { process, event }),
             Ok(Some(Event::Failed(error))) => Some(Happening::Failed { process, error }),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     exit::How,
-    start::{Kept, KeptFd, Place, exit_of, fork_stranger, refuse_threads},
+    start::{Kept, KeptFd, Place, end_unwatched, exit_of, fork_stranger, refuse_threads},
 };
 
 /// The process that forks others.
@@ -60,14 +61,20 @@ impl Server {
         // One for each, for the child has to close it.
         let parent = OwnedFd::from(PidFd::open(os::pid()).map_err(failed())?);
         let pid = fork_stranger(name, || arrive::arrive_later(control.into(), parent))?;
-        // It is not waited for before it is watched, so the number means no other.
-        let pidfd = OwnedFd::from(PidFd::open(pid).map_err(failed())?);
-        let handed = pidfd.try_clone().map_err(failed())?;
         let serial = self.forked;
         self.forked += 1;
-        self.deaths.add(pidfd.as_fd(), serial).map_err(failed())?;
+        let handed = self.watch(serial, pid).inspect_err(|_| end_unwatched(pid));
+        Ok(Forked { serial, pid, pidfd: handed.map_err(failed())?.into() })
+    }
+
+    /// Gives a descriptor for who asked for the process.
+    fn watch(&mut self, serial: u64, pid: u32) -> io::Result<OwnedFd> {
+        // It is not waited for before it is watched, so the number means no other.
+        let pidfd = OwnedFd::from(PidFd::open(pid)?);
+        let handed = pidfd.try_clone()?;
+        self.deaths.add(pidfd.as_fd(), serial)?;
         self.children.insert(serial, KeptFd::new(pidfd));
-        Ok(Forked { serial, pid, pidfd: handed.into() })
+        Ok(handed)
     }
 }
 

@@ -12,7 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
 use shmring::os::{self, PidFd};
 
 use super::{
@@ -45,10 +53,10 @@ pub(crate) enum Child {
 }
 
 impl Child {
-    /// Takes a child of ours that nobody has waited for yet.
+    /// Takes a child of ours that nobody has waited for yet. One that cannot be watched is ended.
     pub(super) fn process(pid: u32) -> io::Result<Child> {
-        let pidfd = KeptFd::new(OwnedFd::from(PidFd::open(pid)?));
-        Ok(Child::Process { pid, pidfd })
+        let pidfd = PidFd::open(pid).inspect_err(|_| end_unwatched(pid))?;
+        Ok(Child::Process { pid, pidfd: KeptFd::new(pidfd.into()) })
     }
 
     /// Takes a child of a fork server.
@@ -124,6 +132,13 @@ impl Child {
     pub(crate) fn is_thread(&self) -> bool {
         matches!(self, Child::Thread(_))
     }
+}
+
+/// Kills a child that has just been started and will not be watched, and waits for its end.
+pub(crate) fn end_unwatched(pid: u32) {
+    let pid = Pid::from_raw(pid as i32);
+    let _ = kill(pid, Signal::SIGKILL);
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
 
 /// The exit status of a child; `None` while it lives.

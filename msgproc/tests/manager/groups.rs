@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_start_that_fails_says_why_and_leaves_in_order),
         test!(commands_wait_until_the_replacement_is_ready),
         test!(killed_while_it_starts),
+        test!(one_that_dies_about_when_it_is_ready),
         test!(removed_while_it_starts),
         test!(stopped_while_it_starts),
         test!(stopped_while_a_group_comes_back),
@@ -319,6 +320,42 @@ fn killed_while_it_starts() -> Result<()> {
     }
     assert!(matches!(next(&mut manager), Told::Restarted { .. }));
     assert_eq!((manager[id].restarts(), manager.living()), (2, 1));
+    Ok(())
+}
+
+/// Whenever it dies, each start is told of once, as one that failed or with an end behind it.
+fn one_that_dies_about_when_it_is_ready() -> Result<()> {
+    let make = |start: &Start| {
+        if start.restart().is_some() {
+            // About as long as it takes that its frontend looks.
+            let lives = Duration::from_micros(u64::from(std::process::id() % 300));
+            let since = Instant::now();
+            while since.elapsed() < lives {}
+            testkit::kill9(std::process::id());
+        }
+        Worker
+    };
+    let mut manager = Manager::new()?;
+    let policy = Policy::permanent().at_most(100_000, Duration::from_secs(1));
+    let id = manager.add_with(MessageProcess::fork("brief", make)?, policy)?;
+    testkit::kill9(manager[id].pid());
+    let mut is_up = true;
+    let mut starts = 0;
+    while starts < 2000 {
+        match manager.next(Duration::from_micros(20))? {
+            Some(Happening::Ended { .. }) => assert!(std::mem::take(&mut is_up), "at {starts}"),
+            Some(Happening::RestartFailed { error: Error::PeerDied { .. }, .. }) => {
+                assert!(!is_up, "at {starts}");
+                starts += 1;
+            }
+            Some(Happening::Restarted { .. }) => {
+                assert!(!std::mem::replace(&mut is_up, true), "at {starts}");
+                starts += 1;
+            }
+            None => {}
+            other => panic!("{other:?}"),
+        }
+    }
     Ok(())
 }
 

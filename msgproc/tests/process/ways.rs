@@ -9,6 +9,7 @@ use std::{
 };
 
 use msgproc::{Options, Resource, prelude::*};
+use nix::sys::resource;
 use serde::{Deserialize, Serialize};
 use shmring::{
     array::SharedArray,
@@ -30,7 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_worker_of_another_version_is_refused, ignore_if = python_is_missing),
     ];
     type Body = fn(Way) -> Result<()>;
-    let of_all: [(&str, Body); 15] = [
+    let of_all: [(&str, Body); 16] = [
         ("smoke", smoke),
         ("rings_arrays_and_descriptors_are_part_of_the_state", state_with_shared_memory),
         ("the_next_one_gets_the_same_rings", the_next_one_gets_the_same_rings),
@@ -44,6 +45,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("streams_lead_where_they_should", streams),
         ("nothing_of_the_frontend_is_inherited", nothing_inherited),
         ("nothing_leaks_over_many_starts", nothing_leaks),
+        ("without_descriptors_nothing_is_left", no_descriptors),
         ("a_killed_frontend_leaves_no_process", killed_frontend),
         ("it_can_be_a_frontend_itself", a_frontend_itself),
     ];
@@ -556,6 +558,32 @@ fn nothing_leaks(way: Way) -> Result<()> {
     assert!(after.abs_diff(before) <= 1, "{before} before, {after} after");
     let same = || is_idle(server) && testkit::fd_count_of(server) == in_server;
     assert!(testkit::wait_until(SOON, same), "the server keeps descriptors");
+    Ok(())
+}
+
+/// Wherever in a start the last descriptor is taken, it is an error, and nothing of it stays.
+fn no_descriptors(way: Way) -> Result<()> {
+    let (_, hard) = resource::getrlimit(resource::Resource::RLIMIT_NOFILE).unwrap();
+    // The server's own limit is another; it is started before.
+    drop(way.start("good")?);
+    let children = || testkit::children_of(std::process::id()).len();
+    let (fds, processes) = (testkit::fd_count(), children());
+    let first = testkit::first_free_fd().unwrap() as u64;
+    let mut refused = 0;
+    for free in 0..40 {
+        resource::setrlimit(resource::Resource::RLIMIT_NOFILE, first + free, hard).unwrap();
+        let started = way.start("good");
+        resource::setrlimit(resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        refused += u64::from(started.is_err());
+        if let Ok(mut process) = started {
+            process.stop()?;
+        }
+        let told = || format!("{} processes, with {free} left", children());
+        assert!(testkit::wait_until(SOON, || children() == processes), "{}", told());
+    }
+    assert!((1..40).contains(&refused), "{refused} were refused");
+    assert!(testkit::fd_count().abs_diff(fds) <= 1, "{fds} before, {}", testkit::fd_count());
+    way.start("good")?.stop()?;
     Ok(())
 }
 

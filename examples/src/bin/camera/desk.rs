@@ -62,6 +62,8 @@ pub(crate) struct Desk {
     frames_per_worker: Vec<u64>,
     restarts: u64,
     deaths_in_a_row: u32,
+    /// Whether the source has no more.
+    is_at_end: bool,
     /// How the run was ended.
     end: Option<Result<(), Failure>>,
 }
@@ -98,6 +100,7 @@ impl Desk {
             frames_per_worker: vec![0; workers],
             restarts: 0,
             deaths_in_a_row: 0,
+            is_at_end: false,
             end: None,
         }
     }
@@ -154,6 +157,9 @@ impl Desk {
         if self.on_the_way.len() >= self.window {
             return Ok(Step::Wait);
         }
+        if self.is_at_end {
+            return Ok(self.after_all());
+        }
         if let Some((frame, picture)) = self.held.take() {
             return self.job(frame, &picture, blocks);
         }
@@ -166,7 +172,10 @@ impl Desk {
                 }
                 return Ok(Step::Again);
             }
-            Next::End => return Ok(Step::End),
+            Next::End => {
+                self.is_at_end = true;
+                return Ok(self.after_all());
+            }
         };
         let (split, bytes) = (frame.split, frame.bytes);
         let mut noted = Frame { number: frame.number, split, bytes, item: None, outcome: None };
@@ -188,6 +197,12 @@ impl Desk {
         }
     }
 
+    /// There are no more frames. As long as some are on their way somebody may ask to stop, and that is
+    /// heard here.
+    fn after_all(&self) -> Step {
+        if self.on_the_way.is_empty() { Step::End } else { Step::Wait }
+    }
+
     fn job(&mut self, frame: Frame, picture: &[u8], blocks: &BlockPool) -> Result<Step, Failure> {
         let picture = in_hand(picture, blocks)?;
         Ok(self.send(frame, picture))
@@ -205,14 +220,13 @@ impl Desk {
         self.held = None;
         let since = *self.stopping_since.get_or_insert_with(Instant::now);
         let patience = if self.lost == self.workers { NO_PATIENCE } else { PATIENCE };
-        if self.on_the_way.is_empty() {
-            Step::End
-        } else if since.elapsed() < patience {
-            Step::Wait
-        } else {
-            self.end.get_or_insert(Ok(()));
-            Step::Abandon
+        if !self.on_the_way.is_empty() && since.elapsed() < patience {
+            return Step::Wait;
         }
+        // Not the end of the stream: a worker that is stopped, or that is not missed, would never
+        // come to it.
+        self.end.get_or_insert(Ok(()));
+        Step::Abandon
     }
 
     /// Takes an answer, and hands over what is next in order.
