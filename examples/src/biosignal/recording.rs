@@ -1,7 +1,7 @@
 //! A recording: samples of one sensor, evenly spaced in time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::{Chunk, Error, Result};
@@ -9,6 +9,9 @@ use super::{Chunk, Error, Result};
 /// The columns that a file must have; there may be others.
 const TIME: &str = "timer";
 const VALUE: &str = "hr";
+
+/// What has a longer line is no recording, and perhaps has no end.
+const LONGEST_LINE: u64 = 1 << 16;
 
 /// The longest time without a sample that is bridged, in seconds, unless two
 /// steps are longer. A beat cannot hide in it.
@@ -70,7 +73,7 @@ impl Recording {
     ///
     /// - [`Error::Line`], with the line's number, for a header without the two
     ///   columns, a field that is missing or no finite number, text that is not
-    ///   UTF-8, a time that does not lie after the one before it, or more than
+    ///   UTF-8, a line of more than 64 KiB, a time that does not lie after the one before it, or more than
     ///   0.1 s (and two steps) without a sample;
     /// - [`Error::Recording`] for less than two samples, or a rate that is not
     ///   between 1 Hz and 10 kHz;
@@ -145,9 +148,12 @@ fn rows(name: &str, mut input: impl BufRead) -> Result<Vec<Row>> {
     for line in 1.. {
         let wrong = |problem| Error::Line { name: name.into(), line, problem };
         bytes.clear();
-        let read = input.read_until(b'\n', &mut bytes);
+        let read = input.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
         if read.map_err(|source| Error::Read { name: name.into(), source })? == 0 {
             break;
+        }
+        if bytes.len() as u64 > LONGEST_LINE {
+            return Err(wrong(format!("longer than {LONGEST_LINE} bytes: is this a recording?")));
         }
         let text = str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
         let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text };

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::common::*;
 
@@ -338,6 +339,27 @@ fn an_interrupt_ends_it_in_order() {
         let lines = text.lines().count() - 1;
         assert!(summary.contains(&format!("{lines}, of which 0 broken")), "{summary}");
         assert!(fs::read_to_string(&plot).unwrap().starts_with("<svg"));
+    }
+}
+
+/// A worker that is not missed any more, or that does not go on, has no part in it.
+#[test]
+fn an_interrupt_is_seen_without_a_worker_while_the_input_is_silent() {
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let mut camera = Running::start(
+            camera()
+                .args(["--input", "-", "--workers", "2"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped()),
+        );
+        let mut workers = Vec::new();
+        wait_for("the workers", || {
+            workers = testkit::children_of(camera.0.id());
+            workers.len() == 2
+        });
+        kill(Pid::from_raw(workers[1] as i32), signal).unwrap();
+        camera.signal(Signal::SIGINT);
+        assert_eq!(camera.exit_code(), Some(130), "{signal}");
     }
 }
 

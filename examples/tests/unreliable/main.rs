@@ -162,3 +162,17 @@ fn wrong_arguments_are_told() {
         assert!(!output.status.success() && stderr.contains(said), "{arguments:?}: {stderr}");
     }
 }
+
+#[test]
+fn whoever_reads_may_have_enough() {
+    let mut command = unreliable();
+    command.arg("--limit=300").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = unreliable().arg("--limit=300").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("unreliable: cannot write standard output: "));
+}

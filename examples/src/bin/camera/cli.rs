@@ -67,6 +67,9 @@ impl Args {
     /// Whether each output is a file of its own, and none is the input.
     pub(crate) fn check_outputs(&self) -> Result<(), String> {
         let input = (self.input != Path::new("-")).then_some(&*self.input);
+        if self.plot.as_deref() == Some(Path::new("-")) {
+            return Err("--plot needs a file; only the CSV goes to standard output".into());
+        }
         let csv = self.csv.as_deref().filter(|_| !self.csv_on_stdout());
         outputs::check(input, &[("--csv", csv), ("--plot", self.plot.as_deref())])?;
         // Those of the edges are found as pictures by the next run.

@@ -5,9 +5,13 @@ mod crew;
 mod worker;
 
 use std::{
-    io,
+    fmt,
+    io::{self, Write},
     process::ExitCode,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,11 +40,24 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(run(args)) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read has had enough.
+        Err(_) if SAID_ENOUGH.load(Relaxed) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("unreliable: {error}");
+            let _ = writeln!(io::stderr(), "unreliable: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether nobody reads standard output any more.
+static SAID_ENOUGH: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard output.
+fn say(line: fmt::Arguments<'_>) -> msgproc::Result<()> {
+    writeln!(io::stdout(), "{line}").map_err(|error| {
+        SAID_ENOUGH.store(error.kind() == io::ErrorKind::BrokenPipe, Relaxed);
+        format!("cannot write standard output: {error}").into()
+    })
 }
 
 async fn run(args: Args) -> msgproc::Result<()> {
@@ -51,12 +68,12 @@ async fn run(args: Args) -> msgproc::Result<()> {
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     if args.serve {
-        println!("listening on {}, {} workers", listener.local_addr()?, args.workers);
+        say(format_args!("listening on {}, {} workers", listener.local_addr()?, args.workers))?;
         serve(listener, &crew).await?;
     } else {
         demonstrate(listener, &crew).await?;
     }
-    report(&crew);
+    report(&crew)?;
     let Ok(crew) = Arc::try_unwrap(crew) else {
         return Err("a request is still running".into());
     };
@@ -64,12 +81,12 @@ async fn run(args: Args) -> msgproc::Result<()> {
     Ok(())
 }
 
-fn report(crew: &Crew) {
+fn report(crew: &Crew) -> msgproc::Result<()> {
     let counts = &crew.counts;
-    println!("answered   {}", counts.answered.load(Relaxed));
-    println!("crashed    {}", counts.crashed.load(Relaxed));
-    println!("too long   {}", counts.too_long.load(Relaxed));
-    println!("replaced   {} workers", counts.replaced.load(Relaxed));
+    say(format_args!("answered   {}", counts.answered.load(Relaxed)))?;
+    say(format_args!("crashed    {}", counts.crashed.load(Relaxed)))?;
+    say(format_args!("too long   {}", counts.too_long.load(Relaxed)))?;
+    say(format_args!("replaced   {} workers", counts.replaced.load(Relaxed)))
 }
 
 /// Serves until SIGINT or SIGTERM, and then ends what has begun.
@@ -89,7 +106,7 @@ async fn serve(listener: TcpListener, crew: &Arc<Crew>) -> msgproc::Result<()> {
             _ = terminate.recv() => break,
         }
     }
-    eprintln!("leaving");
+    let _ = writeln!(io::stderr(), "leaving");
     connections.abort_all();
     while connections.join_next().await.is_some() {}
     Ok(())
@@ -159,13 +176,14 @@ async fn demonstrate(listener: TcpListener, crew: &Arc<Crew>) -> msgproc::Result
         ("1000000!", "1000000!"),
         ("20! / 18!", "20! / 18!"),
     ] {
-        println!("{shown:<22} {}", client.ask(request).await?);
+        let answer = client.ask(request).await?;
+        say(format_args!("{shown:<22} {answer}"))?;
     }
     drop(client);
     let slowest = steady.await.map_err(msgproc::Error::other)??;
     server.await.map_err(msgproc::Error::other)??;
-    println!("meanwhile, 2000 good requests of another client: all answered");
-    eprintln!("the slowest of them took {slowest:.1?}");
+    say(format_args!("meanwhile, 2000 good requests of another client: all answered"))?;
+    let _ = writeln!(io::stderr(), "the slowest of them took {slowest:.1?}");
     Ok(())
 }
 

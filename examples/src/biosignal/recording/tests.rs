@@ -38,6 +38,10 @@ fn bad_lines_are_told_by_number() {
     fails(b"timer,hr\n0,1\n10,\xFF\n", "line 3: invalid utf-8");
     fails("timer,hr\n0,1\n10,2\n10,3\n", "line 4: time 0.01 s does not lie after 0.01 s");
     fails("timer,hr\n0,1\n10,2\n5,3\n", "line 4: time 0.005 s");
+    let long = "timer,hr\n0,1\n".to_owned() + &"0".repeat(1 << 20);
+    fails(&long, "line 3: longer than 65536 bytes");
+    let endless = std::io::BufReader::new(std::io::repeat(0));
+    assert!(Recording::read("zeros", endless).unwrap_err().to_string().contains("line 1: longer"));
 }
 
 #[test]
