@@ -60,7 +60,8 @@ pub enum Error {
     NotAWorker,
     /// The processes would exceed a limit of the system. None of them is left.
     #[error(
-        "cannot start {processes} processes: {what}, {needed} are needed and {free} of {limit} are free. {advice}"
+        "cannot start {processes} process{}: {what}, {needed} are needed and {free} of {limit} are free. {advice}",
+        if *.processes == 1 { "" } else { "es" }
     )]
     Limit {
         /// How many were to be started.

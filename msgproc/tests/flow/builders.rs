@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(farms_skip_and_retry),
         testkit::test!(all_of_one_set_reach_all_of_the_other),
         testkit::test!(parts_go_round),
+        testkit::test!(what_went_round_is_kept_in_order),
         testkit::test!(a_circle_in_a_pipeline),
         testkit::test!(workers_that_die_on_the_way_round),
         testkit::test!(a_pipeline_is_used_from_outside),
@@ -277,6 +278,23 @@ fn parts_go_round() {
         let mut expected: Vec<_> = (0..300).map(|n: u64| (n / 10 * 10).to_string()).collect();
         expected.sort_unstable();
         assert_eq!(items, expected, "{place}");
+    }
+}
+
+/// What leaves a circle of several workers comes in any order, and is kept in that from then on.
+fn what_went_round_is_kept_in_order() {
+    for place in PLACES {
+        for workers in [1, 2] {
+            let round = Farm::new("down", place, |_| map(countdown)).workers(workers);
+            let keeps = Farm::new("keeps", place, |_| map(|n: String| n)).workers(2).ordered();
+            let report = Pipeline::source("numbers", place, 0..200_u64)
+                .part(round.wrap_around(Process, 20))
+                .part(keeps)
+                .stage("check", Thread, |_| each(|n: String| assert!(n.ends_with('0'))))
+                .run()
+                .unwrap();
+            assert_eq!(report.node("check").unwrap().items_in(), 200, "{place}\n{report}");
+        }
     }
 }
 

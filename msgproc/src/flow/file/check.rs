@@ -46,6 +46,9 @@ pub(super) fn check(
     check.hosts();
     let wires = check.connections();
     let order = check.cycles();
+    if check.problems.is_empty() {
+        check.orders(&wires);
+    }
     Wiring { wires, order }
 }
 
@@ -94,6 +97,9 @@ impl<'a> Check<'a> {
 
     fn nodes(&mut self, classes: &dyn Classes) {
         let graph = self.graph;
+        if graph.nodes.is_empty() {
+            self.report(None, ProblemKind::NoNodes);
+        }
         for (place, node) in graph.nodes.iter().enumerate() {
             match self.places.get(node.name.as_str()) {
                 Some(&first) => {
@@ -140,6 +146,57 @@ impl<'a> Check<'a> {
                         this_host: this_host.to_owned(),
                     },
                 );
+            }
+        }
+    }
+
+    /// Whether the order can be kept where it is to be; there are no other problems, so each
+    /// connection has its wire.
+    fn orders(&mut self, wires: &[Wire]) {
+        let graph = self.graph;
+        let workers = |node: usize| {
+            let node = &graph.nodes[node];
+            node.workers.map_or(node.compute_on.len(), usize::from)
+        };
+        let loses = |node: usize| workers(node) > 1 && !graph.nodes[node].ordered;
+        for (place, node) in graph.nodes.iter().enumerate() {
+            if !node.ordered || workers(place) < 2 {
+                continue;
+            }
+            let lines = || wires.iter().zip(&graph.connections);
+            let mut inward = lines().filter(|(wire, _)| wire.to.node == place);
+            let mut outward = lines().filter(|(wire, _)| wire.from.node == place);
+            let before = |wire: &Wire| graph.nodes[wire.from.node].name.clone();
+            let reason = match (inward.next(), inward.next()) {
+                (None, _) => Some("a source has one worker".to_owned()),
+                (Some(_), Some(_)) => Some("several connections lead to it".to_owned()),
+                (Some((wire, connection)), None) if loses(wire.from.node) => Some(format!(
+                    "what connection {} brings comes from the workers of {:?}, which do not keep it",
+                    connection.ends(),
+                    before(wire)
+                )),
+                (Some((_, connection)), None) => connection.latest.then(|| {
+                    format!("connection {} holds only the newest item", connection.ends())
+                }),
+            };
+            let reason = reason.or_else(|| {
+                outward.find_map(|(wire, connection)| {
+                    let (to, ends) = (wire.to.node, connection.ends());
+                    if loses(to) {
+                        let name = &graph.nodes[to].name;
+                        Some(format!(
+                            "the workers of {name:?} behind it do not: let them be ordered too"
+                        ))
+                    } else if connection.latest && workers(to) > 1 {
+                        Some(format!("connection {ends} holds only the newest item"))
+                    } else {
+                        None
+                    }
+                })
+            });
+            if let Some(reason) = reason {
+                let node_name = node.name.clone();
+                self.report(node.line, ProblemKind::CannotKeepOrder { node: node_name, reason });
             }
         }
     }

@@ -147,6 +147,10 @@ pub enum ProblemKind {
     UnknownHost { node: String, host: String, this_host: String },
     #[error("node {node:?} has {workers} workers and {places} places: give one, or as many")]
     Places { node: String, workers: usize, places: usize },
+    #[error("the graph has no nodes")]
+    NoNodes,
+    #[error("node {node:?} cannot keep the order of its items: {reason}")]
+    CannotKeepOrder { node: String, reason: String },
     #[error("node {node:?} is of class {class:?}, which is not known{}", hint(.nearest))]
     UnknownClass { node: String, class: String, nearest: Option<String> },
     #[error("connection {connection}: there is no node {node:?}{}", hint(.nearest))]

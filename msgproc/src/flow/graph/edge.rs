@@ -287,7 +287,7 @@ impl Graph {
         EdgeBuilder { graph: self, from, to, turn, options, dealing, size: None, feedback }.add();
     }
 
-    fn needs_relay<T>(&self, from: &Output<T>, target: &Target<T>) -> bool {
+    fn needs_relay<T, U>(&self, from: &Output<T>, target: &Target<U>) -> bool {
         let (from, to) = (&self.nodes[from.node], &self.nodes[target.to.node]);
         let several = from.workers > 1 && to.workers > 1 && target.feedback.is_none();
         let straight = matches!(target.dealing, Dealing::Straight);
@@ -306,12 +306,15 @@ impl Graph {
         self.node(name, Thread, move |_| from_fn(relay)).add()
     }
 
-    fn relay<T: Send + 'static>(&mut self, from: Output<T>, target: &Target<T>) -> Output<T> {
+    fn relay_to<T: Send + 'static>(&mut self, target: &Target<T>) -> NodeRef<T, T> {
         let name = format!("relay to {}", self.nodes[target.to.node].name);
-        let relay = self.add_relay(&name);
+        self.add_relay(&name)
+    }
+
+    fn relay<T: Send + 'static>(&mut self, from: Output<T>, target: &Target<T>) -> Output<T> {
+        let relay = self.relay_to(target);
         let (to, turn, dealing) = (relay.input(), Turning::Same, Dealing::OnDemand);
-        let EdgeOptions { capacity, bytes, .. } = target.options;
-        let options = EdgeOptions { capacity, bytes, newest: false };
+        let options = EdgeOptions { newest: false, ..target.options };
         EdgeBuilder { graph: self, from, to, turn, options, dealing, size: None, feedback: None }
             .add();
         relay.output()
@@ -348,9 +351,19 @@ impl Graph {
         from: &Output<T>,
         target: Target<U>,
     ) -> Arc<Edge<U>> {
-        let Target { to, wire, dealing, options, feedback } = target;
+        let needs_relay = self.needs_relay(from, &target);
+        let wire = target.to.wire.or(target.wire);
+        if needs_relay {
+            let relay = self.relay_to(&target);
+            let options = EdgeOptions { newest: false, ..target.options };
+            let how = How { dealing: Dealing::OnDemand, options, size: None, feedback: None };
+            let edge = self.put_edge(from, &relay.input(), wire, how);
+            self.lead(relay.output(), target);
+            return edge;
+        }
+        let Target { to, dealing, options, feedback, .. } = target;
         let how = How { dealing, options, size: None, feedback };
-        self.put_edge(from, &to, to.wire.or(wire), how)
+        self.put_edge(from, &to, wire, how)
     }
 }
 

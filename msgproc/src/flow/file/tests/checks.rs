@@ -149,6 +149,46 @@ connections:
 }
 
 #[test]
+fn order_that_cannot_be_kept() {
+    let told = |a: &str, b: &str, how: &str| {
+        check(&format!(
+            "
+nodes:
+  camera: {{class: Camera}}
+  a: {{class: Filter{a}}}
+  b: {{class: Filter{b}}}
+  table: {{class: Table}}
+connections:
+  - camera -> a.in
+  - a.out -> b.in{how}
+  - b.out -> table
+"
+        ))
+    };
+    let (many, ordered) = (", workers: 3", ", workers: 2, ordered: true");
+    for (a, b) in [("", ""), (ordered, ""), ("", ordered), (ordered, ordered), (many, many)] {
+        assert!(told(a, b, "").is_ok(), "{a} {b}");
+    }
+    assert_eq!(
+        told(ordered, many, "").unwrap_err(),
+        [
+            "line 4: node \"a\" cannot keep the order of its items: the workers of \"b\" behind it do \
+          not: let them be ordered too"
+        ]
+    );
+    assert_eq!(
+        told(many, ordered, "").unwrap_err(),
+        ["line 5: node \"b\" cannot keep the order of its items: what connection a.out -> b.in \
+          brings comes from the workers of \"a\", which do not keep it"]
+    );
+    let newest =
+        "cannot keep the order of its items: connection a.out -> b.in holds only the newest";
+    assert!(told("", ordered, " (latest)").unwrap_err()[0].contains(newest));
+    assert_eq!(told(ordered, ordered, " (latest)").unwrap_err().len(), 2);
+    assert_eq!(check("nodes: {}\n").unwrap_err(), ["the graph has no nodes"]);
+}
+
+#[test]
 fn feedback_leads_back() {
     let told = |connections: &str| {
         let nodes = ["camera: {class: Camera}", "a: {class: Filter}", "b: {class: Filter}"];
