@@ -171,7 +171,8 @@ impl Block {
     ///
     /// # Errors
     ///
-    /// [`Stale`] when the parent let go of it before.
+    /// [`Stale`] when the parent let go of it before, or no place among the participants of its segment
+    /// is left for the child.
     pub fn adopt(&self) -> Result<(), Stale> {
         self.held.row().map(|_| ())
     }

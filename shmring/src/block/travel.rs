@@ -410,17 +410,16 @@ impl Incoming {
     /// Any other.
     #[cold]
     fn take(&mut self, number: u32) -> Result<Block> {
-        let corrupt =
-            |reason: &str| Error::Corrupt { what: "a message".into(), reason: reason.into() };
-        let Came { entry, route, .. } = self
-            .entries
-            .get(number as usize)
-            .ok_or_else(|| corrupt("it names a block that did not come with it"))?;
-        let (pool, _) = &self.routes.routes[*route];
         // Of what was sent before this receiver came, the one before may have let go.
-        Block::take(pool, entry.handle).map_err(|_| {
-            corrupt("a block of it is gone; a receiver that is dropped lets go of what lies in its ring")
-        })
+        let gone = || {
+            Error::Corrupt {
+            what: "a message".into(),
+            reason: "a block of it is gone, or never came; a receiver that is dropped lets go of what lies in its ring".into(),
+        }
+        };
+        let Came { entry, route, .. } = self.entries.get(number as usize).ok_or_else(gone)?;
+        let (pool, _) = &self.routes.routes[*route];
+        Block::take(pool, entry.handle).map_err(|_| gone())
     }
 
     /// The only block of a message, if it moved: asks for its lines. Nothing has happened yet.
