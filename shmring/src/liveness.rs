@@ -234,7 +234,12 @@ impl Process {
     /// Where that cannot be said now.
     fn has_its_pid(self) -> io::Result<bool> {
         let now = os::start_time(self.pid)?;
-        Ok(now.is_some_and(|now| self.start_time == NOT_KNOWN || self.start_time == now))
+        // The kernel rounds a start down to a tick, in another time namespace another one. Within a
+        // tick no pid comes round.
+        let is_near = |now: u64| {
+            self.start_time == NOT_KNOWN || self.start_time.wrapping_sub(now).wrapping_add(1) <= 2
+        };
+        Ok(now.is_some_and(is_near))
     }
 }
 
@@ -285,7 +290,10 @@ pub(crate) fn word_lives(word: u64) -> bool {
     }
     match os::start_time(pid) {
         Ok(None) => false,
-        Ok(Some(now)) => [now, NOT_KNOWN].iter().any(|start| word == process_word(pid, *start)),
+        Ok(Some(now)) => {
+            let near = [now.wrapping_sub(1), now, now.wrapping_add(1), NOT_KNOWN];
+            near.iter().any(|start| word == process_word(pid, *start))
+        }
         Err(_) => true,
     }
 }
@@ -387,6 +395,10 @@ mod tests {
     fn another_start_time_is_another_process() {
         let me = Process { pid: os::pid(), start_time: 1, namespace: os::pid_namespace() };
         assert!(!Watch::new(me).is_alive());
+        let started = os::start_time(os::pid()).unwrap().unwrap();
+        let lives = |start_time| Watch::new(Process { start_time, ..me }).is_alive();
+        let near = [started - 2, started - 1, started, started + 1, started + 2].map(lives);
+        assert_eq!(near, [false, true, true, true, false], "ticks are rounded");
         let nobody = Process { pid: u32::MAX, ..me };
         assert!(!Watch::new(nobody).is_alive());
     }
@@ -396,8 +408,8 @@ mod tests {
         let mine = own_word();
         assert!(mine & 1 == 1 && word_lives(mine) && !word_lives(0));
         assert!(word_lives(process_word(os::pid(), NOT_KNOWN)), "what cannot be compared is not");
-        assert!(!word_lives(mine ^ 2), "another start");
-        assert!(word_lives(mine ^ 1 << 21 ^ 2), "nobody here can tell");
+        assert!(!word_lives(mine ^ 8), "another start");
+        assert!(word_lives(mine ^ 1 << 21 ^ 8), "nobody here can tell");
         assert!(!word_lives(process_word(u32::MAX, NOT_KNOWN)));
     }
 

@@ -29,6 +29,10 @@ use super::{
 };
 use crate::exit::How;
 
+/// How long a killed process may take to end where the machine is busy, before nobody waits any more
+/// and a zombie stays.
+const LATEST_END: Duration = Duration::from_secs(5);
+
 /// Knows how a process ended that is no child of this one.
 pub(crate) trait Reaper: fmt::Debug + Send + Sync {
     /// How it ended, once it has. Waits a moment for the one who knows.
@@ -123,7 +127,7 @@ impl Child {
         if !self.signal(KILL) {
             return;
         }
-        let until = Instant::now() + Duration::from_secs(1);
+        let until = Instant::now() + LATEST_END;
         while self.reap().is_none() && Instant::now() < until {
             sleep(Duration::from_micros(100));
         }
