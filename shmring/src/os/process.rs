@@ -99,7 +99,8 @@ fn parse_offsets(offsets: &str, ticks: i64) -> Option<i64> {
 /// Whether there is certainly no such process, or it is a child of ours that has ended. Needs no
 /// descriptor.
 fn is_gone(pid: u32) -> bool {
-    let Ok(id) = libc::pid_t::try_from(pid) else { return true };
+    // To the kernel 0 is a group of processes.
+    let Some(id) = libc::pid_t::try_from(pid).ok().filter(|id| *id != 0) else { return true };
     // SAFETY: signal 0 is only looked up.
     let unknown = unsafe { libc::kill(id, 0) } != 0
         && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
@@ -339,7 +340,7 @@ mod tests {
         }
         assert!(start_time(pid).unwrap().is_none(), "a zombie");
         child.wait().unwrap();
-        assert!(is_gone(pid) && is_gone(u32::MAX));
+        assert!(is_gone(pid) && is_gone(u32::MAX) && is_gone(0));
         assert!(!is_gone(self::pid()) && !is_gone(1));
     }
 
