@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(blocks_come_back_after_kills, timeout = 120),
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_started_makes_deaths_good),
+        testkit::test!(where_replacements_come_from_may_be_killed_too),
         testkit::test!(a_panic_of_who_is_told_fails_the_run),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
@@ -40,6 +41,26 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(quarantine_after_so_many_deaths),
         testkit::test!(an_item_that_kills_too_often_fails_the_run),
     ]
+}
+
+/// Then nobody is replaced any more, and that is what the error says.
+fn where_replacements_come_from_may_be_killed_too() {
+    let mut graph = Graph::new().named("few");
+    let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
+    let step = graph.node("step", Process, |_| map(|n: u64| n)).on_error(OnError::retry(100)).add();
+    let sink = graph.node("sink", Placement::Thread, |_| each(|_: u64| ())).add();
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let running = graph.start().unwrap();
+    let mut children = testkit::children_of(std::process::id());
+    let is_spares = |pid: &u32| testkit::name_of(*pid).is_some_and(|name| name == "few-spares");
+    let spares = children.iter().position(is_spares).expect("it is there before the run begins");
+    testkit::kill9(children.swap_remove(spares));
+    let workers = children;
+    assert_eq!(workers.len(), 1);
+    testkit::kill9(workers[0]);
+    let error = running.wait().unwrap_err().to_string();
+    assert!(error.contains("\"few-spares\", from which replacements come, was killed"), "{error}");
 }
 
 fn a_death_fails_the_run() {

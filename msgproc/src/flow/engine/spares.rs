@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{lock, method::Method, plan::Plan, station::Station};
-use crate::{ForkServer, MessageProcess, Start};
+use crate::{Error, ForkServer, MessageProcess, Start};
 
 /// The plans of runs whose processes may have to be replaced. A fork server that is a copy of the
 /// program has them in its memory, and a fork of that finds its own here.
@@ -21,6 +21,16 @@ pub(super) fn keep_plan(plan: &Arc<Plan>) -> u64 {
 pub(super) fn kept_plan(number: u64) -> Option<Arc<Plan>> {
     let plans = lock(&PLANS);
     plans.iter().find(|(known, _)| *known == number).and_then(|(_, plan)| plan.upgrade())
+}
+
+/// What is refused here is not what the program did.
+fn explained(error: Error) -> Error {
+    match error {
+        Error::MultiThreaded { process, .. } => Error::other(format!(
+            "process {process:?}, from which replacements come, was killed as well, and a program with threads cannot fork another. A graph can make it good that watches itself (`watch_in_run`), or whose processes are spawned or come from a fork server"
+        )),
+        other => other,
+    }
 }
 
 /// Where replacements of processes that died come from.
@@ -66,7 +76,8 @@ impl Spares {
         match (plan.method(process), self) {
             (Method::Travel(server), _) => plan.travel(options, server, process),
             (Method::Fork, Spares::Copy { server, plan }) => {
-                options.fork_from_copy(server, (*plan, process), make)
+                let made = options.fork_from_copy(server, (*plan, process), make);
+                made.map_err(explained)
             }
             (Method::Fork, _) => {
                 let plan = plan.clone();
