@@ -316,6 +316,20 @@ fn over_a_control_channel() {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// Whoever sends learns of it from the channel, and not from the blocks.
+#[test]
+fn to_a_process_that_has_just_ended() {
+    let pool = pool(2);
+    let blocks = [filled(&pool, 1), filled(&pool, 2)];
+    let gone = u32::MAX >> 1;
+    let (bytes, parcel) = transfer::collect_for(gone, || postcard::to_stdvec(&blocks));
+    assert!(bytes.is_ok(), "{:?}", transfer::take_reason());
+    drop(blocks);
+    assert_eq!(pool.in_use(), 2);
+    drop(parcel);
+    assert_eq!(pool.in_use(), 0);
+}
+
 fn deliver(parcel: transfer::Parcel) -> transfer::Parcel {
     let fds = parcel.fds().iter().map(|fd| fd.try_clone().unwrap()).collect();
     let notes = parcel.notes().to_vec();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -255,9 +256,21 @@ impl InVain {
             // What the dead one held is free again before others wait for it.
             plan.memory.segment().repair();
             match spares.start(plan, process).and_then(&mut put) {
-                Err(crate::Error::PeerDied { .. }) => {}
+                Err(error) if has_died(&error) => {}
                 begun => return Some(begun),
             }
         }
+    }
+}
+
+/// Whether a start failed because the new process was killed, which may be before it has a name.
+fn has_died(error: &crate::Error) -> bool {
+    match error {
+        crate::Error::PeerDied { .. } => true,
+        crate::Error::Io { source, .. } => matches!(
+            source.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected
+        ),
+        _ => false,
     }
 }
