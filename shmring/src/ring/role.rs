@@ -7,6 +7,7 @@ use crate::{
     fault::fault,
     liveness::{Id, Peer},
     os,
+    region::Region,
     segment::Segment,
     sync::{Ordering, local::compiler_fence},
     transfer, wait,
@@ -84,6 +85,9 @@ struct Bell {
     /// How often we have fenced for nobody, one after the other.
     vain: u32,
 }
+
+/// Others write a destination once for each turn. Whoever meets more is lied to.
+const TRIES: u32 = 1024;
 
 /// Fences in vain cost as much as the barrier that the holder then needs before it sleeps.
 const FENCES: u32 = 1024;
@@ -286,7 +290,9 @@ impl Role {
         }
         transfer::on_sent(what, move || {
             let region = &segment.0.region;
-            region.u64(place.destination).store(destination, Ordering::Relaxed);
+            if !set_destination(region, place, destination, expected) {
+                return;
+            }
             let transit = in_phase(TRANSIT, expected);
             // Fails when the receiver was quicker; then it is where it should be.
             let _ = region.u64(place.word).compare_exchange(
@@ -338,6 +344,30 @@ impl Role {
     }
 }
 
+/// A destination is a process word whose pid has 24 bits; above them stand the low bits of the turn
+/// that it is of, so that no two holders write the same.
+const PLAIN: u64 = (1 << 56) - 1;
+
+/// Says who will get a role, if it is still as it was when it was sent. The receiver may be quicker, and
+/// have sent it on: who gets it then is what must stand there. Each of those looks at the destination
+/// before the role, and writes only over what it has seen; so one that comes late writes before the
+/// next, who looks again.
+fn set_destination(region: &Region, place: Place, destination: u64, expected: u64) -> bool {
+    let at = region.u64(place.destination);
+    let own = destination & PLAIN | turn(expected) << 56;
+    let mut seen = at.load(Ordering::Acquire);
+    for _ in 0..TRIES {
+        if region.u64(place.word).load(Ordering::Acquire) != expected {
+            return false;
+        }
+        match at.compare_exchange(seen, own, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return true,
+            Err(now) => seen = now,
+        }
+    }
+    false
+}
+
 /// Who the word of a role names, for those who have no role of their own.
 pub(crate) fn state_of(segment: &Segment, place: Place) -> State {
     read(segment.0.region.u64(place.word).load(Ordering::Acquire))
@@ -363,7 +393,8 @@ fn peer(segment: &Segment, place: Place, state: State) -> Option<Peer> {
         State::Free | State::Closed => None,
         State::Held(id) => Some(Peer::Participant(id)),
         State::Transit(id) => {
-            let destination = segment.0.region.u64(place.destination).load(Ordering::Relaxed);
+            let destination =
+                segment.0.region.u64(place.destination).load(Ordering::Relaxed) & PLAIN;
             Some(if destination == 0 { Peer::Participant(id) } else { Peer::Process(destination) })
         }
     }

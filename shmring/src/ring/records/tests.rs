@@ -364,3 +364,29 @@ fn making_and_removing_one_name_at_once() {
         }
     });
 }
+
+/// The sender of an end may come to say where it went after its receiver has sent it on.
+#[test]
+fn sent_on_before_it_was_said_where_it_went() {
+    let ring = Records::options().capacity(1024).anonymous().unwrap();
+    let (me, gone) = (crate::os::pid(), u32::MAX >> 1);
+    let pack =
+        |pid, end: &Producer| transfer::collect_for(pid, || postcard::to_stdvec(end).unwrap());
+    for late in [false, true] {
+        let sender = ring.producer().unwrap();
+        let (bytes, first) = pack(me, &sender);
+        let fds = first.fds().iter().map(|fd| fd.try_clone().unwrap()).collect();
+        let came = crate::received(fds, first.notes());
+        let end = transfer::supply(came, || postcard::from_bytes::<Producer>(&bytes)).unwrap();
+        let (_, second) = pack(gone, &end);
+        if late {
+            second.sent();
+            first.sent();
+        } else {
+            first.sent();
+            second.sent();
+        }
+        // It went to who has ended, so nobody has it.
+        drop(ring.producer().unwrap());
+    }
+}
