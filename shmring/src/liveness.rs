@@ -234,12 +234,7 @@ impl Process {
     /// Where that cannot be said now.
     fn has_its_pid(self) -> io::Result<bool> {
         let now = os::start_time(self.pid)?;
-        // The kernel rounds a start down to a tick, in another time namespace another one. Within a
-        // tick no pid comes round.
-        let is_near = |now: u64| {
-            self.start_time == NOT_KNOWN || self.start_time.wrapping_sub(now).wrapping_add(1) <= 2
-        };
-        Ok(now.is_some_and(is_near))
+        Ok(now.is_some_and(|now| records_of(now).contains(&self.start_time)))
     }
 }
 
@@ -267,13 +262,18 @@ const WORD_NAMESPACE: u64 = 0x7ff << 21;
 
 /// What stands for a start time that could not be had.
 const NOT_KNOWN: u64 = 0;
+/// What stands for that of a process which has ended: nobody who is asked about has started then.
+const NEVER: u64 = 2;
 
-/// The word of a process that runs now; 0 when there is none.
+/// All that may be recorded of a process that started now. The kernel rounds a start down to a tick, in
+/// another time namespace another one; within a tick no pid comes round.
+fn records_of(now: u64) -> [u64; 4] {
+    [now.wrapping_sub(1), now, now.wrapping_add(1), NOT_KNOWN]
+}
+
+/// The word of the process that has this pid; of one that has ended, a word that says so.
 pub(crate) fn word_of_pid(pid: u32) -> u64 {
-    match os::start_time(pid) {
-        Ok(started) => started.map_or(0, |started| process_word(pid, started)),
-        Err(_) => process_word(pid, NOT_KNOWN),
-    }
+    process_word(pid, os::start_time(pid).map_or(NOT_KNOWN, |started| started.unwrap_or(NEVER)))
 }
 
 /// The word of this process.
@@ -290,10 +290,7 @@ pub(crate) fn word_lives(word: u64) -> bool {
     }
     match os::start_time(pid) {
         Ok(None) => false,
-        Ok(Some(now)) => {
-            let near = [now.wrapping_sub(1), now, now.wrapping_add(1), NOT_KNOWN];
-            near.iter().any(|start| word == process_word(pid, *start))
-        }
+        Ok(Some(now)) => records_of(now).iter().any(|start| word == process_word(pid, *start)),
         Err(_) => true,
     }
 }

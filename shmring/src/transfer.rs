@@ -365,21 +365,13 @@ pub(crate) fn note(what: &'static str, kind: NoteKind, bytes: &[u8]) -> Result<(
     })
 }
 
-/// When no process started that anybody sends to.
-const NEVER: u64 = 2;
-
 /// The process the message goes to, as a process word, where the port knows it.
 pub(crate) fn destination() -> Option<u64> {
     with_desk(|desk| match &mut desk.side {
         Side::Collect(_, destination) if *destination != 0 => {
             if *destination as u32 == 0 {
                 // Found out only for the few messages that need it.
-                let pid = (*destination >> 32) as u32;
-                *destination = match liveness::word_of_pid(pid) {
-                    // It has ended, which is what this word says of it.
-                    0 => liveness::process_word(pid, NEVER),
-                    word => word,
-                };
+                *destination = liveness::word_of_pid((*destination >> 32) as u32);
             }
             Some(*destination)
         }

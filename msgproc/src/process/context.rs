@@ -463,7 +463,7 @@ pub(crate) fn next_tick(last: Instant, period: Duration, now: Instant) -> Instan
 }
 
 /// Whether the other side is closed.
-pub(super) fn is_closed(error: &io::Error) -> bool {
+pub(crate) fn is_closed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected

@@ -38,5 +38,5 @@ pub use starting::Starting;
 pub use stop::StopOptions;
 pub use undelivered::Undelivered;
 
-pub(crate) use context::next_tick;
+pub(crate) use context::{is_closed, next_tick};
 pub(crate) use stop::STEPS;

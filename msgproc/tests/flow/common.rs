@@ -2,10 +2,13 @@
 
 use std::{
     fs,
+    ops::Range,
     sync::{Arc, Mutex},
 };
 
-use msgproc::flow::{Flow, Graph, Node, NodeRef, OnError, Outlet, Placement, Same, each, from_fn};
+use msgproc::flow::{
+    Cause, Flow, Graph, Node, NodeRef, OnError, Outlet, Placement, Same, each, from_fn,
+};
 use shmring::block::{Block, BlockPool};
 
 /// The placements that a node can have.
@@ -64,4 +67,21 @@ pub(crate) fn keep<T: Send + 'static>(graph: &mut Graph, name: &str) -> (NodeRef
 /// Takes what was kept.
 pub(crate) fn taken<T>(kept: &Kept<T>) -> Vec<T> {
     std::mem::take(&mut kept.lock().unwrap())
+}
+
+/// A node that sends items on, and these at the end.
+pub(crate) struct Says(pub(crate) Range<u64>);
+
+impl Node for Says {
+    type In = u64;
+    type Out = u64;
+
+    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
+        out.send(item)?;
+        Ok(Flow::GoOn)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
+        Ok(self.0.try_for_each(|n| out.send(n))?)
+    }
 }

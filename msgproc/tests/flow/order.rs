@@ -10,10 +10,10 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Flow, Graph, Node, Outlet, Placement, Same, Thread, each, filter, flat_map, from_fn, map,
+    Flow, Graph, Outlet, Placement, Same, Thread, each, filter, flat_map, from_fn, map,
 };
 
-use crate::common::{PLACES, at, keep, taken};
+use crate::common::{PLACES, Says, at, keep, taken};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
@@ -96,23 +96,6 @@ fn every_item_floods() {
     }
 }
 
-/// Sends items on, and more at the end.
-struct Says(u64);
-
-impl Node for Says {
-    type In = u64;
-    type Out = u64;
-
-    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
-        out.send(item)?;
-        Ok(Flow::GoOn)
-    }
-
-    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
-        Ok((0..self.0).try_for_each(|n| out.send(1_000_000 + n))?)
-    }
-}
-
 /// Workers that are called by who sends to them, in their thread, end one after the other: the one
 /// whose turn it is first must not come after one that waits for room.
 fn what_is_said_at_the_end_has_its_turn() {
@@ -122,7 +105,9 @@ fn what_is_said_at_the_end_has_its_turn() {
                 for behind in [None, Some(place), Some(Placement::Thread)] {
                     let mut graph = Graph::new();
                     let numbers = graph.source("numbers", place, 0..count);
-                    let says = graph.node("says", place, move |_| Says(says)).workers(workers);
+                    let said = 1_000_000..1_000_000 + says;
+                    let says =
+                        graph.node("says", place, move |_| Says(said.clone())).workers(workers);
                     let says = says.ordered(true).add();
                     let (sink, kept) = keep::<u64>(&mut graph, "sink");
                     graph.connect(numbers.output(), says.input());

@@ -412,10 +412,9 @@ impl Incoming {
     fn take(&mut self, number: u32) -> Result<Block> {
         // Of what was sent before this receiver came, the one before may have let go.
         let gone = || {
-            Error::Corrupt {
-            what: "a message".into(),
-            reason: "a block of it is gone, or never came; a receiver that is dropped lets go of what lies in its ring".into(),
-        }
+            let reason = "a block of it is gone, or never came; a receiver that is dropped lets go \
+                          of what lies in its ring";
+            Error::Corrupt { what: "a message".into(), reason: reason.into() }
         };
         let Came { entry, route, .. } = self.entries.get(number as usize).ok_or_else(gone)?;
         let (pool, _) = &self.routes.routes[*route];

@@ -45,9 +45,7 @@ impl Segment {
         }
         Segment::attach(region, layout, fd, info.id, Bells::received(bells), None)
     }
-}
 
-impl Segment {
     /// The segment with this number, which had this name when it was sent.
     fn from_name(name: &str, uid: u64) -> Result<Segment> {
         let is_it = |segment: &Segment| segment.0.layout.uid == uid;

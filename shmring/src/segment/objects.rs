@@ -112,7 +112,8 @@ impl Segment {
         };
         let owner = u64::from(self.me()?.0) << 32;
         // What is reserved does not come back.
-        if taken(region, layout).count() == layout.objects {
+        let first = taken(region, layout).count();
+        if first == layout.objects {
             return Err(no_place());
         }
         let next_free = region.u64(layout::NEXT_FREE);
@@ -129,7 +130,7 @@ impl Segment {
             }
         };
         fault!("segment.add.reserved");
-        let index = (0..layout.objects)
+        let index = (first..layout.objects)
             .find(|index| {
                 let state = region.u64(layout.object(*index) + layout::OBJECT_STATE);
                 state

@@ -2,10 +2,10 @@
 //!
 //! Each kind of object of which participants hold something ([`Kind::is_held`]) repairs itself: its
 //! [`Repairer`] is registered when this process first uses a ring of the segment, whatever its kind,
-//! or a pool for pools. This file only finds the dead, takes the lock, and calls them. A participant is freed only when every object of the
-//! segment has been repaired, so a process that does not know some kind frees nobody; another one
-//! will, or it does itself later. So one can attach a segment of which the dead have all places, and
-//! joins it with the first object of it that is used.
+//! or a pool for pools. This file only finds the dead, takes the lock, and calls them. A participant
+//! is freed only when every object of the segment has been repaired, so a process that does not know
+//! some kind frees nobody; another one will, or it does itself later. So one can attach a segment of
+//! which the dead have all places, and joins it with the first object of it that is used.
 //!
 //! The lock is a word that names the repairing process (not a participant: whoever finds no free
 //! entry must repair before it can join). It is taken over from a repairer that died,

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    io::ErrorKind,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -18,6 +17,7 @@ use crate::{
         plan::STOPPING,
     },
     manager::{Happening, ProcessId},
+    process::is_closed,
     start::{Panic, catch_here},
 };
 
@@ -267,10 +267,7 @@ impl InVain {
 fn has_died(error: &crate::Error) -> bool {
     match error {
         crate::Error::PeerDied { .. } => true,
-        crate::Error::Io { source, .. } => matches!(
-            source.kind(),
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected
-        ),
+        crate::Error::Io { source, .. } => is_closed(source),
         _ => false,
     }
 }

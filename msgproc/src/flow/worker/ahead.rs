@@ -223,7 +223,7 @@ impl<N: Node> Worker<N> {
         }
         core.set_begun(core.early.begun.saturating_sub(1));
         core.early.since = (core.early.begun > 0).then(Instant::now);
-        Some(self.after_message(at))
+        Some(self.after_message(at, self.inlets[at].is_ended()))
     }
 
     /// Begins with one message, if there is one, and room for it.

@@ -39,18 +39,7 @@ impl<N: Node> Worker<N> {
         let fate = core.handle(inputs[inlet], lane_words, batch);
         inlets[inlet].called(lane, &head);
         let has_ended = fate == Fate::Done && inlets[inlet].is_ended() && head.end;
-        if self.core.setting.numbered {
-            // What it says at the end has the number of its next turn, and may have to wait for room:
-            // that is for a poll of its own, since somebody with a lower number may be below.
-            self.owes_ends |= has_ended;
-            return;
-        }
-        if has_ended {
-            self.note_end(inlet);
-        }
-        if self.is_over() {
-            self.end();
-        }
+        self.after_message(inlet, has_ended);
     }
 }
 

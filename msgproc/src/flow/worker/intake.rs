@@ -48,11 +48,11 @@ impl<N: Node> Worker<N> {
         self.inputs_ended() || self.core.is_done()
     }
 
-    /// A message of an inlet was handled: its end perhaps.
-    pub(super) fn after_message(&mut self, inlet: usize) -> Poll {
-        let has_ended = self.inlets[inlet].is_ended();
+    /// A message of an inlet was handled, which has ended with it perhaps.
+    pub(super) fn after_message(&mut self, inlet: usize, has_ended: bool) -> Poll {
         if self.core.setting.numbered {
-            // What is said at the end has another number than what was handled, and so another turn.
+            // What is said at the end has the number of the next turn, and may have to wait for room:
+            // that is for a poll of its own, since somebody with a lower number may be below.
             self.owes_ends |= has_ended;
             return Poll::Worked;
         }
@@ -188,7 +188,7 @@ impl<N: Node> Worker<N> {
                 Ok(Taken::Done) => {
                     self.cursor = (at + 1) % count;
                     self.core.note_one_by_one();
-                    return self.after_message(at);
+                    return self.after_message(at, self.inlets[at].is_ended());
                 }
                 Err(reason) => {
                     core.fail(None, FailureKind::Transport, reason.into());

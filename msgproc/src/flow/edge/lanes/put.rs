@@ -129,8 +129,7 @@ impl<T: 'static> Lanes<T> {
 
     /// Sends what waits for receivers until they want it, though they do not yet.
     pub(super) fn send_beyond(&mut self) -> Result<(), Closed> {
-        let open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
-        if let Some(to) = open.min_by_key(|at| self.in_flight(*at))
+        if let Some(to) = self.emptiest()
             && let Some(item) = self.pending.pop()
         {
             self.send(to, Head::default(), vec![item])?;
@@ -231,15 +230,19 @@ impl<T: 'static> Lanes<T> {
         (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))
     }
 
+    /// Of those who still take something, the one with the least on its way.
+    fn emptiest(&self) -> Option<usize> {
+        let open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
+        open.min_by_key(|at| self.in_flight(*at))
+    }
+
     fn wait_for_room(&mut self) -> Result<(usize, usize), Closed> {
         let (capacity, next) = (self.capacity, self.next);
         if let Some(picked) = deal::pick(&self.loads(), capacity, next) {
             return Ok(picked);
         }
         if self.manner.is_gated {
-            let open = (0..self.lanes.len()).filter(|at| self.is_open(*at));
-            let to = open.min_by_key(|at| self.in_flight(*at)).ok_or(Closed)?;
-            return Ok((to, self.batch()));
+            return Ok((self.emptiest().ok_or(Closed)?, self.batch()));
         }
         let executor = self.executor.clone();
         let picked = executor.wait_for(|| {

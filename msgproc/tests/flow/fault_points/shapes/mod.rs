@@ -23,7 +23,7 @@ use self::{
     },
 };
 use super::words;
-use crate::common::{Kept, again};
+use crate::common::{Kept, Says, again};
 
 pub(super) struct Shape {
     pub(super) name: &'static str,
@@ -260,34 +260,16 @@ fn the_second_of_two_farms_in_order(graph: &mut Graph) -> Kept<u64> {
     kept
 }
 
-/// It has something left to say.
-struct Says;
-
+/// What a node has left to say.
 const LAST: std::ops::Range<u64> = 1000..1010;
 
 fn with_an_end() -> Vec<u64> {
     (0..COUNT).chain(LAST).collect()
 }
 
-impl Node for Says {
-    type In = u64;
-    type Out = u64;
-
-    fn svc(&mut self, item: u64, out: &mut Outlet<u64>) -> Result<Flow, Cause> {
-        out.send(item)?;
-        Ok(Flow::GoOn)
-    }
-
-    fn svc_end(&mut self, out: &mut Outlet<u64>) -> Result<(), Cause> {
-        for n in LAST {
-            out.send(n)?;
-        }
-        Ok(())
-    }
-}
-
 fn outputs_at_the_end(graph: &mut Graph) -> Kept<u64> {
-    let step = |graph: &mut Graph| graph.node("step", Process, |_| Says).on_error(again()).add();
+    let step =
+        |graph: &mut Graph| graph.node("step", Process, |_| Says(LAST)).on_error(again()).add();
     between(graph, step, (12, 3))
 }
 
