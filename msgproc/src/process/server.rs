@@ -129,6 +129,14 @@ impl ForkServer {
         Ok(ForkServer::new(process, 0))
     }
 
+    /// Another server that is a copy of the program as this one is, for it is forked from this. It
+    /// lives on when this one dies.
+    pub(crate) fn copy_again(&self, name: &str, timeout: Duration) -> Result<ForkServer> {
+        let options = MessageProcess::options(name).start_timeout(timeout);
+        let make = |(), _: &Start| Server::new(Vec::new());
+        Ok(ForkServer::new(options.fork_from_copy(self, (), make)?, 0))
+    }
+
     fn new(process: MessageProcess<Server>, spares: usize) -> ForkServer {
         let server = ForkServer(Arc::new(Served {
             ahead: Mutex::new(VecDeque::new()),

@@ -12,8 +12,8 @@ use std::{
 };
 
 use msgproc::flow::{
-    Error, FailureKind, Flow, Graph, Memory, OnError, Outlet, Placement, Process, Report, each,
-    flat_map, from_fn, map, source, try_map,
+    Error, FailureKind, Flow, Graph, Memory, OnError, Outlet, Placement, Process, Report, Running,
+    each, flat_map, from_fn, map, source, try_map,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use shmring::block::{Block, BlockPool};
@@ -34,6 +34,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_run_in_one_thread_makes_deaths_good),
         testkit::test!(a_run_that_was_started_makes_deaths_good),
         testkit::test!(where_replacements_come_from_may_be_killed_too),
+        testkit::test!(who_replaces_others_is_replaced),
         testkit::test!(a_panic_of_who_is_told_fails_the_run),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
@@ -43,24 +44,87 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     ]
 }
 
-/// Then nobody is replaced any more, and that is what the error says.
-fn where_replacements_come_from_may_be_killed_too() {
-    let mut graph = Graph::new().named("few");
+/// Numbers without end, through a process of this name that may be killed, and what came of them.
+fn through_one(graph: &str, node: &str) -> (Running, crate::common::Kept<u64>) {
+    let mut graph = Graph::new().named(graph);
     let numbers = graph.source("numbers", Placement::Thread, 0_u64..);
-    let step = graph.node("step", Process, |_| map(|n: u64| n)).on_error(OnError::retry(100)).add();
-    let sink = graph.node("sink", Placement::Thread, |_| each(|_: u64| ())).add();
+    let step = graph
+        .node(node, Process, |_| {
+            map(|n: u64| {
+                sleep(Duration::from_micros(20));
+                n
+            })
+        })
+        .on_error(OnError::retry(100))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
     graph.connect(numbers.output(), step.input());
     graph.connect(step.output(), sink.input());
-    let running = graph.start().unwrap();
-    let mut children = testkit::children_of(std::process::id());
+    (graph.start().unwrap(), kept)
+}
+
+/// Then nobody is replaced any more, and that is what the error says.
+fn where_replacements_come_from_may_be_killed_too() {
+    let (running, kept) = through_one("few", "step");
     let is_spares = |pid: &u32| testkit::name_of(*pid).is_some_and(|name| name == "few-spares");
-    let spares = children.iter().position(is_spares).expect("it is there before the run begins");
-    testkit::kill9(children.swap_remove(spares));
-    let workers = children;
-    assert_eq!(workers.len(), 1);
-    testkit::kill9(workers[0]);
+    let children = testkit::children_of(std::process::id());
+    let (spares, workers): (Vec<u32>, Vec<u32>) = children.into_iter().partition(is_spares);
+    let (&[spares], &[worker]) = (&spares[..], &workers[..]) else {
+        panic!("{spares:?} are there before the run begins, and {workers:?}")
+    };
+    // One that is stopped makes no stand-in.
+    testkit::signal(spares, libc::SIGSTOP);
+    assert!(testkit::wait_until(Duration::from_secs(5), || testkit::state_of(spares) == Some('T')));
+    testkit::descendants_of(spares).into_iter().filter(is_spares).for_each(|stand_in| {
+        testkit::kill9(stand_in);
+    });
+    testkit::kill9(spares);
+    testkit::kill9(worker);
     let error = running.wait().unwrap_err().to_string();
     assert!(error.contains("\"few-spares\", from which replacements come, was killed"), "{error}");
+    drop(taken(&kept));
+}
+
+/// All processes that run and have this name, whoever their parents are.
+fn of_name(name: &str) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        (testkit::alive(pid) && testkit::name_of(pid)? == name).then_some(pid)
+    });
+    numbers.collect()
+}
+
+/// One after the other, and each time there is another one soon.
+fn who_replaces_others_is_replaced() {
+    let pid = std::process::id();
+    let (graph, step) = (format!("r{pid}"), format!("step{pid}"));
+    let (running, kept) = through_one(&graph, &step);
+    let spares = format!("{graph}-spares");
+    for round in 0..8 {
+        let mut both = Vec::new();
+        assert!(
+            testkit::wait_until(Duration::from_secs(10), || {
+                both = of_name(&spares);
+                both.len() == 2
+            }),
+            "round {round}: {both:?} stand by"
+        );
+        // Whoever is there may still be greeted, and goes with who forked it until then.
+        sleep(Duration::from_millis(100));
+        testkit::kill9(both[round / 2 % 2]);
+        let workers = of_name(&step);
+        assert_eq!(workers.len(), 1, "round {round}");
+        testkit::kill9(workers[0]);
+        let is_replaced = || of_name(&step).iter().any(|pid| *pid != workers[0]);
+        assert!(testkit::wait_until(Duration::from_secs(10), is_replaced), "round {round}");
+    }
+    running.stop();
+    let report = running.wait().unwrap();
+    let items = taken(&kept);
+    assert!(items.iter().copied().eq(0..items.len() as u64), "{report}");
+    assert!(!items.is_empty());
+    let is_gone = || of_name(&spares).is_empty() && of_name(&step).is_empty();
+    assert!(testkit::wait_until(Duration::from_secs(2), is_gone));
 }
 
 fn a_death_fails_the_run() {

@@ -101,7 +101,7 @@ impl Started {
         let plan = Arc::new(Plan::new(graph)?);
         let began = Instant::now();
         let mut starting = Vec::new();
-        let spares = Spares::prepare(&plan).map_err(start_failed)?;
+        let mut spares = Spares::prepare(&plan).map_err(start_failed)?;
         for process in 1..plan.layout.processes {
             let copy = plan.clone();
             let begun = plan.options(process).begin(|options| match plan.method(process) {
@@ -121,7 +121,7 @@ impl Started {
         for (process, begun) in starting {
             let ready = match begun.wait() {
                 Err(died @ crate::Error::PeerDied { .. }) => InVain::default()
-                    .replace(&plan, process, spares.as_ref(), Ok)
+                    .replace(&plan, process, spares.as_mut(), Ok)
                     .unwrap_or(Err(died)),
                 ready => ready,
             };

@@ -45,6 +45,11 @@ pub(super) fn supervise(plan: &Arc<Plan>, processes: Processes) -> Told {
         let mut watch = Watch::new(plan, processes);
         while watch.goes_on() {
             watch.look(Duration::from_millis(100));
+            if let Some(spares) = &mut watch.spares
+                && plan.shared.phase() < STOPPING
+            {
+                spares.stand_by();
+            }
         }
         watch.end()
     });
@@ -174,7 +179,7 @@ impl Watch {
         let Some(manager) = &mut self.manager else { return };
         let begun = self
             .in_vain
-            .replace(&plan, process, self.spares.as_ref(), |handle| set_to_work(manager, handle));
+            .replace(&plan, process, self.spares.as_mut(), |handle| set_to_work(manager, handle));
         match begun {
             Some(Ok(id)) => drop(self.at_work.insert(id, process)),
             Some(Err(error)) => self.cannot(error),
@@ -240,11 +245,12 @@ impl InVain {
         &mut self,
         plan: &Arc<Plan>,
         process: usize,
-        spares: Option<&Spares>,
+        mut spares: Option<&mut Spares>,
         mut put: impl FnMut(MessageProcess<Station>) -> crate::Result<T>,
     ) -> Option<crate::Result<T>> {
         loop {
-            let spares = spares.filter(|_| plan.layout.losses[process] == Loss::IsMadeGood)?;
+            let spares =
+                spares.as_mut().filter(|_| plan.layout.losses[process] == Loss::IsMadeGood)?;
             if plan.shared.phase() >= STOPPING {
                 return None;
             }
