@@ -78,11 +78,12 @@ pub struct Outlet<T> {
     torn: bool,
     /// Whether nothing of what is sent goes anywhere.
     muted: bool,
-    /// What the node says of its items.
+    /// What is said of its items.
     notes: Notes,
 }
 
-/// What a node says of its items beside what it sends.
+/// What a node says of its items beside what it sends, or is said of them: it is counted with the
+/// message that they are of.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Notes {
     /// Items that it left out.
@@ -134,7 +135,12 @@ impl<T> Outlet<T> {
         if self.items.len() >= self.limit { self.put() } else { Ok(()) }
     }
 
-    /// Sends an item if there is room now.
+    /// Sends an item if there is room now for it, whoever the edge would choose. One may wait all the
+    /// same that is longer than a quarter of the bytes its lane may have.
+    ///
+    /// Where the node's items are handled again, or left out, when it fails over them
+    /// ([`OnError`](super::OnError)), there is always room: what comes of an item goes on when that has
+    /// not failed, and waits then.
     ///
     /// # Errors
     ///
@@ -143,8 +149,7 @@ impl<T> Outlet<T> {
         if self.closed {
             return Err(TrySendError::Closed(item));
         }
-        let full = self.exits.as_ref().is_some_and(|exits| !exits.has_room());
-        if full && self.items.len() + 1 >= self.limit {
+        if self.items.len() + 1 >= self.limit && !self.makes_room() {
             return Err(TrySendError::Full(item));
         }
         match self.send(item) {
@@ -153,8 +158,28 @@ impl<T> Outlet<T> {
         }
     }
 
+    /// Sends as much of what was gathered as finds room now. Tells whether all of it does, and one item
+    /// more.
+    fn makes_room(&mut self) -> bool {
+        let Some(exits) = &self.exits else { return true };
+        let room = exits.room();
+        if room > self.items.len() {
+            return true;
+        }
+        let rest = self.items.split_off(room);
+        if !self.items.is_empty() {
+            // The next send tells.
+            let _ = self.put();
+        }
+        self.items = rest;
+        self.items.len() + 1 < self.limit
+    }
+
     /// Sends an item to one of the workers that follow, from 0 to [`Outlet::workers`]; a number
     /// beyond counts on from 0 again.
+    ///
+    /// Where several workers follow that keep the order, it is the edge that says who gets an item: to
+    /// send one to a worker fails the run there.
     ///
     /// # Errors
     ///
@@ -172,7 +197,8 @@ impl<T> Outlet<T> {
         if output == 0 { self.send(item) } else { self.route(output, None, item) }
     }
 
-    /// Sends a clone of an item to each of the workers that follow.
+    /// Sends a clone of an item to each of the workers that follow, of each node that does. As
+    /// [`Outlet::send_to`], it fails the run where several of a node keep the order.
     ///
     /// # Errors
     ///
@@ -181,16 +207,13 @@ impl<T> Outlet<T> {
     where
         T: Clone,
     {
-        let workers = self.workers();
-        for worker in 1..workers {
-            self.send_to(worker, item.clone())?;
-        }
-        self.send_to(0, item)
+        let workers = self.workers() as u64;
+        self.pass_by(item, workers, |exits, item| exits.put_to_all(item, T::clone))
     }
 
-    /// How many workers take what is sent.
+    /// How many workers take what is sent; where several nodes do, those of the one that has most.
     pub fn workers(&self) -> usize {
-        self.exits.as_ref().map_or(1, |exits| exits.workers(0))
+        self.exits.as_ref().map_or(1, Exits::workers)
     }
 
     /// Sends on what has been gathered. Not needed, as a rule.
@@ -229,6 +252,16 @@ impl<T> Outlet<T> {
     }
 
     fn route(&mut self, output: usize, worker: Option<usize>, item: T) -> Result<(), Closed> {
+        self.pass_by(item, 1, |exits, item| exits.put_to(output, worker, item))
+    }
+
+    /// Puts an item that is not gathered with others, and counts as so many.
+    fn pass_by(
+        &mut self,
+        item: T,
+        count: u64,
+        put: impl FnOnce(&mut Exits<T>, T) -> Result<(), Closed>,
+    ) -> Result<(), Closed> {
         if self.closed {
             return Err(Closed);
         }
@@ -242,8 +275,8 @@ impl<T> Outlet<T> {
             self.items.push(item);
             return Ok(());
         }
-        self.sent += 1;
-        self.pass_on(|exits, _| exits.put_to(output, worker, item))
+        self.sent += count;
+        self.pass_on(|exits, _| put(exits, item))
     }
 
     #[cold]

@@ -12,6 +12,7 @@ mod files;
 mod joins;
 mod long;
 mod order;
+mod outlets;
 mod panics;
 mod places;
 mod random;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         joins::tests(),
         long::tests(),
         order::tests(),
+        outlets::tests(),
         panics::tests(),
         places::tests(),
         random::tests(),

@@ -23,7 +23,6 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(smaller_numbers_go_first_in_a_thread),
         testkit::test!(what_is_said_at_the_end_has_its_turn),
         testkit::test!(a_slow_end_holds_the_source_back),
-        testkit::test!(items_go_to_whom_they_are_sent),
         testkit::test!(items_go_by_key),
         testkit::test!(views_get_the_newest),
         testkit::test!(several_views_get_the_newest),
@@ -199,46 +198,6 @@ fn a_slow_end_holds_the_source_back() {
         graph.connect(numbers.output(), same.input());
         graph.connect(same.output(), end.input());
         graph.run().unwrap();
-    }
-}
-
-fn items_go_to_whom_they_are_sent() {
-    for place in PLACES {
-        let mut graph = Graph::new();
-        let numbers = graph.source("numbers", place, 0..300_u64);
-        let deal = graph
-            .node("deal", place, |_| {
-                from_fn(|n: u64, out: &mut Outlet<u64>| {
-                    assert_eq!(out.workers(), 3);
-                    out.send_to((n % 3) as usize, n)?;
-                    if n == 299 {
-                        out.broadcast(1000)?;
-                    }
-                    Ok(Flow::GoOn)
-                })
-            })
-            .add();
-        let mark = graph
-            .node("mark", place, |worker| {
-                let index = worker.index as u64;
-                map(move |n: u64| (index, n))
-            })
-            .workers(3)
-            .add();
-        let (sink, kept) = keep(&mut graph, "sink");
-        graph.connect(numbers.output(), deal.input());
-        graph.connect(deal.output(), mark.input());
-        graph.connect(mark.output(), sink.input());
-        graph.run().unwrap();
-        let items = taken(&kept);
-        assert_eq!(items.len(), 303);
-        for worker in 0..3 {
-            let mine: Vec<u64> =
-                items.iter().filter(|item| item.0 == worker).map(|item| item.1).collect();
-            let mut expected: Vec<u64> = (0..300).filter(|n| n % 3 == worker).collect();
-            expected.push(1000);
-            assert_eq!(mine, expected, "{place}");
-        }
     }
 }
 

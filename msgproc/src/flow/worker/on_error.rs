@@ -3,8 +3,10 @@
 /// What becomes of an item over which a node fails.
 ///
 /// Where it is handled again, or left out, all that the node sends for one item goes on when that
-/// has not failed: it lies in memory until then, unless it is sent to one of several workers or from
-/// another output than the first.
+/// has not failed: it lies in memory until then. What was sent before the node asks for more than that
+/// has gone on, and goes on once more with the next attempt: [`Outlet::send_to`](super::Outlet::send_to),
+/// [`broadcast`](super::Outlet::broadcast), [`send_on`](super::Outlet::send_on) of another output than
+/// the first, [`flush`](super::Outlet::flush), and [`wait_for`](super::Outlet::wait_for) where it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OnError {
     retries: u32,

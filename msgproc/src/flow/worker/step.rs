@@ -201,18 +201,9 @@ impl<N: Node> Core<N> {
                     }
                     continue;
                 }
-                Ok(Stop::Eos) => {
-                    self.not_handled = items.len() as u64;
-                    let _ = self.outlet.flush();
-                    self.outlet.close();
-                    return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
-                }
+                Ok(Stop::Eos) => return self.takes_no_more(items.len(), true),
                 Ok(Stop::Failed(cause)) if cause.is::<Closed>() => {
-                    self.check_sends();
-                    self.not_handled = items.len() as u64;
-                    // Whoever says so takes no more, though it may be somebody else's word.
-                    self.outlet.close();
-                    return if self.executor.is_stopped() { Fate::Keep } else { Fate::Done };
+                    return self.takes_no_more(items.len(), false);
                 }
                 Ok(Stop::Failed(cause)) => (FailureKind::Error, Ok(cause)),
                 Err(panic) if self.outlet.is_torn() => {
@@ -225,13 +216,10 @@ impl<N: Node> Core<N> {
             let again = self.retry(input, kept);
             self.outlet.let_go();
             match again {
-                Some(Flow::GoOn | Flow::Wait) => {}
-                Some(Flow::Eos) => {
-                    let _ = self.outlet.flush();
-                    self.outlet.close();
-                    return Fate::Done;
-                }
-                None if self.setting.on_error.skips() => self.add(words::SKIPPED, 1),
+                Some(Ok(Flow::GoOn | Flow::Wait)) => {}
+                Some(Ok(Flow::Eos)) => return self.takes_no_more(items.len(), true),
+                Some(Err(Closed)) => return self.takes_no_more(items.len(), false),
+                None if self.setting.on_error.skips() => self.outlet.notes().skipped += 1,
                 None => {
                     match cause {
                         Ok(cause) => self.fail(Some(number), kind, cause),
@@ -244,19 +232,35 @@ impl<N: Node> Core<N> {
         }
     }
 
+    /// The node takes no more, before so many items of a message: by its own word, or because it was
+    /// told that nobody takes what it sends.
+    #[cold]
+    fn takes_no_more(&mut self, left: usize, by_its_word: bool) -> Fate {
+        self.not_handled = left as u64;
+        if by_its_word {
+            let _ = self.outlet.flush();
+        } else {
+            self.check_sends();
+        }
+        // Whoever says so takes no more, though it may be somebody else's word.
+        self.outlet.close();
+        if self.executor.is_stopped() { Fate::Keep } else { Fate::Done }
+    }
+
     /// Handles an item again over which the node failed.
     #[cold]
-    fn retry(&mut self, input: usize, kept: Option<N::In>) -> Option<Flow> {
+    fn retry(&mut self, input: usize, kept: Option<N::In>) -> Option<Result<Flow, Closed>> {
         let (kept, clone) = (kept?, self.setting.clone?);
         for _ in 0..self.setting.on_error.retries() {
-            self.add(words::RETRIES, 1);
+            self.outlet.notes().retried += 1;
             self.outlet.hold();
             let before = self.outlet.gathered();
             let item = clone(&kept);
             let Core { node, outlet, .. } = self;
             let called = catch_here(|| node.svc_on(input, item, outlet));
             match called {
-                Ok(Ok(flow)) => return Some(flow),
+                Ok(Ok(flow)) => return Some(Ok(flow)),
+                Ok(Err(cause)) if cause.is::<Closed>() => return Some(Err(Closed)),
                 Err(panic) if self.outlet.is_torn() => panic.raise(),
                 _ => self.outlet.forget_since(before),
             }

@@ -60,6 +60,20 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         put.or_else(|Closed| self.goes_on())
     }
 
+    fn put_to_all(&mut self, item: T, clone: fn(&T) -> T) -> Result<(), Closed> {
+        let mut to = 0;
+        loop {
+            // An item goes the same way each time.
+            let put = match ((self.choose)(clone(&item)), &mut self.second) {
+                (Ok(item), _) if to < self.first.workers() => self.first.put_to(Some(to), item),
+                (Err(item), Some(second)) if to < second.workers() => second.put_to(Some(to), item),
+                _ => return Ok(()),
+            };
+            put.or_else(|Closed| self.goes_on())?;
+            to += 1;
+        }
+    }
+
     fn flush(&mut self) -> Result<(), Closed> {
         let mut closed = self.first.flush().is_err();
         if let Some(second) = &mut self.second {
@@ -104,7 +118,7 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         WayState {
             workers: first.workers.max(second.workers),
             batch: first.batch.min(second.batch),
-            has_room: first.has_room && second.has_room,
+            room: first.room.min(second.room),
             is_closed: first.is_closed && second.is_closed,
             is_broken: first.is_broken || second.is_broken,
         }

@@ -93,6 +93,19 @@ impl<T> Exits<T> {
         if closed { self.stop_or_go_on() } else { Ok(()) }
     }
 
+    /// Puts a clone for each of the workers behind the first output.
+    pub(crate) fn put_to_all(&mut self, item: T, clone: fn(&T) -> T) -> Result<(), Closed> {
+        let Some(Output { ways, .. }) = self.outputs.first_mut() else { return Ok(()) };
+        let mut closed = false;
+        if let Some((first, others)) = ways.split_first_mut() {
+            for way in others {
+                closed |= way.put_to_all(clone(&item), clone).is_err();
+            }
+            closed |= first.put_to_all(item, clone).is_err();
+        }
+        if closed { self.stop_or_go_on() } else { Ok(()) }
+    }
+
     /// One edge takes no more: the others go on without it. A node is done when nobody takes
     /// anything from it, the run is being stopped, or something could not be sent.
     #[cold]
@@ -136,17 +149,22 @@ impl<T> Exits<T> {
         self.each(|way| way.end());
     }
 
-    pub(crate) fn workers(&self, output: usize) -> usize {
-        let ways = self.outputs.get(output).map_or(&[][..], |output| &output.ways[..]);
-        ways.iter().map(|way| way.state().workers).max().unwrap_or(0)
+    /// Those behind the first output.
+    fn first_ways(&self) -> &[Box<dyn Way<T>>] {
+        self.outputs.first().map_or(&[], |output| &output.ways)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.first_ways().iter().map(|way| way.state().workers).max().unwrap_or(0)
     }
 
     pub(crate) fn batch(&self) -> usize {
         self.ways().map(|way| way.state().batch).min().unwrap_or(super::deal::MOST)
     }
 
-    pub(crate) fn has_room(&self) -> bool {
-        self.ways().all(|way| way.state().has_room)
+    /// How many items can be put now without waiting.
+    pub(crate) fn room(&self) -> usize {
+        self.first_ways().iter().map(|way| way.state().room).min().unwrap_or(usize::MAX)
     }
 
     /// Whether there is a gate on the way out.

@@ -9,6 +9,13 @@ use crate::flow::{
 pub(crate) trait Way<T> {
     fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed>;
     fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed>;
+    /// Puts a clone for each of the receivers.
+    fn put_to_all(&mut self, item: T, clone: fn(&T) -> T) -> Result<(), Closed> {
+        for to in 1..self.state().workers {
+            self.put_to(Some(to), clone(&item))?;
+        }
+        self.put_to(Some(0), item)
+    }
     fn flush(&mut self) -> Result<(), Closed>;
     fn begin(&mut self, head: &Head, again: bool);
     fn settle(&mut self);
@@ -36,7 +43,8 @@ pub(crate) trait Way<T> {
 pub(crate) struct WayState {
     pub(crate) workers: usize,
     pub(crate) batch: usize,
-    pub(crate) has_room: bool,
+    /// How many items can be put now without waiting.
+    pub(crate) room: usize,
     pub(crate) is_closed: bool,
     /// Whether the run is being stopped, or something could not be sent.
     pub(crate) is_broken: bool,
@@ -75,7 +83,7 @@ impl<T: 'static> Way<T> for Lanes<T> {
         WayState {
             workers: self.workers(),
             batch: self.batch(),
-            has_room: self.has_room(),
+            room: self.room(),
             is_closed: self.is_closed(),
             is_broken: self.is_broken(),
         }

@@ -119,7 +119,7 @@ impl<T> OutLane<T> {
         if self.travels && bytes as u64 > items.saturating_mul(BYTES as u64 / 4) {
             self.bytes.get_or_insert(BYTES);
         }
-        if let Some(each) = (bytes as u64).checked_div(items).filter(|_| self.bytes.is_some()) {
+        if let Some(each) = (bytes as u64).checked_div(items) {
             let (before, now) = (self.item_bytes, each.max(1) as usize);
             self.item_bytes = if before < now { now } else { (3 * before + now) / 4 };
         }
@@ -265,9 +265,49 @@ impl<T: 'static> Lanes<T> {
         self.lanes.iter().all(|lane| lane.calls)
     }
 
-    pub(crate) fn has_room(&self) -> bool {
-        (0..self.lanes.len())
-            .any(|index| self.is_open(index) && self.in_flight(index) < self.capacity)
+    /// How many items can be put now without waiting, whichever they are.
+    pub(crate) fn room(&self) -> usize {
+        if self.lanes.is_empty() || self.manner.newest || self.is_closed() {
+            return usize::MAX;
+        }
+        let all = || (0..self.lanes.len()).map(|at| self.room_of(at)).min();
+        let room = match self.deal {
+            // What was put for one of them goes first.
+            Deal::OnDemand if self.lanes.iter().all(|lane| lane.gathered.is_empty()) => {
+                let picked = deal::pick(&self.loads(), self.capacity, self.next);
+                picked.map(|(to, most)| self.room_of(to).min(most))
+            }
+            Deal::Ordered => {
+                let number = if self.state.inherits { self.number } else { self.id };
+                Some(self.room_of(self.lane_of(number)).saturating_sub(self.pending.len()))
+            }
+            _ => all(),
+        };
+        room.unwrap_or(0)
+    }
+
+    /// How many items find room in one lane.
+    fn room_of(&self, at: usize) -> usize {
+        let lane = &self.lanes[at];
+        if !self.is_open(at) {
+            // What is for that one goes nowhere.
+            return usize::MAX;
+        }
+        if lane.calls {
+            return if lane.tx.can_call() { usize::MAX } else { 0 };
+        }
+        if !lane.tx.is_roomy() {
+            return 0;
+        }
+        let lying = self.in_flight(at).saturating_add(lane.gathered.len() as u64);
+        let items = usize::try_from(self.capacity.saturating_sub(lying)).unwrap_or(usize::MAX);
+        // Of what travels, a quarter of its bytes finds room where half of them are free.
+        let by_bytes = match lane.item_bytes {
+            _ if !lane.travels => usize::MAX,
+            0 => 1,
+            each => (lane.bytes.unwrap_or(BYTES) / 4 / each).max(1),
+        };
+        items.min(by_bytes)
     }
 
     /// Whether all whom it calls can be called, and no gate is shut.

@@ -23,8 +23,9 @@ impl<T: 'static> Lanes<T> {
             if self.forced.is_some() && !self.remake(items)? {
                 return Ok(());
             }
-            if self.state.survives {
-                // What was put first is sent first, so that one number tells how much that is.
+            if !self.manner.newest || self.state.survives {
+                // What was put for one of them before is sent before: a lane keeps its order, and one
+                // number tells how much was sent.
                 (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))?;
             }
         }
@@ -139,12 +140,20 @@ impl<T: 'static> Lanes<T> {
 
     /// Puts an item for one of the receivers, or for whichever the edge chooses.
     pub(crate) fn put_to(&mut self, to: Option<usize>, item: T) -> Result<(), Closed> {
-        let Some(to) = to else {
+        let is_numbered = matches!(self.deal, Deal::Ordered);
+        let workers = self.lanes.len();
+        let Some(to) = to.filter(|_| !is_numbered || workers > 1) else {
             let mut items = vec![item];
             return self.put(&mut items);
         };
-        if self.lanes.is_empty() {
+        if workers == 0 {
             return Ok(());
+        }
+        if is_numbered {
+            self.failure = Some(format!(
+                "it sends an item to one of the {workers} workers that follow, and those keep the order: there the number of a message says who gets it. Use `send`, or leave out `ordered` there"
+            ));
+            return Err(Closed);
         }
         self.give(to % self.lanes.len(), item)?;
         if self.manner.newest { self.send_to_idle() } else { Ok(()) }

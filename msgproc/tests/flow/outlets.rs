@@ -1,0 +1,304 @@
+//! What nodes ask of their outlets: to whom, whether there is room, and what a second attempt sends.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::sleep,
+    time::Duration,
+};
+
+use msgproc::flow::{
+    Cause, Error, Flow, Graph, Node, OnError, Outlet, Process, Thread, TrySendError, from_fn, map,
+};
+
+use crate::common::{PLACES, keep, taken};
+
+pub(crate) fn tests() -> Vec<testkit::Test> {
+    vec![
+        testkit::test!(items_go_to_whom_they_are_sent),
+        testkit::test!(what_goes_to_one_worker_keeps_its_order),
+        testkit::test!(who_keeps_the_order_is_sent_nothing_by_number),
+        testkit::test!(a_broadcast_reaches_each_once),
+        testkit::test!(an_item_is_tried_to_be_sent_and_nobody_waits),
+        testkit::test!(a_second_attempt_may_end_the_node),
+        testkit::test!(what_was_left_out_before_a_death_counts_once),
+    ]
+}
+
+fn items_go_to_whom_they_are_sent() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", place, 0..300_u64);
+        let deal = graph
+            .node("deal", place, |_| {
+                from_fn(|n: u64, out: &mut Outlet<u64>| {
+                    assert_eq!(out.workers(), 3);
+                    out.send_to((n % 3) as usize, n)?;
+                    if n == 299 {
+                        out.broadcast(1000)?;
+                    }
+                    Ok(Flow::GoOn)
+                })
+            })
+            .add();
+        let mark = graph
+            .node("mark", place, |worker| {
+                let index = worker.index as u64;
+                map(move |n: u64| (index, n))
+            })
+            .workers(3)
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), deal.input());
+        graph.connect(deal.output(), mark.input());
+        graph.connect(mark.output(), sink.input());
+        graph.run().unwrap();
+        let items = taken(&kept);
+        assert_eq!(items.len(), 303);
+        for worker in 0..3 {
+            let mine: Vec<u64> =
+                items.iter().filter(|item| item.0 == worker).map(|item| item.1).collect();
+            let mut expected: Vec<u64> = (0..300).filter(|n| n % 3 == worker).collect();
+            expected.push(1000);
+            assert_eq!(mine, expected, "{place}");
+        }
+    }
+}
+
+/// A source that does this once.
+fn once(
+    act: impl Fn(&mut Outlet<u64>) -> Result<(), Cause> + Clone + Send + Sync + 'static,
+) -> impl Node<In = (), Out = u64> {
+    from_fn(move |(), out: &mut Outlet<u64>| {
+        act(out)?;
+        Ok(Flow::Eos)
+    })
+}
+
+/// By whatever verb they were sent.
+fn what_goes_to_one_worker_keeps_its_order() {
+    for place in PLACES {
+        for on_error in [OnError::fail(), OnError::retry(1)] {
+            let mut graph = Graph::new();
+            let mix = |out: &mut Outlet<u64>| {
+                for n in 0..1000 {
+                    match n % 7 {
+                        0 | 4 => out.send_to(0, n)?,
+                        1 => out.broadcast(n)?,
+                        2 => out.send_on(0, n)?,
+                        _ => out.send(n)?,
+                    }
+                }
+                Ok(())
+            };
+            let mixed = graph.node("mixed", place, move |_| once(mix)).on_error(on_error).add();
+            let same = graph.node("same", place, |_| map(|n: u64| n)).on_error(on_error).add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(mixed.output(), same.input());
+            graph.connect(same.output(), sink.input());
+            graph.run().unwrap();
+            assert_eq!(taken(&kept), (0..1000).collect::<Vec<_>>(), "{place}, {on_error:?}");
+        }
+    }
+}
+
+/// The edge says there who gets what: to ask for somebody else is a failure, with a word on what to
+/// do. One worker is whoever gets it anyhow.
+fn who_keeps_the_order_is_sent_nothing_by_number() {
+    for (broadcasts, workers) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Thread, 0..20_u64);
+        let deal = graph
+            .node("deal", Thread, move |_| {
+                from_fn(move |n: u64, out: &mut Outlet<u64>| {
+                    match (n.is_multiple_of(3), broadcasts) {
+                        (true, true) => out.broadcast(n)?,
+                        (true, false) => out.send_to(n as usize, n)?,
+                        _ => out.send(n)?,
+                    }
+                    Ok(Flow::GoOn)
+                })
+            })
+            .workers(2)
+            .ordered(true)
+            .add();
+        let next = graph.node("next", Thread, |_| map(|n: u64| n)).workers(workers).ordered(true);
+        let next = next.add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(numbers.output(), deal.input());
+        graph.connect(deal.output(), next.input());
+        graph.connect(next.output(), sink.input());
+        let ran = graph.run();
+        let items = taken(&kept);
+        if workers == 1 {
+            ran.unwrap();
+            assert_eq!(items, (0..20).collect::<Vec<_>>());
+            continue;
+        }
+        let Err(Error::Failed(failure)) = ran else { panic!("{items:?} came through") };
+        assert_eq!(failure.node, "deal");
+        assert!(failure.message.contains("one of the 2 workers that follow"), "{failure}");
+    }
+}
+
+fn a_broadcast_reaches_each_once() {
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let all = |out: &mut Outlet<u64>| (0..50).try_for_each(|n| Ok(out.broadcast(n)?));
+        let all = graph.node("all", place, move |_| once(all)).add();
+        let mark = |worker: &msgproc::flow::WorkerInfo| {
+            let from = worker.index as u64 * 100;
+            map(move |n: u64| from + n)
+        };
+        let three = graph.node("three", place, mark).workers(3).add();
+        let one = graph.node("one", place, mark).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        let (other, others) = keep(&mut graph, "other");
+        graph.connect(all.output(), three.input());
+        graph.connect(all.output().cloned(), one.input());
+        graph.connect(three.output(), sink.input());
+        graph.connect(one.output(), other.input());
+        graph.run().unwrap();
+        let mut items = taken(&kept);
+        items.sort_unstable();
+        let expected = (0..3).flat_map(|worker| (0..50).map(move |n| worker * 100 + n));
+        assert_eq!(items, expected.collect::<Vec<u64>>(), "{place}");
+        assert_eq!(taken(&others), (0..50).collect::<Vec<_>>(), "{place}");
+    }
+}
+
+/// While those who take items do not, for they wait until it was told that there is no room.
+fn an_item_is_tried_to_be_sent_and_nobody_waits() {
+    for (deal, workers) in [("demand", 1), ("demand", 2), ("turns", 2), ("key", 2), ("all", 2)] {
+        let mut graph = Graph::new();
+        let (is_open, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (opens, counts) = (is_open.clone(), count.clone());
+        let tries = move |out: &mut Outlet<u64>| {
+            // Some are quick, so that many are gathered.
+            out.send(0)?;
+            let (mut sent, mut in_a_row) = (1, 0);
+            while in_a_row < 20 {
+                match out.try_send(sent) {
+                    Ok(()) => (sent, in_a_row) = (sent + 1, 0),
+                    Err(TrySendError::Full(item)) => {
+                        assert_eq!(item, sent);
+                        in_a_row += 1;
+                        sleep(Duration::from_millis(1));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                assert!(sent < 100_000, "there is always room");
+            }
+            counts.store(sent, Ordering::Relaxed);
+            opens.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        let numbers = graph.node("numbers", Thread, move |_| once(tries.clone())).add();
+        let slow = graph
+            .node("slow", Thread, move |_| {
+                let is_open = is_open.clone();
+                map(move |n: u64| {
+                    while !is_open.load(Ordering::Relaxed) {
+                        sleep(Duration::from_millis(1));
+                    }
+                    n
+                })
+            })
+            .workers(workers)
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        let edge = graph.edge(numbers.output(), slow.input()).capacity(40);
+        match deal {
+            "demand" => edge.add(),
+            "turns" => edge.round_robin().add(),
+            "key" => edge.by(|n| usize::from(*n == 7)).add(),
+            _ => edge.to_all().add(),
+        }
+        graph.connect(slow.output(), sink.input());
+        graph.run().unwrap();
+        let mut items = taken(&kept);
+        items.sort_unstable();
+        if deal == "all" {
+            items.dedup();
+        }
+        let sent = count.load(Ordering::Relaxed);
+        assert_eq!(items, (0..sent).collect::<Vec<_>>(), "{deal}");
+    }
+}
+
+/// By its own word, or because nobody takes what it sends: neither is a failure.
+fn a_second_attempt_may_end_the_node() {
+    for by_its_word in [true, false] {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Thread, 0..1000_u64);
+        let ends = graph
+            .node("ends", Thread, move |_| {
+                let mut attempts = 0;
+                from_fn(move |n: u64, out: &mut Outlet<u64>| {
+                    out.send(n)?;
+                    if n == 5 {
+                        attempts += 1;
+                        match (attempts, by_its_word) {
+                            (1, _) => return Err("not yet".into()),
+                            (_, true) => return Ok(Flow::Eos),
+                            (_, false) => loop {
+                                out.send(n)?;
+                                out.flush()?;
+                            },
+                        }
+                    }
+                    Ok(Flow::GoOn)
+                })
+            })
+            .on_error(OnError::retry(2).or_skip())
+            .add();
+        let some = graph
+            .node("some", Thread, |_| {
+                let mut count = 0;
+                from_fn(move |_: u64, _: &mut Outlet<()>| {
+                    count += 1;
+                    Ok(if count == 20 { Flow::Eos } else { Flow::GoOn })
+                })
+            })
+            .add();
+        graph.connect(numbers.output(), ends.input());
+        graph.connect(ends.output(), some.input());
+        let report = graph.run().unwrap();
+        let ends = &report.node("ends").unwrap().workers[0];
+        assert_eq!((ends.items_in, ends.skipped, ends.retries), (6, 0, 1), "{report}");
+    }
+}
+
+/// The message is handled once more, and what was left out of it is again.
+fn what_was_left_out_before_a_death_counts_once() {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..2000_u64);
+    let step = graph
+        .node("step", Process, |_| {
+            from_fn(|n: u64, out: &mut Outlet<u64>| match n % 100 {
+                7 | 30 | 80 => Err("no".into()),
+                50 => {
+                    testkit::kill9(std::process::id());
+                    unreachable!()
+                }
+                _ => {
+                    out.send(n)?;
+                    Ok(Flow::GoOn)
+                }
+            })
+        })
+        .on_error(OnError::quarantine(2))
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), step.input());
+    graph.connect(step.output(), sink.input());
+    let report = graph.run().unwrap();
+    let items = taken(&kept);
+    let expected = (0..2000).filter(|n| ![7, 30, 50, 80].contains(&(n % 100)));
+    assert_eq!(items, expected.collect::<Vec<_>>());
+    let step = &report.node("step").unwrap().workers[0];
+    let counts = (step.items_in, step.skipped, step.quarantined, step.retries, step.items_out);
+    assert_eq!(counts, (2000, 60, 20, 60, 1920), "{report}");
+}
