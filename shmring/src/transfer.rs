@@ -10,6 +10,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    mem::ManuallyDrop,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -170,13 +171,20 @@ impl Desk {
 }
 
 thread_local! {
-    /// The innermost: a serializer may itself send a message.
-    static OPEN: Cell<Option<Box<Desk>>> = const { Cell::new(None) };
+    /// The innermost: a serializer may itself send a message. It has no destructor, so it is there for
+    /// messages that are sent while a thread ends.
+    static OPEN: Cell<Option<ManuallyDrop<Box<Desk>>>> = const { Cell::new(None) };
     static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
     /// Whether there is a reason: a look at this costs less.
     static EXPLAINED: Cell<bool> = const { Cell::new(false) };
     /// Whether it refused because too many messages with it are on their way.
     static CROWDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Opens this desk, or none. Gives the one that was open.
+#[inline]
+fn open_instead(desk: Option<Box<Desk>>) -> Option<Box<Desk>> {
+    OPEN.replace(desk.map(ManuallyDrop::new)).map(ManuallyDrop::into_inner)
 }
 
 /// Notes that a value refuses to travel until others of its messages have arrived.
@@ -195,7 +203,8 @@ pub fn take_crowded() -> bool {
 /// Keeps why a value refused to travel: most serializers drop the words of an error.
 #[cold]
 pub(crate) fn explain(error: Error) -> Error {
-    REASON.set(Some(error.to_string()));
+    // A thread that ends has none any more.
+    let _ = REASON.try_with(|reason| reason.replace(Some(error.to_string())));
     EXPLAINED.set(true);
     error
 }
@@ -211,7 +220,7 @@ pub(crate) fn refuse<R>(custom: impl FnOnce(Error) -> R) -> impl FnOnce(Error) -
 #[cold]
 pub fn take_reason() -> Option<String> {
     EXPLAINED.set(false);
-    REASON.take()
+    REASON.try_with(RefCell::take).ok().flatten()
 }
 
 /// Puts the desk under it back, also when the work in between panics.
@@ -227,12 +236,12 @@ impl Scope {
             take_crowded();
         }
         desk.touched = false;
-        Scope { below: OPEN.replace(Some(desk)) }
+        Scope { below: open_instead(Some(desk)) }
     }
 
     #[inline]
     fn close(mut self) -> Option<Box<Desk>> {
-        let desk = OPEN.replace(self.below.take());
+        let desk = open_instead(self.below.take());
         std::mem::forget(self);
         desk
     }
@@ -240,7 +249,7 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        drop(OPEN.replace(self.below.take()));
+        drop(open_instead(self.below.take()));
     }
 }
 
@@ -312,11 +321,11 @@ pub(crate) fn lend<R>(fds: Vec<OwnedFd>, deserialize: impl FnOnce() -> R) -> (R,
 /// Lets a value use the desk of the message it stands in.
 #[inline]
 fn with_desk<R>(f: impl FnOnce(&mut Desk) -> R) -> Option<R> {
-    let mut desk = OPEN.take()?;
+    let mut desk = open_instead(None)?;
     desk.touched = true;
     let result = f(&mut desk);
     // What was open in there is closed again: nothing is in the place.
-    std::mem::forget(OPEN.replace(Some(desk)));
+    std::mem::forget(open_instead(Some(desk)));
     Some(result)
 }
 

@@ -48,6 +48,19 @@ pub enum Ending {
     Failed,
 }
 
+impl Ending {
+    /// How a run ended that has ended just now.
+    pub(crate) fn of(layout: &Layout, shared: &Shared) -> Ending {
+        let mut workers = 0..layout.workers.len();
+        match shared.phase() {
+            _ if shared.failed().is_some() => Ending::Failed,
+            STOPPING if !workers.all(|number| shared.has_ended(number)) => Ending::Stopped,
+            RUNNING => Ending::Whole,
+            _ => Ending::Drained,
+        }
+    }
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -200,7 +213,7 @@ impl Report {
         shared: &Shared,
         memory: &Memory,
         elapsed: Duration,
-        has_ended: bool,
+        ending: Ending,
     ) -> Report {
         let discarded_at = |node: usize, index: usize| {
             let mut inputs: Vec<Option<u64>> = Vec::new();
@@ -248,14 +261,6 @@ impl Report {
             // A circle that has come to rest is left with what was sent a second time in it.
             let is_known = word(lane::LAST) > 0 && word(lane::NEXT) >= word(lane::LAST);
             if is_known { 0 } else { word(lane::SENT).saturating_sub(word(lane::DONE)) }
-        };
-        let workers = 0..layout.workers.len();
-        let ending = match shared.phase() {
-            _ if !has_ended => Ending::Running,
-            _ if shared.failed().is_some() => Ending::Failed,
-            STOPPING if !workers.clone().all(|number| shared.has_ended(number)) => Ending::Stopped,
-            RUNNING => Ending::Whole,
-            _ => Ending::Drained,
         };
         Report {
             elapsed,

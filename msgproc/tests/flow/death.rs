@@ -35,6 +35,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_run_that_was_started_makes_deaths_good),
         testkit::test!(where_replacements_come_from_may_be_killed_too),
         testkit::test!(who_replaces_others_is_replaced),
+        testkit::test!(who_dies_behind_a_stop_fails_nothing),
         testkit::test!(a_panic_of_who_is_told_fails_the_run),
         testkit::test!(a_run_that_was_stopped_leaves_no_blocks),
         testkit::test!(an_item_that_kills_ends_in_quarantine),
@@ -125,6 +126,29 @@ fn who_replaces_others_is_replaced() {
     assert!(!items.is_empty());
     let is_gone = || of_name(&spares).is_empty() && of_name(&step).is_empty();
     assert!(testkit::wait_until(Duration::from_secs(2), is_gone));
+}
+
+fn who_dies_behind_a_stop_fails_nothing() {
+    for on_error in [OnError::fail(), OnError::retry(1)] {
+        for _ in 0..20 {
+            let mut graph = Graph::new().named("still");
+            let numbers = graph.node("numbers", Process, |_| source(0_u64..));
+            let numbers = numbers.on_error(on_error).add();
+            let same = graph.node("same", Process, |_| map(|n: u64| n)).on_error(on_error).add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(numbers.output(), same.input());
+            graph.connect(same.output(), sink.input());
+            let running = graph.start().unwrap();
+            let children = testkit::children_of(std::process::id());
+            running.stop_now();
+            for child in children {
+                testkit::kill9(child);
+            }
+            let ended = running.wait();
+            assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
+            drop(taken(&kept));
+        }
+    }
 }
 
 fn a_death_fails_the_run() {

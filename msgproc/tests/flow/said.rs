@@ -157,9 +157,13 @@ fn who_had_ended_was_not_stopped() {
     while !running.is_finished() {
         sleep(Duration::from_millis(1));
     }
+    let before = running.report();
+    sleep(Duration::from_millis(5));
     running.stop_now();
+    assert_eq!(running.report().ending, Ending::Whole);
     let report = running.wait().unwrap();
     assert_eq!(report.node("sink").unwrap().items_in(), 10);
+    assert_eq!((report.ending, report.elapsed), (Ending::Whole, before.elapsed));
 }
 
 /// Fails or panics before each of its numbers.

@@ -1,4 +1,5 @@
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::mpsc,
     thread,
@@ -570,5 +571,37 @@ fn any_number_of_participants_is_made_or_refused() {
     for participants in [1, 255] {
         BlockPool::options().block_len(64).participants(participants).anonymous().unwrap();
         Segment::options().participants(participants).anonymous().unwrap();
+    }
+}
+
+/// From a destructor of a thread-local value, whichever was first used in that thread.
+#[test]
+fn blocks_are_sent_while_a_thread_ends() {
+    struct Farewell(Option<(Sender<Block>, Block)>);
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            let (mut tx, block) = self.0.take().unwrap();
+            tx.send(block).unwrap();
+        }
+    }
+    thread_local!(static LAST: RefCell<Option<Farewell>> = const { RefCell::new(None) });
+
+    for sends_before in [false, true] {
+        let pool = pool(4);
+        let (mut tx, mut rx) = ring::<Block>(&pool);
+        let ends = thread::spawn(move || {
+            let (first, last) = (filled(&pool, 1), filled(&pool, 2));
+            if sends_before {
+                tx.send(first).unwrap();
+                LAST.set(Some(Farewell(Some((tx, last)))));
+            } else {
+                LAST.set(Some(Farewell(None)));
+                tx.send(first).unwrap();
+                LAST.with_borrow_mut(|farewell| farewell.as_mut().unwrap().0 = Some((tx, last)));
+            }
+        });
+        ends.join().unwrap();
+        let received = [1, 2].map(|_| rx.try_recv().unwrap().as_bytes()[0]);
+        assert_eq!(received, [1, 2]);
     }
 }

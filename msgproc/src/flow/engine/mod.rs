@@ -155,10 +155,10 @@ impl Started {
         }
         if plan.graph.watches_itself {
             let told = local.run_and_watch(Watch::new(&plan, processes));
-            return whole(finish(&plan, told, began));
+            return whole(finish(&plan, Ended::now(&plan, told, began)));
         }
         let told = local.run_with(processes, || plan.shared.advance(RUNNING));
-        whole(finish(&plan, told, began))
+        whole(finish(&plan, Ended::now(&plan, told, began)))
     }
 }
 
@@ -166,15 +166,30 @@ fn whole((report, ended): (Report, Result<()>)) -> Result<Report> {
     ended.map(|()| report)
 }
 
+/// The end of a run: what was told, how long it took, and how it ended. Who stops it afterwards has not
+/// stopped it.
+struct Ended {
+    told: Told,
+    elapsed: Duration,
+    ending: Ending,
+}
+
+impl Ended {
+    fn now(plan: &Plan, told: Told, began: Instant) -> Ended {
+        let (elapsed, ending) = (began.elapsed(), Ending::of(&plan.layout, &plan.shared));
+        Ended { told, elapsed, ending }
+    }
+}
+
 /// Gives what was done, and whether that was all.
-fn finish(plan: &Plan, told: Told, began: Instant) -> (Report, Result<()>) {
-    let elapsed = began.elapsed();
+fn finish(plan: &Plan, ended: Ended) -> (Report, Result<()>) {
+    let Ended { told, elapsed, ending } = ended;
     if plan.shared.phase() == STOPPING {
         plan.memory.segment().repair();
         plan.graph.edges.iter().for_each(|edge| edge.edge.clear(&plan.shared));
     }
-    let report = report(plan, elapsed, true);
-    let ended = how_it_ended(plan, told, report.ending);
+    let report = report(plan, elapsed, ending);
+    let ended = how_it_ended(plan, told, ending);
     (report, ended)
 }
 
@@ -199,8 +214,8 @@ fn how_it_ended(plan: &Plan, told: Told, ending: Ending) -> Result<()> {
     }
 }
 
-fn report(plan: &Plan, elapsed: Duration, has_ended: bool) -> Report {
-    Report::read(&plan.graph, &plan.layout, &plan.shared, &plan.memory, elapsed, has_ended)
+fn report(plan: &Plan, elapsed: Duration, ending: Ending) -> Report {
+    Report::read(&plan.graph, &plan.layout, &plan.shared, &plan.memory, elapsed, ending)
 }
 
 /// The failure that came first, where that is known.

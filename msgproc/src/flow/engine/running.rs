@@ -8,13 +8,13 @@ use std::{
 };
 
 use super::{
-    Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station,
+    Ended, Started, Told, finish, first_failure, lock, plan::Plan, report, station::Station,
     station::is_called_by,
 };
 use crate::flow::{
     error::{Error, Result},
     plan::{DRAINING, RUNNING, STOPPING},
-    report::Report,
+    report::{Ending, Report},
 };
 
 /// A graph that runs. From [`Graph::start`](crate::flow::Graph::start).
@@ -24,14 +24,14 @@ use crate::flow::{
 pub struct Running {
     pub(super) plan: Arc<Plan>,
     pub(super) began: Instant,
-    pub(super) done: Arc<(Mutex<Option<Told>>, Condvar)>,
+    pub(super) done: Arc<(Mutex<Option<Ended>>, Condvar)>,
     pub(super) thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
     pub(super) fn new(started: Started) -> Result<Running> {
         let Started { plan, processes, began } = started;
-        let done = Arc::new((Mutex::new(None::<Told>), Condvar::new()));
+        let done = Arc::new((Mutex::new(None), Condvar::new()));
         let (ready, is_ready) = mpsc::channel();
         let (copy, other) = (plan.clone(), done.clone());
         let body = move || {
@@ -48,7 +48,7 @@ impl Running {
             };
             copy.graph.doors.shut();
             let (result, changed) = &*other;
-            lock(result).get_or_insert_default().add(all);
+            *lock(result) = Some(Ended::now(&copy, all, began));
             changed.notify_all();
         };
         let name = format!("{}-main", plan.graph.name);
@@ -93,7 +93,9 @@ impl Running {
 
     /// What has been done up to now.
     pub fn report(&self) -> Report {
-        report(&self.plan, self.began.elapsed(), self.is_finished())
+        let ended = lock(&self.done.0).as_ref().map(|ended| (ended.elapsed, ended.ending));
+        let (elapsed, ending) = ended.unwrap_or_else(|| (self.began.elapsed(), Ending::Running));
+        report(&self.plan, elapsed, ending)
     }
 
     /// Waits until all nodes have ended.
@@ -131,8 +133,9 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let told = lock(&self.done.0).take().unwrap_or_default();
-        finish(&self.plan, told, self.began)
+        let nothing = || Ended::now(&self.plan, Told::default(), self.began);
+        let ended = lock(&self.done.0).take().unwrap_or_else(nothing);
+        finish(&self.plan, ended)
     }
 }
 

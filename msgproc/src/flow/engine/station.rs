@@ -239,8 +239,11 @@ impl Backend for Station {
     /// travel in what it tells when it is to run.
     fn pre_run(&mut self, _ctx: &mut Context<Told>) -> crate::Result<()> {
         if let Err(failed) = self.set_up() {
-            self.failed = failed;
+            if let Some((worker, _)) = failed.first() {
+                self.plan.shared.fail(*worker);
+            }
             self.plan.shared.advance(STOPPING);
+            self.failed = failed;
         }
         Ok(())
     }

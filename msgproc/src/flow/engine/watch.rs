@@ -171,6 +171,10 @@ impl Watch {
                 .workers_of(process)
                 .for_each(|(number, _)| plan.close_lanes_to(number));
         }
+        if plan.shared.phase() == STOPPING && plan.shared.failed().is_none() {
+            // The run was stopped before, and that is what it says.
+            return;
+        }
         match plan.tell_death(process, &exit) {
             Ok(true) => {}
             Ok(false) => return,
