@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use shmring::{
-    RecvError, SendError, WaitStrategy, fault,
+    RecvError, Segment, SendError, WaitStrategy, fault,
     ring::{
         Policy,
         records::{Consumer, Producer, Records},
@@ -437,8 +437,32 @@ fn a_segments_places_are_used_again() {
     }
 }
 
+/// One that comes while all bells are taken gets that of the next who leaves.
+fn a_bell_that_comes_free_is_taken() {
+    let name = testkit::name("bells");
+    let segment = Segment::options().len(4096).participants(4).bells(2).create(&name).unwrap();
+    assert!(segment.bell().is_some());
+    let (mut is_there, mut there) = pipe().unwrap();
+    let (mut leave, mut may_leave) = pipe().unwrap();
+    let holder = child(|| {
+        assert!(segment.bell().is_some());
+        there.write_all(&[1]).unwrap();
+        leave.read_exact(&mut [0]).unwrap();
+    });
+    is_there.read_exact(&mut [0]).unwrap();
+    let comes = child(|| {
+        assert!(segment.bell().is_none());
+        may_leave.write_all(&[1]).unwrap();
+        let has_one = || segment.bell().is_some();
+        assert!(testkit::wait_until(LATE, has_one));
+    });
+    join(holder);
+    join(comes);
+}
+
 fn main() -> ExitCode {
     testkit::run([
+        testkit::test!(a_bell_that_comes_free_is_taken),
         testkit::test!(two_ends),
         testkit::test!(two_ends_asleep),
         testkit::test!(an_end_that_a_child_uses_has_left_its_parent),

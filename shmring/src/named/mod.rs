@@ -219,6 +219,12 @@ fn out_of_shm(what: &str, needed: u64) -> Error {
     }
 }
 
+/// Refuses a name that something has, before anything is made for it. Somebody may be quicker
+/// afterwards.
+pub(crate) fn refuse_taken(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_ok() { Err(exists(path)) } else { Ok(()) }
+}
+
 fn exists(path: &Path) -> Error {
     let path = path.to_path_buf();
     // What neither opening nor replacing would help against.

@@ -284,8 +284,16 @@ impl Role {
         let what = self.what;
         let destination = transfer::destination().unwrap_or(0);
         let (segment, place, expected) = (self.segment.clone(), self.place, self.expected);
-        let held = self.load() == expected && self.forks == os::fork_generation();
-        if !held {
+        let seen = self.load();
+        if self.forks != os::fork_generation() {
+            // A copy of its parent's: it is the child's from its first use on.
+            let pid = match read(seen) {
+                State::Held(id) | State::Transit(id) => segment.pid_of(id),
+                State::Free | State::Closed => 0,
+            };
+            return Err(Error::Busy { what: what.into(), pid });
+        }
+        if seen != expected {
             return Err(Error::Busy { what: what.into(), pid: 0 });
         }
         transfer::on_sent(what, move || {

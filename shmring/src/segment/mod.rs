@@ -219,9 +219,22 @@ impl Segment {
     ///
     /// `None` when the segment has no bell left for this process ([`Options::bells`]).
     pub fn bell(&self) -> Option<BorrowedFd<'_>> {
-        let me = self.me().ok()?;
-        let number = self.0.participants().bell(me.index())?;
-        self.0.bells.fd(number)
+        self.0.bells.fd(self.bell_number()?)
+    }
+
+    /// The number of this process's bell. Where it found none when it came, it looks once more: one
+    /// may be free by now.
+    pub(crate) fn bell_number(&self) -> Option<u32> {
+        let (me, table) = (self.me().ok()?, self.0.participants());
+        let known = || table.bell(me.index());
+        if known().is_none() && self.0.bells.len() > 0 {
+            self.repair_soon(); // The dead have theirs until then.
+            let _one_thread = lock(&self.0.watches);
+            if known().is_none() {
+                self.0.take_bell(me);
+            }
+        }
+        known()
     }
 
     /// How many participants can wait by a descriptor; as [`Options::bells`].

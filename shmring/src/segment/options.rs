@@ -134,6 +134,8 @@ impl Options {
         if self.replace_stale {
             remove_stale(name, &path)?;
         }
+        // What is made below takes a bell of that name.
+        named::refuse_taken(&path)?;
         let draft = Draft::new(layout.size as u64, &format!("ring {name:?}"))?;
         let file = draft.id();
         let (fd, mapping, unnamed) = draft.into_parts();

@@ -55,7 +55,7 @@ impl Segment {
 /// Takes the bell of this process out of use by sleepers; gives its number, if there is one.
 #[cfg(any(feature = "stream", feature = "tokio"))]
 pub(crate) fn give_out_bell(segment: &Segment) -> Option<u32> {
-    let number = segment.0.participants().bell(segment.me().ok()?.index())?;
+    let number = segment.bell_number()?;
     segment.0.bells.fd(number)?;
     segment.0.bell_taken.store(BELL_GIVEN_OUT, local::Ordering::Release);
     Some(number)

@@ -414,7 +414,9 @@ impl Consumer {
 
     #[inline]
     fn release(&mut self) {
-        let released = self.copying.reader.release(&self.ring.segment.0.region);
+        // A copy of a guard, in a forked child, has nothing to give back.
+        let released =
+            self.role.is_still() && self.copying.reader.release(&self.ring.segment.0.region);
         if released && self.copying.reader.kind() == Reads::Lossless {
             self.ring_producer();
         }

@@ -323,7 +323,8 @@ impl Producer {
     /// Publishes what was committed and wakes those who sleep.
     #[inline]
     fn publish(&mut self) {
-        if self.writer.publish(&self.ring.segment.0.region) {
+        // A copy of a claim or a batch, in a forked child, has nothing to publish.
+        if self.role.is_still() && self.writer.publish(&self.ring.segment.0.region) {
             self.ring_sleepers();
         }
     }
@@ -449,7 +450,9 @@ impl Claim<'_> {
     pub fn commit_len(self, len: usize) {
         assert!(len <= self.room.len, "committing {len} bytes of {} claimed", self.room.len);
         let Claim { producer, room, publish } = self;
-        producer.writer.commit(&producer.ring.segment.0.region, room, len);
+        if producer.role.is_still() {
+            producer.writer.commit(&producer.ring.segment.0.region, room, len);
+        }
         if publish {
             producer.publish();
         }

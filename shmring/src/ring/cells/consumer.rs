@@ -252,7 +252,8 @@ impl<T: Pod> Consumer<T> {
     #[inline]
     fn release(&mut self, count: usize) {
         self.reader.advance(count);
-        if self.reader.release(self.ring.board.region()) {
+        // A copy of a guard, in a forked child, has nothing to give back.
+        if self.role.is_still() && self.reader.release(self.ring.board.region()) {
             self.ring_producer();
         }
     }

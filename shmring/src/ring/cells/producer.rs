@@ -373,8 +373,11 @@ impl<T: Pod> Producer<T> {
     /// Shows the consumer what was claimed and filled, and wakes it.
     #[inline]
     fn publish(&mut self, count: usize) {
-        self.writer.publish(self.ring.board.region(), count);
-        self.ring_consumer();
+        // A copy of a claim, in a forked child, has nothing to show.
+        if self.role.is_still() {
+            self.writer.publish(self.ring.board.region(), count);
+            self.ring_consumer();
+        }
     }
 
     #[inline]

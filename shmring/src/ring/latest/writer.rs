@@ -83,8 +83,11 @@ impl<V: Value + ?Sized> Writer<V> {
 
     #[inline]
     fn commit(&mut self, draft: Draft) {
-        self.writer.commit(self.latest.board.region(), draft);
-        self.latest.board.ring_sleepers();
+        // A copy of a claim, in a forked child, has nothing to commit.
+        if self.role.is_still() {
+            self.writer.commit(self.latest.board.region(), draft);
+            self.latest.board.ring_sleepers();
+        }
     }
 }
 

@@ -373,7 +373,8 @@ impl Consumer {
 
     #[inline]
     fn release(&mut self) {
-        if self.reader.release(&self.ring.segment.0.region) {
+        // A copy of a guard, in a forked child, has nothing to give back.
+        if self.role.is_still() && self.reader.release(&self.ring.segment.0.region) {
             self.ring_producer();
         }
     }

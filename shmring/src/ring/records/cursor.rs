@@ -3,10 +3,15 @@
 //! Nothing here knows of processes or waiting, and payload is not touched: the models and the
 //! property tests run this very code on a heap region.
 
+use std::sync::Arc;
+
 use crate::{
     fault::fault,
     region::Region,
-    sync::{Ordering, fence},
+    sync::{
+        Ordering, fence,
+        local::{self, AtomicBool},
+    },
 };
 
 // Offsets within the object.
@@ -159,6 +164,8 @@ pub(crate) struct Writer {
     told: Option<u64>,
     /// The same of those that were published.
     told_published: Option<u64>,
+    /// Whether some are untold by those: for who asks for room and has no writer.
+    untold: Arc<AtomicBool>,
     /// The consumer's position as last seen.
     head: u64,
 }
@@ -197,6 +204,7 @@ impl Writer {
             lost,
             told,
             told_published: told,
+            untold: Arc::new(AtomicBool::new(told.is_none())),
             head,
         })
     }
@@ -269,7 +277,10 @@ impl Writer {
         region.u64(self.geometry.place(self.published)).store(header, Ordering::Release);
         fault!("records.published");
         self.published = self.next;
-        self.told_published = self.told;
+        if self.told_published != self.told {
+            self.told_published = self.told;
+            self.note_untold();
+        }
         self.sent += self.committed;
         self.committed = 0;
         region.u64(self.geometry.base + TAIL).store(self.next, Ordering::Relaxed);
@@ -285,8 +296,27 @@ impl Writer {
     /// Gives a record up: it is counted, and the next one tells of it.
     pub(crate) fn lose(&mut self, region: &Region) {
         self.lost = self.lost.wrapping_add(1);
+        self.note_untold();
         region.u64(self.geometry.base + LOST).store(self.lost, Ordering::Relaxed);
         fault!("records.lost");
+    }
+
+    /// Starts anew where the published records end, as one who took this end over.
+    pub(crate) fn attach_again(&mut self, region: &Region) -> Result<(), Corrupt> {
+        let untold = self.untold();
+        *self = Writer { untold, ..Writer::attach(region, self.geometry)? };
+        self.note_untold();
+        Ok(())
+    }
+
+    #[cold]
+    fn note_untold(&self) {
+        self.untold.store(self.told_published != Some(self.lost), local::Ordering::Relaxed);
+    }
+
+    /// Whether the next record must tell of losses first.
+    pub(crate) fn untold(&self) -> Arc<AtomicBool> {
+        self.untold.clone()
     }
 
     /// Forgets what was committed and not published.
@@ -436,16 +466,16 @@ pub(super) fn has_record(region: &Region, geometry: Geometry) -> bool {
 }
 
 /// Whether a writer would find room for a record of `len`, or as much as it can be, or a lie; for
-/// those who have no writer.
-pub(super) fn has_room(region: &Region, geometry: Geometry, len: usize) -> bool {
+/// those who have no writer. `untold`: whether the next record must tell of losses first.
+pub(super) fn has_room(region: &Region, geometry: Geometry, untold: bool, len: usize) -> bool {
     let tail = region.u64(geometry.base + TAIL).load(Ordering::Relaxed);
     // SYNC released: Acquire here, Release in `Reader::release`.
     let head = region.u64(geometry.base + HEAD).load(Ordering::Acquire);
     let (capacity, size) = (geometry.capacity as u64, size(len.min(geometry.max_len())));
-    let rest = geometry.rest(tail);
-    // Perhaps the next record must tell of losses first.
-    let lost = region.u64(geometry.base + LOST).load(Ordering::Relaxed) != 0;
-    let needed = if size <= rest { size } else { rest + size } + WORD + u64::from(lost) * WORD;
+    // As `Writer::claim` says.
+    let told = u64::from(untold) * WORD;
+    let rest = geometry.rest(tail.wrapping_add(told));
+    let needed = told + if size <= rest { size } else { rest + size } + WORD;
     let used = tail.wrapping_sub(head);
     used > capacity || used + needed <= capacity
 }

@@ -293,6 +293,12 @@ proptest! {
                 Step::Put(len) => {
                     byte = byte.wrapping_add(1);
                     let record = vec![byte; len];
+                    if committed.is_empty() && len <= geometry.max_len() {
+                        // Who only looks says the same.
+                        let untold = writer.untold().load(local::Ordering::Relaxed);
+                        let is_full = writer.claim(&region, len) == Err(NoRoom::Full);
+                        prop_assert_eq!(has_room(&region, geometry, untold, len), !is_full);
+                    }
                     match put(&region, &mut writer, &record) {
                         Ok(()) => {
                             // A loss in the middle of a batch stands before what comes after it.

@@ -20,6 +20,7 @@ use crate::{
         role::{Owned, Role, State},
         select::{Selectable, Source},
     },
+    sync::local,
     wait::{self, Ended, WaitStrategy, Waiter},
 };
 
@@ -204,9 +205,8 @@ impl Producer {
             Owned::Still => Ok(()),
             Owned::Not => Err(SendError::Moved(())),
             Owned::Anew => {
-                let writer = Writer::attach(&self.ring.segment.0.region, self.ring.geometry);
-                self.writer = writer.map_err(|Corrupt| SendError::Corrupt(()))?;
-                Ok(())
+                let anew = self.writer.attach_again(&self.ring.segment.0.region);
+                anew.map_err(|Corrupt| SendError::Corrupt(()))
             }
         }
     }
@@ -324,7 +324,8 @@ impl Producer {
     /// Publishes what was committed and wakes the consumer.
     #[inline]
     fn publish(&mut self) {
-        if self.writer.publish(&self.ring.segment.0.region) {
+        // A copy of a claim or a batch, in a forked child, has nothing to publish.
+        if self.role.is_still() && self.writer.publish(&self.ring.segment.0.region) {
             self.ring_consumer();
         }
     }
@@ -347,7 +348,11 @@ impl Selectable for Producer {
     fn source(&self) -> Source {
         let Records { segment, object, geometry, .. } = &self.ring;
         let (other, geometry) = (self.ring.consumer_place(), *geometry);
-        let room = move |region: &Region, len| cursor::has_room(region, geometry, len);
+        let untold = self.writer.untold();
+        let room = move |region: &Region, len| {
+            let untold = untold.load(local::Ordering::Relaxed);
+            cursor::has_room(region, geometry, untold, len)
+        };
         Source::of_role(segment, object.index, &self.role, other, room)
     }
 
@@ -402,7 +407,9 @@ impl<'a> Claim<'a> {
     #[inline]
     pub(crate) fn commit_as(self, kind: Kind, len: usize) -> &'a Producer {
         let Claim { producer, room, publish } = self;
-        producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
+        if producer.role.is_still() {
+            producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
+        }
         if publish {
             producer.publish();
         }
