@@ -320,6 +320,18 @@ pub(crate) fn causes<'a>(
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
+/// What is said first, and then each cause on the same line, but for those that it says already.
+pub(crate) fn with_causes(first: String, causes: impl IntoIterator<Item: ToString>) -> String {
+    causes.into_iter().fold(first, |mut said, cause| {
+        let cause = cause.to_string();
+        if !said.ends_with(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+        said
+    })
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;

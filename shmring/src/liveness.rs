@@ -304,8 +304,8 @@ pub(crate) struct Watch {
 
 #[derive(Debug)]
 enum How {
-    /// This very process.
-    Myself,
+    /// This very process; in a child that it forked, its parent.
+    Myself { forks: u32 },
     /// By its pidfd.
     Fd(PidFd),
     /// By looking at /proc each time: no descriptor was left for it.
@@ -328,7 +328,8 @@ impl Watch {
         // Who cannot be asked about lives until it is known that it does not: what it holds would be
         // given to others while it still uses it.
         if process.pid == os::pid() {
-            return if process.has_its_pid().unwrap_or(true) { How::Myself } else { How::Gone };
+            let is_it = process.has_its_pid().unwrap_or(true);
+            return if is_it { How::Myself { forks: os::fork_generation() } } else { How::Gone };
         }
         match PidFd::open(process.pid) {
             // The pid may have been used again before we opened it: compare afterwards.
@@ -344,9 +345,10 @@ impl Watch {
 
     pub(crate) fn is_alive(&self) -> bool {
         match &self.how {
-            How::Myself | How::Elsewhere => true,
+            How::Elsewhere => true,
+            How::Myself { forks } if *forks == os::fork_generation() => true,
             How::Fd(pidfd) => !pidfd.has_ended(),
-            How::Proc => self.process.has_its_pid().unwrap_or(true),
+            How::Myself { .. } | How::Proc => self.process.has_its_pid().unwrap_or(true),
             How::Gone => false,
         }
     }

@@ -30,6 +30,8 @@ pub struct Parcel {
 
 #[derive(Default)]
 struct Contents {
+    /// Which generation of forks has collected it.
+    forks: u32,
     fds: Vec<OwnedFd>,
     ids: Vec<Option<os::FileId>>,
     notes: Vec<u8>,
@@ -88,13 +90,19 @@ impl Parcel {
     }
 
     fn contents(&mut self) -> &mut Contents {
-        self.contents.get_or_insert_default()
+        let forks = os::fork_generation;
+        self.contents
+            .get_or_insert_with(|| Box::new(Contents { forks: forks(), ..Contents::default() }))
     }
 }
 
 impl Drop for Parcel {
     fn drop(&mut self) {
         let Some(contents) = &mut self.contents else { return };
+        if contents.forks != os::fork_generation() {
+            // In a forked child it is the parent's, who may send it still.
+            return;
+        }
         for action in contents.on_unsent.drain(..) {
             action();
         }

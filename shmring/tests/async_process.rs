@@ -856,6 +856,7 @@ fn main() -> ExitCode {
         testkit::test!(async_rules::a_busy_ring_gives_way_in_a_runtime_of_our_own),
         testkit::test!(async_rules::dropped_at_each_point_in_tokio),
         testkit::test!(async_rules::dropped_at_each_point_in_a_runtime_of_our_own),
+        testkit::test!(async_rules::a_waker_may_make_another_end),
         testkit::test!(async_rules::sinks_keep_policies),
         testkit::test!(async_rules::what_waits_is_not_serialized_again),
         testkit::test!(async_rules::every_kind_through_sinks),

@@ -27,7 +27,12 @@ use shmring::{
     board::Board,
     cleanup, fault, named, names, os,
     ring::{
-        broadcast::Broadcast, cells::Cells, latest::Latest, port, queue::Queue, records::Records,
+        broadcast::Broadcast,
+        cells::Cells,
+        latest::Latest,
+        port,
+        queue::{self, Queue},
+        records::Records,
     },
 };
 
@@ -572,6 +577,30 @@ fn who_lets_go_is_never_stale() {
     }
 }
 
+/// Neither an anonymous nor a named ring's: it is refused, and stays what it was.
+fn ends_do_not_travel_over_rings() {
+    let name = testkit::name("ends");
+    let named = Segment::options().len(1 << 16).create(&name).unwrap();
+    for segment in [named, Segment::options().len(1 << 16).anonymous().unwrap()] {
+        let ring = Records::options().capacity(1024).create_in(&segment).unwrap();
+        let (tx, mut rx) = ring.split().unwrap();
+        let over = Records::options().capacity(4096).create_in(&segment).unwrap();
+        let (mut carrier, mut carried) = port::ends(&over).unwrap();
+        let Err(port::PortError::Unsendable { item: tx, reason }) = carrier.send(tx) else {
+            panic!("it was sent");
+        };
+        assert!(reason.contains("not over a ring"), "{reason}");
+        assert!(carried.try_recv().is_err());
+        let queue = Queue::options().capacity(4).item_len(1000).create_in(&segment).unwrap();
+        let (mut carrier, _carried) = queue::port::ends(&queue).unwrap();
+        let Err(port::PortError::Unsendable { item: mut tx, .. }) = carrier.send(tx) else {
+            panic!("it was sent");
+        };
+        tx.send(b"still here").unwrap();
+        assert_eq!(&*rx.recv().unwrap(), b"still here");
+    }
+}
+
 fn main() -> ExitCode {
     if let (Ok(part), Ok(name)) = (env::var(PART), env::var(NAME)) {
         let (_, part) = PARTS.into_iter().find(|(known, _)| *known == part).unwrap();
@@ -583,6 +612,7 @@ fn main() -> ExitCode {
         testkit::test!(what_a_killed_program_held_comes_back),
         testkit::test!(pools_by_name_and_a_ring_beside_them),
         testkit::test!(all_kinds_by_their_numbers),
+        testkit::test!(ends_do_not_travel_over_rings),
         testkit::test!(a_hundred_rings_over_one_map),
         testkit::test!(whoever_comes_first_makes_the_pools),
         testkit::test!(lies_are_told_apart),

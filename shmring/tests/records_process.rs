@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use shmring::{
-    RecvError, Segment, SendError, WaitStrategy, fault,
+    RecvError, Segment, SendError, WaitStrategy, fault, os,
     ring::{
         Policy,
         records::{Consumer, Producer, Records},
@@ -460,9 +460,41 @@ fn a_bell_that_comes_free_is_taken() {
     join(comes);
 }
 
+/// Also where it inherited one from a parent that has let go of it since.
+fn a_child_has_a_bell_of_its_own() {
+    let name = testkit::name("own-bell");
+    let made = Segment::options().len(1 << 14).participants(4).bells(2).create(&name).unwrap();
+    let ring = Records::options().capacity(1024).create_in(&made).unwrap();
+    let (mut tx, rx) = ring.split().unwrap();
+    let (mut is_gone, mut gone) = pipe().unwrap();
+    let (mut waits, mut waiting) = pipe().unwrap();
+    let parent = child(|| {
+        let all = (copy_of(&made), copy_of(&ring), copy_of(&tx), copy_of(&rx));
+        assert!(all.3.bell().is_some());
+        let grandchild = child(|| {
+            let mut rx = copy_of(&all.3);
+            is_gone.read_exact(&mut [0]).unwrap();
+            assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
+            while !rx.arm() {}
+            waiting.write_all(&[1]).unwrap();
+            let bell = rx.bell().expect("one is free");
+            let mut fds = [os::PollFd::readable(bell)];
+            assert!(os::poll(&mut fds, Some(LATE)).unwrap() == 1, "it did not ring");
+            assert_eq!(&*rx.try_recv().unwrap(), b"ring");
+        });
+        drop(all);
+        gone.write_all(&[1]).unwrap();
+        join(grandchild);
+    });
+    waits.read_exact(&mut [0]).unwrap();
+    tx.send(b"ring").unwrap();
+    join(parent);
+}
+
 fn main() -> ExitCode {
     testkit::run([
         testkit::test!(a_bell_that_comes_free_is_taken),
+        testkit::test!(a_child_has_a_bell_of_its_own),
         testkit::test!(two_ends),
         testkit::test!(two_ends_asleep),
         testkit::test!(an_end_that_a_child_uses_has_left_its_parent),

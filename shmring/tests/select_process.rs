@@ -320,6 +320,33 @@ fn a_forked_child_takes_over() {
     assert!(matches!(rx[0].try_recv(), Err(RecvError::Moved)));
 }
 
+/// Also one by one; and what it has dropped it is not told of.
+fn a_forked_child_is_told_of_each() {
+    let segment = segment(3);
+    let rings = rings(&segment, 3);
+    let _tx: Vec<_> = rings.iter().map(|ring| ring.producer().unwrap()).collect();
+    let rx = consumers(&rings);
+    let mut selector = selector(&rx);
+    assert_eq!(selector.try_ready(), None);
+    join(child(|| {
+        // SAFETY: the child ends without dropping the originals.
+        let mut rx: Vec<Option<Consumer>> =
+            rx.iter().map(|rx| Some(unsafe { std::ptr::read(rx) })).collect();
+        let mut told: Vec<_> = (0..3).map(|_| selector.try_ready().unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, [0, 1, 2]);
+        for rx in rx.iter_mut().flatten() {
+            assert!(rx.try_recv().is_err());
+        }
+        assert_eq!(selector.try_ready(), None);
+        drop(rx[1].take());
+        assert_eq!(selector.ready_timeout(Duration::from_millis(20)), None);
+        drop((rx[0].take(), rx[2].take()));
+        assert_eq!(selector.ready(), None);
+        std::mem::forget(rx);
+    }));
+}
+
 /// A stopped producer is waited for, and holds nobody up.
 fn a_stopped_peer_is_not_dead() {
     let segment = segment(2);
@@ -359,6 +386,7 @@ fn main() -> ExitCode {
         testkit::test!(a_ringer_dies_at_every_point),
         testkit::test!(a_sleeper_dies),
         testkit::test!(a_forked_child_takes_over),
+        testkit::test!(a_forked_child_is_told_of_each),
         testkit::test!(a_stopped_peer_is_not_dead),
     ])
 }

@@ -5,7 +5,11 @@ use std::{error::Error as StdError, fmt, io, iter, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::node::Cause;
-use crate::{Exit, error::causes, start::Panic};
+use crate::{
+    Exit,
+    error::{causes, with_causes},
+    start::Panic,
+};
 
 /// The result of whatever concerns a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -62,8 +66,7 @@ struct Chain<'a>(&'a Cause);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        causes(&**self.0).try_for_each(|cause| write!(f, ": {cause}"))
+        f.write_str(&with_causes(self.0.to_string(), causes(&**self.0)))
     }
 }
 
@@ -215,11 +218,11 @@ impl fmt::Display for Failure {
             FailureKind::End => f.write_str(", could not end")?,
             _ => {}
         }
-        write!(f, ": {}", self.message)?;
-        if let Some(location) = &self.location {
-            write!(f, ", at {location}")?;
+        write!(f, ": {}", with_causes(self.message.clone(), &self.causes))?;
+        match &self.location {
+            Some(location) => write!(f, ", at {location}"),
+            None => Ok(()),
         }
-        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 

@@ -194,7 +194,12 @@ impl<T> Outlet<T> {
     ///
     /// [`Closed`].
     pub fn send_on(&mut self, output: usize, item: T) -> Result<(), Closed> {
-        if output == 0 { self.send(item) } else { self.route(output, None, item) }
+        match output {
+            0 => self.send(item),
+            // Of two fused nodes the second takes output 0 of the first, and nobody takes the others.
+            _ if self.exits.is_none() => Ok(()),
+            _ => self.route(output, None, item),
+        }
     }
 
     /// Sends a clone of an item to each of the workers that follow, of each node that does. As
@@ -429,6 +434,11 @@ impl<T> Outlet<T> {
     /// Closes it: the run is being stopped.
     pub(crate) fn close(&mut self) {
         self.closed = true;
+    }
+
+    /// How many items the node has given that [`Outlet::take_sent`] has not counted.
+    pub(crate) fn given(&self) -> u64 {
+        self.sent + self.items.len() as u64
     }
 
     /// How many items were sent since the last call.

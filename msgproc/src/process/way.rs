@@ -315,7 +315,8 @@ fn begin_thread<B: Backend>(
     let (page, construct, for_thread) = (parts.page.clone(), construct.clone(), settings.clone());
     let body =
         move || backend_side(&for_thread, theirs, page, Vec::new(), &start, &construct, false);
-    let builder = thread::Builder::new().name(name.clone());
+    // A thread is called what a process would be.
+    let builder = thread::Builder::new().name(name.replace('\0', ""));
     let child = Child::thread(builder.spawn(body).map_err(failed(&name))?);
     Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))
 }

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(an_error_anywhere_fails_the_run),
         testkit::test!(a_panic_anywhere_fails_the_run),
         testkit::test!(an_error_of_a_thread_keeps_its_type),
+        testkit::test!(a_source_says_at_which_item_it_failed),
         testkit::test!(items_are_left_out),
         testkit::test!(items_are_tried_again),
         testkit::test!(what_a_failed_try_sent_is_not_there),
@@ -52,6 +53,13 @@ fn failing(at: usize, place: Placement, fails: fn(u64) -> Result<u64, io::Error>
     match graph.run().unwrap_err() {
         Error::Failed(failure) => *failure,
         error => panic!("{error}"),
+    }
+}
+
+fn a_source_says_at_which_item_it_failed() {
+    for place in PLACES {
+        let failure = failing(0, place, Ok);
+        assert_eq!((failure.node.as_str(), failure.item), ("numbers", Some(700)), "{place}");
     }
 }
 
@@ -282,6 +290,14 @@ fn graphs_that_cannot_be_run() {
     graph.source("twice", Placement::Same, 0..1);
     graph.source("twice", Placement::Same, 0..1);
     says(graph, "two nodes have the name");
+
+    for (input, output) in [(usize::MAX, 0), (0, 1 << 40), (1024, 1024)] {
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Placement::Same, 0..5_u64);
+        let (sink, _) = keep(&mut graph, "sink");
+        graph.connect(numbers.output_at(output), sink.input_at(input));
+        says(graph, "which has 1024 at most");
+    }
 
     let mut other = Graph::new();
     let stranger = other.source("stranger", Placement::Same, 0..5_u64);

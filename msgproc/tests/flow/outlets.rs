@@ -10,7 +10,8 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Error, Flow, Graph, Node, OnError, Outlet, Process, Thread, TrySendError, from_fn, map,
+    Cause, Error, Flow, Graph, Node, OnError, Outlet, Process, Thread, TrySendError, from_fn, fuse,
+    map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -22,6 +23,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(who_keeps_the_order_is_sent_nothing_by_number),
         testkit::test!(a_broadcast_reaches_each_once),
         testkit::test!(an_item_is_tried_to_be_sent_and_nobody_waits),
+        testkit::test!(the_newest_goes_to_whom_it_is_sent),
+        testkit::test!(what_two_fused_nodes_send_on),
         testkit::test!(a_second_attempt_may_end_the_node),
         testkit::test!(what_was_left_out_before_a_death_counts_once),
     ]
@@ -226,6 +229,69 @@ fn an_item_is_tried_to_be_sent_and_nobody_waits() {
         let sent = count.load(Ordering::Relaxed);
         assert_eq!(items, (0..sent).collect::<Vec<_>>(), "{deal}");
     }
+}
+
+/// Each of the workers gets the last one at the end, however busy it was.
+fn the_newest_goes_to_whom_it_is_sent() {
+    for (place, to_all) in PLACES.iter().flat_map(|place| [(*place, false), (*place, true)]) {
+        let mut graph = Graph::new();
+        let deals = |out: &mut Outlet<u64>| {
+            for n in 0..2000_u64 {
+                match n % 500 {
+                    250 => out.broadcast(n)?,
+                    _ => out.send_to((n % 2) as usize, n)?,
+                }
+            }
+            Ok(())
+        };
+        let deals = graph.node("deals", place, move |_| once(deals)).add();
+        let views = graph
+            .node("views", place, |worker| {
+                let index = worker.index as u64;
+                map(move |n: u64| {
+                    sleep(Duration::from_micros(200));
+                    (index, n)
+                })
+            })
+            .workers(2)
+            .add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        let edge = graph.edge(deals.output(), views.input()).newest();
+        if to_all {
+            edge.to_all().add()
+        } else {
+            edge.add()
+        };
+        graph.connect(views.output(), sink.input());
+        graph.run().unwrap();
+        let items = taken(&kept);
+        for worker in 0..2 {
+            let mine = items.iter().filter(|item| item.0 == worker).map(|item| item.1);
+            let mine: Vec<u64> = mine.collect();
+            assert!(mine.is_sorted(), "{place}: {mine:?}");
+            assert_eq!(mine.last(), Some(&(1998 + worker)), "{place}");
+        }
+    }
+}
+
+/// The second takes what the first sends from output 0, and nobody what it sends from another.
+fn what_two_fused_nodes_send_on() {
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..10_u64);
+    let both = graph
+        .node("both", Thread, |_| {
+            let first = from_fn(|n: u64, out: &mut Outlet<u64>| {
+                out.send_on((n % 2) as usize, n)?;
+                Ok(Flow::GoOn)
+            });
+            fuse(first, map(|n: u64| n + 100))
+        })
+        .add();
+    let (sink, kept) = keep(&mut graph, "sink");
+    graph.connect(numbers.output(), both.input());
+    graph.connect(both.output(), sink.input());
+    graph.run().unwrap();
+    assert_eq!(taken(&kept), [100, 102, 104, 106, 108]);
 }
 
 /// By its own word, or because nobody takes what it sends: neither is a failure.

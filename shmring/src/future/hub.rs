@@ -242,20 +242,26 @@ impl Hub {
                 Err(TryLockError::Poisoned(poison)) => poison.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
+            let mut woken = Vec::new();
             if self.again.swap(false, Ordering::SeqCst) {
-                self.hear(&mut sources);
+                woken = std::mem::take(&mut lock(&self.waiting).woken);
+                self.hear(&mut sources, &mut woken);
             }
             drop(sources);
+            self.wake(woken);
             fence(Ordering::SeqCst);
             if !self.again.load(Ordering::SeqCst) {
                 return;
             }
         }
         // It goes on and on. Those who wait take a turn when they wait again.
-        self.wake(|_| true);
+        let mut woken = Vec::new();
+        self.take_wakers(&mut woken, |_| true);
+        self.wake(woken);
     }
 
-    fn hear(&self, sources: &mut Vec<Box<dyn AsyncReady>>) {
+    /// Hears the news. Who is concerned is to be woken afterwards.
+    fn hear(&self, sources: &mut Vec<Box<dyn AsyncReady>>, woken: &mut Vec<Waker>) {
         let before = sources.len();
         let mut context = Context::from_waker(&self.waker);
         sources.retain(|source| {
@@ -271,7 +277,7 @@ impl Hub {
         });
         if sources.is_empty() && before > 0 {
             self.deserted.store(true, Ordering::SeqCst);
-            self.wake(|_| true);
+            self.take_wakers(woken, |_| true);
         }
         let (mut rang, mut ticked, mut died) = (false, false, false);
         let note = |news| match news {
@@ -291,13 +297,13 @@ impl Hub {
         }
         fault!("hub.heard");
         if rang || all {
-            self.look();
+            self.look(woken);
         }
         if died {
             self.bring_back();
         }
         if died || all {
-            self.look_for_deaths();
+            self.look_for_deaths(woken);
         }
     }
 
@@ -316,7 +322,7 @@ impl Hub {
     }
 
     /// Steps S2 to S5 for all that wait, after the bell was cleared.
-    fn look(&self) {
+    fn look(&self, woken: &mut Vec<Waker>) {
         let waiting = lock(&self.waiting);
         let those = waiting.places.iter().flatten().filter(|waits| waits.waker.is_some());
         if those.clone().next().is_none() {
@@ -327,7 +333,7 @@ impl Hub {
         }
         those.for_each(|waits| waits.source.arm());
         drop(waiting);
-        self.wake(|waits| waits.source.is_ready(waits.want));
+        self.take_wakers(woken, |waits| waits.source.is_ready(waits.want));
     }
 
     /// Has what the dead held given to those who wait for it: their rings ring us.
@@ -339,7 +345,7 @@ impl Hub {
         sources.iter().for_each(|source| source.somebody_died());
     }
 
-    fn look_for_deaths(&self) {
+    fn look_for_deaths(&self, woken: &mut Vec<Waker>) {
         let mut waiting = lock(&self.waiting);
         let Waiting { places, watched, .. } = &mut *waiting;
         // Peers that have come since.
@@ -348,7 +354,7 @@ impl Hub {
         }
         drop(waiting);
         let mut asked: Vec<(Peer, bool)> = vec![];
-        self.wake(|waits| {
+        self.take_wakers(woken, |waits| {
             waits.source.has_ended(&mut |peer| {
                 let known = asked.iter().find(|(other, _)| *other == peer);
                 known.map(|(_, lives)| *lives).unwrap_or_else(|| {
@@ -360,20 +366,23 @@ impl Hub {
         });
     }
 
-    /// Wakes those that wait and of whom `may_go_on` says so.
-    fn wake(&self, mut may_go_on: impl FnMut(&Waits) -> bool) {
+    /// Takes the wakers of those that wait and of whom `may_go_on` says so.
+    fn take_wakers(&self, woken: &mut Vec<Waker>, mut may_go_on: impl FnMut(&Waits) -> bool) {
         let mut waiting = lock(&self.waiting);
-        let Waiting { places, woken, .. } = &mut *waiting;
-        for waits in places.iter_mut().flatten() {
+        for waits in waiting.places.iter_mut().flatten() {
             if waits.waker.is_some() && may_go_on(waits) {
                 woken.extend(waits.waker.take());
             }
         }
-        let mut woken = std::mem::take(woken);
-        drop(waiting);
-        // Without the lock: a waker may do anything.
+    }
+
+    /// Wakes them, without a lock of ours: a waker may do anything, and make or poll other ends of
+    /// this segment.
+    fn wake(&self, mut woken: Vec<Waker>) {
         woken.drain(..).for_each(Waker::wake);
-        lock(&self.waiting).woken = woken;
+        if woken.capacity() > 0 {
+            lock(&self.waiting).woken = woken;
+        }
     }
 
     /// Puts the pidfd of a peer into the set.

@@ -103,13 +103,20 @@ pub(super) fn serialize<T: Serialize, C: Any + Send>(
     *bytes = result.map_err(|error| {
         unsendable(transfer::take_reason().unwrap_or_else(|| error.to_string()))
     })?;
-    if !parcel.fds().is_empty() {
-        return Err(unsendable(
-            "descriptors, rings and arrays travel over a control channel, not over a ring".into(),
-        ));
+    if !goes_over_a_ring(&parcel) {
+        return Err(unsendable(NOT_OVER_A_RING.into()));
     }
     Ok(parcel)
 }
+
+/// Whether what a message has beside its bytes can go over a ring: no descriptors, and nothing that
+/// the receiver must know before it reads it, as of the end of a ring.
+pub(super) fn goes_over_a_ring(parcel: &Parcel) -> bool {
+    parcel.fds().is_empty() && parcel.notes().is_empty()
+}
+
+pub(super) const NOT_OVER_A_RING: &str =
+    "descriptors, rings, their ends, and arrays travel over a control channel, not over a ring";
 
 /// The table of a message's blocks, and its bytes; checked.
 pub(super) fn open(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

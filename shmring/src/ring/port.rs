@@ -32,7 +32,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::Deserializ
 pub use self::lease::{Lease, Leased};
 use super::{
     iter::{Receive, counts, iterates},
-    message::{Patience, sends},
+    message::{NOT_OVER_A_RING, Patience, goes_over_a_ring, sends},
     records::{
         Claim, Consumer, Producer, Record, Records,
         cursor::{Found, Kind},
@@ -380,11 +380,10 @@ impl<T: Serialize> Sender<T> {
 #[cold]
 fn take_parcel(desk: &mut Option<Box<Desk>>) -> Result<Parcel, PortError<()>> {
     let parcel = desk.as_mut().map(|desk| desk.take_parcel()).unwrap_or_default();
-    if !parcel.fds().is_empty() {
+    if !goes_over_a_ring(&parcel) {
+        drop(parcel);
         give_up(desk);
-        return Err(unsendable(
-            "descriptors, rings and arrays travel over a control channel, not over a ring".into(),
-        ));
+        return Err(unsendable(NOT_OVER_A_RING.into()));
     }
     Ok(parcel)
 }

@@ -330,12 +330,20 @@ impl Role {
     }
 
     /// A way to ask from elsewhere whether this end still holds its role: false once it was given
-    /// up or sent away. In a forked child nobody knows, and it is always true.
+    /// up or sent away. In a forked child it is what the child may adopt, and whatever it has taken.
     pub(crate) fn holds(&self) -> impl Fn(&Segment) -> bool + Send + Sync + use<> {
         let (word, expected, forks) = (self.place.word, self.expected, self.forks);
         move |segment| {
-            forks != os::fork_generation()
-                || segment.0.region.u64(word).load(Ordering::Relaxed) == expected
+            let seen = segment.0.region.u64(word).load(Ordering::Relaxed);
+            if seen == expected || forks == os::fork_generation() {
+                return seen == expected;
+            }
+            match read(seen) {
+                State::Held(id) => segment.me_if_joined() == Some(id),
+                // The parent has ended it; or the child has, which had adopted it before.
+                State::Free | State::Closed => turn(seen) == turn(expected),
+                State::Transit(_) => false,
+            }
         }
     }
 

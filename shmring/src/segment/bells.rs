@@ -17,7 +17,26 @@ pub(crate) enum Bells {
     /// Everybody has all of them.
     Events(Vec<Event>),
     /// Each participant has its own; ringers open it when they ring.
-    Pipes { name: String, ours: Vec<OnceLock<OurPipe>> },
+    Pipes { name: String, ours: Vec<Inherited> },
+}
+
+/// The pipes of one bell that this process has: at most one of its own, behind those that it inherited,
+/// of which the names go with whoever made them. None is dropped before all are: they are lent.
+#[derive(Default)]
+pub(crate) struct Inherited(OnceLock<Box<(OurPipe, Inherited)>>);
+
+impl Inherited {
+    /// The place where the pipe of this process is, or will be.
+    fn own(&self) -> &OnceLock<Box<(OurPipe, Inherited)>> {
+        match self.0.get().map(|first| &**first) {
+            Some((pipe, later)) if pipe.forks != os::fork_generation() => later.own(),
+            _ => &self.0,
+        }
+    }
+
+    fn get(&self) -> Option<&OurPipe> {
+        self.own().get().map(|own| &own.0)
+    }
 }
 
 /// The pipe that wakes this process. Its name goes with it.
@@ -25,6 +44,8 @@ pub(crate) struct OurPipe {
     fifo: Fifo,
     path: PathBuf,
     pid: u32,
+    /// Which generation of forks it is of.
+    forks: u32,
 }
 
 impl Bells {
@@ -38,7 +59,7 @@ impl Bells {
     }
 
     pub(crate) fn named(name: &str, count: usize) -> Bells {
-        Bells::Pipes { name: name.into(), ours: (0..count).map(|_| OnceLock::new()).collect() }
+        Bells::Pipes { name: name.into(), ours: (0..count).map(|_| Inherited::default()).collect() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -60,9 +81,10 @@ impl Bells {
     pub(crate) fn take(&self, number: u32) -> bool {
         match self {
             Bells::Events(events) => (number as usize) < events.len(),
-            Bells::Pipes { name, ours } => ours.get(number as usize).is_some_and(|place| {
-                place.get().is_some()
-                    || OurPipe::make(name, number).is_some_and(|pipe| place.set(pipe).is_ok())
+            Bells::Pipes { name, ours } => ours.get(number as usize).is_some_and(|pipes| {
+                let make = || OurPipe::make(name, number);
+                let put = |pipe| pipes.own().set(Box::new((pipe, Inherited::default()))).is_ok();
+                pipes.get().is_some() || make().is_some_and(put)
             }),
         }
     }
@@ -95,7 +117,7 @@ impl Bells {
         match self {
             Bells::Events(events) => events.get(number).is_some_and(Event::clear),
             Bells::Pipes { ours, .. } => {
-                ours.get(number).and_then(OnceLock::get).is_some_and(|pipe| pipe.fifo.clear())
+                ours.get(number).and_then(Inherited::get).is_some_and(|pipe| pipe.fifo.clear())
             }
         }
     }
@@ -105,7 +127,7 @@ impl Bells {
         match self {
             Bells::Events(events) => events.get(number as usize).map(AsFd::as_fd),
             Bells::Pipes { ours, .. } => {
-                ours.get(number as usize).and_then(OnceLock::get).map(|pipe| pipe.fifo.as_fd())
+                ours.get(number as usize).and_then(Inherited::get).map(|pipe| pipe.fifo.as_fd())
             }
         }
     }
@@ -144,7 +166,8 @@ impl OurPipe {
             && os::flock_exclusive(fifo.as_fd()).ok()?
             && os::flock_shared(fifo.as_fd()).ok()?
             && os::same_file(fifo.as_fd(), path).ok()?;
-        usable.then(|| OurPipe { fifo, path: path.into(), pid: os::pid() })
+        let (pid, forks) = (os::pid(), os::fork_generation());
+        usable.then(|| OurPipe { fifo, path: path.into(), pid, forks })
     }
 }
 

@@ -152,7 +152,8 @@ impl Segment {
     ///
     /// [`Error::BadName`]; [`Error::Absent`]; [`Error::NotASegment`], [`Error::WrongVersion`],
     /// [`Error::TooShort`], [`Error::NotOurs`], [`Error::Corrupt`] when what is there cannot be
-    /// used; [`Error::NoPlace`] when living participants have all places; [`Error::Io`].
+    /// used; [`Error::NoPlace`] when living participants have all places; [`Error::TimedOut`] while
+    /// somebody has it to himself who is about to remove it; [`Error::Io`].
     pub fn open(name: &str) -> Result<Segment> {
         let path = names::path(name, names::Kind::Ring)?;
         Segment::from_file(name, &path, named::attach(&path, None)?)
@@ -255,6 +256,13 @@ impl Segment {
             return Ok(Id(member as u32));
         }
         self.join(os::fork_generation())
+    }
+
+    /// This process's participant id, if it has joined.
+    pub(crate) fn me_if_joined(&self) -> Option<Id> {
+        let member = self.0.member.load(Ordering::Relaxed);
+        let joined = member as u32 != 0 && (member >> 32) as u32 == os::fork_generation();
+        joined.then_some(Id(member as u32))
     }
 
     #[cold]

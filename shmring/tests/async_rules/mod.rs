@@ -4,8 +4,12 @@ use std::{
     future::{Future, poll_fn},
     io::{Read, Write, pipe},
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    task::Poll,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -635,4 +639,36 @@ pub(crate) fn death_of_the_slowest_makes_room() {
         });
         join_killed(slow);
     }
+}
+
+/// Runs whatever it likes in the thread that wakes it.
+struct Acts<F>(F);
+
+impl<F: Fn() + Send + Sync> Wake for Acts<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+/// As a waker does that runs its task on the spot.
+pub(crate) fn a_waker_may_make_another_end() {
+    let runtime = two_threads();
+    let (segment, (woken, wakes)) = (segment(8), mpsc::channel());
+    let ring = || ring(&segment).split().unwrap();
+    let (mut tx, rx) = ring();
+    let (_other, again) = ring();
+    let entered = runtime.enter();
+    let mut rx = AsyncConsumer::new(rx).unwrap();
+    drop(entered);
+    let (handle, again) = (runtime.handle().clone(), Mutex::new(Some(again)));
+    let waker = Waker::from(Arc::new(Acts(move || {
+        let _entered = handle.enter();
+        if let Some(again) = again.lock().unwrap().take() {
+            woken.send(AsyncConsumer::new(again).is_ok()).unwrap();
+        }
+    })));
+    let mut waits = pin!(rx.recv());
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    tx.send(b"news").unwrap();
+    assert_eq!(wakes.recv_timeout(LATE), Ok(true));
 }

@@ -14,7 +14,7 @@ use super::registry::{Class, Connected, Make, Maker, Making};
 use super::{
     GraphFile, Location, Node as FileNode, OnError as Policy, Registry, SettingsError, Wiring,
 };
-use crate::error::causes;
+use crate::error::{causes, with_causes};
 use crate::flow::{
     self, Graph, Input, NodeRef, OnError, Output, Placement, Report, Running, WorkerInfo,
 };
@@ -229,18 +229,11 @@ impl<T: 'static> Known<T> {
                 Problem::at(error.line().or(*line), ProblemKind::Settings { node, reason })
             }
             None => {
-                let reason = said(&*cause);
+                let reason = with_causes(cause.to_string(), causes(&*cause));
                 Problem::at(*line, ProblemKind::Constructor { node, class, reason })
             }
         })
     }
-}
-
-/// An error and what caused it, where it does not say so itself.
-fn said(cause: &(dyn std::error::Error + 'static)) -> String {
-    causes(cause).map(ToString::to_string).fold(cause.to_string(), |all, cause| {
-        if all.ends_with(&cause) { all } else { format!("{all}: {cause}") }
-    })
 }
 
 fn add<T>(graph: &mut Graph, known: &Arc<Known<T>>, places: &Places) -> Added<T>

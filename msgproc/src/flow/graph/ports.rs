@@ -78,7 +78,7 @@ impl<I, O> NodeRef<I, O> {
     }
 
     /// One of several inputs: the node is told the number by
-    /// [`svc_on`](crate::flow::Node::svc_on).
+    /// [`svc_on`](crate::flow::Node::svc_on). They are numbered up to 1023.
     pub fn input_at(&self, input: usize) -> Input<I> {
         Input { graph: self.graph, node: self.node, input, wire: self.wire_in }
     }
@@ -89,6 +89,7 @@ impl<I, O> NodeRef<I, O> {
     }
 
     /// One of several outputs: the node names it by [`Outlet::send_on`](crate::flow::Outlet::send_on).
+    /// They are numbered up to 1023.
     pub fn output_at(&self, output: usize) -> Output<O> {
         Output { graph: self.graph, node: self.node, output, wire: self.wire_out, clone: None }
     }

@@ -296,6 +296,24 @@ impl Places {
     }
 }
 
+/// So many inputs and outputs a node may have: there are tables of them.
+const MOST_PORTS: usize = 1024;
+
+fn check_ports(graph: &Graph) -> Result<()> {
+    let inputs = graph.edges.iter().map(|edge| ("input", edge.input, edge.to));
+    let outputs =
+        graph.nodes.iter().enumerate().flat_map(|(number, node)| {
+            node.outs.iter().map(move |out| ("output", out.output, number))
+        });
+    match inputs.chain(outputs).find(|(_, port, _)| *port >= MOST_PORTS) {
+        Some((what, port, node)) => Err(Error::graph(format!(
+            "an edge is at {what} {port} of node {:?}, which has {MOST_PORTS} at most",
+            graph.nodes[node].name
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// What is wrong before anything is placed.
 fn check(graph: &Graph) -> Result<()> {
     if let Some(fault) = &graph.fault {
@@ -304,6 +322,7 @@ fn check(graph: &Graph) -> Result<()> {
     if graph.nodes.is_empty() {
         return Err(Error::graph("it has no nodes"));
     }
+    check_ports(graph)?;
     check_size(graph)?;
     let names = graph.nodes.iter().map(|node| &node.name);
     if let Some(name) = names.chain([&graph.name]).find(|name| name.contains('\0')) {

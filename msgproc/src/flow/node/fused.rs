@@ -11,7 +11,8 @@ pub struct Fused<A: Node, B> {
 }
 
 /// Makes one node of two: no edge lies between them. What the first sends for one item lies in
-/// memory until it returns.
+/// memory until it returns. The second takes what the first sends from output 0; what it sends from
+/// another goes nowhere.
 pub fn fuse<A, B>(first: A, second: B) -> Fused<A, B>
 where
     A: Node,

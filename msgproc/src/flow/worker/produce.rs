@@ -66,7 +66,7 @@ impl<N: Node> Core<N> {
             if count > 0 {
                 self.failed_in_a_row = 0;
             }
-            let number = self.load(words::ITEMS_OUT) + count;
+            let number = self.load(words::ITEMS_OUT) + self.outlet.given();
             let number = self.node.at_item().unwrap_or(number);
             match stopped {
                 Ok(Stop::Through) => Poll::Worked,

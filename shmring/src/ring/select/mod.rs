@@ -105,6 +105,9 @@ impl Selector {
         for entry in entries.into_iter().filter(|entry| entry.token != token) {
             self.rings.add(entry);
         }
+        if !self.rings.untold.is_empty() {
+            self.rings.untold = (0..self.rings.entries.len()).collect();
+        }
         self.len() < before
     }
 
@@ -216,6 +219,10 @@ struct Rings {
     sleeps_left: u32,
     selections: u32,
     forks: Option<u32>,
+    /// In a forked child, those that were not told yet: it takes over what it is told of. And whether
+    /// what was found are those.
+    untold: Vec<usize>,
+    takes_over: bool,
 }
 
 impl Rings {
@@ -240,8 +247,12 @@ impl Rings {
         let forks = os::fork_generation();
         if self.forks != Some(forks) {
             self.forks = Some(forks);
+            self.untold = (0..self.entries.len()).collect();
+        }
+        if !self.untold.is_empty() {
             self.found.clear();
-            self.found.extend(0..self.entries.len());
+            self.found.append(&mut self.untold);
+            self.takes_over = true;
             return true;
         }
         self.sleeps_left = 0;
@@ -329,10 +340,14 @@ impl Rings {
     }
 
     fn take_first(&mut self) -> usize {
+        if std::mem::take(&mut self.takes_over) {
+            self.untold = self.found.split_off(1);
+        }
         self.tell(self.found[0])
     }
 
     fn take_all(&mut self, tokens: &mut Vec<usize>) {
+        self.takes_over = false;
         for at in 0..self.found.len() {
             let token = self.tell(self.found[at]);
             tokens.push(token);

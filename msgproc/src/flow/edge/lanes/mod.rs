@@ -121,7 +121,8 @@ impl<T> OutLane<T> {
         }
         if let Some(each) = (bytes as u64).checked_div(items) {
             let (before, now) = (self.item_bytes, each.max(1) as usize);
-            self.item_bytes = if before < now { now } else { (3 * before + now) / 4 };
+            self.item_bytes =
+                if before < now { now } else { before.saturating_mul(3).saturating_add(now) / 4 };
         }
     }
 }

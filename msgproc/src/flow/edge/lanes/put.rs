@@ -230,10 +230,10 @@ impl<T: 'static> Lanes<T> {
 
     /// Sends on all that was gathered.
     pub(crate) fn flush(&mut self) -> Result<(), Closed> {
-        if matches!(self.deal, Deal::Newest) {
-            return if self.pending.is_empty() { Ok(()) } else { self.send_newest() };
-        }
         if self.manner.newest {
+            if !self.pending.is_empty() {
+                self.send_newest()?;
+            }
             return self.send_to_idle();
         }
         (0..self.lanes.len()).try_for_each(|to| self.send_gathered(to))
