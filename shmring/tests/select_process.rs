@@ -21,7 +21,10 @@ use nix::{
 };
 use shmring::{
     RecvError, Segment, Selector, SendError, WaitStrategy, fault,
-    ring::records::{Consumer, Records},
+    ring::{
+        queue::Queue,
+        records::{Consumer, Records},
+    },
 };
 use testkit::forked as child;
 
@@ -347,6 +350,42 @@ fn a_forked_child_is_told_of_each() {
     }));
 }
 
+/// Of a queue, where the child has another seat than its parent.
+fn a_forked_child_is_rung_at_its_own_seat() {
+    let ring = Queue::options().capacity(8).anonymous().unwrap();
+    let (mut tx, rx) = (ring.producer().unwrap(), ring.consumer().unwrap());
+    let mut selector = Selector::new();
+    selector.add(0, &rx);
+    assert_eq!(selector.try_ready(), None);
+    let (mut waits, mut waiting) = pipe().unwrap();
+    let receiver = child(|| {
+        // SAFETY: the child ends without dropping the original.
+        let mut rx = unsafe { std::ptr::read(&rx) };
+        assert_eq!(selector.try_ready(), Some(0));
+        assert!(rx.try_recv().is_err());
+        for _ in 0..20 {
+            waiting.write_all(&[1]).unwrap();
+            assert_eq!(selector.ready_timeout(LATE), Some(0));
+            rx.try_recv().unwrap().ack().unwrap();
+            waiting.write_all(&[2]).unwrap();
+        }
+        drop(rx);
+        assert_eq!(selector.ready(), None);
+    });
+    let mut quick = 0;
+    for _ in 0..20 {
+        waits.read_exact(&mut [0]).unwrap();
+        thread::sleep(Duration::from_millis(2));
+        let sent = Instant::now();
+        tx.send(b"item").unwrap();
+        waits.read_exact(&mut [0]).unwrap();
+        // A sleep that nobody ends lasts 100 ms.
+        quick += u32::from(sent.elapsed() < Duration::from_millis(10));
+    }
+    join(receiver);
+    assert!(quick > 10, "{quick} of 20 items were rung for");
+}
+
 /// A stopped producer is waited for, and holds nobody up.
 fn a_stopped_peer_is_not_dead() {
     let segment = segment(2);
@@ -387,6 +426,7 @@ fn main() -> ExitCode {
         testkit::test!(a_sleeper_dies),
         testkit::test!(a_forked_child_takes_over),
         testkit::test!(a_forked_child_is_told_of_each),
+        testkit::test!(a_forked_child_is_rung_at_its_own_seat),
         testkit::test!(a_stopped_peer_is_not_dead),
     ])
 }

@@ -40,7 +40,7 @@ pub trait Part: Sized {
     }
 
     /// This part, and before it a node that hands items to it: each to whom it likes, by
-    /// [`Outlet::send_to`](super::Outlet::send_to).
+    /// [`Outlet::send_to`](super::Outlet::send_to), but where several workers keep the order.
     fn emitter<N, P, F>(self, name: &str, place: P, make: F) -> Chain<Workers<N::In, N::Out>, Self>
     where
         N: Node<Out = Self::In>,

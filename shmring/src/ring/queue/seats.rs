@@ -1,6 +1,6 @@
 //! Who takes part in a queue, and whether the others are still there.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use super::{Queue, asleep::Asleep, geometry::CHECKED, lists::Lists};
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
         face::Side,
         role::{self, Owned, Place, Role, State},
     },
-    sync::Ordering,
+    sync::{
+        Ordering,
+        local::{self, AtomicU64},
+    },
     wait::{self, Waiter},
 };
 
@@ -60,6 +63,37 @@ pub(super) struct Seat {
     /// The peer that was looked at last, and its process: once it is dead and repaired, by whomever,
     /// nobody knows that any more.
     seen: Cell<Option<(Peer, u32)>>,
+    /// The same for whoever looks at the queue for this end.
+    whereabouts: Arc<Whereabouts>,
+}
+
+/// Where an end sits: in a forked child elsewhere, from its first use on.
+#[derive(Default, Debug)]
+pub(super) struct Whereabouts {
+    number: AtomicU64,
+    /// What the seat says while the end has it.
+    word: AtomicU64,
+    forks: AtomicU64,
+}
+
+impl Whereabouts {
+    fn note(&self, seat: &Seat) {
+        self.number.store(seat.number as u64, local::Ordering::Relaxed);
+        self.word.store(seat.role.word(), local::Ordering::Relaxed);
+        self.forks.store(seat.forks.into(), local::Ordering::Relaxed);
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.number.load(local::Ordering::Relaxed) as usize
+    }
+
+    /// Whether the end still has its seat. In a forked child it may take one.
+    pub(super) fn is_taken(&self, queue: &Queue, side: Side) -> bool {
+        let word = queue.geometry.seat(side, self.number()).word;
+        self.forks.load(local::Ordering::Relaxed) != u64::from(os::fork_generation())
+            || queue.segment.0.region.u64(word).load(Ordering::Relaxed)
+                == self.word.load(local::Ordering::Relaxed)
+    }
 }
 
 impl Seat {
@@ -92,7 +126,7 @@ impl Seat {
         fault!("queue.seat.taken");
         let me = queue.segment.me()?.index() as u8;
         queue.count_change(side);
-        Ok(Seat {
+        let seat = Seat {
             queue,
             side,
             number,
@@ -104,7 +138,10 @@ impl Seat {
             known: Cell::new(None),
             watched: Cell::new(0),
             seen: Cell::new(None),
-        })
+            whereabouts: Arc::default(),
+        };
+        seat.whereabouts.note(&seat);
+        Ok(seat)
     }
 
     pub(super) fn role(&self) -> &Role {
@@ -117,6 +154,10 @@ impl Seat {
 
     pub(super) fn number(&self) -> usize {
         self.number
+    }
+
+    pub(super) fn whereabouts(&self) -> Arc<Whereabouts> {
+        self.whereabouts.clone()
     }
 
     #[inline]
@@ -157,8 +198,10 @@ impl Seat {
             return Owned::Not;
         }
         match Seat::take(self.queue.clone(), self.side, what) {
-            Ok(seat) => {
+            Ok(mut seat) => {
+                seat.whereabouts = self.whereabouts();
                 *self = seat;
+                self.whereabouts.note(self);
                 Owned::Anew
             }
             Err(_) => Owned::Not,

@@ -1,8 +1,10 @@
 //! An end of a queue as a selector sees it.
 
+use std::sync::Arc;
+
 use super::{
     Queue,
-    seats::{Others, Seat},
+    seats::{Others, Seat, Whereabouts},
 };
 use crate::{
     liveness::{Id, Peer},
@@ -15,12 +17,10 @@ use crate::{
     sync::local::{AtomicU64, Ordering},
 };
 
-struct Outside<H> {
+struct Outside {
     queue: Queue,
     side: Side,
-    seat: usize,
-    /// Whether our end still has the seat.
-    holds: H,
+    seat: Arc<Whereabouts>,
     /// What the count of the others' changes was, and one more, when they had not all closed.
     open: AtomicU64,
 }
@@ -30,14 +30,18 @@ pub(super) fn source(seat: &Seat) -> Source {
     let outside = Outside {
         queue: seat.queue.clone(),
         side: seat.side(),
-        seat: seat.number(),
-        holds: seat.role().holds(),
+        seat: seat.whereabouts(),
         open: AtomicU64::new(0),
     };
     Source::new(&seat.queue.segment, seat.queue.object.index, outside)
 }
 
-impl<H> Outside<H> {
+impl Outside {
+    /// Whether our end still has its seat.
+    fn holds(&self) -> bool {
+        self.seat.is_taken(&self.queue, self.side)
+    }
+
     fn is_over(&self) -> bool {
         let mark = self.queue.changes(self.side.other()).wrapping_add(1);
         if self.open.load(Ordering::Relaxed) == mark {
@@ -51,21 +55,18 @@ impl<H> Outside<H> {
     }
 }
 
-impl<H> Look for Outside<H>
-where
-    H: Fn(&Segment) -> bool + Send + Sync,
-{
-    fn is_held(&self, segment: &Segment) -> bool {
-        (self.holds)(segment)
+impl Look for Outside {
+    fn is_held(&self, _segment: &Segment) -> bool {
+        self.holds()
     }
 
-    fn is_ready(&self, segment: &Segment, _want: usize) -> bool {
+    fn is_ready(&self, _segment: &Segment, _want: usize) -> bool {
         let ready = self.queue.lists().is_empty(self.side) != Ok(true) || self.is_over();
-        ready && (self.holds)(segment)
+        ready && self.holds()
     }
 
     fn has_ended(&self, segment: &Segment, lives: &mut dyn FnMut(Peer) -> bool) -> bool {
-        if !(self.holds)(segment) {
+        if !self.holds() {
             return false;
         }
         self.queue.ask_who_lives();
@@ -85,12 +86,13 @@ where
 
     /// Also those on our own side: what they have in their hands comes back.
     fn peers(&self, segment: &Segment, each: &mut dyn FnMut(Peer)) {
-        if !(self.holds)(segment) {
+        if !self.holds() {
             return;
         }
+        let ours = self.seat.number();
         for side in [self.side.other(), self.side] {
             let others = (0..self.queue.geometry.seats)
-                .filter(|number| side != self.side || *number != self.seat);
+                .filter(|number| side != self.side || *number != ours);
             let places = others.map(|number| self.queue.geometry.seat(side, number));
             places.filter_map(|place| role::peer_of(segment, place)).for_each(&mut *each);
         }
@@ -100,9 +102,9 @@ where
         self.queue.look_after();
     }
 
-    fn arm(&self, segment: &Segment, _me: Id) {
-        if (self.holds)(segment) {
-            self.queue.asleep(self.side).set_polling(self.seat);
+    fn arm(&self, _segment: &Segment, _me: Id) {
+        if self.holds() {
+            self.queue.asleep(self.side).set_polling(self.seat.number());
         }
     }
 }
