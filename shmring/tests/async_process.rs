@@ -414,7 +414,8 @@ fn an_awaiter_dies_at_every_point() {
             one_thread().block_on(async {
                 let mut rx = AsyncConsumer::new(ring.consumer().unwrap()).unwrap();
                 fault::arm(point, 1);
-                for _ in 0..10 {
+                // Until it has to wait: some may be there when it comes.
+                for _ in 0..10_000 {
                     soon(rx.recv()).await.unwrap();
                 }
             });

@@ -320,11 +320,19 @@ impl Producer {
         waiter.wait(&ring.segment, left, look, peer)
     }
 
+    /// Commits what was filled, as somebody who has the end for certain.
+    #[inline]
+    fn put(&mut self, room: Room, len: usize, publish: bool) {
+        self.writer.commit(&self.ring.segment.0.region, room, len);
+        if publish {
+            self.publish();
+        }
+    }
+
     /// Publishes what was committed and wakes those who sleep.
     #[inline]
     fn publish(&mut self) {
-        // A copy of a claim or a batch, in a forked child, has nothing to publish.
-        if self.role.is_still() && self.writer.publish(&self.ring.segment.0.region) {
+        if self.writer.publish(&self.ring.segment.0.region) {
             self.ring_sleepers();
         }
     }
@@ -450,11 +458,9 @@ impl Claim<'_> {
     pub fn commit_len(self, len: usize) {
         assert!(len <= self.room.len, "committing {len} bytes of {} claimed", self.room.len);
         let Claim { producer, room, publish } = self;
+        // A copy, in a forked child, has nothing to commit.
         if producer.role.is_still() {
-            producer.writer.commit(&producer.ring.segment.0.region, room, len);
-        }
-        if publish {
-            producer.publish();
+            producer.put(room, len, publish);
         }
     }
 }
@@ -487,7 +493,9 @@ fn fill<B: AsRef<[u8]>>(claim: Result<Claim<'_>, SendError>, item: B) -> Result<
     match claim {
         Ok(claim) => {
             slots::put(&claim.producer.ring.segment.0.region, &claim.room, item.as_ref());
-            claim.commit();
+            let Claim { producer, room, publish } = claim;
+            let len = room.len;
+            producer.put(room, len, publish);
             Ok(())
         }
         Err(error) => Err(error.map(|()| item)),
@@ -527,7 +535,10 @@ impl Batch<'_> {
     /// Makes all items of the batch visible at once.
     #[inline]
     pub fn publish(self) {
-        self.producer.publish();
+        // A copy, in a forked child, has nothing to publish.
+        if self.producer.role.is_still() {
+            self.producer.publish();
+        }
     }
 }
 

@@ -373,10 +373,15 @@ impl<T: Pod> Producer<T> {
     /// Shows the consumer what was claimed and filled, and wakes it.
     #[inline]
     fn publish(&mut self, count: usize) {
-        // A copy of a claim, in a forked child, has nothing to show.
+        self.writer.publish(self.ring.board.region(), count);
+        self.ring_consumer();
+    }
+
+    /// The same of what was lent meanwhile: a copy, in a forked child, has nothing to show.
+    #[inline]
+    fn publish_lent(&mut self, count: usize) {
         if self.role.is_still() {
-            self.writer.publish(self.ring.board.region(), count);
-            self.ring_consumer();
+            self.publish(count);
         }
     }
 
@@ -486,7 +491,7 @@ impl<T: Pod> Claim<'_, T> {
     /// Lets the consumer see the item.
     #[inline]
     pub fn commit(self) {
-        self.producer.publish(1);
+        self.producer.publish_lent(1);
     }
 }
 
@@ -565,7 +570,7 @@ impl<T: Pod> Batch<'_, T> {
     #[inline]
     pub fn publish(self) {
         if self.filled > 0 {
-            self.producer.publish(self.filled);
+            self.producer.publish_lent(self.filled);
         }
     }
 }
@@ -596,7 +601,7 @@ impl<T: Pod> ClaimMany<'_, T> {
         let len = self.room.count;
         assert!(count <= len, "publishing {count} cells of {len} claimed");
         if count > 0 {
-            self.producer.publish(count);
+            self.producer.publish_lent(count);
             self.room = self.room.after(count);
         }
     }

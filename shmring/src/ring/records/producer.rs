@@ -321,11 +321,19 @@ impl Producer {
         }
     }
 
+    /// Commits what was filled, as somebody who has the end for certain.
+    #[inline]
+    fn put(&mut self, room: Room, kind: Kind, len: usize, publish: bool) {
+        self.writer.commit(&self.ring.segment.0.region, room, kind, len);
+        if publish {
+            self.publish();
+        }
+    }
+
     /// Publishes what was committed and wakes the consumer.
     #[inline]
     fn publish(&mut self) {
-        // A copy of a claim or a batch, in a forked child, has nothing to publish.
-        if self.role.is_still() && self.writer.publish(&self.ring.segment.0.region) {
+        if self.writer.publish(&self.ring.segment.0.region) {
             self.ring_consumer();
         }
     }
@@ -407,11 +415,9 @@ impl<'a> Claim<'a> {
     #[inline]
     pub(crate) fn commit_as(self, kind: Kind, len: usize) -> &'a Producer {
         let Claim { producer, room, publish } = self;
+        // A copy, in a forked child, has nothing to commit.
         if producer.role.is_still() {
-            producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
-        }
-        if publish {
-            producer.publish();
+            producer.put(room, kind, len, publish);
         }
         producer
     }
@@ -448,7 +454,9 @@ fn fill<B: AsRef<[u8]>>(
     match claim {
         Ok(mut claim) => {
             claim.copy_from_slice(record.as_ref());
-            claim.commit();
+            let Claim { producer, room, publish } = claim;
+            let len = room.len;
+            producer.put(room, Kind::Bytes, len, publish);
             Ok(())
         }
         Err(error) => Err(error.map(|()| record)),
@@ -488,7 +496,10 @@ impl Batch<'_> {
     /// Makes all records of the batch visible at once.
     #[inline]
     pub fn publish(self) {
-        self.producer.publish();
+        // A copy, in a forked child, has nothing to publish.
+        if self.producer.role.is_still() {
+            self.producer.publish();
+        }
     }
 }
 
