@@ -118,10 +118,13 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         WayState {
             workers: first.workers.max(second.workers),
             batch: first.batch.min(second.batch),
-            room: first.room.min(second.room),
             is_closed: first.is_closed && second.is_closed,
             is_broken: first.is_broken || second.is_broken,
         }
+    }
+
+    fn room(&self) -> usize {
+        self.first.room().min(self.second.as_ref().map_or(usize::MAX, Lanes::room))
     }
 
     fn can_call(&self) -> bool {

@@ -164,7 +164,7 @@ impl<T> Exits<T> {
 
     /// How many items can be put now without waiting.
     pub(crate) fn room(&self) -> usize {
-        self.first_ways().iter().map(|way| way.state().room).min().unwrap_or(usize::MAX)
+        self.first_ways().iter().map(|way| way.room()).min().unwrap_or(usize::MAX)
     }
 
     /// Whether there is a gate on the way out.

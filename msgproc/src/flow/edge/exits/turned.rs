@@ -61,6 +61,10 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         Way::state(&self.lanes)
     }
 
+    fn room(&self) -> usize {
+        self.lanes.room()
+    }
+
     fn can_call(&self) -> bool {
         self.lanes.can_call()
     }

@@ -22,6 +22,8 @@ pub(crate) trait Way<T> {
     fn finish(&mut self, head: &Head) -> Result<(), Closed>;
     fn end(&mut self);
     fn state(&self) -> WayState;
+    /// How many items can be put now without waiting.
+    fn room(&self) -> usize;
     fn can_call(&self) -> bool;
     /// Whether there is a gate on the way.
     fn leads_to_gate(&self) -> bool;
@@ -43,8 +45,6 @@ pub(crate) trait Way<T> {
 pub(crate) struct WayState {
     pub(crate) workers: usize,
     pub(crate) batch: usize,
-    /// How many items can be put now without waiting.
-    pub(crate) room: usize,
     pub(crate) is_closed: bool,
     /// Whether the run is being stopped, or something could not be sent.
     pub(crate) is_broken: bool,
@@ -83,10 +83,13 @@ impl<T: 'static> Way<T> for Lanes<T> {
         WayState {
             workers: self.workers(),
             batch: self.batch(),
-            room: self.room(),
             is_closed: self.is_closed(),
             is_broken: self.is_broken(),
         }
+    }
+
+    fn room(&self) -> usize {
+        Lanes::room(self)
     }
 
     fn can_call(&self) -> bool {
