@@ -193,6 +193,13 @@ impl Role {
         seen == self.expected && self.forks == os::forks()
     }
 
+    /// Whether this is the process that took it, and not a forked child's copy. Costs less than to ask
+    /// whether it still holds the role, and is asked for each guard that goes.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.forks == os::forks()
+    }
+
     /// Asks whether this process still holds the role; a forked child's first call adopts it.
     #[inline]
     pub(crate) fn own(&mut self) -> Owned {

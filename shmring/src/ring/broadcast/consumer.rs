@@ -416,7 +416,7 @@ impl Consumer {
     fn release(&mut self) {
         // A copy of a guard, in a forked child, has nothing to give back.
         let released =
-            self.role.is_still() && self.copying.reader.release(&self.ring.segment.0.region);
+            self.role.is_ours() && self.copying.reader.release(&self.ring.segment.0.region);
         if released && self.copying.reader.kind() == Reads::Lossless {
             self.ring_producer();
         }

@@ -459,7 +459,7 @@ impl Claim<'_> {
         assert!(len <= self.room.len, "committing {len} bytes of {} claimed", self.room.len);
         let Claim { producer, room, publish } = self;
         // A copy, in a forked child, has nothing to commit.
-        if producer.role.is_still() {
+        if producer.role.is_ours() {
             producer.put(room, len, publish);
         }
     }

@@ -253,7 +253,7 @@ impl<T: Pod> Consumer<T> {
     fn release(&mut self, count: usize) {
         self.reader.advance(count);
         // A copy of a guard, in a forked child, has nothing to give back.
-        if self.role.is_still() && self.reader.release(self.ring.board.region()) {
+        if self.role.is_ours() && self.reader.release(self.ring.board.region()) {
             self.ring_producer();
         }
     }

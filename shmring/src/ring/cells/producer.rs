@@ -380,7 +380,7 @@ impl<T: Pod> Producer<T> {
     /// The same of what was lent meanwhile: a copy, in a forked child, has nothing to show.
     #[inline]
     fn publish_lent(&mut self, count: usize) {
-        if self.role.is_still() {
+        if self.role.is_ours() {
             self.publish(count);
         }
     }

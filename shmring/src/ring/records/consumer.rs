@@ -374,7 +374,7 @@ impl Consumer {
     #[inline]
     fn release(&mut self) {
         // A copy of a guard, in a forked child, has nothing to give back.
-        if self.role.is_still() && self.reader.release(&self.ring.segment.0.region) {
+        if self.role.is_ours() && self.reader.release(&self.ring.segment.0.region) {
             self.ring_producer();
         }
     }

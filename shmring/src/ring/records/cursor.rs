@@ -162,8 +162,9 @@ pub(crate) struct Writer {
     /// were committed tell of. A new producer does not know, and tells again.
     lost: u64,
     told: Option<u64>,
-    /// The same of those that were published.
+    /// The same of those that were published, and whether those that were committed since tell more.
     told_published: Option<u64>,
+    tells: bool,
     /// Whether some are untold by those: for who asks for room and has no writer.
     untold: Arc<AtomicBool>,
     /// The consumer's position as last seen.
@@ -204,6 +205,7 @@ impl Writer {
             lost,
             told,
             told_published: told,
+            tells: false,
             untold: Arc::new(AtomicBool::new(told.is_none())),
             head,
         })
@@ -245,6 +247,7 @@ impl Writer {
             self.put(region, header(Kind::Lost, self.next, u64::from(self.lost as u32)));
             self.next += WORD;
             self.told = Some(self.lost);
+            self.tells = true;
         }
         if room.position != self.next {
             let rest = self.geometry.rest(self.next);
@@ -277,9 +280,8 @@ impl Writer {
         region.u64(self.geometry.place(self.published)).store(header, Ordering::Release);
         fault!("records.published");
         self.published = self.next;
-        if self.told_published != self.told {
-            self.told_published = self.told;
-            self.note_untold();
+        if self.tells {
+            self.note_told();
         }
         self.sent += self.committed;
         self.committed = 0;
@@ -310,6 +312,12 @@ impl Writer {
     }
 
     #[cold]
+    fn note_told(&mut self) {
+        (self.told_published, self.tells) = (self.told, false);
+        self.note_untold();
+    }
+
+    #[cold]
     fn note_untold(&self) {
         self.untold.store(self.told_published != Some(self.lost), local::Ordering::Relaxed);
     }
@@ -321,7 +329,7 @@ impl Writer {
 
     /// Forgets what was committed and not published.
     pub(crate) fn abort(&mut self) {
-        self.told = self.told_published;
+        (self.told, self.tells) = (self.told_published, false);
         self.next = self.published;
         self.withheld = None;
         self.committed = 0;

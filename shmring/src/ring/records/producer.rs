@@ -322,7 +322,7 @@ impl Producer {
     }
 
     /// Commits what was filled, as somebody who has the end for certain.
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, room: Room, kind: Kind, len: usize, publish: bool) {
         self.writer.commit(&self.ring.segment.0.region, room, kind, len);
         if publish {
@@ -331,7 +331,7 @@ impl Producer {
     }
 
     /// Publishes what was committed and wakes the consumer.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self) {
         if self.writer.publish(&self.ring.segment.0.region) {
             self.ring_consumer();
@@ -416,7 +416,7 @@ impl<'a> Claim<'a> {
     pub(crate) fn commit_as(self, kind: Kind, len: usize) -> &'a Producer {
         let Claim { producer, room, publish } = self;
         // A copy, in a forked child, has nothing to commit.
-        if producer.role.is_still() {
+        if producer.role.is_ours() {
             producer.put(room, kind, len, publish);
         }
         producer
