@@ -440,7 +440,13 @@ impl Reader {
     /// Goes past a record that was read.
     #[inline]
     pub(crate) fn advance(&mut self, found: Found) {
-        self.next = found.end;
+        self.advance_to(found.end);
+    }
+
+    /// The same, for who knows no more of it than where it ends.
+    #[inline]
+    pub(crate) fn advance_to(&mut self, end: u64) {
+        self.next = end;
         self.taken += 1;
     }
 

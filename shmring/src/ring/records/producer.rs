@@ -412,7 +412,8 @@ impl<'a> Claim<'a> {
         self.commit_as(Kind::Bytes, len);
     }
 
-    #[inline]
+    // Part of its caller: a call takes the claim through memory, which costs more than all of this.
+    #[inline(always)]
     pub(crate) fn commit_as(self, kind: Kind, len: usize) -> &'a Producer {
         let Claim { producer, room, publish } = self;
         // A copy, in a forked child, has nothing to commit.
