@@ -90,9 +90,9 @@ impl Parcel {
     }
 
     fn contents(&mut self) -> &mut Contents {
-        let forks = os::fork_generation;
-        self.contents
-            .get_or_insert_with(|| Box::new(Contents { forks: forks(), ..Contents::default() }))
+        self.contents.get_or_insert_with(|| {
+            Box::new(Contents { forks: os::fork_generation(), ..Contents::default() })
+        })
     }
 }
 

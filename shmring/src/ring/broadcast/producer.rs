@@ -493,9 +493,7 @@ fn fill<B: AsRef<[u8]>>(claim: Result<Claim<'_>, SendError>, item: B) -> Result<
     match claim {
         Ok(claim) => {
             slots::put(&claim.producer.ring.segment.0.region, &claim.room, item.as_ref());
-            let Claim { producer, room, publish } = claim;
-            let len = room.len;
-            producer.put(room, len, publish);
+            claim.commit();
             Ok(())
         }
         Err(error) => Err(error.map(|()| item)),
@@ -536,7 +534,7 @@ impl Batch<'_> {
     #[inline]
     pub fn publish(self) {
         // A copy, in a forked child, has nothing to publish.
-        if self.producer.role.is_still() {
+        if self.producer.role.is_ours() {
             self.producer.publish();
         }
     }

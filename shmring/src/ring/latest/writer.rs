@@ -84,7 +84,7 @@ impl<V: Value + ?Sized> Writer<V> {
     #[inline]
     fn commit(&mut self, draft: Draft) {
         // A copy of a claim, in a forked child, has nothing to commit.
-        if self.role.is_still() {
+        if self.role.is_ours() {
             self.writer.commit(self.latest.board.region(), draft);
             self.latest.board.ring_sleepers();
         }

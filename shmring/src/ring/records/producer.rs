@@ -455,9 +455,7 @@ fn fill<B: AsRef<[u8]>>(
     match claim {
         Ok(mut claim) => {
             claim.copy_from_slice(record.as_ref());
-            let Claim { producer, room, publish } = claim;
-            let len = room.len;
-            producer.put(room, Kind::Bytes, len, publish);
+            claim.commit();
             Ok(())
         }
         Err(error) => Err(error.map(|()| record)),
@@ -498,7 +496,7 @@ impl Batch<'_> {
     #[inline]
     pub fn publish(self) {
         // A copy, in a forked child, has nothing to publish.
-        if self.producer.role.is_still() {
+        if self.producer.role.is_ours() {
             self.producer.publish();
         }
     }
