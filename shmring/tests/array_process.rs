@@ -21,7 +21,7 @@ use shmring::{
     cleanup, fault,
     named::{self, Ledger},
 };
-use testkit::forked as child;
+use testkit::{forked as child, join};
 
 const LATE: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(50);
@@ -30,10 +30,6 @@ const SOON: Duration = Duration::from_millis(50);
 fn copy_of<T>(value: &T) -> T {
     // SAFETY: only a child does this, once, and it ends without dropping the original.
     unsafe { std::ptr::read(value) }
-}
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
 }
 
 fn kill(pid: Pid) {

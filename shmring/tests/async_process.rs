@@ -22,14 +22,10 @@ use ::tokio::{
     time::{sleep, timeout},
 };
 use futures_util::{SinkExt, StreamExt};
-use nix::{
-    sys::{
-        resource::{Usage, UsageWho, getrusage},
-        signal::{Signal, kill},
-        time::TimeValLike,
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
+use nix::sys::{
+    resource::{Usage, UsageWho, getrusage},
+    signal::{Signal, kill},
+    time::TimeValLike,
 };
 use own_reactor::{Own, block_on};
 use shmring::{
@@ -45,18 +41,9 @@ use shmring::{
     },
     tokio::{AsyncConsumer, AsyncProducer, AsyncReceiver, AsyncSender},
 };
-use testkit::forked as child;
+use testkit::{forked as child, join, join_killed};
 
 const LATE: Duration = Duration::from_secs(20);
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
-
-fn join_killed(pid: Pid) {
-    let status = waitpid(pid, None).unwrap();
-    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
-}
 
 fn segment(rings: usize) -> Segment {
     Segment::options().len(rings * 1024).objects(rings).anonymous().unwrap()

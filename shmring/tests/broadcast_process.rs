@@ -23,7 +23,7 @@ use shmring::{
         broadcast::{Broadcast, Consumer},
     },
 };
-use testkit::forked as child;
+use testkit::{died_by_kill, forked as child, join};
 
 const LATE: Duration = Duration::from_secs(20);
 
@@ -31,18 +31,6 @@ const LATE: Duration = Duration::from_secs(20);
 fn copy_of<T>(value: &T) -> T {
     // SAFETY: only a child does this, once, and it ends without dropping the original.
     unsafe { std::ptr::read(value) }
-}
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
-
-fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn ring(capacity: usize) -> Broadcast {

@@ -8,13 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use shmring::{
     RecvError, SendError, WaitStrategy, fault,
     ring::{
@@ -22,7 +16,7 @@ use shmring::{
         cells::{Cells, Consumer},
     },
 };
-use testkit::forked as child;
+use testkit::{died_by_kill, forked as child, join};
 
 const LATE: Duration = Duration::from_secs(20);
 
@@ -36,18 +30,6 @@ fn item(number: u64) -> Item {
 fn number(item: &Item) -> u64 {
     assert_eq!(*item, self::item(item[0]), "torn");
     item[0]
-}
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
-
-fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn ring(capacity: usize, policy: Policy) -> Cells<Item> {

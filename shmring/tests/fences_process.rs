@@ -9,18 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use shmring::{
     Segment, WaitStrategy, os,
     ring::records::{Consumer, Producer, Records},
 };
-use testkit::forked as child;
+use testkit::{forked as child, join};
 
 const LATE: Duration = Duration::from_secs(20);
 /// Enough for a ringer to stop fencing.
@@ -28,10 +22,6 @@ const BURST: u64 = 1100;
 const ROUNDS: u64 = 1500;
 /// A sleep that nobody ends lasts 100 ms, so what took so long was a wake-up that did not come.
 const LOST: Duration = Duration::from_millis(80);
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
 
 /// Has every later `membarrier` of this process and its children fail, as a sandbox does.
 fn forbid_barriers() {

@@ -12,13 +12,7 @@ use std::{
 };
 
 use ndarray::{Array2, Ix1, Ix2};
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use shmring::{
     Error, Segment,
     array::{Dtype, Order},
@@ -29,22 +23,10 @@ use shmring::{
         records::Records,
     },
 };
-use testkit::{Test, forked as child};
+use testkit::{Test, died_by_kill, forked as child, join};
 
 const LATE: Duration = Duration::from_secs(20);
 const SHAPE: (usize, usize) = (6, 9);
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
-
-fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
-}
 
 fn pool(blocks: usize) -> BlockPool {
     BlockPool::options().blocks(blocks).block_len(4096).prefault(false).anonymous().unwrap()

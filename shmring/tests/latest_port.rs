@@ -11,13 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use shmring::{
     RecvError,
     block::{Block, BlockPool},
@@ -30,7 +24,7 @@ use shmring::{
         port::MessageError,
     },
 };
-use testkit::forked as child;
+use testkit::{died_by_kill, forked as child};
 
 const LATE: Duration = Duration::from_secs(20);
 const BLOCKS: usize = 8;
@@ -60,14 +54,6 @@ fn check(message: &Two) -> u64 {
     whole(&message.1, message.0);
     whole(&message.2, 1000);
     message.0
-}
-
-fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Another writer goes on, and everything can be given back.

@@ -10,17 +10,14 @@ use std::{
 };
 
 use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use shmring::{
     Error, RecvError, Segment, Selector, SendError, WaitStrategy, fault,
     ring::latest::{Latest, Reader},
 };
-use testkit::forked as child;
+use testkit::{died_by_kill, forked as child, join};
 
 const LATE: Duration = Duration::from_secs(20);
 
@@ -29,18 +26,6 @@ type Item = [u64; 12];
 
 fn board(slots: usize) -> Latest<Item> {
     Latest::<Item>::options().slots(slots).anonymous().unwrap()
-}
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
-
-fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Checks a value and gives its version.

@@ -12,13 +12,6 @@ use std::{
     sync::OnceLock,
 };
 
-use nix::{
-    sys::{
-        signal::Signal,
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
 use shmring::{
     RecvError,
     block::{Block, BlockPool},
@@ -29,6 +22,7 @@ use shmring::{
         records::Records,
     },
 };
+use testkit::died_by_kill;
 
 type Message = (u64, Vec<Block>);
 
@@ -155,14 +149,6 @@ fn points() -> BTreeMap<String, u32> {
     let mut points = BTreeMap::new();
     names.lines().for_each(|name| *points.entry(name.to_owned()).or_default() += 1);
     points
-}
-
-fn died_by_kill(child: Pid) -> bool {
-    match waitpid(child, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("it ended with {other:?}"),
-    }
 }
 
 /// Kills as many receivers at the `n`-th pass of a point, one after the other.

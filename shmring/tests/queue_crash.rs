@@ -19,9 +19,9 @@ use nix::{
     },
     unistd::Pid,
 };
-use queue::{LATE, all_said, check_slots, died_by_kill, item, number, pairs, queue, say};
+use queue::{LATE, all_said, check_slots, item, number, pairs, queue, say};
 use shmring::{RecvError, SendError, fault};
-use testkit::forked as child;
+use testkit::{died_by_kill, forked as child};
 
 /// What producers pass: the point, and whether at each item. Where a claim is given back, too.
 const PRODUCER_POINTS: [(&str, bool); 9] = [

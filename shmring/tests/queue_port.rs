@@ -11,13 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use shmring::{
     RecvError, WaitStrategy,
     block::{Block, BlockPool},
@@ -30,7 +24,7 @@ use shmring::{
         },
     },
 };
-use testkit::forked as child;
+use testkit::{died_by_kill, forked as child};
 
 const LATE: Duration = Duration::from_secs(20);
 const BLOCKS: usize = 12;
@@ -57,14 +51,6 @@ fn filled(pool: &BlockPool, number: u64) -> Block {
 fn check(block: &Block, number: u64) {
     let array = block.array::<u64, _>(128).unwrap();
     assert!(array.iter().all(|element| *element == number), "block of {number} is torn");
-}
-
-fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn say(pipe: &mut PipeWriter, words: [u64; 3]) {

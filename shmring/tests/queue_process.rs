@@ -12,23 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
-use queue::{LATE, SLOTS, all_said, check_slots, died_by_kill, item, number, queue, say};
+use nix::sys::signal::{Signal, kill};
+use queue::{LATE, SLOTS, all_said, check_slots, item, number, queue, say};
 use shmring::{
     RecvError, Segment, SendError, WaitStrategy,
     ring::queue::{Consumer, Producer, Queue},
 };
-use testkit::forked as child;
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
+use testkit::{died_by_kill, forked as child, join};
 
 fn many_processes() {
     const ITEMS: u64 = 3000;

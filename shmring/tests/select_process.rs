@@ -10,14 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        resource::{Usage, UsageWho, getrusage},
-        signal::{Signal, kill},
-        time::TimeValLike,
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
+use nix::sys::{
+    resource::{Usage, UsageWho, getrusage},
+    signal::{Signal, kill},
+    time::TimeValLike,
 };
 use shmring::{
     RecvError, Segment, Selector, SendError, WaitStrategy, fault,
@@ -26,18 +22,9 @@ use shmring::{
         records::{Consumer, Records},
     },
 };
-use testkit::forked as child;
+use testkit::{forked as child, join, join_killed};
 
 const LATE: Duration = Duration::from_secs(20);
-
-fn join(pid: Pid) {
-    assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
-}
-
-fn join_killed(pid: Pid) {
-    let status = waitpid(pid, None).unwrap();
-    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
-}
 
 fn segment(rings: usize) -> Segment {
     Segment::options().len(rings * 1024).objects(rings).anonymous().unwrap()

@@ -5,25 +5,10 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::{
-        signal::Signal,
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
 use shmring::{RecvError, SendError, WaitStrategy, ring::queue::Queue};
 
 pub(crate) const LATE: Duration = Duration::from_secs(20);
 pub(crate) const SLOTS: usize = 8;
-
-pub(crate) fn died_by_kill(pid: Pid) -> bool {
-    match waitpid(pid, None).unwrap() {
-        WaitStatus::Signaled(_, Signal::SIGKILL, _) => true,
-        WaitStatus::Exited(_, 0) => false,
-        other => panic!("{other:?}"),
-    }
-}
 
 pub(crate) fn queue() -> Queue {
     Queue::options().capacity(SLOTS).item_len(80).wait(WaitStrategy::Park).anonymous().unwrap()

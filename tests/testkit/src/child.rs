@@ -142,6 +142,37 @@ pub fn forked(body: impl FnOnce()) -> Pid {
     }
 }
 
+/// Waits for a child that ended well.
+///
+/// # Panics
+///
+/// When it did not, or is no child of this process.
+pub fn join(child: Pid) {
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+}
+
+/// Waits for a child that was killed.
+///
+/// # Panics
+///
+/// When it ended otherwise, or is no child of this process.
+pub fn join_killed(child: Pid) {
+    assert!(died_by_kill(child), "it ended well");
+}
+
+/// Waits for a child that was killed, or ended well; tells which.
+///
+/// # Panics
+///
+/// When it ended otherwise, or is no child of this process.
+pub fn died_by_kill(child: Pid) -> bool {
+    match waitpid(child, None) {
+        Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => true,
+        Ok(WaitStatus::Exited(_, 0)) => false,
+        other => panic!("it ended with {other:?}"),
+    }
+}
+
 /// The child: runs the test, says how it went, and never returns.
 fn serve(body: Body, runner: u32, prefix: String, output: Option<File>, writer: OwnedFd) -> ! {
     let set_up = || -> io::Result<()> {

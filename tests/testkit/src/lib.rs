@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
 
-pub use crate::child::forked;
+pub use crate::child::{died_by_kill, forked, join, join_killed};
 pub use crate::name::{name, prefix};
 pub use crate::proc::{
     Process, alive, children_of, descendants_of, fd_count, fd_count_of, first_free_fd, kill9,
