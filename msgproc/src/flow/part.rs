@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     accelerator::Accelerator,
-    edge::{Dealing, EdgeOptions},
     error::Result,
     graph::{Graph, Input, Output, Target},
     node::{Node, WorkerInfo},
@@ -74,9 +73,9 @@ pub trait Part: Sized {
     /// `place` says how items travel: [`Process`](super::Process) if any of those is in a process
     /// that send them or take them, else [`Thread`](super::Thread).
     ///
-    /// Processes in it that die are replaced if they say so ([`OnError::retry`](super::OnError::retry)),
-    /// but not that of the first node: what came back is in its memory. So a farm of such processes has
-    /// an emitter in the program.
+    /// Processes in it that die are replaced if they say so ([`OnError::retry`](super::OnError::retry)).
+    /// What came back is in the memory of the node with which a circle begins: so where that would be
+    /// in such a process, a node in the program comes before it, `relay to` and its name.
     ///
     /// ```
     /// use msgproc::flow::{Around, Farm, Part, Thread, map};
@@ -136,14 +135,8 @@ pub struct Ends<I, O> {
 impl<I, O> Ends<I, O> {
     /// Of nodes that were added to a graph.
     pub fn new(input: Input<I>, output: Output<O>) -> Ends<I, O> {
-        Ends { entry: entry(input), exit: Exit::Output(output) }
+        Ends { entry: input.into(), exit: Exit::Output(output) }
     }
-}
-
-/// An edge to this input, as it is if nothing is said.
-pub(crate) fn entry<T>(to: Input<T>) -> Target<T> {
-    let (dealing, options) = (Dealing::OnDemand, EdgeOptions::default());
-    Target { to, wire: None, dealing, options, feedback: None }
 }
 
 /// Where items leave a part.
@@ -213,11 +206,9 @@ where
     fn add_to(self, graph: &mut Graph) -> Ends<T, O> {
         let WrapAround { inner, place, credits } = self;
         let Ends { entry, exit } = inner.add_to(graph);
-        let back = Target {
-            wire: Place::<T>::wire(place),
-            feedback: Some(credits.max(1) as u64),
-            ..entry.clone()
-        };
+        let there = Place::<T>::wire(place);
+        let entry = graph.begin_in_program(entry, there);
+        let back = Target { wire: there, feedback: Some(credits.max(1) as u64), ..entry.clone() };
         let wire = Place::<O>::wire(place);
         let lead = move |graph: &mut Graph, on: Option<Target<O>>| {
             let Exit::Output(output) = exit else {

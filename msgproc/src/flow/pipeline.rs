@@ -13,7 +13,7 @@ use super::{
     node::{Cause, Flow, Fused, Node, Source, WorkerInfo, fuse, source},
     outlet::Outlet,
     outside::{Feed, Results},
-    part::{Exit, Part, entry},
+    part::{Exit, Part},
     placement::{Place, Placement, PlainProcess, Process, Same, Thread},
     report::Report,
 };
@@ -144,7 +144,7 @@ where
         let Pending { name, place, make, from } = self;
         let node = graph.node(&name, place, move |worker: &WorkerInfo| make.make(worker)).add();
         if let Some(from) = from {
-            from.lead(graph, Some(entry(node.input())));
+            from.lead(graph, Some(node.input().into()));
         }
         Added(Exit::Output(node.output()))
     }
@@ -369,7 +369,7 @@ impl<S: Tail, T: Send + 'static> Pipeline<S, Feed<T>> {
     pub fn with_ends(mut self) -> (Graph, (Feed<T>, Results<S::Out>)) {
         let Added(exit) = self.tail.add_to(&mut self.graph);
         let (results, input) = self.graph.results_of("results", self.capacity);
-        exit.lead(&mut self.graph, Some(entry(input)));
+        exit.lead(&mut self.graph, Some(input.into()));
         (self.graph, (self.feed, results))
     }
 }

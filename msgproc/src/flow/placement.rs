@@ -45,6 +45,13 @@ pub enum Placement {
     },
 }
 
+impl Placement {
+    /// Whether that is in the process of whoever runs the graph.
+    pub(crate) fn is_in_program(self) -> bool {
+        !matches!(self, Placement::Process | Placement::At { process: 1.., .. })
+    }
+}
+
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,9 +2,9 @@
 
 use super::{
     edge::{Dealing, Room},
-    graph::{Graph, Input, Output},
+    graph::{Graph, Input, Output, Target},
     node::{Node, WorkerInfo},
-    part::{Ends, Part, entry},
+    part::{Ends, Part},
     placement::Place,
     worker::OnError,
 };
@@ -102,7 +102,7 @@ impl<I: Send + 'static, O: Send + 'static, L: 'static> Workers<I, O, L> {
         let add = move |graph: &mut Graph, crew: Crew, tuning| {
             let (input, output) = add(graph, crew, last);
             let (to, next) = put(graph, (&name, place, make), crew, tuning);
-            let mut target = entry(to);
+            let mut target = Target::from(to);
             target.dealing = Dealing::Straight;
             target.options.set(crew.room);
             graph.lead(output, target);

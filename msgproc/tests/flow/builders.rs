@@ -9,7 +9,7 @@ use std::{
 use msgproc::flow::{
     AllToAll, Around, Cause, Error, FailureKind, Farm, Flow, Node, OnError, Outlet, Part, Pipeline,
     Placement, Process, Same, Scheduling, Thread, WorkerInfo, Workers, each, filter, flat_map,
-    from_fn, map, par, try_map,
+    from_fn, fuse, map, par, try_map,
 };
 use ndarray::{Array3, Axis};
 use shmring::array::{Order, SharedArray2};
@@ -322,6 +322,20 @@ fn a_circle_in_a_pipeline() {
     }
 }
 
+/// Runs numbers through a part in which workers die; gives how many relays it has.
+fn deaths_go_round(part: impl Part<In = u64, Out = String>) -> usize {
+    let report = Pipeline::source("numbers", Thread, 0..200_u64)
+        .part(part)
+        .stage("check", Thread, |_| each(|n: String| assert!(n.ends_with('0'))))
+        .run()
+        .unwrap();
+    assert_eq!(report.node("check").unwrap().items_in(), 200);
+    let down = report.node("down").unwrap();
+    let restarts: u64 = down.workers.iter().map(|worker| worker.restarts).sum();
+    assert!((1..=3).contains(&restarts), "{report}");
+    report.nodes.iter().filter(|node| node.name == "relay to down").count()
+}
+
 /// Each of them dies once, over the first number it gets that ends in 3.
 fn workers_that_die_on_the_way_round() {
     let work = |me: &WorkerInfo| {
@@ -333,21 +347,17 @@ fn workers_that_die_on_the_way_round() {
             n
         })
     };
-    let circle = Farm::new("down", Process, work)
-        .workers(3)
-        .on_error(OnError::retry(2))
-        .emitter("deal", Thread, |_| map(|n: u64| n))
-        .collector("sort", Thread, |_| map(countdown))
-        .wrap_around(Process, 30);
-    let report = Pipeline::source("numbers", Thread, 0..200_u64)
-        .part(circle)
-        .stage("check", Thread, |_| each(|n: String| assert!(n.ends_with('0'))))
-        .run()
-        .unwrap();
-    assert_eq!(report.node("check").unwrap().items_in(), 200);
-    let down = report.node("down").unwrap();
-    let restarts: u64 = down.workers.iter().map(|worker| worker.restarts).sum();
-    assert!((1..=3).contains(&restarts), "{report}");
+    let farm = || Farm::new("down", Process, work).workers(3).on_error(OnError::retry(2));
+    let sort = |_: &WorkerInfo| map(countdown);
+    let dealt = farm().emitter("deal", Thread, |_| map(|n: u64| n)).collector("sort", Thread, sort);
+    assert_eq!(deaths_go_round(dealt.wrap_around(Process, 30)), 0);
+    // What would begin in a process that is replaced, begins in the program.
+    let bare = farm().collector("sort", Thread, sort);
+    assert_eq!(deaths_go_round(bare.wrap_around(Process, 30)), 1);
+    let ordered = farm().ordered().collector("sort", Thread, sort);
+    assert_eq!(deaths_go_round(ordered.wrap_around(Process, 30)), 1);
+    let one = Farm::new("down", Process, move |me| fuse(work(me), map(countdown)));
+    assert_eq!(deaths_go_round(one.on_error(OnError::retry(2)).wrap_around(Process, 30)), 1);
 }
 
 fn a_pipeline_is_used_from_outside() {

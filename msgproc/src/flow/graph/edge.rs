@@ -183,6 +183,14 @@ pub(crate) struct Target<T> {
     pub(crate) feedback: Option<u64>,
 }
 
+/// An edge to this input, as it is if nothing is said.
+impl<T> From<Input<T>> for Target<T> {
+    fn from(to: Input<T>) -> Target<T> {
+        let (dealing, options) = (Dealing::OnDemand, EdgeOptions::default());
+        Target { to, wire: None, dealing, options, feedback: None }
+    }
+}
+
 impl<T> Clone for Target<T> {
     fn clone(&self) -> Target<T> {
         Target { dealing: self.dealing.clone(), ..*self }
@@ -318,6 +326,23 @@ impl Graph {
         EdgeBuilder { graph: self, from, to, turn, options, dealing, size: None, feedback: None }
             .add();
         relay.output()
+    }
+
+    /// Where a circle begins that leads to this target: there, or, if the process of that may be
+    /// replaced, at one worker in the program, for what came back is in the memory of who it came to.
+    pub(crate) fn begin_in_program<T: Send + 'static>(
+        &mut self,
+        target: Target<T>,
+        there: Option<Wire<T>>,
+    ) -> Target<T> {
+        let node = &self.nodes[target.to.node];
+        let in_program = |worker| node.place_of(worker).is_in_program();
+        if !node.on_error.replaces() || (0..node.workers).all(in_program) {
+            return target;
+        }
+        let relay = self.relay_to(&target);
+        self.lead(relay.output(), Target { wire: target.wire.or(there), ..target });
+        relay.input().into()
     }
 
     /// Two edges from one output: `choose` says which an item goes, and as what. Without a second

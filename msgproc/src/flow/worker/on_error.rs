@@ -30,10 +30,11 @@ impl OnError {
     /// process died is handled again by the process that replaces it, with all else that it had.
     ///
     /// A process with several workers, of one node or of several, is replaced if all its nodes say
-    /// so (this or [`OnError::quarantine`]), none of them is the first of a circle, and there is a
-    /// way for what goes from one to another in it to travel. Else the run fails, and says why. Items between two workers of such a process are written down as those
-    /// between processes, also where both are in one thread and one would else be called: that is
-    /// the price. A death counts for the item of the worker that was at work. If several threads of
+    /// so (this or [`OnError::quarantine`]), none of them is the first of a circle (that of
+    /// [`Part::wrap_around`](crate::flow::Part::wrap_around) begins in the program then), and there
+    /// is a way for what goes from one to another in it to travel. Else the run fails, and says why.
+    /// Items between two workers of such a process are written down as those between processes, also
+    /// where both are in one thread and one would else be called: that is the price. A death counts for the item of the worker that was at work. If several threads of
     /// the process were, it counts for none, and the process that replaces it has one thread at
     /// work at a time until they are past what they were at. If futures were on their way, neither,
     /// and those items are awaited one by one.

@@ -51,7 +51,6 @@ pub(super) fn a_forking_way(graph: &mut Graph) -> Kept<u64> {
     let circle = Farm::new("step", Process, move |_| map(forks))
         .workers(2)
         .on_error(again())
-        .emitter("head", Thread, |_| map(|n: u64| n))
         .wrap_around(Process, 5);
     let kept = Kept::default();
     let keeps = kept.clone();
