@@ -367,6 +367,12 @@ impl<T> Outlet<T> {
         self.closed
     }
 
+    /// The same, for a node that sends nothing: whether its next send would tell.
+    pub(crate) fn sees_closed(&mut self) -> bool {
+        self.closed |= self.exits.as_ref().is_some_and(Exits::is_closed);
+        self.closed
+    }
+
     /// Whether it panicked while it sent items on: no policy of the node makes up for that.
     pub(crate) fn is_torn(&self) -> bool {
         self.torn

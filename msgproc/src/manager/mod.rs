@@ -309,10 +309,13 @@ impl<B: Backend> Manager<B> {
                 Err(_) => unit.put_off(id),
             }
         }
-        if result.is_ok()
-            && let Some(member) = self.processes.get_mut(id)
-        {
-            member.phase = Phase::Ready;
+        if let Some(member) = self.processes.get_mut(id) {
+            if result.is_ok() {
+                member.phase = Phase::Ready;
+            } else if member.process.abandon() {
+                // What was kept for it fails: nobody else starts it.
+                self.queue.push(Source::Process(id.index()));
+            }
         }
         self.wake_unit(unit);
         result

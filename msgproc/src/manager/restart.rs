@@ -208,6 +208,11 @@ impl<B: Backend> Manager<B> {
         };
         self.forget(id);
         let member = self.processes.get_mut(id)?;
+        // In the pause before this.
+        if because_of.is_some() && member.process.was_told_to_stop_late() {
+            let error = Error::Stopped { process: member.process.name().into() };
+            return Some(self.not_started(id, error));
+        }
         let begun = match member.process.exit() {
             Some(exit) => member.process.begin_restart(exit, by),
             None => Err(format!("the one before of {:?} lives on", member.process.name()).into()),
@@ -233,6 +238,7 @@ impl<B: Backend> Manager<B> {
     fn not_started(&mut self, process: ProcessId, error: Error) -> Happening<B::Event> {
         let end = match error {
             Error::MultiThreaded { .. } => End::Hopeless,
+            Error::Stopped { .. } => End::Stopped,
             _ => End::Failed,
         };
         let restart = self.decide(process, end);
@@ -360,7 +366,9 @@ impl<B: Backend> Manager<B> {
             std::mem::replace(&mut member.phase, Phase::Ended)
         });
         match phase {
-            Some(Phase::Failing(error)) if !lets_go => self.not_started(process, error),
+            Some(Phase::Failing(error)) if !lets_go && exit.stopped_by.is_none() => {
+                self.not_started(process, error)
+            }
             _ => {
                 let restart = self.decide(process, End::of(&exit));
                 Happening::Ended { process, exit, restart }

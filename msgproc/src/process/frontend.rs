@@ -390,6 +390,9 @@ impl<B: Backend> MessageProcess<B> {
     /// Asks the backend to finish what is queued and leave, and does not wait for that: its end
     /// comes up as [`Event::Ended`]. So many processes stop at the same time.
     ///
+    /// One that has ended, and that a [`Manager`](crate::Manager) is about to start again, is not started
+    /// then.
+    ///
     /// # Errors
     ///
     /// [`Error::NotOurs`].
@@ -452,6 +455,11 @@ impl<B: Backend> MessageProcess<B> {
     }
 
     /// Kills it; `false` where that is not possible.
+    /// Whether it was told to stop after it had ended: so that it is not started again.
+    pub(crate) fn was_told_to_stop_late(&self) -> bool {
+        self.link.lock().told_to_stop_late
+    }
+
     pub(crate) fn kill(&self) -> bool {
         self.link.child.signal(start::KILL)
     }

@@ -151,7 +151,10 @@ impl Link {
     /// Asks the backend to leave, and does not wait for that.
     pub(super) fn request_stop(&self) -> Result<()> {
         self.check_ours()?;
-        self.lock().stopping.get_or_insert(StopStep::Graceful);
+        let mut state = self.lock();
+        state.told_to_stop_late |= state.end.is_some();
+        state.stopping.get_or_insert(StopStep::Graceful);
+        drop(state);
         self.page.ask_to_stop(StopLevel::Graceful);
         let header = postcard::to_stdvec(&Down::Stop).unwrap_or_default();
         let until = deadline::after(Instant::now(), self.settings.send_timeout);

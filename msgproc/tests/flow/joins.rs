@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use msgproc::flow::{
-    Graph, NodeRef, Output, Placement, Report, from_fn,
+    Flow, Graph, NodeRef, OnError, Outlet, Output, Placement, Report, WorkerInfo, from_fn,
     join::{ByTick, Joined, Latest, Nearest, WhenFull},
     map,
 };
@@ -18,6 +18,9 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(sources_of_one_thread_with_long_items),
         testkit::test!(who_rests_before_a_join_holds_little),
         testkit::test!(rows_and_what_was_discarded_add_up),
+        testkit::test!(what_a_join_holds_in_the_end_was_discarded),
+        testkit::test!(an_item_without_a_time_is_left_out_alone),
+        testkit::test!(sources_that_wait_end_with_their_join),
     ]
 }
 
@@ -222,6 +225,84 @@ fn rows_and_what_was_discarded_add_up() {
                     "{place} {when_full:?}\n{report}"
                 );
             }
+        }
+    }
+}
+
+/// A sticky input that ends without a value: no row comes of what the others gave.
+fn what_a_join_holds_in_the_end_was_discarded() {
+    for kind in [Kind::ByTick, Kind::Nearest] {
+        for place in PLACES {
+            let mut graph = Graph::new();
+            let one = numbers(&mut graph, "one", Placement::Thread, (0, 30), 0);
+            let two = numbers(&mut graph, "two", Placement::Thread, (0, 20), 0);
+            let nothing = std::iter::from_fn(|| {
+                std::thread::sleep(Duration::from_millis(30));
+                None::<Item>
+            });
+            let never = graph.source("never", Placement::Thread, nothing);
+            let join = move |_: &WorkerInfo| join(kind, WhenFull::Wait).sticky(1, 4);
+            let join = graph.node("join", place, join).add();
+            let (sink, kept) = keep::<Vec<Item>>(&mut graph, "sink");
+            graph.connect(one.output(), join.input_at(0));
+            graph.connect(two.output(), join.input_at(1));
+            graph.connect(never.output(), join.input_at(2));
+            graph.connect(join.output(), sink.input());
+            let report = graph.run().unwrap();
+            assert!(taken(&kept).is_empty(), "{kind:?} {place}");
+            let join = report.node("join").unwrap();
+            // A row that was discarded is of two items.
+            let single: u64 = join.workers[0].discarded_at.iter().sum();
+            let items = single + 2 * (join.workers[0].discarded - single);
+            assert_eq!(join.items_in(), items, "{kind:?} {place}\n{report}");
+        }
+    }
+}
+
+/// It comes behind others of its message, which the join has no room for yet.
+fn an_item_without_a_time_is_left_out_alone() {
+    let time = |item: &Item| item.1.is_empty().then_some(item.0);
+    for place in PLACES {
+        let mut graph = Graph::new();
+        let items = (0..100).map(|n| (n, vec![0; usize::from(n == 50)]));
+        let leading = graph.source("leading", Placement::Thread, items);
+        let far = numbers(&mut graph, "far", Placement::Thread, (1000, 1001), 0);
+        let nearest = move || Joined::nearest(Nearest::new(2, 10_000, 8), time);
+        let join = graph.node("join", place, move |_| nearest());
+        let join = join.on_error(OnError::skip()).add();
+        let (sink, kept) = keep::<Vec<Item>>(&mut graph, "sink");
+        graph.connect(leading.output(), join.input_at(0));
+        graph.connect(far.output(), join.input_at(1));
+        graph.connect(join.output(), sink.input());
+        let report = graph.run().unwrap();
+        let led: Vec<u64> = taken(&kept).iter().map(|row| row[0].0).collect();
+        let expected: Vec<u64> = (0..100).filter(|n| *n != 50).collect();
+        assert_eq!(led, expected, "{place}\n{report}");
+        assert_eq!(report.node("join").unwrap().workers[0].skipped, 1, "{place}\n{report}");
+    }
+}
+
+/// One input has ended, so no row can come; the other one's source has nothing, and never will.
+fn sources_that_wait_end_with_their_join() {
+    for place in PLACES {
+        for between in [false, true] {
+            let mut graph = Graph::new();
+            let wait = |(), _: &mut Outlet<Item>| Ok(Flow::Wait);
+            let waits = graph.node("waits", Placement::Thread, move |_| from_fn(wait)).add();
+            let ends = numbers(&mut graph, "ends", Placement::Thread, (0, 0), 0);
+            let join = graph.node("join", place, |_| join(Kind::ByTick, WhenFull::Wait)).add();
+            let (sink, kept) = keep::<Vec<Item>>(&mut graph, "sink");
+            if between {
+                let same = graph.node("same", place, |_| map(|item: Item| item)).add();
+                graph.connect(waits.output(), same.input());
+                graph.connect(same.output(), join.input_at(0));
+            } else {
+                graph.connect(waits.output(), join.input_at(0));
+            }
+            graph.connect(ends.output(), join.input_at(1));
+            graph.connect(join.output(), sink.input());
+            let report = graph.run().unwrap();
+            assert!(taken(&kept).is_empty(), "{place}\n{report}");
         }
     }
 }

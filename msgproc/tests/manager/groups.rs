@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(one_that_dies_about_when_it_is_ready),
         test!(removed_while_it_starts),
         test!(stopped_while_it_starts),
+        test!(told_to_stop_in_the_pause_or_while_it_starts),
         test!(stopped_while_a_group_comes_back),
         test!(the_constructor_is_told_whose_end_it_was),
         test!(rounds_leave_nothing),
@@ -397,6 +398,34 @@ fn stopped_while_it_starts() -> Result<()> {
     assert!(matches!(next(&mut manager), Told::Ended { restart: Restart::No, .. }));
     assert!(manager.next(None)?.is_none());
     assert_eq!(testkit::children_of(std::process::id()), [] as [u32; 0]);
+    Ok(())
+}
+
+fn told_to_stop_in_the_pause_or_while_it_starts() -> Result<()> {
+    let mut manager = Manager::new()?;
+    let policy = permanent().backoff(Duration::from_millis(200));
+    let paused = manager.add_with(slow("paused", 0, 0), policy.clone())?;
+    testkit::kill9(manager[paused].pid());
+    assert!(matches!(next(&mut manager), Told::Ended { restart: Restart::After(_), .. }));
+    manager[paused].request_stop()?;
+    match next(&mut manager) {
+        Told::RestartFailed { error: Error::Stopped { .. }, restart: Restart::No, .. } => {}
+        other => panic!("{other:?}"),
+    }
+    // What it is by hand, it is: that is asked for by the program.
+    manager.restart(paused)?;
+    assert_eq!(manager[paused].ping().wait()?, manager[paused].pid());
+    let starting = manager.add_with(slow("starting", 10_000, 0), policy)?;
+    testkit::kill9(manager[starting].pid());
+    assert!(matches!(next(&mut manager), Told::Ended { restart: Restart::After(_), .. }));
+    let began = Instant::now();
+    while manager[starting].exit().is_some() && began.elapsed() < SOON {
+        assert!(manager.next(Some(Duration::from_millis(5)))?.is_none());
+    }
+    manager[starting].request_stop()?;
+    testkit::kill9(manager[starting].pid());
+    assert!(matches!(next(&mut manager), Told::Ended { restart: Restart::No, .. }));
+    nothing(&mut manager);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(much_is_sent_as_the_replacement_takes_it),
         test!(one_that_is_given_up_lets_them_fail),
         test!(a_stop_lets_them_fail),
+        test!(a_start_by_hand_that_fails_lets_them_fail),
         test!(lost_tells_are_told_before_the_end),
     ]
 }
@@ -119,6 +120,30 @@ fn a_stop_lets_them_fail() -> Result<()> {
         }
     }
     assert!(manager.next(None)?.is_none());
+    Ok(())
+}
+
+fn a_start_by_hand_that_fails_lets_them_fail() -> Result<()> {
+    let mut manager = Manager::new()?;
+    let comes_once = |start: &Start| match start.restarts {
+        0 => Ok(Worker),
+        _ => Err("no camera"),
+    };
+    let process = MessageProcess::options("one")
+        .undelivered(Undelivered::AtLeastOnce { attempts: 2 })
+        .fork(comes_once)?;
+    let id = manager.add_with(process, Policy::permanent().backoff(Duration::from_secs(60)))?;
+    manager[id].exit_with(3).tell()?;
+    let mut reply = manager[id].ping().send()?;
+    assert!(matches!(next(&mut manager), Told::Ended { restart: Restart::After(_), .. }));
+    assert!(matches!(manager.restart(id), Err(Error::PreRun { .. })));
+    match next(&mut manager) {
+        Told::Failed { error: Error::Undelivered { command, .. }, .. } => {
+            assert_eq!(command, "exit_with");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(reply.wait_timeout(SOON), Err(Error::PeerDied { .. })));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::registry::{Connected, Make, Making};
 use super::{ClassInfo, OnError, PortInfo, Registry};
 use crate::flow::join::{Before, ByTick, Joined, Latest, Nearest, WhenFull};
-use crate::flow::{Cause, fuse, try_map};
+use crate::flow::{Cause, Flow, Outlet, from_fn, fuse};
 
 /// How many inputs a join of a file may have.
 const INPUTS: usize = 8;
@@ -174,8 +174,17 @@ where
             }
             let (join, rows) = make(making, joined)?;
             let join = join.sticky(sticky, rows.get()).numbered(numbers);
-            let row = row.clone();
-            let node: super::registry::Boxed<T, T> = Box::new(fuse(join, try_map(row)));
+            let (row, skips) = (row.clone(), making.node.on_error == OnError::Skip);
+            // What one item lets go may be many rows: of those only the one that fails is left out.
+            let make = move |items, out: &mut Outlet<T>| match row(items) {
+                Ok(item) => out.send(item).map(|()| Flow::GoOn).map_err(Cause::from),
+                Err(_) if skips => {
+                    out.discard(1);
+                    Ok(Flow::GoOn)
+                }
+                Err(error) => Err(error.into()),
+            };
+            let node: super::registry::Boxed<T, T> = Box::new(fuse(join, from_fn(make)));
             Ok(node)
         };
         self.add(name, info, Make::Node(std::sync::Arc::new(make)), (true, false))

@@ -80,7 +80,8 @@ pub struct Joined<T> {
 /// What came at one input and is not in the join yet: the rest of a message of which the join did
 /// not accept all.
 struct Line<T> {
-    items: VecDeque<T>,
+    /// Each with its number or its time, where it is joined by one.
+    items: VecDeque<(u64, T)>,
     /// Nothing more comes.
     ends: bool,
     /// The join knows.
@@ -178,22 +179,27 @@ impl<T: Clone> Joined<T> {
         }
     }
 
-    fn push(&mut self, input: usize, item: T) -> Result<Rows<T>, Cause> {
+    /// What an item is joined by, if it is.
+    fn key(&self, input: usize, item: &T) -> Result<u64, Cause> {
+        let (key, what) = match &self.kind {
+            Kind::ByTick(_, tick) if input < self.inputs => (tick(item), "tick"),
+            Kind::Nearest(_, time) if input < self.inputs => (time(item), "time"),
+            _ => return Ok(0),
+        };
+        key.ok_or_else(|| format!("an item without a {what} came at input {input}").into())
+    }
+
+    fn push(&mut self, input: usize, key: u64, item: T) -> Rows<T> {
         if let Some((sticky, at)) = self.sticky.as_mut().zip(input.checked_sub(self.inputs)) {
-            return Ok(sticky.push(at, item));
+            return sticky.push(at, item);
         }
-        let missing = |what: &str| format!("an item without a {what} came at input {input}");
         let rows = match &mut self.kind {
-            Kind::ByTick(join, tick) => {
-                join.push(input, tick(&item).ok_or_else(|| missing("tick"))?, item)
-            }
+            Kind::ByTick(join, _) => join.push(input, key, item),
             Kind::Latest(join) => join.push(input, item),
-            Kind::Nearest(join, time) => {
-                join.push(input, time(&item).ok_or_else(|| missing("time"))?, item)
-            }
+            Kind::Nearest(join, _) => join.push(input, key, item),
         };
         self.rows.extend(rows);
-        Ok(Vec::new())
+        Vec::new()
     }
 
     fn end(&mut self, input: usize) -> Rows<T> {
@@ -239,9 +245,9 @@ impl<T: Clone> Joined<T> {
         let mut moved = false;
         for input in 0..self.lines.len() {
             while self.takes(input) {
-                let Some(item) = self.lines[input].items.pop_front() else { break };
+                let Some((key, item)) = self.lines[input].items.pop_front() else { break };
                 moved = true;
-                let rows = self.push(input, item)?;
+                let rows = self.push(input, key, item);
                 rows.into_iter().try_for_each(|row| out.send(row))?;
                 self.hand_on(out)?;
             }
@@ -262,8 +268,23 @@ impl<T: Clone> Joined<T> {
             Some(sticky) => sticky.is_exhausted(),
             None => self.no_rows_come(),
         };
+        if over {
+            self.give_up();
+        }
         self.tell_discarded(over, out);
         Ok(if over { Flow::Eos } else { Flow::GoOn })
+    }
+
+    /// What is held still comes into no row: a sticky input may have ended without a value.
+    fn give_up(&mut self) {
+        for input in 0..self.inputs {
+            self.end(input);
+        }
+        if let Some(sticky) = &mut self.sticky {
+            for row in self.rows.drain(..) {
+                sticky.push_row(row);
+            }
+        }
     }
 
     /// Counts for the report what was discarded since the last time; in the end also what has not
@@ -301,7 +322,9 @@ impl<T: Clone + 'static> Node for Joined<T> {
 
     fn svc_on(&mut self, input: usize, item: T, out: &mut Outlet<Vec<T>>) -> Result<Flow, Cause> {
         let input = self.number(input)?;
-        self.lines[input].items.push_back(item);
+        // Before it is taken: so what is wrong with it is said of this item and of no other.
+        let key = self.key(input, &item)?;
+        self.lines[input].items.push_back((key, item));
         self.go_on(out)
     }
 

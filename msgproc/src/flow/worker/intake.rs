@@ -209,7 +209,7 @@ impl<N: Node> Worker<N> {
             core.flush();
             core.check_sends();
         }
-        if core.outlet.is_closed() {
+        if core.outlet.sees_closed() {
             return self.end();
         }
         Poll::Idle

@@ -71,9 +71,10 @@ impl<N: Node> Core<N> {
             match stopped {
                 Ok(Stop::Through) => Poll::Worked,
                 Ok(Stop::Dry) => {
-                    // The next send tells.
+                    // It may be the last that it sends.
                     let _ = self.outlet.flush();
-                    if self.check_sends() { Poll::Ended } else { Poll::Idle }
+                    let ends = self.check_sends() || self.outlet.sees_closed();
+                    if ends { Poll::Ended } else { Poll::Idle }
                 }
                 Ok(Stop::Eos | Stop::LeftOut) => {
                     // What the one before has sent is known of these, and not of what comes at the

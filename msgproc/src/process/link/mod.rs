@@ -101,7 +101,9 @@ pub(super) struct State {
     closed_at: Option<Instant>,
     /// The step of a stop that is under way.
     pub(super) stopping: Option<StopStep>,
-    end: Option<Exit>,
+    /// Whether it was asked to leave when it had ended.
+    pub(super) told_to_stop_late: bool,
+    pub(super) end: Option<Exit>,
     end_untold: bool,
 }
 
@@ -186,6 +188,7 @@ impl Link {
                 raised: false,
                 closed_at: None,
                 stopping: None,
+                told_to_stop_late: false,
                 end: None,
                 end_untold: false,
             }),

@@ -123,6 +123,10 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.first.is_closed() && self.second.as_ref().is_none_or(Lanes::is_closed)
+    }
+
     fn room(&self) -> usize {
         self.first.room().min(self.second.as_ref().map_or(usize::MAX, Lanes::room))
     }

@@ -106,6 +106,12 @@ impl<T> Exits<T> {
         if closed { self.stop_or_go_on() } else { Ok(()) }
     }
 
+    /// Whether there were some who took something, and nobody does any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut ways = self.ways().peekable();
+        ways.peek().is_some() && ways.all(|way| way.is_closed())
+    }
+
     /// One edge takes no more: the others go on without it. A node is done when nobody takes
     /// anything from it, the run is being stopped, or something could not be sent.
     #[cold]

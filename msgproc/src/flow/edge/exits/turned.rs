@@ -61,6 +61,10 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         Way::state(&self.lanes)
     }
 
+    fn is_closed(&self) -> bool {
+        self.lanes.is_closed()
+    }
+
     fn room(&self) -> usize {
         self.lanes.room()
     }

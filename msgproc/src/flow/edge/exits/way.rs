@@ -22,6 +22,8 @@ pub(crate) trait Way<T> {
     fn finish(&mut self, head: &Head) -> Result<(), Closed>;
     fn end(&mut self);
     fn state(&self) -> WayState;
+    /// Whether nobody takes anything from it any more.
+    fn is_closed(&self) -> bool;
     /// How many items can be put now without waiting.
     fn room(&self) -> usize;
     fn can_call(&self) -> bool;
@@ -86,6 +88,10 @@ impl<T: 'static> Way<T> for Lanes<T> {
             is_closed: self.is_closed(),
             is_broken: self.is_broken(),
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        Lanes::is_closed(self)
     }
 
     fn room(&self) -> usize {
