@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{Read, Write, pipe},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::ExitCode,
     thread,
@@ -85,8 +86,12 @@ fn a_forked_childs_copy_of_a_guard_locks_nothing() {
     let other = array.try_clone().unwrap();
     let guard = array.write().unwrap();
     join(child(|| {
+        // The child has no lock, so it sees and writes nothing by it.
+        let mut copy = copy_of(&guard);
+        assert!(catch_unwind(AssertUnwindSafe(|| copy[0])).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| copy.fill(1))).is_err());
         // Its end in the child must not free the parent's lock.
-        drop(copy_of(&guard));
+        drop(copy);
         assert!(other.try_read().unwrap().is_none());
     }));
     assert!(other.try_read().unwrap().is_none());

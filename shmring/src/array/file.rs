@@ -63,6 +63,7 @@ impl ArrayFile {
         if making.replace_stale && path.exists() {
             named::remove_if_stale(&path)?;
         }
+        named::refuse_taken(&path)?;
         let (fd, map, owner) =
             named::publish(&path, len as u64, &what, |map| write(map, &text, making, fill, &what))?;
         let owner = if making.keep {

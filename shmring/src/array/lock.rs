@@ -42,6 +42,14 @@ pub(super) struct Held {
     generation: u32,
 }
 
+impl Held {
+    /// Whether it was taken in this process, and not by the parent of a forked child.
+    #[inline]
+    pub(super) fn is_ours(self) -> bool {
+        self.generation == os::forks()
+    }
+}
+
 /// The locks of this process, so that a forked child can leave all of them at once.
 static LOCKS: Mutex<Vec<Weak<FileLock>>> = Mutex::new(Vec::new());
 
@@ -152,7 +160,7 @@ impl FileLock {
 
     /// Gives a lock up. Does nothing in a forked child, which has only a copy of the guard.
     pub(super) fn release(&self, held: Held) {
-        if held.generation != os::fork_generation() {
+        if !held.is_ours() {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -48,8 +48,8 @@
 //! All memory is reserved when the array is made, so that no later access can fail.
 //!
 //! An array travels in a message as a descriptor, named or not. A forked child may use the
-//! handles it inherited: it gets locks of its own at first use, and its copy of a guard that its
-//! parent held locks nothing.
+//! handles it inherited: it gets locks of its own at first use. Its copy of a guard that its parent
+//! held locks nothing, and panics when it is asked for the elements.
 
 mod dtype;
 mod dynamic;

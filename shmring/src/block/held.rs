@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     os,
+    region::LINE,
     sync::{
         Ordering,
         local::{self, AtomicU64},
@@ -252,12 +253,16 @@ impl fmt::Debug for Block {
 
 /// Bytes of an array of `T`, when that is at most `len`.
 pub(super) fn bytes_of<T: Pod>(shape: &[usize], len: usize) -> Result<usize, ViewError> {
+    if align_of::<T>() > LINE {
+        return Err(ViewError::Alignment);
+    }
     let size = shape.iter().try_fold(size_of::<T>(), |all, side| all.checked_mul(*side));
     // An empty side hides how large the others are; ndarray refuses those as well.
     let mut sides = shape.iter().filter(|side| **side != 0);
     let whole = sides.try_fold(size_of::<T>().max(1), |all, side| all.checked_mul(*side));
     match (size, whole) {
         (Some(size), Some(_)) if size <= len => Ok(size),
-        (size, _) => Err(ViewError::TooShort { needed: size.unwrap_or(usize::MAX), len }),
+        (Some(needed), Some(_)) => Err(ViewError::TooShort { needed, len }),
+        _ => Err(ViewError::TooShort { needed: usize::MAX, len }),
     }
 }
