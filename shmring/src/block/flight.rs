@@ -74,6 +74,16 @@ impl<M: Memory> Words<'_, M> {
         self.set(carrier, before.block, End::Put, before.seq) && self.free(before.block)
     }
 
+    /// Whether a carrier still holds a block by what a message says: not where it was emptied after
+    /// that was sent, which leaves the message in its ring. What was counted off then must not be
+    /// counted again, and the block may be somebody else's by now.
+    #[inline]
+    pub(super) fn is_on_its_way(&self, carrier: usize, handle: Handle, seq: u8) -> bool {
+        let [put, got] = [End::Put, End::Got].map(|end| self.counted(carrier, handle.block, end));
+        let (ahead, all) = (seq.wrapping_sub(got), put.wrapping_sub(got));
+        (1..=all).contains(&ahead) && self.word(handle.block).generation() == handle.generation
+    }
+
     /// The receiving end has taken a block, or lets go of it; rule F, which finds at once that the
     /// taker holds it.
     #[inline]

@@ -54,6 +54,50 @@ fn smoke() {
     assert_eq!(pool.stats().loans, 1);
 }
 
+/// The messages stay in the ring, and the counts must not go back to what they say.
+#[test]
+fn what_a_dropped_receiver_left_behind_counts_for_nothing() {
+    for keeps in [true, false] {
+        let pool = pool(1);
+        let ring = Records::options().capacity(4096).create_in(pool.segment()).unwrap();
+        let mut tx = Sender::<Block>::new(ring.producer().unwrap());
+        let rx = Receiver::<Block>::new(ring.consumer().unwrap());
+        let block = filled(&pool, 1);
+        (0..3).for_each(|_| tx.send_ref(&block).unwrap());
+        drop(rx);
+        let mut block = Some(block).filter(|_| keeps);
+        assert_eq!(pool.in_use(), usize::from(keeps));
+        // Another life of the block, which is never sent, or the same one, which is sent on.
+        let mut other = (!keeps).then(|| filled(&pool, 2));
+        let mut rx = Receiver::<Block>::new(ring.consumer().unwrap());
+        if let Some(block) = &block {
+            tx.send_ref(block).unwrap();
+        }
+        for _ in 0..3 {
+            match rx.try_recv() {
+                Ok(block) => assert!(keeps && block.as_bytes()[0] == 1),
+                Err(error) => assert!(!keeps, "{error}"),
+            }
+            // The first of them tells already.
+            assert_eq!(pool.in_use(), usize::from(keeps || other.is_some()));
+            drop(other.take());
+            assert_eq!(pool.in_use(), usize::from(keeps));
+        }
+        block.take();
+        // The one that was sent last is still on its way.
+        assert_eq!(pool.in_use(), usize::from(keeps));
+        if keeps {
+            assert_eq!(rx.try_recv().unwrap().as_bytes()[0], 1);
+        }
+        assert!(rx.try_recv().is_err());
+        assert_eq!(pool.in_use(), 0, "{keeps}");
+        for _ in 0..600 {
+            tx.send(filled(&pool, 3)).unwrap();
+            assert_eq!(rx.try_recv().unwrap().as_bytes()[0], 3);
+        }
+    }
+}
+
 #[test]
 fn full() {
     let pool = pool(2);

@@ -477,6 +477,7 @@ impl Incoming {
             let (pool, carrier) = &routes[*route];
             // Also for what was taken: the message may have let go of it again.
             if let Some(seq) = entry.seq
+                && pool.words().is_on_its_way(*carrier, entry.handle, seq)
                 && pool.words().got(*carrier, Put { block: entry.handle.block, seq })
             {
                 pool.wake();
