@@ -98,6 +98,19 @@ fn removes_what_is_stale() {
     assert_eq!(cleanup(&["--yes"]), (0, String::new()));
 }
 
+fn what_cannot_be_listed_stays() {
+    let segment = Segment::file("a.npy");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = Command::new(tests::script("cleanup-shm"))
+        .args(["--yes", "--prefix", &testkit::prefix()])
+        .stdout(full)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(segment.exists());
+}
+
 fn keeps_what_this_process_has_attached() {
     let segments = [Segment::file("a.npy"), Segment::fifo("b.bell.3")];
     let attached = segments.each_ref().map(Segment::attach);
@@ -187,6 +200,9 @@ fn leaves_other_files_alone() {
         Segment::file("a.npx"),
         Segment::file("a.bell."),
         Segment::file("a.bell.x"),
+        Segment::file("a.bell.01"),
+        Segment::file("a.bell.4294967296"),
+        Segment::file(&format!("{}.npy", "a".repeat(200))),
         target,
         link,
     ];
@@ -243,6 +259,7 @@ fn main() -> ExitCode {
     testkit::run([
         testkit::test!(lists_without_removing),
         testkit::test!(removes_what_is_stale),
+        testkit::test!(what_cannot_be_listed_stays),
         testkit::test!(keeps_what_this_process_has_attached),
         testkit::test!(keeps_what_another_process_has_attached),
         testkit::test!(keeps_what_a_child_of_the_dead_has_attached),

@@ -18,8 +18,9 @@
 //! out, and a thread that holds a guard of one handle and waits for another handle of the same
 //! array waits for ever; the `_timeout` methods bound both.
 //!
-//! The locks are Linux's open file description locks over the whole file. Python takes them with
-//! `fcntl` (`F_OFD_SETLK` is 37, `F_OFD_SETLKW` 38):
+//! The locks are Linux's open file description locks over the whole file, or over the bytes of the
+//! rows that [`SharedArray::write_rows`] lends. Python takes them with `fcntl` (`F_OFD_SETLK` is
+//! 37, `F_OFD_SETLKW` 38):
 //!
 //! ```python
 //! file = open("/dev/shm/shmring.NAME.npy", "r+b")
