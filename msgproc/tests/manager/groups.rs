@@ -404,7 +404,7 @@ fn stopped_while_it_starts() -> Result<()> {
 fn told_to_stop_in_the_pause_or_while_it_starts() -> Result<()> {
     let mut manager = Manager::new()?;
     let policy = permanent().backoff(Duration::from_millis(200));
-    let paused = manager.add_with(slow("paused", 0, 0), policy.clone())?;
+    let paused = manager.add_with(slow("paused", 0, 0), policy)?;
     testkit::kill9(manager[paused].pid());
     assert!(matches!(next(&mut manager), Told::Ended { restart: Restart::After(_), .. }));
     manager[paused].request_stop()?;
