@@ -412,7 +412,7 @@ fn told_to_stop_in_the_pause_or_while_it_starts() -> Result<()> {
         Told::RestartFailed { error: Error::Stopped { .. }, restart: Restart::No, .. } => {}
         other => panic!("{other:?}"),
     }
-    // What it is by hand, it is: that is asked for by the program.
+    // By hand it is started again.
     manager.restart(paused)?;
     assert_eq!(manager[paused].ping().wait()?, manager[paused].pid());
     let starting = manager.add_with(slow("starting", 10_000, 0), policy)?;

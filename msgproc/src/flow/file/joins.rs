@@ -176,7 +176,7 @@ where
             let join = join.sticky(sticky, rows.get()).numbered(numbers);
             let (row, skips) = (row.clone(), making.node.on_error == OnError::Skip);
             // What one item lets go may be many rows: of those only the one that fails is left out.
-            let make = move |items, out: &mut Outlet<T>| match row(items) {
+            let send = move |items, out: &mut Outlet<T>| match row(items) {
                 Ok(item) => out.send(item).map(|()| Flow::GoOn).map_err(Cause::from),
                 Err(_) if skips => {
                     out.discard(1);
@@ -184,7 +184,7 @@ where
                 }
                 Err(error) => Err(error.into()),
             };
-            let node: super::registry::Boxed<T, T> = Box::new(fuse(join, from_fn(make)));
+            let node: super::registry::Boxed<T, T> = Box::new(fuse(join, from_fn(send)));
             Ok(node)
         };
         self.add(name, info, Make::Node(std::sync::Arc::new(make)), (true, false))

@@ -320,15 +320,6 @@ impl Producer {
         waiter.wait(&ring.segment, left, look, peer)
     }
 
-    /// Commits what was filled, as somebody who has the end for certain.
-    #[inline]
-    fn put(&mut self, room: Room, len: usize, publish: bool) {
-        self.writer.commit(&self.ring.segment.0.region, room, len);
-        if publish {
-            self.publish();
-        }
-    }
-
     /// Publishes what was committed and wakes those who sleep.
     #[inline]
     fn publish(&mut self) {
@@ -460,7 +451,10 @@ impl Claim<'_> {
         let Claim { producer, room, publish } = self;
         // A copy, in a forked child, has nothing to commit.
         if producer.role.is_ours() {
-            producer.put(room, len, publish);
+            producer.writer.commit(&producer.ring.segment.0.region, room, len);
+            if publish {
+                producer.publish();
+            }
         }
     }
 }

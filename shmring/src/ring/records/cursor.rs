@@ -162,9 +162,8 @@ pub(crate) struct Writer {
     /// were committed tell of. A new producer does not know, and tells again.
     lost: u64,
     told: Option<u64>,
-    /// The same of those that were published, and whether those that were committed since tell more.
+    /// The same of those that were published.
     told_published: Option<u64>,
-    tells: bool,
     /// Whether some are untold by those: for who asks for room and has no writer.
     untold: Arc<AtomicBool>,
     /// The consumer's position as last seen.
@@ -205,7 +204,6 @@ impl Writer {
             lost,
             told,
             told_published: told,
-            tells: false,
             untold: Arc::new(AtomicBool::new(told.is_none())),
             head,
         })
@@ -247,7 +245,6 @@ impl Writer {
             self.put(region, header(Kind::Lost, self.next, u64::from(self.lost as u32)));
             self.next += WORD;
             self.told = Some(self.lost);
-            self.tells = true;
         }
         if room.position != self.next {
             let rest = self.geometry.rest(self.next);
@@ -280,8 +277,9 @@ impl Writer {
         region.u64(self.geometry.place(self.published)).store(header, Ordering::Release);
         fault!("records.published");
         self.published = self.next;
-        if self.tells {
-            self.note_told();
+        if self.told_published != self.told {
+            self.told_published = self.told;
+            self.note_untold();
         }
         self.sent += self.committed;
         self.committed = 0;
@@ -312,12 +310,6 @@ impl Writer {
     }
 
     #[cold]
-    fn note_told(&mut self) {
-        (self.told_published, self.tells) = (self.told, false);
-        self.note_untold();
-    }
-
-    #[cold]
     fn note_untold(&self) {
         self.untold.store(self.told_published != Some(self.lost), local::Ordering::Relaxed);
     }
@@ -329,7 +321,7 @@ impl Writer {
 
     /// Forgets what was committed and not published.
     pub(crate) fn abort(&mut self) {
-        (self.told, self.tells) = (self.told_published, false);
+        self.told = self.told_published;
         self.next = self.published;
         self.withheld = None;
         self.committed = 0;

@@ -321,15 +321,6 @@ impl Producer {
         }
     }
 
-    /// Commits what was filled, as somebody who has the end for certain.
-    #[inline(always)]
-    fn put(&mut self, room: Room, kind: Kind, len: usize, publish: bool) {
-        self.writer.commit(&self.ring.segment.0.region, room, kind, len);
-        if publish {
-            self.publish();
-        }
-    }
-
     /// Publishes what was committed and wakes the consumer.
     #[inline(always)]
     fn publish(&mut self) {
@@ -418,7 +409,10 @@ impl<'a> Claim<'a> {
         let Claim { producer, room, publish } = self;
         // A copy, in a forked child, has nothing to commit.
         if producer.role.is_ours() {
-            producer.put(room, kind, len, publish);
+            producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
+            if publish {
+                producer.publish();
+            }
         }
         producer
     }

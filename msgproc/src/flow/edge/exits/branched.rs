@@ -25,8 +25,7 @@ impl<T: 'static, A: 'static, B: 'static> Branched<T, A, B> {
 
     /// Whether one of both still takes something.
     fn goes_on(&self) -> Result<(), Closed> {
-        let state = Way::state(self);
-        if state.is_closed || state.is_broken { Err(Closed) } else { Ok(()) }
+        if self.is_closed() || Way::state(self).is_broken { Err(Closed) } else { Ok(()) }
     }
 }
 
@@ -118,7 +117,6 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         WayState {
             workers: first.workers.max(second.workers),
             batch: first.batch.min(second.batch),
-            is_closed: first.is_closed && second.is_closed,
             is_broken: first.is_broken || second.is_broken,
         }
     }

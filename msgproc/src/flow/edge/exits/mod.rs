@@ -116,12 +116,8 @@ impl<T> Exits<T> {
     /// anything from it, the run is being stopped, or something could not be sent.
     #[cold]
     fn stop_or_go_on(&mut self) -> Result<(), Closed> {
-        let goes_on = self.ways().any(|way| {
-            let state = way.state();
-            !state.is_closed && !state.is_broken
-        });
-        let broken = self.ways().any(|way| way.state().is_broken);
-        if goes_on && !broken { Ok(()) } else { Err(Closed) }
+        let is_broken = self.ways().any(|way| way.state().is_broken);
+        if self.is_closed() || is_broken { Err(Closed) } else { Ok(()) }
     }
 
     /// Has all of them send something.

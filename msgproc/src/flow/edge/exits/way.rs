@@ -47,7 +47,6 @@ pub(crate) trait Way<T> {
 pub(crate) struct WayState {
     pub(crate) workers: usize,
     pub(crate) batch: usize,
-    pub(crate) is_closed: bool,
     /// Whether the run is being stopped, or something could not be sent.
     pub(crate) is_broken: bool,
 }
@@ -82,12 +81,7 @@ impl<T: 'static> Way<T> for Lanes<T> {
     }
 
     fn state(&self) -> WayState {
-        WayState {
-            workers: self.workers(),
-            batch: self.batch(),
-            is_closed: self.is_closed(),
-            is_broken: self.is_broken(),
-        }
+        WayState { workers: self.workers(), batch: self.batch(), is_broken: self.is_broken() }
     }
 
     fn is_closed(&self) -> bool {
