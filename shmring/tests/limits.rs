@@ -367,6 +367,54 @@ fn no_room() -> Result<(), Failure> {
     Ok(())
 }
 
+/// What several make at once is too much, though there is room for what one of them makes.
+fn room_for_one() -> Result<(), Failure> {
+    const LEN: usize = 24 << 20;
+    if let Err(reason) = small_shm(40 << 20) {
+        testkit::ignore(format!("no /dev/shm of its own: {reason}"));
+    }
+    type Make = fn(&str) -> shmring::Result<Box<dyn std::any::Any>>;
+    let make_ring: Make =
+        |name| Ok(Box::new(Records::options().capacity(LEN).create_or_open(name)?));
+    let make_array: Make = |name| {
+        Ok(Box::new(SharedArray1::<u8>::open_or_create(name, LEN, Duration::from_secs(20))?))
+    };
+    for make in [make_ring, make_array].repeat(4) {
+        let name = testkit::name("one");
+        let (go, begin) = io::pipe()?;
+        let (until, stop) = io::pipe()?;
+        let (mut ready, done) = io::pipe()?;
+        let mut ends = Some((begin, stop));
+        let children: Vec<_> = (0..4)
+            .map(|_| {
+                testkit::forked(|| {
+                    drop(ends.take());
+                    let wait = |mut pipe: &io::PipeReader| pipe.read(&mut [0]).unwrap();
+                    wait(&go);
+                    let made = make(&name);
+                    (&done).write_all(&[u8::from(made.is_ok())]).unwrap();
+                    // Who has made it keeps its name until all have it.
+                    wait(&until);
+                    made.unwrap();
+                })
+            })
+            .collect();
+        let (begin, stop) = ends.take().expect("only the children dropped theirs");
+        drop(begin);
+        let mut made = [0; 4];
+        ready.read_exact(&mut made)?;
+        drop(stop);
+        children.into_iter().for_each(testkit::join);
+        assert_eq!(made, [1; 4]);
+    }
+    // Where there is none for anybody, nobody waits for others.
+    let since = Instant::now();
+    let error = Records::options().capacity(2 * LEN).create_or_open(&testkit::name("one"));
+    says(&error.unwrap_err(), &["free in /dev/shm"]);
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    Ok(())
+}
+
 fn ring_of(name: &str, capacity: usize) -> shmring::Result<Records> {
     Records::options().capacity(capacity).create(name)
 }
@@ -473,6 +521,7 @@ fn main() -> ExitCode {
         testkit::test!(no_long_files),
         testkit::test!(no_maps),
         testkit::test!(no_room),
+        testkit::test!(room_for_one),
         testkit::test!(not_a_segment),
         testkit::test!(of_another_user, ignore_if = needs_root),
         testkit::test!(no_permission),

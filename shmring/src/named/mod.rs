@@ -45,6 +45,9 @@ pub const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest pause between two looks for a file that is not there yet.
 const FILE_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long one waits for its [`Turn`], where memory ran short.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A file as somebody else made it: its own open file description, marked as in use.
 pub type Attached = (OwnedFd, FileInfo);
 
@@ -313,7 +316,8 @@ pub fn open_or_wait(path: &Path, timeout: Duration) -> Result<Attached> {
 /// Opens a file, or makes it where there is none: either side may come first.
 ///
 /// `create` gives [`Error::Exists`] or [`Error::Stale`] when another process was faster, as
-/// [`publish`] does; then that file is opened.
+/// [`publish`] does; then that file is opened. Where it has no memory, others may be making the
+/// same file: then they try again, one after the other.
 ///
 /// # Errors
 ///
@@ -340,6 +344,7 @@ pub fn replace_or_create<T>(
     mut create: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let mut patience = Patience::new(Some(timeout), FILE_PAUSE);
+    let mut turn = None;
     loop {
         replace()?;
         match attach(path, Some(patience.left().max(Duration::from_millis(1)))) {
@@ -347,7 +352,12 @@ pub fn replace_or_create<T>(
             Err(Error::Absent { .. }) => {}
             Err(other) => return Err(other),
         }
+        let turn = turn.get_or_insert_with(Turn::new);
+        if !turn.has_come() {
+            continue;
+        }
         match create() {
+            Err(Error::OutOfShm { .. } | Error::OutOfMemory { .. }) if turn.ask_alone() => {}
             Err(Error::Exists { .. } | Error::Stale { .. }) if patience.pause() => {}
             Err(Error::Exists { path } | Error::Stale { path }) => {
                 return Err(Error::TimedOut {
@@ -357,6 +367,39 @@ pub fn replace_or_create<T>(
             }
             other => return other,
         }
+    }
+}
+
+/// The right to make a file: beside others at first, and alone after there was no memory for it.
+/// What several take at once may be too much where there is enough for each.
+///
+/// It is a lock of `/dev/shm` itself, and goes with its holder. Who does not get it in time goes on
+/// without it.
+struct Turn {
+    folder: Option<OwnedFd>,
+    is_alone: bool,
+    patience: Patience,
+}
+
+impl Turn {
+    fn new() -> Turn {
+        Turn {
+            folder: os::open_read_only(Path::new(os::SHM_DIR)).ok(),
+            is_alone: false,
+            patience: Patience::new(Some(TURN_PATIENCE), FILE_PAUSE),
+        }
+    }
+
+    /// Whether it has come. There was a pause where it has not.
+    fn has_come(&mut self) -> bool {
+        let Some(folder) = &self.folder else { return true };
+        let lock = if self.is_alone { os::flock_exclusive } else { os::flock_shared };
+        !matches!(lock(folder.as_fd()), Ok(false)) || !self.patience.pause()
+    }
+
+    /// Asks to be alone; false for who was.
+    fn ask_alone(&mut self) -> bool {
+        self.folder.is_some() && !std::mem::replace(&mut self.is_alone, true)
     }
 }
 
