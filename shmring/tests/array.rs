@@ -232,6 +232,13 @@ fn a_forgotten_guard_is_replaced_by_the_next() {
     std::mem::forget(one.read().unwrap());
     drop(one.write().unwrap());
     assert!(other.try_read().unwrap().is_some());
+    // Of rows, too.
+    std::mem::forget(one.write_rows(0..1).unwrap());
+    drop(one.write_rows(2..3).unwrap());
+    assert!(other.try_read().unwrap().is_some());
+    std::mem::forget(one.write().unwrap());
+    drop(one.write_rows(2..3).unwrap());
+    assert!(other.try_read().unwrap().is_some());
 }
 
 #[test]

@@ -32,6 +32,8 @@ struct State {
     /// In which process the description was opened.
     generation: u32,
     readers: usize,
+    /// Whether somebody holds a lock, or forgot the guard of one.
+    is_locked: bool,
 }
 
 /// Says that a lock was taken, and in which process.
@@ -61,6 +63,7 @@ impl FileLock {
                 fd: os::reopen(fd)?,
                 generation: os::fork_generation(),
                 readers: 0,
+                is_locked: false,
             }),
         });
         let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +108,7 @@ impl FileLock {
             return Ok(None);
         }
         state.readers = usize::from(kind == LockKind::Read);
+        state.is_locked = true;
         Ok(Some(held))
     }
 
@@ -112,12 +116,13 @@ impl FileLock {
     /// handle exclusively.
     fn try_acquire_bytes(&self, range: RangeLock) -> io::Result<Option<Held>> {
         let mut state = self.state()?;
-        if state.readers > 0 {
-            // Of guards that were forgotten: they have no user any more.
+        if state.is_locked {
+            // By guards that were forgotten: they have no user any more.
             os::range_unlock(state.fd.as_fd(), RangeLock::ALL)?;
-            state.readers = 0;
+            (state.readers, state.is_locked) = (0, false);
         }
         let is_free = os::range_lock(state.fd.as_fd(), range, LockKind::Write)?;
+        state.is_locked = is_free;
         let held = Held { kind: LockKind::Write, range, generation: state.generation };
         Ok(is_free.then_some(held))
     }
@@ -170,6 +175,7 @@ impl FileLock {
         if state.readers == 0 {
             // Fails only for a descriptor that is not one; closing it frees the lock as well.
             let _ = os::range_unlock(state.fd.as_fd(), held.range);
+            state.is_locked = false;
         }
     }
 
@@ -180,7 +186,7 @@ impl FileLock {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation != generation {
             let fd = os::reopen(state.fd.as_fd())?;
-            *state = State { fd, generation, readers: 0 };
+            *state = State { fd, generation, readers: 0, is_locked: false };
         }
         Ok(state)
     }
