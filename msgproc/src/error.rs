@@ -178,7 +178,7 @@ pub enum Error {
         process: String,
     },
     /// There was no answer, or no room to send, before the deadline.
-    #[error("process {process:?} did not {action} within {after:?}{}", Doing(busy.as_deref()))]
+    #[error("process {process:?} did not {action} within {after:?}{}{}", Doing(busy.as_deref()), Gone(exit.as_deref()))]
     TimedOut {
         /// The name of the process.
         process: String,
@@ -188,6 +188,8 @@ pub enum Error {
         after: Duration,
         /// What it is doing instead, where it says so.
         busy: Option<Box<Busy>>,
+        /// How it ended, where the command still waits for the process that comes in its place.
+        exit: Option<Box<Exit>>,
     },
     /// A handler runs longer than its
     /// [time limit](crate::Options::handler_timeout). It runs on.
@@ -298,6 +300,7 @@ impl Error {
     pub fn exit(&self) -> Option<&Exit> {
         match self {
             Error::PeerDied { exit, .. } | Error::Undelivered { exit, .. } => Some(exit),
+            Error::TimedOut { exit, .. } => exit.as_deref(),
             _ => None,
         }
     }
@@ -444,6 +447,19 @@ impl fmt::Display for Doing<'_> {
     }
 }
 
+struct Gone<'a>(Option<&'a Exit>);
+
+impl fmt::Display for Gone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(exit) => {
+                write!(f, "; it (pid {}) has ended, and was not replaced yet: {exit}", exit.pid)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,6 +514,7 @@ mod tests {
                 since: Duration::from_millis(2500),
                 kernel: None,
             })),
+            exit: None,
         };
         assert_eq!(
             error.to_string(),

@@ -326,8 +326,7 @@ impl<B: Backend> Manager<B> {
     ///
     /// This only looks; [`Options::handler_timeout`](crate::Options::handler_timeout) also acts.
     pub fn stuck(&self, longer_than: Duration) -> Vec<(ProcessId, Busy)> {
-        let living = self.iter().filter(|(_, process)| process.exit().is_none());
-        let busy = living.filter_map(|(id, process)| {
+        let busy = self.iter().filter_map(|(id, process)| {
             let busy = process.busy().filter(|busy| busy.since > longer_than)?;
             Some((id, process.busy_where().unwrap_or(busy)))
         });

@@ -272,6 +272,7 @@ impl Core {
                     action: "get rid of a message: its frontend does not take any".into(),
                     after: now - since,
                     busy: None,
+                    exit: None,
                 });
             }
             if until.is_none() && self.page.stop_level() == StopLevel::Urgent {

@@ -328,9 +328,10 @@ impl<B: Backend> MessageProcess<B> {
         self.restarts
     }
 
-    /// What its backend is doing and for how long; `None` while it waits for work.
+    /// What its backend is doing and for how long; `None` while it waits for work, and once it has
+    /// ended.
     pub fn busy(&self) -> Option<Busy> {
-        if !self.link.is_ours() {
+        if !self.link.is_ours() || self.link.exit().is_some() {
             return None;
         }
         self.link.busy()

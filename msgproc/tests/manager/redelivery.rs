@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use msgproc::{
-    Undelivered,
+    How, Undelivered,
     manager::{Policy, ProcessId, Restart},
     prelude::*,
 };
@@ -108,8 +108,15 @@ fn a_stop_lets_them_fail() -> Result<()> {
     manager[id].sleep(100).tell()?;
     manager[id].exit_with(3).tell()?;
     manager[id].say(1).tell()?;
+    let mut reply = manager[id].ping().send()?;
     assert!(matches!(next(&mut manager), Told::Ended { .. }));
     assert!(manager.next(QUIET)?.is_none());
+    assert_eq!(manager[id].busy(), None);
+    let late = reply.wait_timeout(QUIET).unwrap_err();
+    assert_eq!(late.exit().unwrap().how, How::Code(3));
+    let text = late.to_string();
+    assert!(text.starts_with("process \"one\" did not answer ping within "), "{text}");
+    assert!(text.contains("has ended, and was not replaced yet: exit code 3"), "{text}");
     manager.stop();
     for expected in ["exit_with", "say"] {
         match next(&mut manager) {

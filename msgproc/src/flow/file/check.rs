@@ -35,21 +35,22 @@ pub struct Port {
     pub port: usize,
 }
 
-/// Appends what is wrong; the wiring is of use if that is nothing.
+/// Appends what is wrong; the wiring is of use if that is nothing. With it comes to which input each
+/// connection leads, where that is clear.
 pub(super) fn check(
     graph: &GraphFile,
     classes: &dyn Classes,
     problems: &mut Vec<Problem>,
-) -> Wiring {
+) -> (Wiring, Vec<Option<Port>>) {
     let mut check = Check { graph, classes: Vec::new(), places: HashMap::new(), problems };
     check.nodes(classes);
     check.hosts();
-    let wires = check.connections();
+    let (wires, inputs) = check.connections();
     let order = check.cycles();
     if check.problems.is_empty() {
         check.orders(&wires);
     }
-    Wiring { wires, order }
+    (Wiring { wires, order }, inputs)
 }
 
 struct Check<'a> {
@@ -97,7 +98,8 @@ impl<'a> Check<'a> {
 
     fn nodes(&mut self, classes: &dyn Classes) {
         let graph = self.graph;
-        if graph.nodes.is_empty() {
+        // What was wrong when it was read may be why there are none.
+        if graph.nodes.is_empty() && self.problems.is_empty() {
             self.report(None, ProblemKind::NoNodes);
         }
         for (place, node) in graph.nodes.iter().enumerate() {
@@ -201,9 +203,9 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn connections(&mut self) -> Vec<Wire> {
+    fn connections(&mut self) -> (Vec<Wire>, Vec<Option<Port>>) {
         let graph = self.graph;
-        let mut wires = Vec::new();
+        let (mut wires, mut inputs) = (Vec::new(), Vec::new());
         let mut taken = HashMap::new();
         // An input may be the one that a connection with an error is meant for.
         let mut unclear = vec![false; graph.nodes.len()];
@@ -219,6 +221,7 @@ impl<'a> Check<'a> {
             }
             let from = self.port(connection, &connection.from, Side::Output);
             let to = self.port(connection, &connection.to, Side::Input);
+            inputs.push(to);
             let Some(to) = to else {
                 if let Some(&node) = self.places.get(connection.to.node.as_str()) {
                     unclear[node] = true;
@@ -240,7 +243,7 @@ impl<'a> Check<'a> {
             }
         }
         self.unconnected(|port| taken.contains_key(&port) || unclear[port.node]);
-        wires
+        (wires, inputs)
     }
 
     /// The port that an end means.

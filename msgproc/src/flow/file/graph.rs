@@ -212,7 +212,7 @@ impl GraphFile {
     ) -> Result<(Self, Wiring), Error> {
         let path = path.as_ref();
         let (graph, mut problems) = Self::open(path)?;
-        let wiring = super::check::check(&graph, classes, &mut problems);
+        let (wiring, _) = super::check::check(&graph, classes, &mut problems);
         Ok(Problems::or(problems, Some(path), (graph, wiring))?)
     }
 
@@ -287,7 +287,7 @@ impl GraphFile {
     /// ```
     pub fn check(&self, classes: &dyn Classes) -> Result<Wiring, Problems> {
         let mut problems = Vec::new();
-        let wiring = super::check::check(self, classes, &mut problems);
+        let (wiring, _) = super::check::check(self, classes, &mut problems);
         Problems::or(problems, self.path.as_deref(), wiring)
     }
 

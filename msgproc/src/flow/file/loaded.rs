@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::check::Port;
 use super::made::Made;
 use super::problem::{Problem, ProblemKind};
 use super::registry::{Class, Connected, Make, Maker, Making};
@@ -103,31 +104,36 @@ impl<T> Loaded<T>
 where
     T: Serialize + DeserializeOwned + Clone + Send + 'static,
 {
-    /// Tells what is wrong with the nodes themselves; the wiring was checked if nothing is wrong so
-    /// far.
+    /// Tells what is wrong with the nodes themselves. To which input each connection leads is told
+    /// where that is known.
     pub(super) fn new(
         registry: &Registry<T>,
         file: GraphFile,
         wiring: Wiring,
+        ends: Option<&[Option<Port>]>,
         problems: &mut Vec<Problem>,
     ) -> Loaded<T> {
-        let is_wired = problems.is_empty();
         let mut nodes = Vec::new();
         for (number, node) in file.nodes.iter().enumerate() {
             let Some(class) = registry.get(&node.class) else { continue };
             let mut inputs = vec![Connected::No; class.info.inputs.len()];
             let mut back = Vec::new();
-            if is_wired {
-                for (wire, connection) in wiring.wires.iter().zip(&file.connections) {
-                    if wire.to.node == number {
-                        inputs[wire.to.port] =
-                            if connection.sticky { Connected::Sticky } else { Connected::Yes };
-                        back.extend(connection.feedback.then_some(wire.to.port));
-                    }
+            for (to, connection) in ends.into_iter().flatten().zip(&file.connections) {
+                if let Some(to) = to.filter(|to| to.node == number) {
+                    inputs[to.port] =
+                        if connection.sticky { Connected::Sticky } else { Connected::Yes };
+                    back.extend(connection.feedback.then_some(to.port));
                 }
             }
+            // All that leads to it is known: no end that is not could be meant for it.
+            let is_meant = |name: &str| name == node.name || file.get(name).is_none();
+            let is_wired = ends.is_some_and(|ends| {
+                let mut all = ends.iter().zip(&file.connections);
+                all.all(|(to, connection)| to.is_some() || !is_meant(&connection.to.node))
+                    && file.nodes.iter().filter(|other| other.name == node.name).count() == 1
+            });
             let known = Known { node: node.clone(), class: class.clone(), inputs, back };
-            // Without the wiring, a join knows nothing of its inputs.
+            // Without it, a join knows nothing of its inputs.
             if is_wired || !class.joins {
                 problems.extend(known.problem(is_wired));
             }

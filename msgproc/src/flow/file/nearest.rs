@@ -3,7 +3,9 @@
 /// The known name that is nearest to `name`, if one is near enough to be a slip.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let far = 1 + name.chars().count() / 3;
+    let len = name.chars().count();
+    // Of a name with every letter replaced, nothing is left that was meant.
+    let far = (1 + len / 3).min(len.saturating_sub(1));
     let distances = known.into_iter().map(|known| (distance(&name, &known.to_lowercase()), known));
     distances.filter(|&(distance, _)| distance <= far).min().map(|(_, known)| known)
 }
@@ -39,6 +41,8 @@ mod tests {
         assert_eq!(nearest("analyser 1", known), Some("analyzer 1"));
         assert_eq!(nearest("microphone", known), None);
         assert_eq!(nearest("", known), None);
+        assert_eq!(nearest("b", ["a", "bb"]), None);
+        assert_eq!(nearest("ac", ["ab"]), Some("ab"));
     }
 
     #[test]

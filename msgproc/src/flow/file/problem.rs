@@ -159,7 +159,7 @@ pub enum ProblemKind {
     OtherClass { connection: String, node: String, class: String, said: String },
     #[error(
         "connection {connection}: node {node:?} has no {side} {port:?}{}{}",
-        hint(.nearest), those(.known)
+        those(.known), hint(.nearest)
     )]
     UnknownPort {
         connection: String,

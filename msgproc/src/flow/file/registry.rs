@@ -252,9 +252,12 @@ where
     }
 
     fn checked(&self, file: GraphFile, mut problems: Vec<Problem>) -> Result<Loaded<T>, Problems> {
-        let wiring = check(&file, self, &mut problems);
+        let is_read = problems.is_empty();
+        let (wiring, inputs) = check(&file, self, &mut problems);
         let path = file.path.clone();
-        let loaded = Loaded::new(self, file, wiring, &mut problems);
+        // What could not be read may have been connections.
+        let inputs = is_read.then_some(&inputs[..]);
+        let loaded = Loaded::new(self, file, wiring, inputs, &mut problems);
         Problems::or(problems, path.as_deref(), loaded)
     }
 }

@@ -14,17 +14,17 @@ impl Link {
     pub(in crate::process) fn explain(&self, unmet: Unmet, action: &str, since: Instant) -> Error {
         let process = self.name().to_owned();
         match unmet {
-            Unmet::Deadline => Error::TimedOut {
-                process,
-                action: action.into(),
-                after: since.elapsed(),
-                // Whoever only asks whether something is there does not wait for /proc.
-                busy: match since.elapsed() < Duration::from_millis(1) {
-                    true => self.busy(),
-                    false => self.busy_where(),
-                }
-                .map(Box::new),
-            },
+            Unmet::Deadline => {
+                let (action, after) = (action.into(), since.elapsed());
+                let exit = self.lock().end.clone().map(Box::new);
+                let busy = match exit {
+                    Some(_) => None,
+                    // Whoever only asks whether something is there does not wait for /proc.
+                    None if after < Duration::from_millis(1) => self.busy(),
+                    None => self.busy_where(),
+                };
+                Error::TimedOut { process, action, after, busy: busy.map(Box::new), exit }
+            }
             Unmet::Ended(exit) if exit.stopped_by.is_some() && exit.is_clean() => {
                 Error::Stopped { process }
             }
@@ -40,7 +40,7 @@ impl Link {
         }
     }
 
-    /// What the backend is doing, by its control page.
+    /// What the backend is doing, by its control page. What one did that has ended is there too.
     pub(in crate::process) fn busy(&self) -> Option<Busy> {
         let (doing, since, _call) = self.page.doing();
         let with = match doing {

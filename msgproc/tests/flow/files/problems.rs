@@ -56,13 +56,39 @@ connections:
         "nodes:
   numbers: {class: Count, settings: {to: many}}
   keep: {class: Keep}
+  j: {class: join.latest}
 connections:
   - numbers -> kepe
+  - numbers -> j.in0 (sticky)
 ",
     )
     .to_string();
     assert!(all.contains("line 2: setting to of node \"numbers\""), "{all}");
-    assert!(all.contains("line 5: connection numbers -> kepe: there is no node \"kepe\""), "{all}");
+    assert!(all.contains("line 6: connection numbers -> kepe: there is no node \"kepe\""), "{all}");
+    // The connection to no node may be meant for the join.
+    assert!(!all.contains("sticky"), "{all}");
+    let all = problems(
+        "nodes:
+  n: {class: Count, settings: {to: many}}
+  j: {class: join.latest}
+  k: {class: Keep}
+connections:
+  - n -> j.in0 (sticky)
+  - j.uot -> k
+",
+    )
+    .to_string();
+    assert!(all.contains("line 3: node \"j\" of class \"join.latest\" cannot be made"), "{all}");
+    assert!(all.contains("node \"j\" has no output \"uot\"; it has \"out\"; did you"), "{all}");
+    // What cannot be read has no nodes for that reason.
+    for unreadable in ["", "nodes:\n  a: {class", "nodes: 5\n"] {
+        let path = std::env::temp_dir().join(format!("{}.yaml", testkit::name("unreadable")));
+        std::fs::write(&path, unreadable).unwrap();
+        let loaded = registry().0.load(&path).map(drop);
+        std::fs::remove_file(&path).unwrap();
+        let said = loaded.unwrap_err().to_string();
+        assert!(said.contains(".yaml, "), "more than one problem: {said}");
+    }
 
     for (nodes, connections, words) in [
         (

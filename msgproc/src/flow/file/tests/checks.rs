@@ -105,8 +105,8 @@ connections:
             "line 11: connection camra -> view.left: there is no node \"camra\"; did you mean \"camera\"?",
             "line 12: connection camera [Kamera] -> second: node \"camera\" is of class \"Camera\" and \
          not \"Kamera\"",
-            "line 13: connection camera.frame -> view.right: node \"camera\" has no output \"frame\"; did \
-         you mean \"frames\"?; it has \"frames\"",
+            "line 13: connection camera.frame -> view.right: node \"camera\" has no output \"frame\"; it \
+         has \"frames\"; did you mean \"frames\"?",
             "line 14: connection camera -> view: say which input of node \"view\" is meant; it has \
          \"left\", \"right\"",
             "line 15: connection second -> second.mask gives \"Frame\" to an input that takes \"Mask\"",
