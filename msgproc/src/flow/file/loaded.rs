@@ -213,7 +213,9 @@ impl<T: 'static> Known<T> {
         let (node, class) = (name.clone(), class.clone());
         let names = self.class.info.inputs.iter().map(|port| port.name.clone());
         let unconnected = self.inputs.iter().all(|input| *input == Connected::No);
-        if is_wired && !self.inputs.is_empty() && unconnected {
+        // Of inputs that must be connected it was said before.
+        let must = self.class.info.inputs.iter().any(|port| port.required);
+        if is_wired && !self.inputs.is_empty() && unconnected && !must {
             return Some(Problem::at(*line, ProblemKind::Idle { node, inputs: names.collect() }));
         }
         let worker = WorkerInfo {

@@ -80,6 +80,12 @@ connections:
     .to_string();
     assert!(all.contains("line 3: node \"j\" of class \"join.latest\" cannot be made"), "{all}");
     assert!(all.contains("node \"j\" has no output \"uot\"; it has \"out\"; did you"), "{all}");
+    // Once is enough.
+    let alone = problems("nodes:\n  k: {class: Keep}\n").to_string();
+    assert_eq!(
+        alone,
+        "graph file, line 2: input \"in\" of node \"k\" is not connected and must be"
+    );
     // What cannot be read has no nodes for that reason.
     for unreadable in ["", "nodes:\n  a: {class", "nodes: 5\n"] {
         let path = std::env::temp_dir().join(format!("{}.yaml", testkit::name("unreadable")));
