@@ -156,12 +156,13 @@ impl<T: DeserializeOwned + Send + 'static> IntoFuture for Call<T> {
     fn into_future(mut self) -> Boxed<Result<T>> {
         Box::pin(async move {
             let since = Instant::now();
+            let until = self.room_deadline(since);
             loop {
                 if let Some(reply) = self.try_send()? {
                     drop(self);
                     return reply.await;
                 }
-                if since.elapsed() >= self.send_timeout() {
+                if until.is_some_and(|until| Instant::now() >= until) {
                     return Err(self.no_room(since));
                 }
                 sleep(LOOK_FOR_ROOM).await;

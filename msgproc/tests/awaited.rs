@@ -124,7 +124,15 @@ async fn a_deadline_ends_the_wait() -> Result<()> {
     let error = timeout(SOON, call.into_future()).await.unwrap().unwrap_err();
     assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
     assert!(error.to_string().contains("c__sleep"), "{error}");
-    msgproc::tokio::stop(worker).await
+    // And where there is no room to send it.
+    while worker.sleep(1000).try_tell().is_ok() {}
+    let began = Instant::now();
+    let call = worker.double(1).deadline(Duration::from_millis(50));
+    let error = timeout(SOON, call.into_future()).await.unwrap().unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(error.to_string().contains("did not take double"), "{error}");
+    let now = StopOptions::default().graceful(Duration::ZERO);
+    msgproc::tokio::stop_with(&worker, &now).await.map(drop)
 }
 
 fn hasty(then: OnTimeout) -> Result<MessageProcess<Worker>> {

@@ -69,7 +69,7 @@ impl<T> Call<T> {
     /// Gives it a time limit that travels: if its handler has not begun by then it does not run,
     /// and the call fails with [`Error::Late`]. A handler that has begun sees what is left by
     /// [`Context::time_left`](crate::Context::time_left), and is not interrupted. Whoever waits
-    /// for the result waits no longer than that, and gets [`Error::TimedOut`].
+    /// for room or for the result waits no longer than that, and gets [`Error::TimedOut`].
     ///
     /// The time counts from here on.
     pub fn deadline(mut self, limit: Duration) -> Call<T> {
@@ -91,7 +91,7 @@ impl<T> Call<T> {
     /// [`Error::TimedOut`], [`Error::PeerDied`], [`Error::Stopped`], or what is wrong with the
     /// arguments.
     pub fn tell(mut self) -> Result<()> {
-        let until = deadline::after(Instant::now(), self.link.settings.send_timeout);
+        let until = self.room_deadline(Instant::now());
         self.transmit(false, until).map(drop)
     }
 
@@ -141,8 +141,15 @@ impl<T> Call<T> {
         sent
     }
 
+    /// Until when it waits for room that it has wanted since then. After its deadline it would not
+    /// run.
+    pub(crate) fn room_deadline(&self, since: Instant) -> Option<Instant> {
+        let limit = deadline::after(since, self.link.settings.send_timeout);
+        limit.into_iter().chain(self.deadline.map(|deadline| deadline.at)).min()
+    }
+
     fn start(mut self, until: Option<Instant>) -> Result<Reply<T>> {
-        let limit = deadline::after(Instant::now(), self.link.settings.send_timeout);
+        let limit = self.room_deadline(Instant::now());
         let until = until.into_iter().chain(limit).min();
         let call = self.transmit(true, until)?;
         Ok(self.reply(call))
@@ -197,11 +204,6 @@ impl<T: DeserializeOwned> Call<T> {
             Err(Error::TimedOut { .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// How long it may wait for room.
-    pub(crate) fn send_timeout(&self) -> Duration {
-        self.link.settings.send_timeout
     }
 
     /// Says in an error that there was no room for so long.

@@ -192,7 +192,7 @@ impl Surroundings {
         }
         for (name, value) in &self.variables {
             let name = OsStr::from_bytes(name);
-            check_variable(name)?;
+            check_variable(name, value.as_deref())?;
             match value {
                 // SAFETY: this process has one thread.
                 Some(value) => unsafe { env::set_var(name, OsStr::from_bytes(value)) },
@@ -250,7 +250,7 @@ impl Surroundings {
             if self.clear { Vec::new() } else { env::vars_os().collect() };
         for (name, value) in &self.variables {
             let name = OsStr::from_bytes(name);
-            check_variable(name).map_err(io::Error::other)?;
+            check_variable(name, value.as_deref()).map_err(io::Error::other)?;
             variables.retain(|(other, _)| other != name);
             if let Some(value) = value {
                 variables.push((name.to_owned(), OsStr::from_bytes(value).to_owned()));
@@ -266,9 +266,12 @@ impl Surroundings {
     }
 }
 
-fn check_variable(name: &OsStr) -> Result<(), String> {
+fn check_variable(name: &OsStr, value: Option<&[u8]>) -> Result<(), String> {
     if name.is_empty() || name.as_bytes().iter().any(|byte| matches!(byte, b'=' | 0)) {
         return Err(format!("{name:?} is no name of a variable"));
+    }
+    if value.is_some_and(|value| value.contains(&0)) {
+        return Err(format!("the value of variable {name:?} has a zero byte in it"));
     }
     Ok(())
 }

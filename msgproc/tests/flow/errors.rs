@@ -267,8 +267,19 @@ fn a_start_takes_no_longer_than_was_said() {
     for place in [Placement::Process, Placement::At { process: 1, thread: 1 }] {
         let error = run(place, 60_000, Duration::from_millis(200)).unwrap_err();
         assert!(matches!(error, Error::Start { .. }), "{error}");
-        assert!(error.to_string().contains("become ready"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("for want of a process for node \"slow\": "), "{text}");
+        assert!(text.contains("become ready within 2"), "{text}");
     }
+    // Of several, all that are in the process.
+    let mut graph = Graph::new();
+    graph.set_start_timeout(Duration::from_millis(200));
+    let there = Placement::At { process: 1, thread: 0 };
+    let numbers = graph.source("numbers", there, 0..10_u64);
+    let slow = graph.node("slow", there, |_| Slow(Duration::from_secs(60))).add();
+    graph.connect(numbers.output(), slow.input());
+    let text = graph.run().unwrap_err().to_string();
+    assert!(text.contains("a process for nodes \"numbers\", \"slow\": "), "{text}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     run(Placement::Process, 100, Duration::MAX).unwrap();
     // Threads have none.

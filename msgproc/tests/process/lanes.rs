@@ -257,7 +257,7 @@ fn a_handler_sees_its_deadline() -> Result<()> {
 }
 
 fn a_wait_ends_with_the_deadline() -> Result<()> {
-    let mut worker = worker("waits");
+    let worker = worker("waits");
     let since = Instant::now();
     let error = worker.sleep(500).deadline(Duration::from_millis(50)).wait().unwrap_err();
     assert!(since.elapsed() < Duration::from_millis(400), "{:?}", since.elapsed());
@@ -268,7 +268,20 @@ fn a_wait_ends_with_the_deadline() -> Result<()> {
         }
         other => panic!("{other:?}"),
     }
-    worker.stop()
+    // And where there is no room to send it.
+    while worker.sleep(500).try_tell().is_ok() {}
+    let limit = Duration::from_millis(50);
+    let since = Instant::now();
+    for late in
+        [worker.count().deadline(limit).wait().map(drop), worker.count().deadline(limit).tell()]
+    {
+        let error = late.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        assert!(error.to_string().contains("did not take count"), "{error}");
+    }
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    worker.stop_with(&StopOptions::default().graceful(Duration::ZERO))?;
+    Ok(())
 }
 
 fn deadlines_out_of_all_time() -> Result<()> {

@@ -422,6 +422,9 @@ fn surroundings_that_cannot_be(way: Way) -> Result<()> {
     let nowhere = MessageProcess::options("moody").current_dir("/nowhere/at/all");
     let error = way.start_with(nowhere, "good").unwrap_err().to_string();
     assert!(error.contains("No such file"), "{error}");
+    let zero = MessageProcess::options("moody").env("MOOD", "bl\0ue");
+    let error = way.start_with(zero, "good").unwrap_err().to_string();
+    assert!(error.contains("the value of variable \"MOOD\" has a zero byte in it"), "{error}");
     let limits = MessageProcess::options("moody").rlimits(Resource::OpenFiles, 2, 1);
     let error = way.start_with(limits, "good").unwrap_err().to_string();
     assert!(error.contains("OpenFiles to 2 of 1"), "{error}");

@@ -101,7 +101,7 @@ impl Started {
         let plan = Arc::new(Plan::new(graph)?);
         let began = Instant::now();
         let mut starting = Vec::new();
-        let mut spares = Spares::prepare(&plan).map_err(start_failed)?;
+        let mut spares = Spares::prepare(&plan).map_err(|error| start_failed(&plan, 0, error))?;
         for process in 1..plan.layout.processes {
             let copy = plan.clone();
             let begun = plan.options(process).begin(|options| match plan.method(process) {
@@ -112,7 +112,7 @@ impl Started {
                 Ok(begun) => starting.push((process, begun)),
                 Err(error) => {
                     plan.shared.advance(STOPPING);
-                    return Err(start_failed(error));
+                    return Err(start_failed(&plan, process, error));
                 }
             }
         }
@@ -129,7 +129,7 @@ impl Started {
                 Ok(ready) => processes.push((process, ready)),
                 Err(error) => {
                     plan.shared.advance(STOPPING);
-                    failed.get_or_insert(error);
+                    failed.get_or_insert((process, error));
                 }
             }
         }
@@ -139,7 +139,7 @@ impl Started {
             let told = watch::supervise(&plan, processes);
             return Err(match (first_failure(&plan, told.failed), failed) {
                 (Some(error), _) => error,
-                (None, Some(error)) => start_failed(error),
+                (None, Some((process, error))) => start_failed(&plan, process, error),
                 (None, None) => Error::Stopped,
             });
         }
@@ -225,12 +225,19 @@ fn first_failure(plan: &Plan, mut failed: Failed) -> Option<Error> {
     (at < failed.len()).then(|| failed.swap_remove(at).1.into())
 }
 
-fn start_failed(error: crate::Error) -> Error {
-    let what = match &error {
-        crate::Error::MultiThreaded { .. } => {
-            "processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, with all that follows the source in its function, and they need not be forks)"
+/// A process could not be had: this one, if it is one of the run.
+fn start_failed(plan: &Plan, process: usize, error: crate::Error) -> Error {
+    let workers = plan.layout.workers_of(process).filter(|_| process != 0);
+    let mut nodes: Vec<_> =
+        workers.map(|(_, worker)| format!("{:?}", plan.graph.nodes[worker.node].name)).collect();
+    nodes.dedup();
+    let what = match (&error, &nodes[..]) {
+        (crate::Error::MultiThreaded { .. }, _) => {
+            "processes (make the graph by `Graph::travelling`, or the stages by `Stages::through`, with all that follows the source in its function, and they need not be forks)".into()
         }
-        _ => "processes",
+        (_, []) => "processes".into(),
+        (_, [node]) => format!("a process for node {node}"),
+        (_, nodes) => format!("a process for nodes {}", nodes.join(", ")),
     };
     Error::start(what)(error)
 }
