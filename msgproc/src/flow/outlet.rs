@@ -221,7 +221,8 @@ impl<T> Outlet<T> {
         self.exits.as_ref().map_or(1, Exits::workers)
     }
 
-    /// Sends on what has been gathered. Not needed, as a rule.
+    /// Sends on what has been gathered. Needed only where a node takes long from one thing that it
+    /// makes of an item to the next.
     ///
     /// # Errors
     ///
@@ -351,6 +352,16 @@ impl<T> Outlet<T> {
             // The next send tells.
             let _ = self.put();
         }
+    }
+
+    /// The same between two things that come of one item, which may be many and slow: with whether to
+    /// go on.
+    #[inline]
+    pub(crate) fn breathe_between(&mut self) -> Result<(), Closed> {
+        if self.limit < usize::MAX {
+            self.breathe();
+        }
+        if self.is_stopped() || self.sees_closed() { Err(Closed) } else { Ok(()) }
     }
 
     /// Drops what has been gathered since `len` items were: of an item that failed.

@@ -5,7 +5,7 @@ use std::{panic::panic_any, process::Command};
 use msgproc::flow::{
     Cause, Error, Failure, FailureKind, Flow, Graph, Node, OnError, Outlet, Placement, each, map,
     map_async, source,
-    stage::{from_iter, from_stream, thread},
+    stage::{from_iter, from_stream, task, thread},
     try_map,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,6 +22,8 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(how_it_is_written_and_read),
         testkit::test!(how_a_node_is_dropped),
         testkit::test!(what_a_policy_covers),
+        testkit::test!(where_items_are_kept_for_another_try),
+        testkit::test!(how_items_are_cloned_or_dropped_beside_futures),
     ]
 }
 
@@ -296,4 +298,71 @@ fn what_a_policy_covers() {
         assert_eq!(failure.node, node, "{failure}");
         assert!(failure.message.contains(&fragile.to_string()), "{failure}");
     }
+}
+
+/// One that cannot be cloned is the one that failed, and no other in its place.
+fn where_items_are_kept_for_another_try() {
+    let run = |place, on_error| {
+        let mut graph = Graph::new();
+        let items = graph.source("items", Placement::Thread, (290..310).map(Fragile));
+        let step = graph.node("step", place, |_| map(|item: Fragile| item.0));
+        let step = step.on_error(on_error).add();
+        let (sink, kept) = keep(&mut graph, "sink");
+        graph.connect(items.output(), step.input());
+        graph.connect(step.output(), sink.input());
+        (graph.run(), taken(&kept))
+    };
+    // Between processes its clone is made of its bytes.
+    for place in [Placement::Thread, Placement::Same] {
+        let Err(Error::Failed(failure)) = run(place, OnError::retry(2)).0 else {
+            panic!("{place}: an item was lost");
+        };
+        assert_eq!((&*failure.node, failure.item), ("step", Some(10)), "{place}: {failure}");
+        assert!(failure.message.contains("it broke at 300"), "{place}: {failure}");
+        let (report, items) = run(place, OnError::retry(2).or_skip());
+        assert_eq!(report.unwrap().node("step").unwrap().workers[0].skipped, 1, "{place}");
+        assert!(items.into_iter().eq((290..310).filter(|n| *n != CLONED)), "{place}");
+    }
+    let stages = from_iter((295..305).map(Fragile)) | thread::map(|item: Fragile| item.0).retry(1);
+    let Err(Error::Failed(failure)) = stages.collect::<Vec<_>>() else { panic!("one was lost") };
+    assert!(failure.message.contains("it broke at 300"), "{failure}");
+}
+
+/// An item that is dropped only where nobody counts on it.
+#[derive(Serialize, Deserialize)]
+struct Sour(u64);
+
+impl Drop for Sour {
+    fn drop(&mut self) {
+        if self.0 == 300 && !std::thread::panicking() {
+            panic_any("it went sour");
+        }
+    }
+}
+
+fn how_items_are_cloned_or_dropped_beside_futures() {
+    for place in [Placement::Task, Placement::Thread, Placement::Same] {
+        for on_error in [OnError::retry(1), OnError::retry(1).or_skip()] {
+            let mut graph = Graph::new();
+            let items = graph.source("items", Placement::Thread, (295..305).map(Fragile));
+            let step = graph.node("step", place, |_| map_async(2, async |item: Fragile| item.0));
+            let step = step.ordered(true).on_error(on_error).add();
+            let (sink, kept) = keep(&mut graph, "sink");
+            graph.connect(items.output(), step.input());
+            graph.connect(step.output(), sink.input());
+            // Given away at the last try, it need not be cloned.
+            graph.run().unwrap();
+            assert!(taken(&kept).into_iter().eq(295..305), "{place}");
+        }
+        let mut graph = Graph::new();
+        let items = graph.source("items", Placement::Thread, (295..305).map(Sour));
+        let step = graph.node("step", place, |_| map_async(2, async |item: Sour| item.0)).add();
+        let (sink, _kept) = keep(&mut graph, "sink");
+        graph.connect(items.output(), step.input());
+        graph.connect(step.output(), sink.input());
+        broke(graph, "step", "it went sour", place);
+    }
+    let map = task::map(async |item: Fragile| item.0).retry(1);
+    let all = (from_iter((295..305).map(Fragile)) | map).collect::<Vec<_>>().unwrap();
+    assert_eq!(all.len(), 10);
 }

@@ -110,6 +110,7 @@ where
     from_fn(move |item, out: &mut Outlet<R::Item>| {
         for made in function(item) {
             out.send(made)?;
+            out.breathe_between()?;
         }
         Ok(Flow::GoOn)
     })

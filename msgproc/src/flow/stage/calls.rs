@@ -1,6 +1,10 @@
 //! Stages that call a function for each item: in processes, in threads, in the caller's thread.
 
-use std::{marker::PhantomData, sync::Arc, time::Instant};
+use std::{
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     build::{Build, Open, Upstream, set},
@@ -14,6 +18,8 @@ use crate::flow::{Cause, Closed, Flow, Node, Outlet, Place, Process, Same, Threa
 #[doc(hidden)]
 pub trait Sink<O> {
     fn send(&mut self, item: O) -> Result<(), Closed>;
+    /// Comes between two that come of one item. Tells whether to go on.
+    fn between(&mut self) -> Result<(), Closed>;
     fn note_skipped(&mut self);
     fn note_retried(&mut self);
 }
@@ -161,6 +167,11 @@ impl<O> Sink<O> for Sends<'_, O> {
         self.out.send(Item { index: self.index, value })
     }
 
+    #[inline]
+    fn between(&mut self) -> Result<(), Closed> {
+        self.out.breathe_between()
+    }
+
     fn note_skipped(&mut self) {
         self.out.notes().skipped += 1;
     }
@@ -173,13 +184,27 @@ impl<O> Sink<O> for Sends<'_, O> {
 /// Keeps what is made of an item until it is known whether that was in time.
 struct Gathers<'a, O, V> {
     made: Vec<O>,
+    began: Instant,
+    limit: Duration,
     to: &'a mut dyn Sink<V>,
+}
+
+impl<O, V> Gathers<'_, O, V> {
+    fn is_late(&self) -> bool {
+        self.began.elapsed() > self.limit
+    }
 }
 
 impl<O, V> Sink<O> for Gathers<'_, O, V> {
     fn send(&mut self, item: O) -> Result<(), Closed> {
         self.made.push(item);
         Ok(())
+    }
+
+    fn between(&mut self) -> Result<(), Closed> {
+        self.to.between()?;
+        // Nothing that comes now is wanted.
+        if self.is_late() { Err(Closed) } else { Ok(()) }
     }
 
     fn note_skipped(&mut self) {
@@ -211,10 +236,16 @@ where
             if attempt > 0 {
                 sink.note_retried();
             }
-            let mut gathers = Gathers { made: Vec::new(), to: &mut *sink };
-            let began = Instant::now();
-            body(At { resource: &mut *resource, index, worker }, now, &mut gathers)?;
-            if began.elapsed() <= limit.after {
+            let (began, after) = (Instant::now(), limit.after);
+            let mut gathers = Gathers { made: Vec::new(), began, limit: after, to: &mut *sink };
+            let called = body(At { resource: &mut *resource, index, worker }, now, &mut gathers);
+            let is_late = gathers.is_late();
+            match called {
+                // It was told to make no more, for that or because nobody takes any.
+                Err(cause) if is_late && cause.is::<Closed>() => gathers.to.between()?,
+                called => called?,
+            }
+            if !is_late {
                 let made = gathers.made;
                 made.into_iter().try_for_each(|item| sink.send((limit.sends)(item)))?;
                 return Ok(());
@@ -325,6 +356,7 @@ impl<M: Calls, R: 'static> With<M, R> {
         self.step("flat_map", false, move |at, item, sink| {
             for made in function(at, item).map_err(Into::into)? {
                 sink.send(made)?;
+                sink.between()?;
             }
             Ok(())
         })

@@ -215,7 +215,8 @@ impl<M: Work, I: 'static, O: 'static, R: 'static> Step<M, I, O, R> {
     /// [`TimedOut`] goes on in its place.
     ///
     /// A task is dropped when its time is over. A call in a thread or a process cannot be taken back:
-    /// it is let return, and is too late then. So a call that never returns is not ended by this.
+    /// it is let return, and is too late then. So a call that never returns is not ended by this; what
+    /// `flat_map` makes one after the other is.
     pub fn timeout(self, limit: Duration) -> Step<M, I, Result<O, TimedOut>, R> {
         self.limited(Limit {
             after: limit,

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     here,
-    trouble::{Finished, Trouble},
+    trouble::{Finished, Made, Trouble, caught},
 };
 use crate::{
     flow::{Cause, plan::Bell},
@@ -35,10 +35,13 @@ pub(crate) trait Work: Send + 'static {
 
     fn start(self) -> Result<Self::Shared, Cause>;
 
+    /// The number of the item.
+    fn number(job: &Self::Job) -> u64;
+
     fn handle(
         shared: &Self::Shared,
         job: Self::Job,
-    ) -> impl Future<Output = Finished<Self::Value>> + 'static;
+    ) -> impl Future<Output = Result<Made<Self::Value>, Trouble>> + 'static;
 
     /// What goes on of the item with this number.
     fn out(number: u64, value: Self::Value) -> Self::Out;
@@ -205,8 +208,13 @@ async fn futures<W: Work>(
     let jobs = async {
         while let Some(job) = queue.recv().await {
             let Job::Do(place, job) = job else { return true };
-            let (future, desk) = (W::handle(shared, job), desk.clone());
-            drop(tokio::task::spawn_local(async move { desk.put(place, future.await) }));
+            let (number, desk) = (W::number(&job), desk.clone());
+            let future = W::handle(shared, job);
+            drop(tokio::task::spawn_local(async move {
+                // Whatever it does, the node is told: it would wait for ever.
+                let made = caught(future).await.and_then(|made| made);
+                desk.put(place, Finished { number, made });
+            }));
         }
         false
     };

@@ -21,7 +21,7 @@ pub(crate) use self::{
     flight::Flight,
     line::Work,
     runtime::in_runtime,
-    trouble::{Finished, Policy},
+    trouble::{Policy, Trouble},
 };
 pub use self::{
     node::{each_async, filter_async, flat_map_async, map_async, try_each_async, try_map_async},

@@ -5,7 +5,7 @@ use std::{future::Future, ops::Range, pin::Pin, rc::Rc};
 use super::{
     flight::Flight,
     line::Work,
-    trouble::{Finished, Made, Policy},
+    trouble::{Made, Policy, Trouble},
 };
 use crate::flow::{
     Cause, Flow, Node, OnError, Outlet, WorkerInfo,
@@ -30,15 +30,16 @@ impl<I: Send + 'static, O: Send + 'static> Work for Calls<I, O> {
         Ok(Rc::new(self))
     }
 
+    fn number((number, _): &(u64, I)) -> u64 {
+        *number
+    }
+
     fn handle(
         shared: &Rc<Calls<I, O>>,
-        (number, item): (u64, I),
-    ) -> impl Future<Output = Finished<O>> + 'static {
+        (_, item): (u64, I),
+    ) -> impl Future<Output = Result<Made<O>, Trouble>> + 'static {
         let calls = shared.clone();
-        async move {
-            let made = calls.policy.handle(item, |item| (calls.begin)(item)).await;
-            Finished { number, made }
-        }
+        async move { calls.policy.handle(item, |item| (calls.begin)(item)).await }
     }
 
     fn out(_: u64, value: O) -> O {

@@ -84,14 +84,14 @@ impl<I> Policy<I> {
         let mut tried = 0;
         loop {
             let again = self.clone.filter(|_| tried < self.on_error.retries());
-            let now = match (again, &item) {
-                (Some(clone), Some(item)) => Some(clone(item)),
-                _ => item.take(),
+            let attempted = match (again, &item) {
+                (Some(clone), Some(item)) => attempt(|| begin(clone(item))).await,
+                _ => match item.take() {
+                    Some(item) => attempt(|| begin(item)).await,
+                    None => Err(Trouble::Error("an item was begun too often".into())),
+                },
             };
-            let Some(now) = now else {
-                return Err(Trouble::Error("an item was begun too often".into()));
-            };
-            let trouble = match attempt(|| begin(now)).await {
+            let trouble = match attempted {
                 Ok(made) => return Ok(Made { retried: made.retried + u64::from(tried), ..made }),
                 Err(trouble) => trouble,
             };
@@ -111,11 +111,18 @@ async fn attempt<T, A>(begin: impl FnOnce() -> A) -> Result<T, Trouble>
 where
     A: Future<Output = Result<T, Cause>>,
 {
-    let future = catch_here(begin).map_err(Trouble::Panic)?;
+    match catch_here(begin) {
+        Ok(future) => caught(future).await.and_then(|done| done.map_err(Trouble::Error)),
+        Err(panic) => Err(Trouble::Panic(panic)),
+    }
+}
+
+/// Awaits a future, and catches its panic.
+pub(super) async fn caught<A: Future>(future: A) -> Result<A::Output, Trouble> {
     let mut future = pin!(future);
     poll_fn(move |cx| match catch_here(|| future.as_mut().poll(cx)) {
         Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(done)) => Poll::Ready(done.map_err(Trouble::Error)),
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
         Err(panic) => Poll::Ready(Err(Trouble::Panic(panic))),
     })
     .await

@@ -157,6 +157,9 @@ impl<N: Node> Core<N> {
             // One door for all items of a message: entering it costs.
             let stopped = catch_here(|| {
                 for item in items.by_ref() {
+                    // What the item before left here is not this one's, should its clone panic.
+                    kept = None;
+                    before = outlet.gathered();
                     if survives {
                         executor.board().store(item_word, index);
                         fault!(ITEM_BEGUN);
@@ -168,7 +171,6 @@ impl<N: Node> Core<N> {
                     if let Some(clone) = clone {
                         kept = Some(clone(&item));
                     }
-                    before = outlet.gathered();
                     if holds {
                         outlet.hold();
                     }
@@ -255,9 +257,8 @@ impl<N: Node> Core<N> {
             self.outlet.notes().retried += 1;
             self.outlet.hold();
             let before = self.outlet.gathered();
-            let item = clone(&kept);
             let Core { node, outlet, .. } = self;
-            let called = catch_here(|| node.svc_on(input, item, outlet));
+            let called = catch_here(|| node.svc_on(input, clone(&kept), outlet));
             match called {
                 Ok(Ok(flow)) => return Some(Ok(flow)),
                 Ok(Err(cause)) if cause.is::<Closed>() => return Some(Err(Closed)),

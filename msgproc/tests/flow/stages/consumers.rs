@@ -2,19 +2,24 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use msgproc::flow::stage::{Stages, from_iter, process, sync, task, thread};
+use msgproc::flow::{
+    Graph, Placement, each, flat_map,
+    stage::{Stages, from_iter, process, sync, task, thread},
+};
 
-use super::assert_clean;
+use super::{assert_clean, modes};
 
 pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(a_panic_of_the_program_stops_the_stages),
         testkit::test!(a_consumer_that_stops_reading),
         testkit::test!(a_loop_that_is_left_stops_the_workers),
+        testkit::test!(results_that_come_slowly_from_one_item),
     ]
 }
 
@@ -65,5 +70,54 @@ fn a_loop_that_is_left_stops_the_workers() {
     }
     assert_clean();
     drop(endless().start().unwrap());
+    assert_clean();
+}
+
+/// Each is there when it is made, and nobody makes on what nobody takes.
+fn results_that_come_slowly_from_one_item() {
+    let slow = |_: u64| {
+        (0..).inspect(|n| {
+            if *n > 0 {
+                sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    modes!(mode, name, {
+        let began = Instant::now();
+        let mut run = (from_iter(0..1) | mode::flat_map(slow)).start().unwrap();
+        for n in 0..5 {
+            assert_eq!(run.next().unwrap().unwrap(), n, "{name}");
+        }
+        let late = began.elapsed();
+        assert!(late < Duration::from_secs(2), "{name}: five after {late:?}");
+        drop(run);
+        let late = began.elapsed();
+        assert!(late < Duration::from_secs(4), "{name}: left after {late:?}");
+        // What comes when its time is over is not waited for.
+        let step = mode::flat_map(slow).timeout(Duration::from_millis(100));
+        let all: Vec<_> = (from_iter(0..2) | step).collect().unwrap();
+        assert!(all.len() == 2 && all.iter().all(Result::is_err), "{name}");
+        let step = mode::flat_map(slow).retry(1);
+        let run = (from_iter(0..1) | step).start().unwrap();
+        sleep(Duration::from_millis(100));
+        let began = Instant::now();
+        drop(run);
+        let late = began.elapsed();
+        assert!(late < Duration::from_secs(2), "{name}: left after {late:?}");
+    });
+    let mut graph = Graph::new();
+    let one = graph.source("one", Placement::Thread, 0..1_u64);
+    let many = graph.node("many", Placement::Thread, move |_| flat_map(slow)).add();
+    let (sender, seen) = mpsc::channel();
+    let sink = graph.node("sink", Placement::Thread, move |_| {
+        let sender = sender.clone();
+        each(move |n: u64| sender.send(n).unwrap_or_default())
+    });
+    let sink = sink.add();
+    graph.connect(one.output(), many.input());
+    graph.connect(many.output(), sink.input());
+    let running = graph.start().unwrap();
+    assert!((0..5).all(|n| seen.recv_timeout(Duration::from_secs(2)) == Ok(n)));
+    drop(running);
     assert_clean();
 }

@@ -9,7 +9,7 @@ use crate::flow::{
         item::{Item, StageStatus},
         step::{Ender, Starter},
     },
-    tasks::{Finished, Flight, Policy, Work},
+    tasks::{Flight, Made, Policy, Trouble, Work},
 };
 
 /// What a stage does.
@@ -42,16 +42,19 @@ impl<I: Send + 'static, O: Send + 'static, R: 'static> Work for Job<I, O, R> {
         Ok(Shared { stage: self.stage, resource })
     }
 
+    fn number(item: &Item<I>) -> u64 {
+        item.index
+    }
+
     fn handle(
         shared: &Shared<I, O, R>,
         item: Item<I>,
-    ) -> impl Future<Output = Finished<O>> + 'static {
+    ) -> impl Future<Output = Result<Made<O>, Trouble>> + 'static {
         let stage = shared.stage.clone();
         let at = At { resource: shared.resource.clone(), index: item.index };
         async move {
             let begin = |item: Item<I>| (stage.body)(at.clone(), item.value);
-            let made = stage.policy.handle(item, begin).await;
-            Finished { number: at.index, made }
+            stage.policy.handle(item, begin).await
         }
     }
 
