@@ -3,8 +3,8 @@
 use serde::de::IgnoredAny;
 
 use super::problem::{Fault, Problem};
-use super::value::{Key, Kind, Map, Value};
-use super::yaml::{DEPTH, Parsed, add};
+use super::value::{Entries, Key, Kind, Map, Value};
+use super::yaml::{DEPTH, Parsed, TOO_DEEP, add};
 
 /// Reads a text that is JSON.
 pub(super) fn parse(text: &str) -> Parsed {
@@ -53,7 +53,7 @@ impl Scanner<'_> {
 
     fn value(&mut self, depth: usize) -> Result<Value, Fault> {
         if depth > DEPTH {
-            return Err(self.fault("values lie in each other too deep"));
+            return Err(self.fault(TOO_DEEP));
         }
         let first = self.peek();
         let line = self.line;
@@ -67,7 +67,7 @@ impl Scanner<'_> {
     }
 
     fn map(&mut self, depth: usize) -> Result<Map, Fault> {
-        let mut entries = Vec::new();
+        let mut entries = Entries::default();
         self.at += 1;
         while self.peek().is_some_and(|byte| byte != b'}') {
             let line = Some(self.line);
@@ -78,7 +78,7 @@ impl Scanner<'_> {
             self.skip(b',');
         }
         self.at += 1;
-        Ok(Map::of_entries(entries))
+        Ok(entries.into_map())
     }
 
     fn list(&mut self, depth: usize) -> Result<Vec<Value>, Fault> {
@@ -108,7 +108,11 @@ impl Scanner<'_> {
         });
         let len = end.map_or(rest.len(), |end| end + 2);
         self.at += len;
-        serde_json::from_str(&rest[..len]).map_err(|error| self.fault(error.to_string()))
+        serde_json::from_str(&rest[..len]).map_err(|error| {
+            // It counts from where the text begins.
+            let said = error.to_string();
+            self.fault(said.split(" at line ").next().unwrap_or_default())
+        })
     }
 
     /// A number, or a name of three values.

@@ -9,9 +9,13 @@ use std::collections::HashMap;
 
 use super::connection::with_class;
 use super::problem::ProblemKind;
-use super::read::Reader;
-use super::value::{Key, Map, Value};
+use super::read::{Reader, of};
+use super::value::{Key, Kind, Map, Value};
+use super::yaml::{DEPTH, TOO_DEEP};
 use super::{Connection, Endpoint, GraphFile, Node};
+
+/// How deep settings lie in a file as we write it.
+const SETTINGS: usize = 4;
 
 /// Whether this is a graph of LiveNodes.
 pub(super) fn is_one(root: &Map) -> bool {
@@ -33,6 +37,7 @@ pub(super) fn graph(mut root: Map, reader: &mut Reader) -> GraphFile {
     let entries = match apart {
         Some(value) => {
             inputs.extend(root.remove("Inputs").map(|value| (None, value)));
+            reader.nothing_left("the file", root, &["Nodes", "Inputs"]);
             reader.map("\"Nodes\"", value).unwrap_or_default().into_entries()
         }
         None => root.into_entries(),
@@ -44,11 +49,18 @@ pub(super) fn graph(mut root: Map, reader: &mut Reader) -> GraphFile {
         let settings = if together {
             map
         } else {
-            class = map.remove("class").and_then(|value| reader.text(&what, value));
             let its = map.remove("Inputs").or_else(|| map.remove("inputs"));
             inputs.extend(its.map(|value| (Some(key.name.clone()), value)));
-            let settings = map.remove("Config").or_else(|| map.remove("settings"));
-            settings.and_then(|value| reader.map(&what, value)).unwrap_or_default()
+            let of_that = ["Config", "settings"].into_iter().find(|of| map.get(of).is_some());
+            let settings = of_that.and_then(|of| Some((of, map.remove(of)?)));
+            class = map.remove("class");
+            map.remove("outputs");
+            let known = match of_that {
+                Some("Config") => ["Config", "Inputs"].as_slice(),
+                _ => &["class", "settings", "inputs", "outputs"],
+            };
+            reader.nothing_left(&what, map, known);
+            settings.and_then(|(key, value)| reader.map(&of(key, &what), value)).unwrap_or_default()
         };
         nodes.push((key.name.clone(), node(key, class, settings, reader)));
     }
@@ -70,20 +82,33 @@ pub(super) fn graph(mut root: Map, reader: &mut Reader) -> GraphFile {
     graph
 }
 
-fn node(key: Key, class: Option<String>, mut settings: Map, reader: &mut Reader) -> Node {
+fn node(key: Key, class: Option<Value>, mut settings: Map, reader: &mut Reader) -> Node {
     let (name, said) = match with_class(&key.name) {
         Some((name, class, None)) => (name.to_owned(), Some(class.to_owned())),
         _ => (key.name.clone(), None),
     };
-    let mut node = Node::new(name, class.or(said).unwrap_or_default());
-    node.line = key.line;
     let what = format!("node {:?}", key.name);
-    if node.class.is_empty() {
-        reader.report(key.line, ProblemKind::Missing { what: what.clone(), key: "class" });
-    }
+    let class = match class {
+        Some(value) if value.as_text() != Some("") => {
+            reader.text(&of("class", &what), value).unwrap_or_default()
+        }
+        _ => said.unwrap_or_else(|| {
+            let what = what.clone();
+            reader.report(key.line, ProblemKind::Missing { what, key: "class" });
+            String::new()
+        }),
+    };
+    let mut node = Node::new(name, class);
+    node.line = key.line;
     settings.remove("name");
     if let Some(places) = settings.remove("compute_on") {
-        node.compute_on = reader.locations(&what, places);
+        node.compute_on = reader.locations(&of("compute_on", &what), places);
+    }
+    for (key, value) in settings.entries() {
+        // Where we write them they lie deeper by one.
+        if SETTINGS + value.extent().1 > DEPTH {
+            reader.unreadable(value.line(), &of(&key.name, &what), TOO_DEEP.to_owned());
+        }
     }
     node.settings = settings;
     node
@@ -91,13 +116,21 @@ fn node(key: Key, class: Option<String>, mut settings: Map, reader: &mut Reader)
 
 /// Calls nodes that differ only in their class by both, and tells what each is called now.
 fn unique(nodes: &mut [(String, Node)]) -> HashMap<String, String> {
-    let mut count = HashMap::<String, usize>::new();
-    for (_, node) in &*nodes {
-        *count.entry(node.name.clone()).or_default() += 1;
-    }
-    for (identity, node) in &mut *nodes {
-        if count[&node.name] > 1 {
-            node.name.clone_from(identity);
+    loop {
+        let mut count = HashMap::<String, usize>::new();
+        for (_, node) in &*nodes {
+            *count.entry(node.name.clone()).or_default() += 1;
+        }
+        let mut changed = false;
+        for (identity, node) in &mut *nodes {
+            if count[&node.name] > 1 && node.name != *identity {
+                node.name.clone_from(identity);
+                changed = true;
+            }
+        }
+        // What one is called now another may have been called before.
+        if !changed {
+            break;
         }
     }
     nodes.iter().map(|(identity, node)| (identity.clone(), node.name.clone())).collect()
@@ -109,6 +142,9 @@ fn connections(
     reader: &mut Reader,
     connections: &mut Vec<Connection>,
 ) {
+    if matches!(value.kind(), Kind::Null) {
+        return;
+    }
     let Some(list) = value.as_list() else {
         reader.unfit("\"Inputs\"", "a list", &value);
         return;
@@ -129,21 +165,31 @@ fn connections(
 fn structured(receiver: Option<&str>, value: Value, reader: &mut Reader) -> Option<Connection> {
     let what = "an input";
     let line = value.line();
-    let map = reader.map(what, value)?;
-    let mut text = |key, older| match map.get(key).or_else(|| map.get(older)) {
-        Some(value) => reader.text(what, value.clone()),
+    let mut map = reader.map(what, value)?;
+    let mut text = |key, older, needed| match map.remove(key).or_else(|| map.remove(older)) {
+        Some(value) => reader.text(&of(key, what), value),
         None => {
-            reader.report(line, ProblemKind::Missing { what: what.to_owned(), key });
+            if needed {
+                reader.report(line, ProblemKind::Missing { what: what.to_owned(), key });
+            }
             None
         }
     };
-    let emitter = text("emit_node", "emitting_node");
-    let emit_port = text("emit_port", "emitting_channel");
-    let receive_port = text("recv_port", "receiving_channel");
-    let receiver = match receiver {
-        Some(name) => Some(name.to_owned()),
-        None => text("recv_node", "receiving_node"),
+    let emitter = text("emit_node", "emitting_node", true);
+    let emit_port = text("emit_port", "emitting_channel", true);
+    let receive_port = text("recv_port", "receiving_channel", true);
+    let said = text("recv_node", "receiving_node", receiver.is_none());
+    let receiver = match (receiver, said) {
+        (Some(name), Some(said)) if name != said => {
+            let reason = format!("it leads to {said:?}, and stands with {name:?}");
+            reader.unreadable(line, what, reason);
+            None
+        }
+        (receiver, said) => receiver.map(str::to_owned).or(said),
     };
+    map.remove("connection_counter");
+    let known = ["emit_node", "emit_port", "recv_node", "recv_port", "connection_counter"];
+    reader.nothing_left(what, map, &known);
     let end = |identity: String, port: String| match with_class(&identity) {
         Some((node, class, None)) => {
             Endpoint { node: node.to_owned(), class: Some(class.to_owned()), port: Some(port) }

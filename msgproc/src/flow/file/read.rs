@@ -259,7 +259,7 @@ impl Reader {
     }
 
     /// Reports the keys that nobody took.
-    fn nothing_left(&mut self, what: &str, map: Map, known: &[&str]) {
+    pub(super) fn nothing_left(&mut self, what: &str, map: Map, known: &[&str]) {
         for (key, _) in map.into_entries() {
             let nearest = nearest(&key.name, known.iter().copied()).map(str::to_owned);
             let what = what.to_owned();
@@ -281,6 +281,6 @@ impl Reader {
     }
 }
 
-fn of(key: &str, what: &str) -> String {
+pub(super) fn of(key: &str, what: &str) -> String {
     format!("{key:?} of {what}")
 }

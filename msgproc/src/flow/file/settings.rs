@@ -121,16 +121,46 @@ impl<'de> Deserializer<'de> for Settings<'de> {
         if self.0.is_empty() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, SettingsError> {
+        match self.0.entries() {
+            [one] => visitor.visit_enum(Variant(one)),
+            all => Err(de::Error::custom(format!("one name is expected, and not {}", all.len()))),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf seq
-        tuple tuple_struct map struct enum identifier ignored_any
+        tuple tuple_struct map struct identifier ignored_any
     }
 }
 
 struct One<'a>(&'a Value);
 
+impl<'de> One<'de> {
+    /// A whole number is a number too, however large.
+    fn number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
+        match self.0.kind() {
+            Kind::Integer(number) => visitor.visit_f64(*number as f64),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+}
+
 impl<'de> Deserializer<'de> for One<'de> {
     type Error = SettingsError;
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
+        self.number(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
+        self.number(visitor)
+    }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         match self.0.kind() {
@@ -189,7 +219,7 @@ impl<'de> Deserializer<'de> for One<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }

@@ -1,4 +1,7 @@
-use std::fmt;
+use std::{
+    collections::{HashMap, hash_map},
+    fmt,
+};
 
 /// A value in a graph file: what a node is set to.
 ///
@@ -57,6 +60,21 @@ impl Value {
     /// The values in a row, if it is that.
     pub fn as_list(&self) -> Option<&[Value]> {
         if let Kind::List(list) = &self.kind { Some(list) } else { None }
+    }
+
+    /// How many values it is, texts counted by their length; and how deep they lie in each other.
+    pub(super) fn extent(&self) -> (usize, usize) {
+        let of_all = |values: &mut dyn Iterator<Item = &Value>| {
+            values.map(Value::extent).fold((1, 1), |(size, depth), (its_size, its_depth)| {
+                (size + its_size, depth.max(its_depth + 1))
+            })
+        };
+        match &self.kind {
+            Kind::Text(text) => (1 + text.len() / 64, 0),
+            Kind::List(list) => of_all(&mut list.iter()),
+            Kind::Map(map) => of_all(&mut map.0.iter().map(|(_, value)| value)),
+            Kind::Null | Kind::Bool(_) | Kind::Integer(_) | Kind::Float(_) => (1, 0),
+        }
     }
 
     pub(super) fn into_map(self) -> Result<Map, Value> {
@@ -178,10 +196,30 @@ impl Map {
     pub(super) fn into_entries(self) -> Vec<(Key, Value)> {
         self.0
     }
+}
 
-    /// Puts together what was read; the caller has seen to it that a name is there once.
-    pub(super) fn of_entries(entries: Vec<(Key, Value)>) -> Self {
-        Map(entries)
+/// A [`Map`] in the making, in which names are found fast.
+#[derive(Default)]
+pub(super) struct Entries {
+    list: Vec<(Key, Value)>,
+    places: HashMap<String, usize>,
+}
+
+impl Entries {
+    /// Adds a value, unless there is one of its name: then it gives that, and this one back.
+    pub(super) fn add(&mut self, key: Key, value: Value) -> Option<(&mut (Key, Value), Value)> {
+        match self.places.entry(key.name.clone()) {
+            hash_map::Entry::Occupied(place) => Some((&mut self.list[*place.get()], value)),
+            hash_map::Entry::Vacant(place) => {
+                place.insert(self.list.len());
+                self.list.push((key, value));
+                None
+            }
+        }
+    }
+
+    pub(super) fn into_map(self) -> Map {
+        Map(self.list)
     }
 }
 
@@ -193,11 +231,14 @@ impl fmt::Debug for Map {
 
 impl<N: Into<String>> FromIterator<(N, Value)> for Map {
     fn from_iter<I: IntoIterator<Item = (N, Value)>>(values: I) -> Self {
-        let mut map = Map::default();
+        let mut entries = Entries::default();
         for (name, value) in values {
-            map.insert(name, value);
+            let key = Key { name: name.into(), line: None };
+            if let Some((old, value)) = entries.add(key, value) {
+                old.1 = value;
+            }
         }
-        map
+        entries.into_map()
     }
 }
 

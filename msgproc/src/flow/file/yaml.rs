@@ -5,12 +5,17 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::problem::{Fault, Problem, ProblemKind};
-use super::value::{Key, Kind, Map, Value};
+use super::value::{Entries, Key, Kind, Value};
 
-/// How deep values may lie in each other.
-pub(super) const DEPTH: usize = 128;
-/// How many values a file may have, each counted as often as aliases repeat it.
-const VALUES: usize = 1_000_000;
+/// How deep values may lie in each other, of whatever form: as deep as serde_json reads them.
+pub(super) const DEPTH: usize = 127;
+/// How many values anchors and aliases may make beside those that are written, long texts counted by
+/// their length.
+const COPIES: usize = 1_000_000;
+
+/// What is said of more than that.
+pub(super) const TOO_DEEP: &str = "values lie in each other too deep";
+const TOO_MANY: &str = "aliases make too many values of this";
 
 pub(super) type Parsed = (Option<Value>, Vec<Problem>);
 
@@ -32,8 +37,8 @@ struct Tree {
     root: Option<Value>,
     documents: usize,
     open: Vec<Open>,
-    anchors: HashMap<usize, (Value, usize)>,
-    values: usize,
+    anchors: HashMap<usize, Anchored>,
+    copies: usize,
     problems: Vec<Problem>,
 }
 
@@ -41,14 +46,20 @@ struct Tree {
 struct Open {
     anchor: usize,
     line: u32,
-    /// How many values there were before it.
-    before: usize,
     items: Items,
 }
 
 enum Items {
     List(Vec<Value>),
-    Map { entries: Vec<(Key, Value)>, key: Option<Key> },
+    Map { entries: Entries, key: Option<Key> },
+}
+
+/// What aliases stand for.
+struct Anchored {
+    value: Value,
+    /// How many values it is.
+    size: usize,
+    depth: usize,
 }
 
 impl Tree {
@@ -77,8 +88,14 @@ impl Tree {
                     return Err(Fault::new(line, "merge keys are not supported"));
                 }
                 let kind = self.scalar(&text, style, tag.as_deref(), line);
-                self.values += 1;
-                self.done(Value::at(kind, at), anchor, self.values - 1)?;
+                let is_name = matches!(kind, Kind::Integer(_) | Kind::Bool(_));
+                // As a name it is what is written there, and not what that is worth.
+                let kind = if is_name && anchor == 0 && self.awaits_key() {
+                    Kind::Text(text.into_owned())
+                } else {
+                    kind
+                };
+                self.done(Value::at(kind, at), anchor)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.tag(tag.as_deref(), &["seq"], line);
@@ -86,24 +103,31 @@ impl Tree {
             }
             Event::MappingStart(anchor, tag) => {
                 self.tag(tag.as_deref(), &["map"], line);
-                self.begin(anchor, at, Items::Map { entries: Vec::new(), key: None })?;
+                self.begin(anchor, at, Items::Map { entries: Entries::default(), key: None })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
                     let kind = match open.items {
                         Items::List(list) => Kind::List(list),
-                        Items::Map { entries, .. } => Kind::Map(Map::of_entries(entries)),
+                        Items::Map { entries, .. } => Kind::Map(entries.into_map()),
                     };
-                    self.done(Value::at(kind, open.line), open.anchor, open.before)?;
+                    self.done(Value::at(kind, open.line), open.anchor)?;
                 }
             }
             Event::Alias(anchor) => {
-                let Some((value, values)) = self.anchors.get(&anchor).cloned() else {
+                let Some(&Anchored { ref value, size, depth }) = self.anchors.get(&anchor) else {
                     return Err(Fault::new(line, "an alias inside of what it stands for"));
                 };
-                // Counted before it is copied again, so that aliases of aliases stay small.
-                self.values = self.values.saturating_add(values);
-                self.done(value, 0, self.values)?;
+                if self.open.len() + depth > DEPTH {
+                    return Err(Fault::new(line, TOO_DEEP));
+                }
+                // Counted before it is copied, so that aliases of aliases stay small.
+                self.copies = self.copies.saturating_add(size);
+                if self.copies > COPIES {
+                    return Err(Fault::new(line, TOO_MANY));
+                }
+                let value = value.clone();
+                self.done(value, 0)?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
@@ -117,21 +141,22 @@ impl Tree {
 
     fn begin(&mut self, anchor: usize, line: u32, items: Items) -> Result<(), Fault> {
         if self.open.len() >= DEPTH {
-            return Err(Fault::new(line as usize, "values lie in each other too deep"));
+            return Err(Fault::new(line as usize, TOO_DEEP));
         }
-        self.values += 1;
-        self.open.push(Open { anchor, line, before: self.values - 1, items });
+        self.open.push(Open { anchor, line, items });
         Ok(())
     }
 
     /// Puts a complete value where it belongs.
-    fn done(&mut self, value: Value, anchor: usize, before: usize) -> Result<(), Fault> {
+    fn done(&mut self, value: Value, anchor: usize) -> Result<(), Fault> {
         let line = value.line().map_or(0, |line| line as usize);
-        if self.values > VALUES {
-            return Err(Fault::new(line, "there are too many values"));
-        }
         if anchor > 0 {
-            self.anchors.insert(anchor, (value.clone(), self.values - before));
+            let (size, depth) = value.extent();
+            self.copies = self.copies.saturating_add(size);
+            if self.copies > COPIES {
+                return Err(Fault::new(line, TOO_MANY));
+            }
+            self.anchors.insert(anchor, Anchored { value: value.clone(), size, depth });
         }
         let Some(open) = self.open.last_mut() else {
             self.root = Some(value);
@@ -173,18 +198,11 @@ fn is_text(tag: &Tag) -> bool {
 }
 
 /// Adds an entry, unless there is one of its name.
-pub(super) fn add(
-    entries: &mut Vec<(Key, Value)>,
-    key: Key,
-    value: Value,
-    problems: &mut Vec<Problem>,
-) {
-    match entries.iter().find(|(other, _)| *other == key) {
-        Some((other, _)) => {
-            let kind = ProblemKind::Twice { name: key.name, first: other.line };
-            problems.push(Problem::at(key.line, kind));
-        }
-        None => entries.push((key, value)),
+pub(super) fn add(entries: &mut Entries, key: Key, value: Value, problems: &mut Vec<Problem>) {
+    let line = key.line;
+    if let Some(((first, _), _)) = entries.add(key, value) {
+        let kind = ProblemKind::Twice { name: first.name.clone(), first: first.line };
+        problems.push(Problem::at(line, kind));
     }
 }
 

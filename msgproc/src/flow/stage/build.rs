@@ -1,7 +1,7 @@
 //! From stages to a graph.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, OnceLock},
 };
 
@@ -17,6 +17,8 @@ pub struct Build {
     /// How many items the source that is built next may have ready.
     pub(super) ahead: Option<usize>,
     names: HashMap<String, usize>,
+    /// Those that were asked for.
+    asked: HashSet<String>,
 }
 
 /// The end of what has been built: what sends the items.
@@ -35,7 +37,13 @@ pub(super) type Upstream<T> = Box<dyn FnOnce(&mut Build, bool) -> Open<T> + Send
 
 impl Build {
     pub(super) fn new(is_local: bool) -> Build {
-        Build { graph: Graph::new().named("stages"), is_local, ahead: None, names: HashMap::new() }
+        Build {
+            graph: Graph::new().named("stages"),
+            is_local,
+            ahead: None,
+            names: HashMap::new(),
+            asked: HashSet::new(),
+        }
     }
 
     /// A name for a node: that which was asked for, or one that nobody has.
@@ -44,11 +52,21 @@ impl Build {
             return name;
         }
         let count = self.names.entry(or.into()).or_default();
-        *count += 1;
-        match *count {
-            1 => or.into(),
-            count => format!("{or}-{count}"),
+        loop {
+            *count += 1;
+            let name = match *count {
+                1 => or.into(),
+                count => format!("{or}-{count}"),
+            };
+            if !self.asked.contains(&name) {
+                return name;
+            }
         }
+    }
+
+    /// Leaves this name to who asks for it, before those that come earlier are built.
+    pub(super) fn reserve(&mut self, asked: Option<&String>) {
+        self.asked.extend(asked.cloned());
     }
 
     /// Leads what has been built to a node.

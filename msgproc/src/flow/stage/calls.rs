@@ -89,6 +89,7 @@ where
     R: 'static,
 {
     let Step { body, start, end, settings, .. } = step;
+    build.reserve(settings.name.as_ref());
     let open = upstream(build, ordered);
     let workers = settings.workers;
     let open = build.joined(open, workers, ordered);

@@ -272,6 +272,15 @@ fn reports_name_the_stages() {
         assert_eq!(report.node(name).unwrap().items_in(), items, "{name}");
     }
     assert_eq!(report.node("even").unwrap().workers.len(), 2);
+    // Names that are asked for come before those that are not.
+    let stages = from_iter(0..10_u64)
+        | thread::map(|n| n)
+        | thread::filter(|n| *n < 5).name("source")
+        | task::map(async |n| n).name("map");
+    let report = stages.run().unwrap();
+    for (name, items) in [("source-2", 0), ("map-2", 10), ("source", 10), ("map", 5)] {
+        assert_eq!(report.node(name).unwrap().items_in(), items, "{name}");
+    }
 }
 
 fn bars() {

@@ -124,6 +124,90 @@ Nodes:
 }
 
 #[test]
+fn names_that_are_others_in_full() {
+    let text = "
+Nodes:
+  A [X]: {}
+  A [Y]: {}
+  A [X] [Z]: {}
+";
+    let graph = GraphFile::from_yaml(text).unwrap();
+    let names: Vec<_> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["A [X]", "A [Y]", "A [X] [Z]"]);
+    assert_eq!(GraphFile::from_yaml(&graph.to_yaml()), Ok(graph));
+}
+
+#[test]
+fn what_is_wrong_with_files_of_livenodes() {
+    assert_eq!(
+        wrong("Nodes: {'a [A]': {}}\nInput: []\n"),
+        ["line 2: the file knows no \"Input\"; did you mean \"Inputs\"?"]
+    );
+    let text = "
+a [A]:
+  Config: 3
+  Inputs:
+b [B]:
+  Config: {compute_on: []}
+  inputs: []
+  Imputs: []
+";
+    assert_eq!(
+        wrong(text),
+        [
+            "line 3: \"Config\" of node \"a [A]\" must be a mapping and is the number 3",
+            "line 6: \"compute_on\" of node \"b [B]\" must be a location or a list of them and is an empty list",
+            "line 8: node \"b [B]\" knows no \"Imputs\"; did you mean \"Inputs\"?",
+        ]
+    );
+    let text = "
+a: {class: 3, settings: {}}
+b: {class: B, setings: {}}
+c:
+  class: C
+  settings: {}
+  inputs:
+  - {emit_node: a, emit_port: out, recv_node: b, recv_port: in}
+  - {emit_nod: a, emit_port: 7, recv_port: in, counter: 0}
+";
+    assert_eq!(
+        wrong(text),
+        [
+            "line 2: \"class\" of node \"a\" must be a text and is the number 3",
+            "line 3: node \"b\" knows no \"setings\"; did you mean \"settings\"?",
+            "line 8: an input: it leads to \"b\", and stands with \"c\"",
+            "line 9: an input has no \"emit_node\"",
+            "line 9: \"emit_port\" of an input must be a text and is the number 7",
+            "line 9: an input knows no \"emit_nod\"; did you mean \"emit_node\"?",
+            "line 9: an input knows no \"counter\"",
+        ]
+    );
+}
+
+#[test]
+fn names_are_what_is_written() {
+    let text = "
+nodes:
+  01: {class: A}
+  0x1: {class: A}
+  True: {class: A}
+connections:
+  - 01 -> True
+";
+    let graph = GraphFile::from_yaml(text).unwrap();
+    let names: Vec<_> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["01", "0x1", "True"]);
+    assert_eq!(GraphFile::from_yaml(&graph.to_yaml()), Ok(graph));
+}
+
+#[test]
+fn files_with_many_names() {
+    let nodes: String = (0..40_000).map(|n| format!("  n{n}: {{class: A}}\n")).collect();
+    let graph = GraphFile::from_yaml(&format!("nodes:\n{nodes}")).unwrap();
+    assert_eq!(GraphFile::from_json(&graph.to_json().unwrap()), Ok(graph));
+}
+
+#[test]
 fn long_forms() {
     let text = "
 nodes:
@@ -221,6 +305,8 @@ fn what_is_no_graph() {
     let error = GraphFile::from_json("{\n \"nodes\": {,}}").unwrap_err();
     assert!(error.to_string().starts_with("graph file, line 2: "), "{error}");
     assert!(GraphFile::from_json("{\"nodes\": {\"a\": 1e999}}").is_err());
+    let error = GraphFile::from_json("{\n \"nodes\": \"\\ud800\"}").unwrap_err().to_string();
+    assert!(error.starts_with("graph file, line 2: ") && !error.contains("column"), "{error}");
 }
 
 #[test]

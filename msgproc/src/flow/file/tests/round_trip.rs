@@ -233,6 +233,30 @@ fn deep_and_large_files_are_refused() {
         let last = format!("*a{}", n - 1);
         laughs += &format!("a{n}: &a{n} [{}]\n", [last.as_str(); 10].join(", "));
     }
-    let (value, problems) = yaml::parse(&laughs);
-    assert!(value.is_none() && problems[0].to_string().contains("too many values"));
+    let refused = |text: &str, why: &str| {
+        let (value, problems) = yaml::parse(text);
+        assert!(value.is_none() && problems[0].to_string().contains(why), "{problems:?}");
+    };
+    refused(&laughs, "too many values");
+    let nested = |count, each: &dyn Fn(usize) -> String| (0..count).map(each).collect::<String>();
+    // Each of them is as deep as its aliases and ten more.
+    let deeper = nested(50, &|n| match n {
+        0 => "a0: &a0 [[[[[[[[[[x]]]]]]]]]]\n".to_owned(),
+        n => format!("a{n}: &a{n} [[[[[[[[[[*a{}]]]]]]]]]]\n", n - 1),
+    });
+    refused(&deeper, "too deep");
+    let anchors = nested(100, &|n| format!("&a{n} ["));
+    refused(&format!("{anchors}{}{}", "x, ".repeat(20_000), "]".repeat(100)), "too many values");
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(1000));
+    refused(&long, "too many values");
+    // What is read can be written, and is read again.
+    let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let ours = |depth| format!("nodes: {{a: {{class: A, settings: {{x: {}}}}}}}", deep(depth));
+    let theirs = |depth| format!("Nodes: {{\"a [A]\": {{x: {}}}}}", deep(depth));
+    for file in [&ours as &dyn Fn(usize) -> String, &theirs] {
+        let graph = GraphFile::from_yaml(&file(123)).unwrap();
+        assert_eq!(GraphFile::from_yaml(&graph.to_yaml()), Ok(graph.clone()));
+        assert_eq!(GraphFile::from_json(&graph.to_json().unwrap()), Ok(graph));
+        assert!(wrong(&file(124))[0].contains("too deep"));
+    }
 }

@@ -53,6 +53,20 @@ fn all_kinds() {
     let filter: Filter = node(settings).parse_settings().unwrap();
     assert_eq!(filter.order, Some(3));
     assert_eq!(filter.gains["x"], 1.0);
+    let settings = "      channels: []\n      band: [18446744073709551616, -9223372036854775809]\n";
+    let filter: Filter = node(settings).parse_settings().unwrap();
+    assert_eq!(filter.band, (2_f64.powi(64), -(2_f64.powi(63))));
+    assert_eq!(
+        node("      window: {length: 4}\n").parse_settings(),
+        Ok(Mode::Window { length: 4 })
+    );
+    assert_eq!(node("      off:\n").parse_settings(), Ok(Mode::Off));
+    assert_eq!(node("      clip: 2\n").parse_settings(), Ok(Mode::Clip(2.0)));
+    let two = node("      clip: 2\n      off:\n").parse_settings::<Mode>().unwrap_err();
+    assert_eq!(
+        two.to_string(),
+        "line 2: settings of node \"filter\": one name is expected, and not 2"
+    );
     assert_eq!(Node::new("a", "A").parse_settings::<()>(), Ok(()));
     assert_eq!(Node::new("a", "A").parse_settings::<Option<Mode>>(), Ok(None));
 }

@@ -116,6 +116,7 @@ where
         ordered: bool,
     ) -> Open<O> {
         let Step { body, start, end, settings, .. } = step;
+        build.reserve(settings.name.as_ref());
         let open = upstream(build, ordered);
         let expected = open.expected.clone();
         let name = build.name(settings.name.clone(), settings.verb);
