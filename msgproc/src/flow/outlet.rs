@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, rc::Rc, vec};
 
+use shmring::os::coarse_millis;
+
 use super::{
     edge::{Exits, Head},
     plan::{Bell, Executor},
@@ -66,6 +68,10 @@ impl<T> Error for TrySendError<T> {}
 pub struct Outlet<T> {
     items: Vec<T>,
     limit: usize,
+    /// When it was last looked between two things that come of one item whether somebody waits, and how
+    /// many have come since.
+    tick: u64,
+    in_tick: u64,
     /// `None` inside of fused nodes: there it only gathers.
     exits: Option<Exits<T>>,
     executor: Option<Rc<Executor>>,
@@ -107,6 +113,8 @@ impl<T> Outlet<T> {
         Outlet {
             items: Vec::new(),
             limit: usize::MAX,
+            tick: 0,
+            in_tick: 0,
             exits: None,
             executor: None,
             sent: 0,
@@ -354,10 +362,19 @@ impl<T> Outlet<T> {
         }
     }
 
-    /// The same between two things that come of one item, which may be many and slow: with whether to
-    /// go on.
+    /// The same between two things that come of one item, which may be many and slow: once in a tick
+    /// of the coarse clock, with whether to go on. What comes quickly is gathered as ever.
     #[inline]
     pub(crate) fn breathe_between(&mut self) -> Result<(), Closed> {
+        self.in_tick += 1;
+        if self.in_tick > 32 && !self.in_tick.is_multiple_of(8) {
+            return Ok(()); // To look at the clock costs as much as a send.
+        }
+        let tick = coarse_millis();
+        if tick == self.tick {
+            return Ok(());
+        }
+        (self.tick, self.in_tick) = (tick, 0);
         if self.limit < usize::MAX {
             self.breathe();
         }

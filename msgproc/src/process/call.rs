@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use shmring::os::monotonic;
 
 use super::{
     backend::Encode,
@@ -20,7 +21,6 @@ use crate::{
     deadline,
     error::{Error, Result},
     message::{self, Up, decode},
-    start::monotonic,
 };
 
 /// A command that has not been sent yet: [`tell`](Call::tell), [`wait`](Call::wait),

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 use shmring::{
-    os::{self, PollFd},
+    os::{self, PollFd, monotonic},
     transfer::Parcel,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     deadline,
     error::{Error, Result},
     message::{self, Up},
-    start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended, monotonic},
+    start::{KeptFd, Page, StopLevel, TextFile, frontend_has_ended},
 };
 
 /// How often a backend that has nothing to do looks at what it writes that is captured.

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc};
 
-use shmring::transfer::Parcel;
+use shmring::{os::monotonic, transfer::Parcel};
 
 use super::{
     backend::{Backend, Encode, Incoming, Outcome, failure_of},
@@ -14,8 +14,7 @@ use crate::{
     error::{Error, Result},
     message::{self, Down, Failure, FailureKind, Up, VERSION},
     start::{
-        Caught, Doing, Lane, PANICKED, Page, StopLevel, catch, give_back_blocks, monotonic,
-        remove_owned_names,
+        Caught, Doing, Lane, PANICKED, Page, StopLevel, catch, give_back_blocks, remove_owned_names,
     },
 };
 

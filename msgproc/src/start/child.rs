@@ -18,7 +18,6 @@ use nix::{
         signal::{Signal, kill},
         wait::waitpid,
     },
-    time::{ClockId, clock_gettime},
     unistd::Pid,
 };
 use shmring::os::{self, PidFd};
@@ -187,10 +186,4 @@ fn send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-/// The time since boot in nanoseconds, the same in all processes.
-pub(crate) fn monotonic() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

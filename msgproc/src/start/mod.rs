@@ -23,7 +23,7 @@ mod surroundings;
 mod text;
 
 pub(crate) use bell::Bell;
-pub(crate) use child::{Child, Reaper, end_unwatched, monotonic, wait as exit_of};
+pub(crate) use child::{Child, Reaper, end_unwatched, wait as exit_of};
 pub(crate) use event::KeptEvent;
 pub(crate) use fork::{
     Hygiene, KILL, PANICKED, TERMINATE, flush, fork, fork_stranger, refuse_threads, rename,

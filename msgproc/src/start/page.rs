@@ -12,9 +12,7 @@ use std::{
     },
 };
 
-use shmring::os;
-
-use super::monotonic;
+use shmring::os::{self, monotonic};
 
 /// The longest panic text that is kept.
 const TEXT: usize = 2048;

@@ -15,7 +15,7 @@ mod process;
 mod shm;
 
 pub use barrier::{barrier, in_barriers, join_barriers};
-pub use clock::monotonic;
+pub use clock::{coarse_millis, monotonic};
 pub use epoll::{Epoll, Ticker};
 pub use event::{Event, Fifo, PollFd, poll};
 pub use futex::{FUTEX_WAIT_ANY_MAX, futex_wait, futex_wait_any, futex_wake};
@@ -23,8 +23,8 @@ pub use lock::{
     LockKind, RangeLock, flock_exclusive, flock_shared, flocked, range_lock, range_unlock,
 };
 pub use process::{
-    PidFd, coarse_millis, fork_generation, forks, kill_self, one_processor, page_size, pid,
-    pid_namespace, processors, start_time, thread_count,
+    PidFd, fork_generation, forks, kill_self, one_processor, page_size, pid, pid_namespace,
+    processors, start_time, thread_count,
 };
 pub use shm::{
     FileId, FileInfo, Mapping, SHM_DIR, Shared, allocate, duplicate, file_id, file_info, free_in,

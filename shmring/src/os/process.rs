@@ -212,15 +212,6 @@ fn affinity() -> Option<usize> {
     }
 }
 
-/// Milliseconds of a clock that all processes share and that costs no more than a load: it moves
-/// on a few hundred times a second.
-pub fn coarse_millis() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: fills the structure, and never fails for this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
-}
-
 /// Ends this process at once, as `kill -9` would.
 pub fn kill_self() -> ! {
     // SAFETY: touches no memory of ours; SIGKILL cannot be handled.

@@ -100,6 +100,10 @@ pub fn filter<I: 'static>(
 }
 
 /// The node that sends all that the function makes of each item.
+///
+/// Results that come slowly, some milliseconds apart, go on one by one. Those that come quickly are
+/// gathered: where a pause follows, the last of them wait for it to end. A node that knows of its
+/// pauses calls [`Outlet::flush`].
 pub fn flat_map<I: 'static, R>(
     mut function: impl FnMut(I) -> R + 'static,
 ) -> impl Node<In = I, Out = R::Item>

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use shmring::os::monotonic;
+
 use super::{Link, Unmet};
 use crate::{
     error::Error,
     kernel::{Busy, InKernel},
-    start::{Doing, monotonic},
+    start::Doing,
 };
 
 impl Link {

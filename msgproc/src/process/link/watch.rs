@@ -7,13 +7,15 @@
 
 use std::time::{Duration, Instant};
 
+use shmring::os::monotonic;
+
 use super::{LOOK_AGAIN, Link, State};
 use crate::{
     deadline,
     error::Error,
     kernel::Busy,
     process::options::OnTimeout,
-    start::{Doing, KILL, monotonic},
+    start::{Doing, KILL},
 };
 
 /// What is known of handlers that ran too long.
