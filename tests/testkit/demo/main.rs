@@ -5,9 +5,9 @@
 
 use std::process::{self, Command, ExitCode, Stdio};
 use std::time::Duration;
-use std::{fs, thread};
+use std::{env, fs, path::PathBuf, thread};
 
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{self, ForkResult, fork};
 
 fn passes() {
     println!("said by a test that passes");
@@ -86,6 +86,29 @@ fn talks_a_lot() {
     panic!("after a mebibyte of output");
 }
 
+fn meets_the_second() {
+    meet("second", "first");
+}
+
+fn meets_the_first() {
+    meet("first", "second");
+}
+
+/// Returns when another test is at the same place, under the other name.
+fn meet(other: &str, me: &str) {
+    let place = PathBuf::from(env::var_os("MEETING_PLACE").unwrap());
+    fs::write(place.join(me), "here").unwrap();
+    let met = testkit::wait_until(Duration::from_secs(2), || place.join(other).exists());
+    assert!(met, "nobody came");
+}
+
+fn kills_who_supervises_it() {
+    testkit::kill9(unistd::getppid().as_raw() as u32);
+    loop {
+        thread::park();
+    }
+}
+
 fn sleeper() -> u32 {
     Command::new("sleep").arg("1000").spawn().unwrap().id()
 }
@@ -106,6 +129,9 @@ fn main() -> ExitCode {
         testkit::test!(ignored_when_run),
         testkit::test!(ignored_when_listed, ignore_if = || Some("it is not Sunday")),
         testkit::test!(talks_a_lot, timeout = 30),
+        testkit::test!(meets_the_second, timeout = 20),
+        testkit::test!(meets_the_first, timeout = 20),
+        testkit::test!(kills_who_supervises_it),
         testkit::Test::new("named::by_hand", || ()).timeout(Duration::from_secs(5)),
     ])
 }

@@ -1,4 +1,4 @@
-//! One test in one forked child: start, deadline, verdict, and what it left.
+//! One test in one forked child of its supervisor: start, deadline, verdict, and what it left.
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -18,6 +18,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 
+use crate::pool::Job;
 use crate::{name, proc};
 
 pub(crate) type Body = Box<dyn FnOnce() -> Result<(), String> + Send>;
@@ -45,24 +46,17 @@ pub(crate) fn become_reaper() -> nix::Result<()> {
 }
 
 /// Runs one test and says how it went.
-pub(crate) fn run(index: usize, body: Body, timeout: Duration, capture: bool) -> Outcome {
-    run_child(index, body, timeout, capture)
+pub(crate) fn run(job: Job) -> Outcome {
+    run_child(job)
         .unwrap_or_else(|error| Outcome::Failed(format!("the test could not be started: {error}")))
 }
 
-fn run_child(index: usize, body: Body, timeout: Duration, capture: bool) -> io::Result<Outcome> {
-    let threads = proc::thread_count();
-    if threads != 1 {
-        return Ok(Outcome::Failed(format!("the runner has {threads} threads and cannot fork")));
-    }
+fn run_child(Job { index, body, timeout, capture }: Job) -> io::Result<Outcome> {
     let runner = process::id();
     let prefix = name::compose(runner, index);
     let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let output = capture.then(|| memfd_create("testkit-output", MFdFlags::MFD_CLOEXEC));
     let output = output.transpose()?.map(File::from);
-    // What is buffered here would otherwise be printed a second time.
-    io::stdout().flush()?;
-
     let Some(child) = fork()? else {
         drop(reader);
         serve(body, runner, prefix, output, writer);
@@ -107,9 +101,10 @@ fn run_child(index: usize, body: Body, timeout: Duration, capture: bool) -> io::
     Ok(Outcome::Failed(text))
 }
 
+/// The caller has one thread.
 #[allow(unsafe_code)] // the one fork
 #[allow(clippy::disallowed_methods)] // this is the room for it
-fn fork() -> io::Result<Option<Pid>> {
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: the caller has checked that this process has one thread, so no
     // lock can be held by a thread that does not exist in the child.
     match unsafe { unistd::fork() }? {
@@ -119,7 +114,7 @@ fn fork() -> io::Result<Option<Pid>> {
 }
 
 #[allow(unsafe_code)] // the end of a child
-fn leave(code: i32) -> ! {
+pub(crate) fn leave(code: i32) -> ! {
     // SAFETY: `_exit` ends the process at once. It runs no destructor of the
     // runner's values, which is what it is for here.
     unsafe { nix::libc::_exit(code) }

@@ -24,8 +24,8 @@
 //! ```
 //!
 //! Each test runs in a forked child of its own, so that a crash, a hang or
-//! leaked state of one cannot take the others along. The runner is the reaper
-//! of all that a test leaves behind. A test fails when it
+//! leaked state of one cannot take the others along. A process between the runner
+//! and the test is the reaper of all that the test leaves behind. A test fails when it
 //!
 //! - panics, returns `Err`, is killed, exits, or is not done at its deadline
 //!   (then its whole process tree is killed);
@@ -37,6 +37,7 @@
 
 mod child;
 mod name;
+mod pool;
 mod proc;
 
 use std::panic;
@@ -46,11 +47,13 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
 
+use crate::pool::{Job, Pool};
+
 pub use crate::child::{died_by_kill, forked, join, join_killed};
 pub use crate::name::{name, prefix};
 pub use crate::proc::{
     Process, alive, children_of, descendants_of, fd_count, fd_count_of, first_free_fd, kill9,
-    name_of, pss_of, signal, state_of, thread_count,
+    name_of, parent_of, pss_of, signal, state_of, thread_count,
 };
 
 /// How long a test may take unless it says otherwise.
@@ -166,24 +169,22 @@ pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> boo
     }
 }
 
-/// Runs the tests that the command line asks for, one after the other.
+/// Runs the tests that the command line asks for, as many at once as there are processors.
 ///
 /// Call it from `main`, with no thread started before. It understands the
 /// options of the usual harness, among them a filter, `--exact`, `--skip`,
-/// `--list`, `--ignored` and `--nocapture`. `--test-threads` is accepted and
-/// has no effect.
+/// `--list`, `--ignored` and `--nocapture`; `--test-threads`, or the variable
+/// `RUST_TEST_THREADS`, says how many tests go on at once.
 ///
 /// # Panics
 ///
-/// Panics when the process cannot become the reaper of its descendants.
+/// Panics when it cannot wait for the tests that it has begun.
 #[must_use = "return it from main"]
 pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
     let mut args = Arguments::from_args();
+    let pool = Arc::new(Mutex::new(Pool::new(at_once(&args))));
     // One thread means the main thread, and no other is started.
     args.test_threads = Some(1);
-    if !args.list {
-        child::become_reaper().expect("cannot become the reaper of orphaned processes");
-    }
 
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let capture = !args.nocapture;
@@ -192,8 +193,9 @@ pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
         let name = test.name.clone();
         let seen = Arc::clone(&reasons);
         let reason = test.ignored.clone();
+        let outcomes = Arc::clone(&pool);
         let trial = Trial::ignorable_test(test.name, move || {
-            match child::run(index, test.body, test.timeout, capture) {
+            match outcomes.lock().expect("no test panics here").outcome(index) {
                 child::Outcome::Passed => Ok(Completion::Completed),
                 child::Outcome::Failed(why) => Err(why.into()),
                 child::Outcome::Ignored(reason) => {
@@ -204,9 +206,15 @@ pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
             }
         })
         .with_ignored_flag(reason.is_some());
+        let (is_ignored, is_asked_for) = (args.is_ignored(&trial), !args.is_filtered_out(&trial));
+        if is_asked_for && !is_ignored {
+            let Test { body, timeout, .. } = test;
+            let job = Job { index, body, timeout, capture };
+            pool.lock().expect("no test panics here").add(job);
+        }
         if let Some(reason) = reason
-            && args.is_ignored(&trial)
-            && !args.is_filtered_out(&trial)
+            && is_ignored
+            && is_asked_for
         {
             note(&reasons, trial.name().to_owned(), reason);
         }
@@ -220,6 +228,12 @@ pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
         }
     }
     conclusion.exit_code()
+}
+
+fn at_once(args: &Arguments) -> usize {
+    let wanted = || std::env::var("RUST_TEST_THREADS").ok()?.parse().ok();
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
+    args.test_threads.or_else(wanted).unwrap_or_else(processors)
 }
 
 type Reasons = Mutex<Vec<(String, String)>>;

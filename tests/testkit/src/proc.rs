@@ -79,6 +79,11 @@ pub fn name_of(pid: u32) -> Option<String> {
     Stat::read(pid).map(|stat| stat.name)
 }
 
+/// Gives the parent of a process; `None` when there is no such process.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    Stat::read(pid).map(|stat| stat.parent)
+}
+
 /// Lists the living children of a process, zombies left out.
 pub fn children_of(pid: u32) -> Vec<u32> {
     living().into_iter().filter(|&(_, parent)| parent == pid).map(|(child, _)| child).collect()

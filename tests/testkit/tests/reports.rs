@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
-use std::{fs, str};
+use std::{env, fs, str};
 
 /// Runs one test of the demonstration, with the options given.
 fn demo(test: &str, options: &[&str]) -> Report {
@@ -165,13 +165,42 @@ fn lists_as_nextest_wants_it() {
     };
     let all = list(&[]);
     assert!(all.success);
-    assert_eq!(all.text.lines().count(), 15);
+    assert_eq!(all.text.lines().count(), 18);
     assert!(all.text.lines().all(|line| line.ends_with(": test")));
     all.says("named::by_hand: test\n");
     assert_eq!(list(&["--ignored"]).text, "ignored_when_listed: test\n");
 }
 
+/// Two tests that wait for each other.
+fn meeting(options: &[&str], threads: &str) -> Report {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testkit-demo"));
+    let place = env::temp_dir().join(testkit::name("meeting"));
+    fs::create_dir(&place).unwrap();
+    command.arg("meets_").args(options);
+    command.env("RUST_TEST_THREADS", threads).env("MEETING_PLACE", &place);
+    let output = command.output().unwrap();
+    fs::remove_dir_all(&place).unwrap();
+    Report::of(output)
+}
+
 #[test]
-fn any_number_of_threads_is_one() {
-    demo("passes", &["--test-threads=8"]).passed();
+fn tests_go_on_at_once() {
+    meeting(&["--test-threads=2"], "1").says("ok. 2 passed; 0 failed");
+    meeting(&[], "2").says("ok. 2 passed; 0 failed");
+}
+
+#[test]
+fn one_at_a_time_if_asked_for() {
+    let report = meeting(&["--test-threads=1"], "2");
+    assert!(!report.success);
+    // The second finds the first's file.
+    report.says("1 passed; 1 failed").says("nobody came");
+}
+
+#[test]
+fn who_supervises_is_killed() {
+    demo("kills_who_supervises_it", &[])
+        .failed()
+        .says("supervises the test failed")
+        .says("SIGKILL");
 }

@@ -3,7 +3,7 @@
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::unistd::{getpid, gettid};
+use nix::unistd::{getpid, getppid, gettid};
 
 static TOUCHED: AtomicBool = AtomicBool::new(false);
 
@@ -24,14 +24,16 @@ fn not_touched_by_the_one_before() {
 }
 
 fn the_runner_has_one_thread_too() {
-    let runner = nix::unistd::getppid();
-    let tasks = std::fs::read_dir(format!("/proc/{runner}/task")).unwrap();
-    assert_eq!(tasks.count(), 1);
+    let supervisor = getppid().as_raw() as u32;
+    for pid in [supervisor, testkit::parent_of(supervisor).unwrap()] {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        assert_eq!(tasks.count(), 1);
+    }
 }
 
-fn the_prefix_is_the_runners() {
-    let runner = nix::unistd::getppid();
-    assert!(testkit::prefix().starts_with(&format!("t-{runner}-")));
+fn the_prefix_is_the_supervisors() {
+    let supervisor = getppid();
+    assert!(testkit::prefix().starts_with(&format!("t-{supervisor}-")));
     assert_eq!(testkit::name("x"), format!("{}x", testkit::prefix()));
 }
 
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
         testkit::test!(in_a_process_of_its_own),
         testkit::test!(not_touched_by_the_one_before),
         testkit::test!(the_runner_has_one_thread_too),
-        testkit::test!(the_prefix_is_the_runners),
+        testkit::test!(the_prefix_is_the_supervisors),
         testkit::test!(no_descendants_at_the_start),
     ])
 }
