@@ -356,10 +356,19 @@ impl<T> Outlet<T> {
     /// After an item: sends on what has been gathered, if somebody waits for it.
     #[inline]
     pub(crate) fn breathe(&mut self) {
-        if !self.items.is_empty() && self.exits.as_ref().is_some_and(Exits::is_hungry) {
+        if self.has_gathered() && self.exits.as_ref().is_some_and(Exits::is_hungry) {
             // The next send tells.
-            let _ = self.put();
+            let _ = match self.items.is_empty() {
+                false => self.put(),
+                true => self.pass_on(|exits, _| exits.send_to_idle()),
+            };
         }
+    }
+
+    /// Whether there is something that only a flush sends for sure.
+    #[inline]
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.items.is_empty() || self.exits.as_ref().is_some_and(Exits::holds_items)
     }
 
     /// The same between two things that come of one item, which may be many and slow: once in a tick
@@ -386,7 +395,7 @@ impl<T> Outlet<T> {
         self.items.truncate(len);
     }
 
-    /// How many items are gathered.
+    /// How many items are gathered, for whichever receiver.
     pub(crate) fn gathered(&self) -> usize {
         self.items.len()
     }

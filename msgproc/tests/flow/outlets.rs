@@ -10,8 +10,8 @@ use std::{
 };
 
 use msgproc::flow::{
-    Cause, Error, Flow, Graph, Node, OnError, Outlet, Process, Thread, TrySendError, from_fn, fuse,
-    map,
+    Cause, Error, Farm, Flow, Graph, Node, OnError, Outlet, Part, Process, Scheduling, Thread,
+    TrySendError, each, from_fn, fuse, map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -23,6 +23,9 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(who_keeps_the_order_is_sent_nothing_by_number),
         testkit::test!(a_broadcast_reaches_each_once),
         testkit::test!(an_item_is_tried_to_be_sent_and_nobody_waits),
+        testkit::test!(what_is_sent_goes_on_when_nothing_more_comes),
+        testkit::test!(items_that_come_one_by_one, timeout = 120),
+        testkit::test!(who_has_nothing_to_do_gets_what_is_sent_to_it),
         testkit::test!(the_newest_goes_to_whom_it_is_sent),
         testkit::test!(what_two_fused_nodes_send_on),
         testkit::test!(a_second_attempt_may_end_the_node),
@@ -232,6 +235,95 @@ fn an_item_is_tried_to_be_sent_and_nobody_waits() {
 }
 
 /// Each of the workers gets the last one at the end, however busy it was.
+/// Items that are sent to one worker, or to all, do not wait for more.
+fn what_is_sent_goes_on_when_nothing_more_comes() {
+    for place in PLACES {
+        let deal = Farm::new("deal", place, |_| {
+            from_fn(|n: u64, out: &mut Outlet<u64>| {
+                match n % 3 {
+                    0 => out.send_to(n as usize, n)?,
+                    1 => out.broadcast(n)?,
+                    _ => {
+                        out.send(n)?;
+                        out.send_to(1, n)?;
+                    }
+                }
+                Ok(Flow::GoOn)
+            })
+        });
+        let same = Farm::new("same", place, |_| map(|n: u64| n)).workers(2);
+        let run = deal.then(same).accelerate(place, 16).unwrap();
+        for n in 0..30 {
+            run.offload(n).unwrap();
+            for _ in 0..if n % 3 == 0 { 1 } else { 2 } {
+                assert_eq!(run.result_timeout(Duration::from_secs(5)), Some(n), "{place}");
+            }
+        }
+        run.wait().unwrap();
+    }
+}
+
+/// However items are dealt, each goes on though no other comes.
+fn items_that_come_one_by_one() {
+    let dealings: [fn() -> Scheduling<u64>; 5] = [
+        Scheduling::on_demand,
+        Scheduling::round_robin,
+        Scheduling::broadcast,
+        || Scheduling::by_key(|n: &u64| n % 5),
+        || Scheduling::custom(|n: &u64| *n as usize),
+    ];
+    for place in PLACES {
+        for (at, dealing) in dealings.iter().enumerate() {
+            let farm = |name: &str| {
+                let farm = Farm::new(name, place, |_| map(|n: u64| n + 1)).workers(2);
+                farm.scheduling(dealing()).capacity(3)
+            };
+            let run = farm("first").then(farm("second")).accelerate(place, 2).unwrap();
+            for n in 0..300 {
+                run.offload(n).unwrap();
+                for _ in 0..if at == 2 { 4 } else { 1 } {
+                    let result = run.result_timeout(Duration::from_secs(5));
+                    assert_eq!(result, Some(n + 2), "{place}, dealing {at}");
+                }
+            }
+            run.wait().unwrap();
+        }
+    }
+}
+
+/// Who takes long to make items does not keep those back for which somebody waits.
+fn who_has_nothing_to_do_gets_what_is_sent_to_it() {
+    let begun = Arc::new(AtomicU64::new(0));
+    let mut graph = Graph::new();
+    let numbers = graph.source("numbers", Thread, 0..60_u64);
+    let seen = begun.clone();
+    let deal = graph
+        .node("deal", Thread, move |_| {
+            let seen = seen.clone();
+            from_fn(move |n: u64, out: &mut Outlet<u64>| {
+                sleep(Duration::from_millis(10));
+                if n == 50 {
+                    assert!(seen.load(Ordering::Relaxed) > 20, "they wait for more");
+                }
+                out.send_to((n % 2) as usize, n)?;
+                Ok(Flow::GoOn)
+            })
+        })
+        .add();
+    let count = graph
+        .node("count", Thread, move |_| {
+            let begun = begun.clone();
+            each(move |_: u64| {
+                begun.fetch_add(1, Ordering::Relaxed);
+            })
+        })
+        .workers(2)
+        .add();
+    graph.connect(numbers.output(), deal.input());
+    graph.connect(deal.output(), count.input());
+    graph.run().unwrap();
+}
+
 fn the_newest_goes_to_whom_it_is_sent() {
     for (place, to_all) in PLACES.iter().flat_map(|place| [(*place, false), (*place, true)]) {
         let mut graph = Graph::new();

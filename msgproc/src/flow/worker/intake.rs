@@ -205,7 +205,7 @@ impl<N: Node> Worker<N> {
         if core.node.is_ready() {
             return if core.go_on() { Poll::Worked } else { self.end() };
         }
-        if core.outlet.gathered() > 0 || core.outlet.can_send_pending() {
+        if core.outlet.has_gathered() || core.outlet.can_send_pending() {
             core.flush();
             core.check_sends();
         }

@@ -244,7 +244,7 @@ impl<N: Node> Unit for Worker<N> {
 
     fn rests(&self) -> bool {
         let is_called = !self.inlets.is_empty() && self.inlets.iter().all(Inlet::is_only_called);
-        is_called && !self.owes_ends && self.core.outlet.gathered() == 0 && !self.is_ready()
+        is_called && !self.owes_ends && !self.core.outlet.has_gathered() && !self.is_ready()
     }
 
     fn can_run(&self) -> bool {

@@ -119,7 +119,7 @@ impl<N: Node> Core<N> {
     /// thread is this one.
     pub(super) fn hand_to_called(&mut self) {
         let calls = self.outlet.exits().is_some_and(|exits| exits.calls());
-        if calls && self.outlet.gathered() > 0 {
+        if calls && self.outlet.has_gathered() {
             // The next send tells.
             let _ = self.outlet.flush();
         }

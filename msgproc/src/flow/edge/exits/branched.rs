@@ -81,6 +81,18 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         if closed { self.goes_on() } else { Ok(()) }
     }
 
+    fn send_to_idle(&mut self) -> Result<(), Closed> {
+        let mut closed = self.first.send_to_idle().is_err();
+        if let Some(second) = &mut self.second {
+            closed |= second.send_to_idle().is_err();
+        }
+        if closed { self.goes_on() } else { Ok(()) }
+    }
+
+    fn holds_items(&self) -> bool {
+        self.first.holds_items() || self.second.as_ref().is_some_and(Lanes::holds_items)
+    }
+
     fn begin(&mut self, head: &Head, again: bool) {
         self.first.begin(head, again);
         if let Some(second) = &mut self.second {

@@ -28,6 +28,8 @@ pub(crate) struct Exits<T> {
     only_calls: bool,
     /// Whether there is a gate on the way out.
     leads_to_gate: bool,
+    /// Whether items are gathered for receivers.
+    holds_items: bool,
 }
 
 impl<T> Exits<T> {
@@ -36,7 +38,7 @@ impl<T> Exits<T> {
         let (calls, only_calls) =
             (ways().any(|way| way.calls()), ways().all(|way| way.only_calls()));
         let leads_to_gate = ways().any(|way| way.leads_to_gate());
-        Exits { outputs, is_slow: false, calls, only_calls, leads_to_gate }
+        Exits { outputs, is_slow: false, calls, only_calls, leads_to_gate, holds_items: false }
     }
 
     fn ways(&self) -> impl Iterator<Item = &dyn Way<T>> {
@@ -48,6 +50,12 @@ impl<T> Exits<T> {
     }
 
     pub(crate) fn put(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
+        let put = self.put_first(items);
+        self.look_what_is_held();
+        put
+    }
+
+    fn put_first(&mut self, items: &mut Vec<T>) -> Result<(), Closed> {
         let Some(output) = self.outputs.first_mut() else {
             items.clear();
             return Ok(());
@@ -90,6 +98,7 @@ impl<T> Exits<T> {
             }
             closed |= first.put_to(to, item).is_err();
         }
+        self.look_what_is_held();
         if closed { self.stop_or_go_on() } else { Ok(()) }
     }
 
@@ -103,6 +112,7 @@ impl<T> Exits<T> {
             }
             closed |= first.put_to_all(item, clone).is_err();
         }
+        self.look_what_is_held();
         if closed { self.stop_or_go_on() } else { Ok(()) }
     }
 
@@ -131,7 +141,26 @@ impl<T> Exits<T> {
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Closed> {
+        self.holds_items = false;
         self.each_sends(|way| way.flush())
+    }
+
+    /// Sends what was gathered for receivers who have nothing to do.
+    pub(crate) fn send_to_idle(&mut self) -> Result<(), Closed> {
+        let sent = self.each_sends(|way| way.send_to_idle());
+        self.look_what_is_held();
+        sent
+    }
+
+    fn look_what_is_held(&mut self) {
+        let holds_items = self.ways().any(|way| way.holds_items());
+        self.holds_items = holds_items;
+    }
+
+    /// Whether items are gathered for receivers, which only a flush sends for sure.
+    #[inline]
+    pub(crate) fn holds_items(&self) -> bool {
+        self.holds_items
     }
 
     pub(crate) fn begin(&mut self, head: &Head, again: bool) {

@@ -41,6 +41,14 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         self.lanes.flush()
     }
 
+    fn send_to_idle(&mut self) -> Result<(), Closed> {
+        self.lanes.send_to_idle()
+    }
+
+    fn holds_items(&self) -> bool {
+        self.lanes.holds_items()
+    }
+
     fn begin(&mut self, head: &Head, again: bool) {
         self.lanes.begin(head, again);
     }

@@ -17,6 +17,10 @@ pub(crate) trait Way<T> {
         self.put_to(Some(0), item)
     }
     fn flush(&mut self) -> Result<(), Closed>;
+    /// Sends what was gathered for receivers who have nothing to do.
+    fn send_to_idle(&mut self) -> Result<(), Closed>;
+    /// Whether items are gathered for receivers, which only a flush sends for sure.
+    fn holds_items(&self) -> bool;
     fn begin(&mut self, head: &Head, again: bool);
     fn settle(&mut self);
     fn finish(&mut self, head: &Head) -> Result<(), Closed>;
@@ -62,6 +66,14 @@ impl<T: 'static> Way<T> for Lanes<T> {
 
     fn flush(&mut self) -> Result<(), Closed> {
         Lanes::flush(self)
+    }
+
+    fn send_to_idle(&mut self) -> Result<(), Closed> {
+        Lanes::send_to_idle(self)
+    }
+
+    fn holds_items(&self) -> bool {
+        Lanes::holds_items(self)
     }
 
     fn begin(&mut self, head: &Head, again: bool) {

@@ -202,7 +202,7 @@ impl<T: 'static> Lanes<T> {
     }
 
     /// Sends what was gathered for receivers who have nothing to do.
-    fn send_to_idle(&mut self) -> Result<(), Closed> {
+    pub(crate) fn send_to_idle(&mut self) -> Result<(), Closed> {
         for to in 0..self.lanes.len() {
             // What waits for one that has ended goes as well: then it is gone.
             if self.in_flight(to) == 0 || (self.manner.newest && !self.is_open(to)) {
@@ -226,6 +226,12 @@ impl<T: 'static> Lanes<T> {
             }
             sent => sent,
         }
+    }
+
+    /// Whether items are gathered for receivers, which only a flush sends for sure. (What is the newest
+    /// waits until its receiver wants it.)
+    pub(crate) fn holds_items(&self) -> bool {
+        !self.manner.newest && self.lanes.iter().any(|lane| !lane.gathered.is_empty())
     }
 
     /// Sends on all that was gathered.
