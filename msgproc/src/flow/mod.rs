@@ -61,7 +61,9 @@ mod part;
 mod pipeline;
 mod placement;
 mod plan;
+mod pump;
 mod report;
+mod source;
 pub mod stage;
 mod start_method;
 #[cfg(feature = "tokio")]
@@ -79,8 +81,8 @@ pub use farm::{Farm, Scheduling};
 pub use graph::{EdgeBuilder, Graph, Input, NodeBuilder, NodeRef, Output};
 pub use memory::Memory;
 pub use node::{
-    Cause, Flow, FnNode, Fused, Node, Source, WorkerInfo, each, filter, flat_map, from_fn, fuse,
-    map, source, try_each, try_map,
+    Cause, Flow, FnNode, Fused, Node, WorkerInfo, each, filter, flat_map, from_fn, fuse, map,
+    try_each, try_map,
 };
 pub use outlet::{Closed, Outlet, TrySendError};
 pub use outside::{Feed, Results};
@@ -90,6 +92,7 @@ pub use pipeline::{Added, Both, MakeNode, MakeSource, Pending, Pipeline, Tail, T
 pub use placement::Task;
 pub use placement::{Place, Placement, PlainProcess, Process, Same, Thread};
 pub use report::{Ending, NodeReport, Report, WorkerReport};
+pub use source::{Source, source};
 pub use start_method::StartMethod;
 #[cfg(feature = "tokio")]
 pub use tasks::{

@@ -68,6 +68,8 @@ impl<T> Error for TrySendError<T> {}
 pub struct Outlet<T> {
     items: Vec<T>,
     limit: usize,
+    /// That of the outlet behind a fused node whose first part has this one.
+    limit_after: usize,
     /// When it was last looked between two things that come of one item whether somebody waits, and how
     /// many have come since.
     tick: u64,
@@ -113,6 +115,7 @@ impl<T> Outlet<T> {
         Outlet {
             items: Vec::new(),
             limit: usize::MAX,
+            limit_after: usize::MAX,
             tick: 0,
             in_tick: 0,
             exits: None,
@@ -230,7 +233,8 @@ impl<T> Outlet<T> {
     }
 
     /// Sends on what has been gathered. Needed only where a node takes long from one thing that it
-    /// makes of an item to the next.
+    /// makes of an item to the next, or waits by itself in between. In the first of two fused nodes it
+    /// does nothing.
     ///
     /// # Errors
     ///
@@ -395,6 +399,22 @@ impl<T> Outlet<T> {
         self.items.truncate(len);
     }
 
+    /// How many items go on together; `None` where nobody knows.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        let limit = if self.exits.is_some() { self.limit } else { self.limit_after };
+        Some(limit).filter(|limit| *limit < usize::MAX)
+    }
+
+    /// Whether nobody else in its thread has something to do or to send on.
+    pub(crate) fn others_rest(&self) -> bool {
+        self.executor.as_ref().is_none_or(|executor| executor.others_rest())
+    }
+
+    /// Whether a node may have threads beside its worker's.
+    pub(crate) fn may_have_helpers(&self) -> bool {
+        self.executor.as_ref().is_some_and(|executor| executor.may_have_helpers)
+    }
+
     /// How many items are gathered, for whichever receiver.
     pub(crate) fn gathered(&self) -> usize {
         self.items.len()
@@ -463,6 +483,7 @@ impl<T> Outlet<T> {
         if self.executor.is_none() {
             self.executor.clone_from(&other.executor);
         }
+        self.limit_after = other.limit().unwrap_or(usize::MAX);
     }
 
     /// Wakes the worker, from any thread of its process.

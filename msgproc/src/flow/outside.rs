@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     graph::{Graph, Input, NodeRef, Output},
-    node::{Flow, from_fn},
+    node::{Cause, Flow, Node, from_fn},
     outlet::{Closed, Outlet, TrySendError},
     placement::{Place, Thread},
     plan::{DRAINING, STOPPING, Shared},
@@ -459,21 +459,7 @@ impl Graph {
         let channel = Channel::new(capacity);
         self.doors.add(Arc::new(Inward(channel.clone())));
         let source = channel.clone();
-        let node = self.node_with_wire(name, place, move |_| {
-            let (channel, guard) = (source.clone(), CloseOnDrop(source.clone()));
-            from_fn(move |(), out: &mut Outlet<T>| {
-                let _ = &guard;
-                match channel.take_in() {
-                    Fed::Item(item) => out.send(item)?,
-                    Fed::Nothing => {
-                        out.flush()?;
-                        channel.wait_for_more();
-                    }
-                    Fed::Ended => return Ok(Flow::Eos),
-                }
-                Ok(Flow::GoOn)
-            })
-        });
+        let node = self.node_with_wire(name, place, move |_| Gives(CloseOnDrop(source.clone())));
         (Feed(channel), node)
     }
 
@@ -516,6 +502,32 @@ struct CloseOnDrop<T>(Arc<Channel<T>>);
 impl<T> Drop for CloseOnDrop<T> {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// The source whose items are given from outside.
+struct Gives<T>(CloseOnDrop<T>);
+
+impl<T: 'static> Node for Gives<T> {
+    type In = ();
+    type Out = T;
+
+    #[inline]
+    fn svc(&mut self, (): (), out: &mut Outlet<T>) -> Result<Flow, Cause> {
+        let Gives(CloseOnDrop(channel)) = self;
+        match channel.take_in() {
+            Fed::Item(item) => out.send(item)?,
+            Fed::Nothing => {
+                out.flush()?;
+                channel.wait_for_more();
+            }
+            Fed::Ended => return Ok(Flow::Eos),
+        }
+        Ok(Flow::GoOn)
+    }
+
+    fn may_wait(&self) -> bool {
+        false
     }
 }
 

@@ -10,12 +10,13 @@ use super::{
     error::Result,
     graph::Graph,
     memory::Memory,
-    node::{Cause, Flow, Fused, Node, Source, WorkerInfo, fuse, source},
+    node::{Cause, Flow, Fused, Node, WorkerInfo, fuse},
     outlet::Outlet,
     outside::{Feed, Results},
     part::{Exit, Part},
     placement::{Place, Placement, PlainProcess, Process, Same, Thread},
     report::Report,
+    source::Source,
 };
 
 /// Stages one behind the other; farms and all-to-alls among them.
@@ -103,13 +104,12 @@ impl<I> MakeNode for MakeSource<I>
 where
     I: IntoIterator + Send + 'static,
     I::IntoIter: 'static,
-    I::Item: 'static,
+    I::Item: Send + 'static,
 {
-    type Node = Source<std::iter::Flatten<std::option::IntoIter<I>>>;
+    type Node = Source<I>;
 
     fn make(&self, _: &WorkerInfo) -> Self::Node {
-        let items = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        source(items.into_iter().flatten())
+        Source::of(self.0.lock().unwrap_or_else(PoisonError::into_inner).take())
     }
 }
 
@@ -238,7 +238,7 @@ impl Pipeline<()> {
     where
         I: IntoIterator + Send + 'static,
         I::IntoIter: 'static,
-        I::Item: 'static,
+        I::Item: Send + 'static,
     {
         Pipeline::source("source", Same, items)
     }
@@ -248,7 +248,7 @@ impl Pipeline<()> {
     where
         I: IntoIterator + Send + 'static,
         I::IntoIter: 'static,
-        I::Item: 'static,
+        I::Item: Send + 'static,
     {
         let make = MakeSource(Mutex::new(Some(items)));
         let tail = Pending { name: name.into(), place, make, from: None };

@@ -19,6 +19,7 @@ mod random;
 mod reports;
 mod said;
 mod several;
+mod sources;
 mod stages;
 mod tasks;
 mod travel;
@@ -43,6 +44,7 @@ fn main() -> std::process::ExitCode {
         random::tests(),
         said::tests(),
         several::tests(),
+        sources::tests(),
         stages::tests(),
         reports::tests(),
         travel::tests(),

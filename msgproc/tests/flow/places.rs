@@ -258,8 +258,8 @@ fn a_slow_consumer_bounds_the_bytes() {
             (Process, Thread),
         ] {
             let most = most_bytes(places, vec![len; 400], bytes, deal);
-            // Two lanes, what is gathered for each, and in every hand one.
-            let bound = 2 * (bytes + bytes / 4) + 4 * len;
+            // Two lanes, what is gathered for each, what is asked for ahead, and in every hand one.
+            let bound = 2 * (bytes + bytes / 4) + bytes / 4 + 5 * len;
             assert!(most <= bound as u64, "{places:?}: {most} of {bound}");
         }
     }
@@ -270,8 +270,8 @@ fn long_items_go_by_themselves() {
     let lengths: Vec<usize> = (0..300).map(|n| [10, 1, 900, 5000, 40][n % 5]).collect();
     for places in [(Thread, Thread), (Same, Thread)] {
         let most = most_bytes(places, lengths.clone(), 1000, |edge| edge);
-        // In each of two lanes and two hands the longest, and what is gathered by what was short.
-        assert!(most <= 6 * 5000, "{places:?}: {most}");
+        // In each of two lanes and three hands the longest, and what is gathered by what was short.
+        assert!(most <= 7 * 5000, "{places:?}: {most}");
     }
 }
 
@@ -300,7 +300,8 @@ impl Ahead {
     fn check(&self, how: &str) {
         let [_, taken, most] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
         assert_eq!(taken, 300, "{how}");
-        assert!((10..30).contains(&most), "{how}: {most} items");
+        // In the lane, gathered, and asked for ahead.
+        assert!((10..36).contains(&most), "{how}: {most} items");
     }
 }
 

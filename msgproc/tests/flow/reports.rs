@@ -183,7 +183,16 @@ fn three(places: [Placement; 3], capacity: usize) -> Report {
         n
     };
     let mut graph = Graph::new();
-    let first = graph.source("first", places[0], (0..100).map(step));
+    // One that is asked by its worker. Of others, which have a thread more, see `sources`.
+    let first = graph.node("first", places[0], move |_| {
+        let mut next = 0;
+        from_fn(move |(), out: &mut Outlet<u64>| {
+            out.send(step(next))?;
+            next += 1;
+            Ok(if next < 100 { Flow::GoOn } else { Flow::Eos })
+        })
+    });
+    let first = first.add();
     let second = graph.node("second", places[1], move |_| map(step)).add();
     let third = graph.node("third", places[2], move |_| map(step)).add();
     graph.edge(first.output(), second.input()).capacity(capacity).add();

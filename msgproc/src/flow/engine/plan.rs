@@ -24,7 +24,7 @@ use crate::{
         graph::{EdgeEntry, Graph, NodeEntry, Site},
         layout::{Layout, PlannedWorker},
         memory::Memory,
-        plan::{Alone, Executor, Shared, worker},
+        plan::{Alone, Executor, Settings, Shared, worker},
         trace::Named,
         worker::Failures,
     },
@@ -47,6 +47,21 @@ pub(super) struct Plan {
     fingerprint: OnceLock<u64>,
     /// Keeps the segment of lanes and board.
     pub(super) memory: Memory,
+}
+
+/// Which executors have workers.
+fn at_work(layout: &Layout) -> impl Iterator<Item = usize> {
+    (0..layout.executors.len())
+        .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number))
+}
+
+/// Whether nodes there may have threads beside that of the executor. Not in a run that has one thread,
+/// nor in a program that must have one to fork replacements; and not where a process may be replaced,
+/// for who dies in a thread that is no worker's cannot be told from the others.
+fn may_have_helpers(graph: &Graph, layout: &Layout, executor: usize) -> bool {
+    let watches_itself = graph.watches_itself && layout.executors[executor].process == 0;
+    let mut workers = layout.workers.iter().filter(|worker| worker.executor == executor);
+    at_work(layout).nth(1).is_some() && !watches_itself && !workers.any(|worker| worker.survives)
 }
 
 impl Plan {
@@ -74,9 +89,11 @@ impl Plan {
         };
         let segment = memory.segment();
         let board = board.create_in(segment).map_err(Error::start("memory"))?;
-        let at_work = (0..layout.executors.len())
-            .filter(|number| layout.workers.iter().any(|worker| worker.executor == *number));
-        let spins = os::processors() >= at_work.count();
+        let helpers = layout.workers.iter().filter(|worker| {
+            graph.nodes[worker.node].has_helper
+                && may_have_helpers(&graph, &layout, worker.executor)
+        });
+        let spins = os::processors() >= at_work(&layout).count() + helpers.count();
         let traced = graph.trace.is_some();
         let forks = graph.travel.is_none() || has_one_thread();
         let mut ring = |bytes| {
@@ -117,7 +134,12 @@ impl Plan {
     /// Makes the workers of one thread.
     pub(super) fn executor(&self, number: usize) -> Result<(Rc<Executor>, Failures), Failed> {
         let failures: Failures = Rc::new(RefCell::new(Vec::new()));
-        let executor = Executor::new(self.shared.clone(), number, self.spins, self.traced);
+        let settings = Settings {
+            spins: self.spins,
+            traced: self.traced,
+            may_have_helpers: may_have_helpers(&self.graph, &self.layout, number),
+        };
+        let executor = Executor::new(self.shared.clone(), number, settings);
         let executor = executor.map_err(|error| {
             let kind = FailureKind::Init;
             vec![(0, Failure::new("the run", 0, None, kind, error.into()))]

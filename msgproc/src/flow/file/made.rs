@@ -1,5 +1,7 @@
 //! A node of a file, where it runs.
 
+use std::time::Duration;
+
 use super::registry::Boxed;
 use crate::flow::{
     Cause, Flow, Node, Outlet, WorkerInfo,
@@ -39,6 +41,18 @@ impl<I: 'static, O: 'static> Node for Made<I, O> {
 
     fn svc_on(&mut self, input: usize, item: I, out: &mut Outlet<O>) -> Result<Flow, Cause> {
         self.node()?.svc_on(input, item, out)
+    }
+
+    fn has_helper() -> bool {
+        true // Nobody knows.
+    }
+
+    fn helper_busy(&self) -> Option<Duration> {
+        self.node.as_ref().ok()?.helper_busy()
+    }
+
+    fn may_wait(&self) -> bool {
+        self.node.as_ref().map_or(true, |node| node.may_wait())
     }
 
     fn wants(&self, input: usize) -> bool {

@@ -85,6 +85,8 @@ pub(crate) struct NodeEntry {
     pub(crate) is_fed: bool,
     /// Whether it keeps items that it has taken.
     pub(crate) keeps: bool,
+    /// Whether it is a source that may have a thread of its own beside its worker's.
+    pub(crate) has_helper: bool,
     pub(crate) make: Arc<Make>,
     /// Its ways out, each an [`OutMaker`] of its type of items.
     pub(crate) outs: Vec<OutEntry>,

@@ -7,8 +7,9 @@ use std::{
 
 use super::{Graph, NodeEntry, NodeRef, Site, make::make_worker};
 use crate::flow::{
-    node::{Node, WorkerInfo, source},
+    node::{Node, WorkerInfo},
     placement::{Place, Placement, Thread},
+    source::Source,
     start_method::StartMethod,
     worker::{CloneFn, OnError},
 };
@@ -141,6 +142,7 @@ impl Graph {
                 only_gives: false,
                 is_fed: false,
                 keeps: N::keeps_items(),
+                has_helper: is_source && N::has_helper(),
                 make: Arc::new(make),
                 outs: Vec::new(),
             },
@@ -152,14 +154,10 @@ impl Graph {
 
     /// Adds a source: a node that sends what an iterator gives.
     ///
-    /// An iterator may wait for its items, as that of a channel does. What it has given quickly, one
-    /// after the other, may then wait with it, where those that follow are busy: up to 256 items in
-    /// 50 µs. A node that knows when it will wait sends on what it has before
-    /// ([`Outlet::flush`](crate::flow::Outlet::flush)). While it waits, nothing can stop it: neither
-    /// a stop nor a failure elsewhere ends the run before it has its next item, unless it is in a
-    /// process, which is killed. A node that answers [`Flow::Wait`](crate::flow::Flow::Wait), or
-    /// waits by [`Outlet::wait_for`](crate::flow::Outlet::wait_for), can be stopped; and stages fetch
-    /// what waits in a thread of their own.
+    /// An iterator may wait for its items, as that of a channel does: see [`source`](crate::flow::source).
+    /// It is asked in a thread of its own then, in a run of one thread and where processes may be
+    /// replaced in that of the source. There, while it waits, neither a stop nor a failure elsewhere
+    /// ends the run, unless the source is in a process, which is killed.
     ///
     /// With [`OnError::retry`](crate::flow::OnError::retry) a source that failed is asked again, as
     /// often in a row; one that skips errors, as long as it goes on.
@@ -172,10 +170,7 @@ impl Graph {
     {
         // It is taken where the source runs: in a process, out of that one's copy.
         let items = Mutex::new(Some(items));
-        let make = move |_: &WorkerInfo| {
-            let items = lock(&items).take();
-            source(items.into_iter().flatten())
-        };
+        let make = move |_: &WorkerInfo| Source::of(lock(&items).take());
         let mut node = self.node(name, place, make);
         node.entry.only_gives = true;
         node.add()

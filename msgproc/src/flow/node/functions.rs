@@ -137,35 +137,3 @@ pub fn try_each<I: 'static, E: Into<Cause> + 'static>(
         Ok(Flow::GoOn)
     })
 }
-
-/// The node that sends what an iterator gives.
-pub fn source<I>(items: I) -> Source<I::IntoIter>
-where
-    I: IntoIterator,
-{
-    Source(items.into_iter())
-}
-
-/// A node that an iterator is. From [`source`].
-#[derive(Debug)]
-pub struct Source<I>(I);
-
-impl<I> Node for Source<I>
-where
-    I: Iterator + 'static,
-    I::Item: 'static,
-{
-    type In = ();
-    type Out = I::Item;
-
-    #[inline]
-    fn svc(&mut self, (): (), out: &mut Outlet<I::Item>) -> Result<Flow, Cause> {
-        match self.0.next() {
-            Some(item) => {
-                out.send(item)?;
-                Ok(Flow::GoOn)
-            }
-            None => Ok(Flow::Eos),
-        }
-    }
-}

@@ -1,5 +1,7 @@
 //! Two nodes as one.
 
+use std::time::Duration;
+
 use super::{Cause, Duties, Flow, Node, WorkerInfo, hand_on};
 use crate::flow::{outlet::Outlet, worker::OnError};
 
@@ -82,6 +84,11 @@ where
         Ok(flow)
     }
 
+    #[inline]
+    fn may_wait(&self) -> bool {
+        self.first.may_wait()
+    }
+
     fn wants(&self, input: usize) -> bool {
         self.first.wants(input)
     }
@@ -115,6 +122,14 @@ where
 
     fn keeps_items() -> bool {
         A::keeps_items() || B::keeps_items()
+    }
+
+    fn has_helper() -> bool {
+        A::has_helper()
+    }
+
+    fn helper_busy(&self) -> Option<Duration> {
+        self.first.helper_busy()
     }
 
     fn take_over(&mut self, duties: Duties<A::In>) -> Result<bool, Cause> {

@@ -3,10 +3,10 @@
 mod functions;
 mod fused;
 
-use std::{error::Error as StdError, ops::Range};
+use std::{error::Error as StdError, ops::Range, time::Duration};
 
 pub use self::{
-    functions::{FnNode, Source, each, filter, flat_map, from_fn, map, source, try_each, try_map},
+    functions::{FnNode, each, filter, flat_map, from_fn, map, try_each, try_map},
     fused::{Fused, fuse},
 };
 use super::{
@@ -35,7 +35,7 @@ pub enum Flow {
 /// moved from there; so it may hold whatever it likes. A worker calls its node from one thread.
 ///
 /// Closures and iterators are nodes as well: see [`map`], [`filter`], [`flat_map`], [`each`] and
-/// [`source()`].
+/// [`source`](super::source()).
 ///
 /// ```
 /// use msgproc::flow::{Cause, Flow, Node, Outlet, WorkerInfo};
@@ -82,6 +82,14 @@ pub trait Node: 'static {
     /// [`OnError`](super::OnError). [`Closed`](super::Closed), which sends give when nobody takes
     /// anything any more, is no failure: it ends the node.
     fn svc(&mut self, item: Self::In, out: &mut Outlet<Self::Out>) -> Result<Flow, Cause>;
+
+    /// Of a source: whether its next call may wait for something. What it has sent goes on before, each
+    /// time: nobody else can send it on meanwhile, and what it waits for may be what comes of that. One
+    /// that never waits, or only by [`Outlet::wait_for`] or [`Flow::Wait`], says so: what it sends is
+    /// gathered then, and an item costs a tenth.
+    fn may_wait(&self) -> bool {
+        true
+    }
 
     /// Takes one item, and is told at which of the node's inputs it came.
     ///
@@ -169,6 +177,21 @@ pub trait Node: 'static {
         Self: Sized,
     {
         false
+    }
+
+    /// Whether it may have a thread of its own beside its worker's.
+    #[doc(hidden)]
+    fn has_helper() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// How long that thread was at work.
+    #[doc(hidden)]
+    fn helper_busy(&self) -> Option<Duration> {
+        None
     }
 
     /// Such a node, where it begins with items before their turn.
@@ -266,6 +289,18 @@ impl<I: 'static, O: 'static> Node for Box<dyn Node<In = I, Out = O>> {
 
     fn is_ready(&self) -> bool {
         (**self).is_ready()
+    }
+
+    fn has_helper() -> bool {
+        true // Nobody knows.
+    }
+
+    fn helper_busy(&self) -> Option<Duration> {
+        (**self).helper_busy()
+    }
+
+    fn may_wait(&self) -> bool {
+        (**self).may_wait()
     }
 
     fn at_item(&self) -> Option<u64> {

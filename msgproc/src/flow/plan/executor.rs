@@ -90,6 +90,17 @@ type Ranked = (Rank, Rc<RefCell<dyn Unit>>);
 /// What a thread looks after beside its workers.
 type Aside = Box<dyn FnMut()>;
 
+/// How a thread of a run is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    /// Whether it looks for something to do for a while before it sleeps.
+    pub(crate) spins: bool,
+    /// Whether it writes down who was busy when.
+    pub(crate) traced: bool,
+    /// Whether nodes may have threads beside this one.
+    pub(crate) may_have_helpers: bool,
+}
+
 /// One thread of a run: what its workers share.
 pub(crate) struct Executor {
     pub(crate) shared: Shared,
@@ -107,6 +118,8 @@ pub(crate) struct Executor {
     has_turn: Cell<bool>,
     pub(crate) clock: Clock,
     spins: bool,
+    /// Whether nodes may have threads beside this one.
+    pub(crate) may_have_helpers: bool,
     /// If the run is traced.
     pub(crate) notes: Option<Notes>,
 }
@@ -123,8 +136,7 @@ impl Executor {
     pub(crate) fn new(
         shared: Shared,
         number: usize,
-        spins: bool,
-        traced: bool,
+        Settings { spins, traced, may_have_helpers }: Settings,
     ) -> Result<Rc<Executor>, shmring::Error> {
         let mut sleeper = shared.board().sleeper(number)?;
         shared.set_idle(number, false); // One that died may have said so.
@@ -143,6 +155,7 @@ impl Executor {
             has_turn: Cell::new(false),
             clock: Clock::default(),
             spins,
+            may_have_helpers,
             notes: traced.then(Notes::new),
         }))
     }
@@ -321,6 +334,12 @@ impl Executor {
             }
         }
         outcome
+    }
+
+    /// Whether all workers rest but the one that is at it.
+    pub(crate) fn others_rest(&self) -> bool {
+        let units = self.units.borrow();
+        units.iter().all(|(_, unit)| unit.try_borrow().map_or(true, |unit| unit.rests()))
     }
 
     fn any_ready(&self) -> bool {

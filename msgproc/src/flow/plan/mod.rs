@@ -9,6 +9,6 @@ mod words;
 pub(crate) use self::{
     alone::Alone,
     clock::{Span, Spent},
-    executor::{Bell, Executor, Poll, Rank, Unit},
+    executor::{Bell, Executor, Poll, Rank, Settings, Unit},
     words::{Counts, DRAINING, RUNNING, STOPPING, Shared, lane, out, worker},
 };

@@ -48,7 +48,6 @@ mod modes;
 mod order;
 #[cfg(feature = "progress")]
 mod progress;
-mod pump;
 mod run;
 mod source;
 mod status;

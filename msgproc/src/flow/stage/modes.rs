@@ -115,9 +115,9 @@ pub mod thread {
 }
 
 /// Stages without workers of their own: they run in the thread that runs the stream, between the
-/// others. Where all stages are such, their source does as well, and under
-/// [`Stages::run`](super::Stages::run) and [`Stages::collect`](super::Stages::collect) everything
-/// happens in the caller's thread: for a debugger.
+/// others. Where all stages are such, [`Stages::run`](super::Stages::run) and
+/// [`Stages::collect`](super::Stages::collect) do everything in the caller's thread, asking the source
+/// too: for a debugger.
 pub mod sync {
     verbs!(Same);
 }

@@ -21,7 +21,9 @@ const WAITING: usize = 1024;
 impl<T: Send + 'static> Stages<T> {
     fn build(self, ending: Ending) -> (Build, Open<T>) {
         let Stages { build: upstream, is_local, said, travel, .. } = self;
-        let mut build = Build::new(is_local);
+        // Whose results are taken one by one has a thread for its stages: the program may give the
+        // iterator its next item for what came of the one before, so another asks that.
+        let mut build = Build::new(is_local && !matches!(ending, Ending::Taken));
         if let Some(memory) = said.memory {
             build.graph.set_memory(&memory);
         }

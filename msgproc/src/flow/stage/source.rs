@@ -2,20 +2,24 @@
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    vec,
+    time::Duration,
 };
 
 use super::{
     Stages,
     build::{Build, Open},
     item::Item,
-    pump::{Fetched, Pump},
 };
-use crate::flow::{Cause, Flow, Node, Outlet, Same, Thread, WorkerInfo, edge::Room};
+use crate::flow::{
+    Cause, Flow, Node, Outlet, Same, Thread, WorkerInfo,
+    edge::Room,
+    pump::{Pump, Taken},
+    source::{AHEAD, ahead, never_waits, send_rest},
+};
 
 /// A stream of what an iterator gives. It is asked in a thread of its own, and not before the run
-/// begins; as many items as its [`capacity`](Stages::capacity) says are asked for ahead, or 256,
-/// beside those that lie in front of the first stage.
+/// begins; as many items as its [`capacity`](Stages::capacity) says are asked for ahead, or up to 1024,
+/// and few where they take long, beside those that lie in front of the first stage.
 ///
 /// A run that ends early waits for the answer that the iterator is about to give, up to two
 /// seconds; a thread of one that never answers is left behind.
@@ -52,17 +56,16 @@ where
         let (asks, ahead) = (Mutex::new(Some(asks)), build.ahead.take());
         let take = move || asks.lock().unwrap_or_else(PoisonError::into_inner).take();
         let name = build.name(None, "source");
+        let here = move |asks| Here { asks, items: None, check, index: 0 };
         let node = match build.is_local {
-            true => {
-                let make =
-                    move |_: &WorkerInfo| Here { asks: take(), items: None, check, index: 0 };
-                build.graph.node(&name, Same, make).add()
+            true => build.graph.node(&name, Same, move |_: &WorkerInfo| here(take())).add(),
+            false if never_waits::<I>() => {
+                build.graph.node(&name, Thread, move |_: &WorkerInfo| here(take())).add()
             }
             false => {
                 let make = move |_: &WorkerInfo| Apart {
                     asks: take(),
                     ahead,
-                    fetched: Vec::new().into_iter(),
                     pump: None,
                     check,
                     index: 0,
@@ -98,7 +101,8 @@ impl<I: IntoIterator> Asks<I> {
     }
 }
 
-/// The source in the caller's thread, where what follows is called with each item.
+/// The source whose worker asks the iterator: in the caller's thread, where what follows is called, or
+/// where it is known that the iterator never waits.
 struct Here<I: IntoIterator, T> {
     asks: Option<Asks<I>>,
     items: Option<I::IntoIter>,
@@ -132,6 +136,11 @@ where
         }
     }
 
+    #[inline]
+    fn may_wait(&self) -> bool {
+        !never_waits::<I>()
+    }
+
     fn at_item(&self) -> Option<u64> {
         Some(self.index)
     }
@@ -141,7 +150,6 @@ where
 struct Apart<I: IntoIterator, T> {
     asks: Option<Asks<I>>,
     ahead: Option<usize>,
-    fetched: vec::IntoIter<I::Item>,
     pump: Option<Pump<I::Item>>,
     check: fn(I::Item) -> Result<T, Cause>,
     index: u64,
@@ -159,27 +167,18 @@ where
 
     #[inline]
     fn svc(&mut self, (): (), out: &mut Outlet<Item<T>>) -> Result<Flow, Cause> {
-        let item = match self.fetched.next() {
-            Some(item) => item,
-            None => {
-                if let Some(asks) = self.asks.take() {
-                    self.pump = Some(Pump::start(|| asks.begin(), self.ahead, out.bell())?);
-                }
-                let pump = self.pump.as_mut().ok_or("its items were taken before")?;
-                let mut items = Vec::new();
-                let fetched = match pump.take(&mut items) {
-                    Some(fetched) => fetched,
-                    None => out.wait_for(|| pump.take(&mut items))?,
-                };
-                self.fetched = items.into_iter();
-                match (fetched, self.fetched.next()) {
-                    (Fetched::Some, Some(item)) => item,
-                    _ => {
-                        pump.finish();
-                        return Ok(Flow::Eos);
-                    }
-                }
-            }
+        if let Some(asks) = self.asks.take() {
+            let ahead = self.ahead.map_or((ahead(out), AHEAD), |ahead| (ahead, ahead));
+            self.pump = Some(Pump::start(|| asks.begin(), ahead, out.bell())?);
+        }
+        let pump = self.pump.as_mut().ok_or("its items were taken before")?;
+        if self.ahead.is_none() {
+            pump.set_most(ahead(out));
+        }
+        let item = match pump.take() {
+            Taken::Item(item) => item,
+            Taken::Nothing => return Ok(Flow::Wait),
+            Taken::End => return Ok(Flow::Eos),
         };
         let value = (self.check)(item)?;
         out.send(Item { index: self.index, value })?;
@@ -187,7 +186,35 @@ where
         Ok(Flow::GoOn)
     }
 
+    fn is_ready(&self) -> bool {
+        self.pump.as_ref().is_some_and(Pump::is_ready)
+    }
+
+    /// It waits by its answer.
+    #[inline]
+    fn may_wait(&self) -> bool {
+        false
+    }
+
+    fn has_helper() -> bool {
+        true
+    }
+
+    fn helper_busy(&self) -> Option<Duration> {
+        self.pump.as_ref().map(Pump::busy)
+    }
+
     fn at_item(&self) -> Option<u64> {
         Some(self.index)
+    }
+
+    fn svc_end(&mut self, out: &mut Outlet<Item<T>>) -> Result<(), Cause> {
+        let Apart { pump: Some(pump), check, index, .. } = self else { return Ok(()) };
+        send_rest(pump, out, |item, out| {
+            let value = check(item)?;
+            out.send(Item { index: *index, value })?;
+            *index += 1;
+            Ok(())
+        })
     }
 }

@@ -189,6 +189,11 @@ where
         Ok(Flow::GoOn)
     }
 
+    /// It waits by its outlet, which sends on what was gathered.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
     fn at_item(&self) -> Option<u64> {
         Some(self.index)
     }

@@ -99,6 +99,7 @@ impl<N: Node> Core<N> {
         let span = self.executor.clock.begin();
         let well = self.end_well();
         self.note_spent(span);
+        self.note_helper();
         if well {
             self.store(words::STATE, words::ENDED);
             fault!(END_ENDED);

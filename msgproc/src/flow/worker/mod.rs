@@ -115,6 +115,8 @@ struct Core<N: Node> {
     /// How many items of the message at hand it has left, since it takes no more.
     not_handled: u64,
     waited: Cell<Duration>,
+    /// How long its node's own thread was at work, as far as that was counted.
+    helper_busy: Duration,
     /// Which number it handles next, where order is kept.
     turn: u64,
     /// What has begun before its turn.
@@ -148,6 +150,7 @@ impl<N: Node> Worker<N> {
             failed_in_a_row: 0,
             not_handled: 0,
             waited: Cell::new(Duration::ZERO),
+            helper_busy: Duration::ZERO,
             turn,
             early: Early::default(),
         };
@@ -224,7 +227,10 @@ impl<N: Node> Unit for Worker<N> {
             return true;
         }
         match self.inlets.is_empty() {
-            true => (!shared.is_frozen() && !core.dry) || shared.phase() >= DRAINING,
+            true => {
+                let has_some = !core.dry || core.node.is_ready();
+                (has_some && !shared.is_frozen()) || shared.phase() >= DRAINING
+            }
             false => {
                 let mut inlets = self.inlets.iter().zip(&self.inputs);
                 let mut outside =
@@ -257,9 +263,14 @@ impl<N: Node> Unit for Worker<N> {
 
     fn waited(&self, since: Instant) {
         let core = &self.core;
-        core.waited.set(core.waited.get() + since.elapsed());
+        // It waited for the node's own thread, which was at work and counts that itself.
+        let was_helped = core.node.helper_busy().is_some();
+        if !was_helped {
+            core.waited.set(core.waited.get() + since.elapsed());
+        }
         if let Some(notes) = &core.executor.notes {
-            notes.note(core.setting.number as u32, Doing::WaitingForInput, since);
+            let doing = if was_helped { Doing::Busy } else { Doing::WaitingForInput };
+            notes.note(core.setting.number as u32, doing, since);
         }
     }
 }

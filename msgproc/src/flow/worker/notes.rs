@@ -118,6 +118,14 @@ impl<N: Node> Core<N> {
         cost
     }
 
+    /// Counts what the node's own thread has done, if it has one.
+    pub(super) fn note_helper(&mut self) {
+        if let Some(busy) = self.node.helper_busy() {
+            self.add(words::BUSY, busy.saturating_sub(self.helper_busy).as_nanos() as u64);
+            self.helper_busy = busy;
+        }
+    }
+
     /// Sends on what was gathered, by itself.
     pub(super) fn flush(&mut self) {
         let span = self.executor.clock.begin();

@@ -34,10 +34,12 @@ impl OnError {
     /// [`Part::wrap_around`](crate::flow::Part::wrap_around) begins in the program then), and there
     /// is a way for what goes from one to another in it to travel. Else the run fails, and says why.
     /// Items between two workers of such a process are written down as those between processes, also
-    /// where both are in one thread and one would else be called: that is the price. A death counts for the item of the worker that was at work. If several threads of
-    /// the process were, it counts for none, and the process that replaces it has one thread at
-    /// work at a time until they are past what they were at. If futures were on their way, neither,
-    /// and those items are awaited one by one.
+    /// where both are in one thread and one would else be called: that is the price.
+    ///
+    /// A death counts for the item of the worker that was at work. If several threads of the process
+    /// were, it counts for none, and the process that replaces it has one thread at work at a time
+    /// until they are past what they were at. If futures were on their way, neither, and those items
+    /// are awaited one by one.
     pub fn retry(times: u32) -> OnError {
         OnError { retries: times, ..OnError::default() }
     }

@@ -47,6 +47,15 @@ impl<N: Node> Core<N> {
                     if outlet.leads_to_gate() && !outlet.can_call() {
                         return Stop::Through;
                     }
+                    if node.may_wait() {
+                        if outlet.flush().is_err() {
+                            return Stop::Eos;
+                        }
+                        // Those that are called may have something to send on, too.
+                        if !outlet.others_rest() {
+                            return Stop::Through;
+                        }
+                    }
                     // The clock costs as much as a short item.
                     if count == next_look {
                         if began.elapsed() > SLOW {
@@ -103,6 +112,7 @@ impl<N: Node> Core<N> {
         };
         self.hand_to_called();
         self.note_spent(span);
+        self.note_helper();
         self.note_busy(began, before);
         produced
     }

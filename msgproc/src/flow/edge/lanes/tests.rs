@@ -17,7 +17,7 @@ use shmring::{board::Board, fault};
 use super::{Lanes, Manner, OutState};
 use crate::flow::{
     edge::{Batch, Head, LaneKind, LanePlan, Refused, Tx, deal::Deal},
-    plan::{Counts, Executor, Shared, lane},
+    plan::{Counts, Executor, Settings, Shared, lane},
 };
 
 const LANES: usize = 3;
@@ -166,7 +166,7 @@ impl Case {
 
     fn lanes(&self, world: &World) -> Lanes<Item> {
         let shared = &world.shared;
-        let executor = Executor::new(shared.clone(), 0, false, false).unwrap();
+        let executor = Executor::new(shared.clone(), 0, Settings::default()).unwrap();
         let state = OutState {
             words: shared.out(0),
             survives: true,
