@@ -3,7 +3,7 @@
 use std::{
     any::TypeId,
     collections::vec_deque,
-    ops,
+    iter, ops, option,
     time::{Duration, Instant},
     vec,
 };
@@ -30,8 +30,9 @@ pub(super) fn ahead<T>(out: &Outlet<T>) -> usize {
 ///
 /// An iterator may wait for as long as it likes, also for what comes of the items that it has given. So
 /// it is asked in a thread of its own, and a little ahead, while this node's worker sends on what there
-/// is. Ranges, vectors and double-ended queues never wait: they are asked by the worker itself, which
-/// costs a third. So are others where a second thread must not be, in a run that has one and in a
+/// is. Ranges, vectors, double-ended queues and [`repeat`](std::iter::repeat) never wait, nor do those of
+/// which it is said ([`Source::never_waits`]): they are asked by the worker itself, which costs half as
+/// much or less. So are others where a second thread must not be, in a run that has one and in a
 /// process that may be replaced ([`OnError`](super::OnError)); each of their items goes on by itself
 /// there.
 pub fn source<I>(items: I) -> Source<I>
@@ -44,7 +45,10 @@ where
 }
 
 /// A node that an iterator is. From [`source`].
-pub struct Source<I: IntoIterator>(From<I>);
+pub struct Source<I: IntoIterator> {
+    from: From<I>,
+    never_waits: bool,
+}
 
 enum From<I: IntoIterator> {
     Asks(I),
@@ -61,13 +65,31 @@ where
 {
     /// Of `None` nothing comes.
     pub(crate) fn of(items: Option<I>) -> Source<I> {
-        Source(items.map_or(From::End, From::Asks))
+        Source { from: items.map_or(From::End, From::Asks), never_waits: never_waits::<I>() }
+    }
+
+    /// Says that the iterator does not wait for anything: it computes, or reads from memory or a disk.
+    /// Then it has no thread of its own. If it does wait, what it gave before waits with it.
+    ///
+    /// ```
+    /// # use msgproc::flow::{Graph, Thread, each, source};
+    /// let mut graph = Graph::new();
+    /// let squares = |_: &_| source((0..1000_u64).map(|n| n * n)).never_waits();
+    /// let squares = graph.node("squares", Thread, squares).add();
+    /// # let print = graph.node("print", Thread, |_| each(|_: u64| ())).add();
+    /// # graph.connect(squares.output(), print.input());
+    /// # graph.run()?;
+    /// # Ok::<(), msgproc::flow::Error>(())
+    /// ```
+    pub fn never_waits(mut self) -> Source<I> {
+        self.never_waits = true;
+        self
     }
 
     #[cold]
     fn begin(&mut self, out: &Outlet<I::Item>) -> Result<(), Cause> {
-        let From::Asks(items) = std::mem::replace(&mut self.0, From::End) else { return Ok(()) };
-        self.0 = match never_waits::<I>() || !out.may_have_helpers() {
+        let From::Asks(items) = std::mem::replace(&mut self.from, From::End) else { return Ok(()) };
+        self.from = match self.never_waits || !out.may_have_helpers() {
             true => From::Here(items.into_iter()),
             false => {
                 let pump = Pump::start(move || items.into_iter(), (ahead(out), AHEAD), out.bell())?;
@@ -89,10 +111,10 @@ where
 
     #[inline]
     fn svc(&mut self, (): (), out: &mut Outlet<I::Item>) -> Result<Flow, Cause> {
-        if let From::Asks(_) = self.0 {
+        if let From::Asks(_) = self.from {
             self.begin(out)?;
         }
-        let next = match &mut self.0 {
+        let next = match &mut self.from {
             From::Here(items) => items.next(),
             From::Apart(pump) => {
                 pump.set_most(ahead(out));
@@ -115,11 +137,11 @@ where
 
     #[inline]
     fn may_wait(&self) -> bool {
-        matches!(self.0, From::Here(_)) && !never_waits::<I>()
+        matches!(self.from, From::Here(_)) && !self.never_waits
     }
 
     fn is_ready(&self) -> bool {
-        matches!(&self.0, From::Apart(pump) if pump.is_ready())
+        matches!(&self.from, From::Apart(pump) if pump.is_ready())
     }
 
     fn has_helper() -> bool {
@@ -127,7 +149,7 @@ where
     }
 
     fn helper_busy(&self) -> Option<Duration> {
-        match &self.0 {
+        match &self.from {
             From::Apart(pump) => Some(pump.busy()),
             _ => None,
         }
@@ -135,7 +157,7 @@ where
 
     /// What it has asked for is sent as well.
     fn svc_end(&mut self, out: &mut Outlet<I::Item>) -> Result<(), Cause> {
-        let From::Apart(pump) = &mut self.0 else { return Ok(()) };
+        let From::Apart(pump) = &mut self.from else { return Ok(()) };
         send_rest(pump, out, |item, out| Ok(out.send(item)?))
     }
 }
@@ -174,4 +196,7 @@ where
         || it == TypeId::of::<ops::RangeFrom<I::Item>>()
         || it == TypeId::of::<vec::IntoIter<I::Item>>()
         || it == TypeId::of::<vec_deque::IntoIter<I::Item>>()
+        || it == TypeId::of::<option::IntoIter<I::Item>>()
+        || it == TypeId::of::<iter::Repeat<I::Item>>()
+        || it == TypeId::of::<iter::RepeatN<I::Item>>()
 }

@@ -36,6 +36,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(all_come_in_their_order),
         testkit::test!(it_is_busy_while_it_is_asked),
         testkit::test!(it_is_made_where_it_is_asked),
+        testkit::test!(one_that_never_waits_has_no_thread),
     ]
 }
 
@@ -448,4 +449,21 @@ fn count_in(graph: &mut Graph, place: Placement, taken: &Arc<AtomicU64>) -> Node
         })
     };
     graph.node("last", place, make).add()
+}
+
+/// Its worker asks it, and there is no other thread.
+fn one_that_never_waits_has_no_thread() {
+    let numbers = || (0..10_000_u64).inspect(|_| assert_ne!(thread_name(), "flow-source"));
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut graph = Graph::new();
+    let make = move |_: &_| source(numbers()).never_waits();
+    let numbers = graph.node("numbers", Thread, make).add();
+    let last = count_in(&mut graph, Placement::Thread, &taken);
+    graph.connect(numbers.output(), last.input());
+    graph.run().unwrap();
+    assert_eq!(taken.load(Ordering::Relaxed), 10_000);
+}
+
+fn thread_name() -> String {
+    std::thread::current().name().unwrap_or_default().to_owned()
 }
