@@ -16,7 +16,7 @@ use crate::{
 /// `SHMRING` and a zero.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMRING\0");
 /// Counted up with every change of what is written where.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 pub(crate) const MAX_PARTICIPANTS: usize = 255;
 pub(crate) const MAX_OBJECTS: usize = 1 << 15;

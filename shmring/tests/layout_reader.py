@@ -79,7 +79,7 @@ class Segment:
         self.views = {kind: memoryview(self.map).cast(size) for kind, size in SIZES.items()}
         self.header = Part(self, "Segment header", 0)
         assert self.header.magic.to_bytes(8, "little") == b"SHMRING\0"
-        assert self.header.version == 3
+        assert self.header.version == 4
         assert self.header.size <= here.st_size
 
     def load(self, offset, kind):

@@ -14,8 +14,9 @@ use std::{
 use super::{
     BlockPool,
     word::{Handle, NotHeld},
+    words::Words,
 };
-use crate::os;
+use crate::{os, region::Region};
 
 /// A block of a pool in a segment, and the participant that this process is there; and the process,
 /// since a forked child has the counts of its parent, but not its holds.
@@ -33,7 +34,7 @@ pub(super) fn hold(pool: &BlockPool, me: usize, handle: Handle) -> Result<(), No
     match pool.words().hold_some(me, handle) {
         Err(NotHeld::TooMany) => hold_more(pool, me, handle),
         Err(NotHeld::Owed) => {
-            if release_more(pool, me, handle.block) {
+            if release_more(&pool.words(), pool, me, handle.block) {
                 pool.wake();
             }
             Err(NotHeld::Stale)
@@ -57,11 +58,22 @@ fn hold_more(pool: &BlockPool, me: usize, handle: Handle) -> Result<(), NotHeld>
 /// Lets go of one hold of `me`; rule F. Tells whether the block was freed.
 #[inline]
 pub(super) fn release(pool: &BlockPool, me: usize, block: u32) -> bool {
-    pool.words().release_some(me, block).unwrap_or_else(|| release_more(pool, me, block))
+    release_by(&pool.words(), pool, me, block)
+}
+
+/// The same by words that may [note](Words::noting) what becomes free.
+#[inline]
+pub(super) fn release_by(
+    words: &Words<'_, Region>,
+    pool: &BlockPool,
+    me: usize,
+    block: u32,
+) -> bool {
+    words.release_some(me, block).unwrap_or_else(|| release_more(words, pool, me, block))
 }
 
 #[cold]
-fn release_more(pool: &BlockPool, me: usize, block: u32) -> bool {
+fn release_more(words: &Words<'_, Region>, pool: &BlockPool, me: usize, block: u32) -> bool {
     let mut beside = BESIDE.lock().unwrap_or_else(PoisonError::into_inner);
     match beside.entry(key(pool, me, block)) {
         Entry::Occupied(mut count) if *count.get() > 1 => {
@@ -72,7 +84,7 @@ fn release_more(pool: &BlockPool, me: usize, block: u32) -> bool {
             count.remove();
             false
         }
-        Entry::Vacant(_) => pool.words().release(me, block),
+        Entry::Vacant(_) => words.release(me, block),
     }
 }
 

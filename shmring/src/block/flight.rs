@@ -1,6 +1,7 @@
 //! What carriers hold: blocks that are counted, or that moved into the owner's place.
 
 use super::{
+    geometry::CARRIERS_USED,
     memory::Memory,
     word::{Handle, MOVERS, NOBODY, NotHeld, Put, State},
     words::{TRIES, Words},
@@ -54,6 +55,7 @@ impl<M: Memory> Words<'_, M> {
         if !self.word(handle.block).is_shared(handle.generation) {
             return Err(NotHeld::Stale); // Only a liar does not hold it.
         }
+        self.use_counter(CARRIERS_USED, carrier);
         let got = self.counted(carrier, handle.block, End::Got);
         let (at, shift) = self.end_at(carrier, handle.block, End::Put);
         self.byte(at, shift, |put| Some(put.wrapping_add(1)).filter(|put| *put != got))

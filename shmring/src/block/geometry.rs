@@ -14,6 +14,9 @@ pub(super) const BLOCKS: usize = 0;
 pub(super) const BLOCK_LEN: usize = 8;
 pub(super) const PARTICIPANTS: usize = 16;
 pub(super) const CARRIERS: usize = 24;
+// In the same line, since they seldom change: how many of them were ever used for counting.
+pub(super) const PARTICIPANTS_USED: usize = 32;
+pub(super) const CARRIERS_USED: usize = 40;
 // Behind them.
 pub(super) const LAST: usize = 64;
 pub(super) const LOANS: usize = 72;
@@ -45,7 +48,6 @@ pub(super) struct Geometry {
     pub(super) carriers: usize,
     // Computed from the others, since every access needs them.
     first_carrier: usize,
-    holds_len: usize,
     control_len: usize,
     controls: usize,
     payload: usize,
@@ -71,7 +73,6 @@ impl Geometry {
             participants,
             carriers,
             first_carrier,
-            holds_len,
             control_len,
             controls,
             payload: controls + blocks * control_len,
@@ -100,11 +101,6 @@ impl Geometry {
     #[inline]
     pub(super) fn first_carrier(&self) -> usize {
         self.first_carrier
-    }
-
-    #[inline]
-    pub(super) fn holds_len(&self) -> usize {
-        self.holds_len
     }
 
     #[inline]
@@ -144,6 +140,8 @@ mod tests {
     #[test]
     fn the_page_says_the_same() {
         let pool = [
+            ("participants_used", PARTICIPANTS_USED),
+            ("carriers_used", CARRIERS_USED),
             ("last_freed", LAST),
             ("loans", LOANS),
             ("repaired", REPAIRED),

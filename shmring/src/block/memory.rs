@@ -18,6 +18,8 @@ pub(crate) trait Memory {
     fn clear_bits(&self, at: usize, bits: u64);
     /// Between changes and loads that must not pass them.
     fn fence(&self);
+    /// Something there is about to be changed.
+    fn prefetch(&self, _at: usize) {}
 }
 
 impl Memory for Region {
@@ -57,5 +59,10 @@ impl Memory for Region {
         // takes them for Acquire and Release, and knows fences.
         #[cfg(shmring_loom)]
         crate::sync::fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn prefetch(&self, at: usize) {
+        self.prefetch_for_writing(at);
     }
 }

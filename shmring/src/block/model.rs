@@ -243,7 +243,7 @@ impl Scenario {
             _ => (0, 0),
         };
         match op {
-            Op::Loan => actor.loan = words.loan(self.row(me)),
+            Op::Loan => actor.loan = words.loan(self.row(me), &mut 0),
             Op::Freeze => {
                 if let Some(loan) = actor.loan.take() {
                     words
@@ -340,18 +340,21 @@ impl Scenario {
                     }
                 }
                 memory.store(head_at, position + 8);
+                let freed = RefCell::default();
+                let noting = Words::new(memory, &self.geometry).noting(&freed);
                 for (_, flight) in flights {
                     if let Flight::Counted(put) = flight {
-                        words.got(ring, put);
+                        noting.got(ring, put);
                     }
                 }
                 for handle in pinned {
                     if take {
                         actor.holds.push(handle);
                     } else {
-                        words.release(self.row(me), handle.block);
+                        noting.release(self.row(me), handle.block);
                     }
                 }
+                words.set_all_free(&freed.take());
                 words.close_journal(ring, End::Got);
             }
             Op::Release => {
@@ -863,6 +866,19 @@ fn forwarded_while_another_lets_go() {
         .actor(&[Op::Release])
         .actor(&[Op::Send { ring: 1, times: 1, by_value: true }])
         .actor(&[Op::Recv { ring: 1 }, Op::Release])
+        .explore();
+    assert!(states > 500, "{states}");
+}
+
+#[test]
+fn forwarded_to_a_ring_that_has_had_no_block() {
+    // Its counters are in a word that nobody has looked at so far.
+    let states = Scenario::new(1, 5, 1)
+        .before(0, &[Op::Loan, Op::Freeze, Op::Send { ring: 0, times: 1, by_value: false }])
+        .before(1, &[RECV])
+        .actor(&[Op::Release])
+        .actor(&[Op::Send { ring: 4, times: 1, by_value: true }])
+        .actor(&[Op::Recv { ring: 4 }, Op::Release])
         .explore();
     assert!(states > 500, "{states}");
 }

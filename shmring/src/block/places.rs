@@ -8,7 +8,7 @@
 use super::{
     Block, BlockPool, carrier,
     flight::End,
-    geometry::MAX_BLOCKS,
+    geometry::{CARRIERS_USED, MAX_BLOCKS},
     memory::Memory,
     travel::{Entry, TABLE_ENTRY, not_held, refused},
     word::{Handle, NotHeld},
@@ -34,6 +34,7 @@ impl<M: Memory> Words<'_, M> {
         if !self.word(handle.block).is_shared(handle.generation) {
             return Err(NotHeld::Stale); // Only a liar does not hold it.
         }
+        self.use_counter(CARRIERS_USED, carrier);
         let got = self.counted(carrier, handle.block, End::Got);
         let (at, shift) = self.end_at(carrier, handle.block, End::Put);
         let lying = self.byte(at, shift, |put| Some((put ^ got | bit) ^ got));

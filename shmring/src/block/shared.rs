@@ -20,8 +20,8 @@ use crate::sync::local::{AtomicU64, Ordering, fence};
 /// More clones than memory can hold: a count that leaks.
 const LIMIT: u64 = 1 << 62;
 
-/// How much memory a thread keeps: as many blocks as two messages carry.
-const MOST_SPARE: usize = 64;
+/// How much memory a thread keeps: for as many blocks as are on their way to some workers.
+const MOST_SPARE: usize = 256;
 
 pub(super) struct Shared {
     inner: NonNull<Inner>,

@@ -4,13 +4,14 @@
 //! that is: the port takes the ring's holds when it publishes, and what the reader left in the
 //! table is let go of with the record. Over a control channel it is in flight on a post: `post.rs`.
 
-use std::iter;
+use std::{cell::RefCell, iter};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{
     Block, BlockPool,
     carrier::{self, Ring},
+    crowd,
     flight::End,
     geometry::MAX_BLOCKS,
     places::{Packing, Unpacking},
@@ -326,6 +327,8 @@ impl Going {
 pub(crate) struct Incoming {
     routes: Routes,
     entries: Vec<Came>,
+    /// What became free when a record was released, to say so for all at once.
+    freed: RefCell<Vec<u32>>,
     /// The only block of a message that is read after its record has been released.
     alone: Option<Block>,
 }
@@ -341,14 +344,23 @@ struct Came {
     entry: Entry,
     /// The number of its route.
     route: usize,
-    /// If it moved. Kept until the record is released, since only what is held goes back when we
-    /// die before.
-    block: Option<Block>,
+    moved: Moved,
+}
+
+/// What moved here. Kept until the record is released, since only what is held goes back when we die
+/// before.
+enum Moved {
+    Not,
+    /// To be read.
+    Block(Block),
+    /// Held by this participant, to be let go of.
+    Unread(usize),
 }
 
 impl Incoming {
     pub(crate) fn new(segment: &Segment, ring: Ring) -> Incoming {
-        Incoming { routes: Routes::new(segment, ring), entries: Vec::new(), alone: None }
+        let (entries, freed) = (Vec::new(), RefCell::default());
+        Incoming { routes: Routes::new(segment, ring), entries, freed, alone: None }
     }
 
     /// Copies a record's table, and checks it. False when it contradicts itself.
@@ -362,7 +374,7 @@ impl Incoming {
                 self.entries.clear();
                 return false;
             };
-            self.entries.push(Came { entry, route, block: None });
+            self.entries.push(Came { entry, route, moved: Moved::Not });
         }
         true
     }
@@ -402,7 +414,8 @@ impl Incoming {
     #[inline]
     fn moved(&mut self, number: u32) -> Option<Block> {
         match self.entries.get(number as usize) {
-            Some(came) => came.block.clone(),
+            Some(Came { moved: Moved::Block(block), .. }) => Some(block.clone()),
+            Some(_) => None,
             None => self.alone.take().filter(|_| number == 0),
         }
     }
@@ -455,6 +468,31 @@ impl Incoming {
     /// what moved.
     #[inline(never)]
     pub(crate) fn arrive(&mut self, end: u64) {
+        self.write_journal(end);
+        let Incoming { routes: Routes { routes, .. }, entries, .. } = self;
+        for came in entries.iter_mut().filter(|came| came.entry.seq.is_none()) {
+            let (pool, carrier) = &routes[came.route];
+            if let Some(block) = Block::move_in(pool, *carrier, came.entry.handle) {
+                came.moved = Moved::Block(block);
+            }
+        }
+    }
+
+    /// The same where it is not to be read, or was.
+    pub(crate) fn arrive_unread(&mut self, end: u64) {
+        self.write_journal(end);
+        let Incoming { routes: Routes { routes, .. }, entries, .. } = self;
+        for came in entries.iter_mut().filter(|came| came.entry.seq.is_none()) {
+            let (pool, carrier) = &routes[came.route];
+            if let Ok(me) = pool.segment().me()
+                && pool.words().move_in(*carrier, me.index(), came.entry.handle)
+            {
+                came.moved = Moved::Unread(me.index());
+            }
+        }
+    }
+
+    fn write_journal(&mut self, end: u64) {
         let Incoming { routes: Routes { routes, .. }, entries, .. } = self;
         for (number, (pool, carrier)) in routes.iter().enumerate() {
             let here = entries.iter().filter(|came| came.route == number);
@@ -462,31 +500,47 @@ impl Incoming {
             pool.words().write_journal(*carrier, End::Got, end, flights);
         }
         fault!("port.recv.journal");
-        for came in entries.iter_mut().filter(|came| came.entry.seq.is_none()) {
-            let (pool, carrier) = &routes[came.route];
-            came.block = Block::move_in(pool, *carrier, came.entry.handle);
-        }
     }
 
     /// The record has been released.
     #[inline]
     pub(crate) fn released(&mut self) {
         fault!("port.recv.released");
-        let Incoming { routes: Routes { routes, .. }, entries, .. } = self;
-        for Came { entry, route, .. } in entries.iter() {
-            let (pool, carrier) = &routes[*route];
-            // Also for what was taken: the message may have let go of it again.
-            if let Some(seq) = entry.seq
-                && pool.words().is_on_its_way(*carrier, entry.handle, seq)
-                && pool.words().got(*carrier, Put { block: entry.handle.block, seq })
-            {
+        if !self.entries.is_empty() {
+            self.let_go();
+        }
+        for (pool, carrier) in &self.routes.routes {
+            pool.words().close_journal(*carrier, End::Got);
+        }
+    }
+
+    /// Ends the ring's holds, and those of what moved here, and says what became free by that.
+    fn let_go(&mut self) {
+        let Incoming { routes: Routes { routes, .. }, entries, freed, .. } = self;
+        for (number, (pool, carrier)) in routes.iter().enumerate() {
+            let words = pool.words().noting(freed);
+            for Came { entry, moved, .. } in entries.iter().filter(|came| came.route == number) {
+                let block = entry.handle.block;
+                match (entry.seq, moved) {
+                    // Also for what was taken: the message may have let go of it again.
+                    (Some(seq), _) if words.is_on_its_way(*carrier, entry.handle, seq) => {
+                        words.got(*carrier, Put { block, seq });
+                    }
+                    (None, Moved::Unread(me)) => {
+                        crowd::release_by(&words, pool, *me, block);
+                    }
+                    _ => {}
+                }
+            }
+            let freed = freed.get_mut();
+            if !freed.is_empty() {
+                pool.words().set_all_free(freed);
+                freed.clear();
                 pool.wake();
             }
         }
+        // Somebody else has what was read, or nobody.
         entries.clear();
-        for (pool, carrier) in routes {
-            pool.words().close_journal(*carrier, End::Got);
-        }
     }
 
     /// Finishes or undoes what a predecessor had begun.

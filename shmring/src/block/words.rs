@@ -4,10 +4,10 @@
 //! Nothing here knows of processes, payload or waiting: every access goes through [`Memory`], so
 //! that the exhaustive model and loom run this very code.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::{
-    geometry::{Geometry, LAST, LOANS, WORD},
+    geometry::{CARRIERS_USED, Geometry, LAST, LOANS, PARTICIPANTS_USED, WORD},
     memory::Memory,
     word::{Handle, NOBODY, NotHeld, ROUND, State, Word},
 };
@@ -30,11 +30,18 @@ enum Left {
 pub(super) struct Words<'a, M> {
     pub(super) memory: &'a M,
     pub(super) geometry: &'a Geometry,
+    /// Where blocks that become free are noted, in the place of [`Words::set_free`].
+    freed: Option<&'a RefCell<Vec<u32>>>,
 }
 
 impl<'a, M: Memory> Words<'a, M> {
     pub(super) fn new(memory: &'a M, geometry: &'a Geometry) -> Words<'a, M> {
-        Words { memory, geometry }
+        Words { memory, geometry, freed: None }
+    }
+
+    /// The same; what becomes free by them is noted, to [say so](Words::set_all_free) for all at once.
+    pub(super) fn noting(self, freed: &'a RefCell<Vec<u32>>) -> Words<'a, M> {
+        Words { freed: Some(freed), ..self }
     }
 
     /// Marks all blocks free, in fresh memory of zeros.
@@ -61,12 +68,19 @@ impl<'a, M: Memory> Words<'a, M> {
 
     // Loans.
 
-    /// Loans a free block to participant `me`.
-    pub(super) fn loan(&self, me: usize) -> Option<Handle> {
+    /// Loans a free block to participant `me`: the one that was freed last, or one that is found by its
+    /// bit. Where the last was not free any more it is `missed`, and found by its bit too from then on:
+    /// its line is at work elsewhere.
+    pub(super) fn loan(&self, me: usize, missed: &mut u64) -> Option<Handle> {
         let last = self.memory.load(self.geometry.base + LAST);
-        let last = (last as u32).checked_sub(1).filter(|at| (*at as usize) < self.geometry.blocks);
-        if let Some(handle) = last.and_then(|block| self.loan_this(block, me)) {
-            return Some(handle);
+        if last != *missed
+            && let Some(block) = (last as u32).checked_sub(1)
+            && (block as usize) < self.geometry.blocks
+        {
+            if let Some(handle) = self.loan_this(block, me) {
+                return Some(handle);
+            }
+            *missed = last;
         }
         (0..self.geometry.blocks).step_by(64).find_map(|first| {
             let mut bits = self.memory.load(self.geometry.bitmap(first));
@@ -75,6 +89,12 @@ impl<'a, M: Memory> Words<'a, M> {
                 bits &= bits - 1;
                 if block >= self.geometry.blocks {
                     break;
+                }
+                // The one that is loaned after this.
+                let next = first + bits.trailing_zeros() as usize;
+                if bits != 0 && next < self.geometry.blocks {
+                    self.memory.prefetch(self.geometry.control(next));
+                    self.memory.prefetch(self.geometry.payload(next));
                 }
                 let loaned = self.loan_this(block as u32, me);
                 self.clear_bit(block as u32);
@@ -122,21 +142,39 @@ impl<'a, M: Memory> Words<'a, M> {
     /// there already; then their line stays in the caches of all.
     #[inline]
     pub(super) fn set_free(&self, block: u32) {
-        self.set_bit(block);
-        let (at, last) = (self.geometry.base + LAST, u64::from(block) + 1);
+        match self.freed {
+            Some(freed) => freed.borrow_mut().push(block),
+            None => self.set_all_free(&[block]),
+        }
+    }
+
+    /// The same of several; then where the last of them is.
+    #[inline]
+    pub(super) fn set_all_free(&self, blocks: &[u32]) {
+        let Some(last) = blocks.last() else { return };
+        for near in blocks.chunk_by(|one, other| one / 64 == other / 64) {
+            let bits = near.iter().fold(0, |bits, block| bits | 1 << (block % 64));
+            self.set_bits(near[0], bits);
+        }
+        let (at, last) = (self.geometry.base + LAST, u64::from(*last) + 1);
         if self.memory.load(at) != last {
             self.memory.store(at, last);
         }
     }
 
-    #[inline]
     pub(super) fn set_bit(&self, block: u32) {
-        let (at, bit) = (self.geometry.bitmap(block as usize), 1 << (block % 64));
-        // SYNC freed: the word was changed before; in `clear_bit` the bit is, before the word is
+        self.set_bits(block, 1 << (block % 64));
+    }
+
+    /// Sets bits in the word of this block's.
+    #[inline]
+    fn set_bits(&self, block: u32, bits: u64) {
+        let at = self.geometry.bitmap(block as usize);
+        // SYNC freed: the words were changed before; in `clear_bit` the bit is, before the word is
         // looked at. One of the two sees the other.
         self.memory.fence();
-        if self.memory.load(at) & bit == 0 {
-            self.memory.set_bits(at, bit);
+        if self.memory.load(at) & bits != bits {
+            self.memory.set_bits(at, bits);
         }
     }
 
@@ -201,6 +239,7 @@ impl<'a, M: Memory> Words<'a, M> {
     }
 
     fn hold_in_row(&self, most: u8, me: usize, handle: Handle) -> Result<(), NotHeld> {
+        self.use_counter(PARTICIPANTS_USED, me);
         let raised = |count: u8| (count < most).then(|| count + 1);
         self.row(handle.block, me, raised).ok_or(NotHeld::TooMany)?;
         fault!("block.hold.counted");
@@ -348,25 +387,48 @@ impl<'a, M: Memory> Words<'a, M> {
         false
     }
 
+    /// Makes sure that the counter of a participant, or of a carrier, is looked at: before it is raised
+    /// for the first time.
+    #[inline]
+    pub(super) fn use_counter(&self, mark: usize, number: usize) {
+        let at = self.geometry.base + mark;
+        let mut used = self.memory.load(at);
+        for _ in 0..TRIES {
+            if used > number as u64 {
+                return;
+            }
+            match self.memory.swap_if(at, used, number as u64 + 1) {
+                Ok(()) => return,
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// How many words have the counters that were ever used, of so many with so many bytes each.
+    #[inline]
+    fn used(&self, mark: usize, all: usize, bytes: usize) -> usize {
+        let used = self.memory.load(self.geometry.base + mark).min(all as u64) as usize;
+        (used * bytes).div_ceil(8)
+    }
+
     /// Whether any counter says that the block is held. Those of participants are read first: a
-    /// participant that sends a block raises the ring's before it lowers its own.
+    /// participant that sends a block raises the ring's before it lowers its own. How many are used is
+    /// read before they are, and after what raised them.
     #[inline]
     fn is_held(&self, block: u32) -> bool {
+        let Geometry { participants, carriers, .. } = *self.geometry;
         let holds = self.geometry.holds(block);
-        let (carriers, end) = (self.geometry.first_carrier(), self.geometry.holds_len());
         let differ = |word: u64| (word ^ word >> 8) & 0x00ff_00ff_00ff_00ff;
-        let mut at = holds;
-        while at < holds + carriers {
-            if self.memory.load(at) != 0 {
+        for word in 0..self.used(PARTICIPANTS_USED, participants, 1) {
+            if self.memory.load(holds + 8 * word) != 0 {
                 return true;
             }
-            at += 8;
         }
-        while at < holds + end {
-            if differ(self.memory.load(at)) != 0 {
+        let holds = holds + self.geometry.first_carrier();
+        for word in 0..self.used(CARRIERS_USED, carriers, 2) {
+            if differ(self.memory.load(holds + 8 * word)) != 0 {
                 return true;
             }
-            at += 8;
         }
         false
     }

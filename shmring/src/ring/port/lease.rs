@@ -126,7 +126,7 @@ impl<T: DeserializeOwned> Receiver<T> {
         let incoming = incoming(desk, record.consumer().ring());
         if incoming.read(table) {
             *recovered = 0;
-            incoming.arrive(record.end());
+            incoming.arrive_unread(record.end());
             fault!("port.lease.arrived");
             drop(record);
             incoming.released();
