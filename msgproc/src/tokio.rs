@@ -213,7 +213,8 @@ pub async fn next_event<B: Backend>(process: &MessageProcess<B>) -> Result<Event
 ///
 /// [`Error::Io`] when no descriptor is left.
 pub fn events<B: Backend>(process: &MessageProcess<B>) -> Result<Events<'_, B>> {
-    Ok(Events { process, watch: Watch::new(process)?, timer: None, ended: false })
+    let watch = Watch::new(process)?;
+    Ok(Events { process, watch, timer: None, is_closed: false, ended: false })
 }
 
 /// What comes up from a process: see [`events`].
@@ -222,6 +223,8 @@ pub struct Events<'a, B: Backend> {
     watch: Watch,
     /// Runs until it is time to look after the process's handlers.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// It was said that the process has closed its channel, yet has not ended.
+    is_closed: bool,
     ended: bool,
 }
 
@@ -257,6 +260,11 @@ impl<B: Backend> Stream for Events<'_, B> {
                 Err(Error::PeerDied { .. } | Error::Stopped { .. }) => {
                     self.ended = true;
                     return Poll::Ready(None);
+                }
+                Err(Error::Disconnected { .. }) if self.is_closed => {}
+                Err(error @ Error::Disconnected { .. }) => {
+                    self.is_closed = true;
+                    return Poll::Ready(Some(Event::Failed(error)));
                 }
                 Err(error) => return Poll::Ready(Some(Event::Failed(error))),
             }

@@ -41,6 +41,15 @@ impl Worker {
         milliseconds
     }
 
+    /// Emits it after the reply.
+    fn c__say_later(&mut self, number: usize, ctx: &mut Context<u64>) {
+        ctx.after(Duration::ZERO, Token(number));
+    }
+
+    fn on_timer(&mut self, token: Token, ctx: &mut Context<u64>) -> Result<()> {
+        ctx.emit(token.0 as u64)
+    }
+
     fn c__say(&mut self, count: u64, ctx: &mut Context<u64>) -> Result<()> {
         for number in 0..count {
             ctx.emit(number)?;
@@ -92,6 +101,37 @@ async fn many_tasks_await_replies_of_one_process() -> Result<()> {
     for done in timeout(SOON, join_all(tasks)).await.unwrap() {
         let (number, double) = done.unwrap();
         assert_eq!(double, 2 * number);
+    }
+    msgproc::tokio::stop(Arc::into_inner(worker).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_of_those_who_await_at_once_is_forgotten() -> Result<()> {
+    let worker = start(0).await?;
+    for round in 0..3000_u64 {
+        let replies =
+            (0..3).map(|n| Ok(tokio::spawn(worker.double(round + n).send()?.into_future())));
+        for (n, reply) in (0..).zip(replies.collect::<Result<Vec<_>>>()?) {
+            let reply = timeout(SOON, reply).await.unwrap_or_else(|_| panic!("{n} in {round}"));
+            assert_eq!(reply.unwrap()?, 2 * (round + n));
+        }
+    }
+    msgproc::tokio::stop(worker).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_comes_while_a_reply_is_awaited() -> Result<()> {
+    let worker = Arc::new(start(0).await?);
+    for round in 0..1000 {
+        let listening = tokio::spawn({
+            let worker = worker.clone();
+            async move { msgproc::tokio::next_event(&worker).await }
+        });
+        let calling = tokio::spawn(worker.say_later(round).into_future());
+        timeout(SOON, calling).await.unwrap().unwrap()?;
+        let event = timeout(SOON, listening).await.unwrap_or_else(|_| panic!("{round}"));
+        let is_it = matches!(event.unwrap()?, Event::Emitted(number) if number == round as u64);
+        assert!(is_it, "{round}");
     }
     msgproc::tokio::stop(Arc::into_inner(worker).unwrap()).await
 }

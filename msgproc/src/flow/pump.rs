@@ -426,6 +426,7 @@ mod tests {
         let mut pump = Pump::start(|| given.into_iter(), (8, 8), None).unwrap();
         give.send(1).unwrap();
         assert_eq!(wait(&mut pump), Some(1));
+        sleep(STEP); // it asks for the next one
         let until = pump.close();
         assert!(matches!(pump.take(), Taken::Nothing));
         sleep(until.saturating_duration_since(Instant::now()).saturating_sub(10 * STEP));

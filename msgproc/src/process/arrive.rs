@@ -146,6 +146,10 @@ impl Greeting {
         for (to, from) in streams.fds.iter_mut().zip(std::mem::take(&mut hello.streams)) {
             *to = from.map(|fd| Arc::new(fd.into_inner()));
         }
+        // A fork server ignores it, and what it forks does as well until here.
+        if hello.entry.is_some() && !hello.ignore_sigint {
+            start::heed_sigint();
+        }
         start::settle_in(&hello.name, hello.hygiene(), &self.page, lifelines, names, &streams)
             .map_err(|error| format!("cannot be set up: {error}"))
     }

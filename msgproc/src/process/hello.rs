@@ -92,7 +92,11 @@ impl Hello {
             lifelines: lifelines.into_iter().map(Descriptor::from).collect(),
             streams: handed,
             texts: texts.collect::<io::Result<_>>().map_err(failed())?,
-            surroundings: (!executed).then(|| settings.surroundings.clone()),
+            surroundings: match (executed, &entry) {
+                (false, _) => Some(settings.surroundings.clone()),
+                (true, Some(_)) => Some(settings.surroundings.beside_program()),
+                (true, None) => None,
+            },
             entry,
         })
     }

@@ -289,6 +289,9 @@ impl<B: Backend> Options<B> {
     }
 
     /// Its nice value, from -20 (served first, for which the kernel wants a privilege) to 19.
+    ///
+    /// This and what follows, to [`Options::oom_score`], a backend has before its constructor runs.
+    /// Another program ([`Options::exec`]) is given it from outside: it may have begun by then.
     pub fn nice(mut self, nice: i32) -> Self {
         self.settings.surroundings.nice(nice);
         self

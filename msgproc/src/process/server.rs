@@ -4,7 +4,10 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, mem,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -93,6 +96,8 @@ struct Served {
     process: RwLock<MessageProcess<Server>>,
     /// Of children that have ended and nobody has asked about yet, by their serial numbers.
     ends: Mutex<HashMap<u64, How>>,
+    /// The pid of a server that did not answer in time: it is not waited for again before it does.
+    late: AtomicU32,
 }
 
 /// A process that a server was asked for.
@@ -143,6 +148,7 @@ impl ForkServer {
             spares,
             process: RwLock::new(process),
             ends: Mutex::new(HashMap::new()),
+            late: AtomicU32::new(0),
         }));
         server.look_ahead();
         server
@@ -325,18 +331,23 @@ impl Served {
         Ok(Unborn { child, control: ours, server })
     }
 
-    fn ask(&self, serial: u64) -> Option<How> {
-        let until = Instant::now() + STATUS_TIMEOUT;
+    /// How a child of this server ended, as that server says. One that is stopped or busy is waited for
+    /// a moment, once; one that is being replaced is not asked.
+    fn ask(&self, server: u32, serial: u64) -> Option<How> {
+        let is_late = self.late.load(Ordering::Relaxed) == server;
+        let until = Instant::now() + if is_late { Duration::ZERO } else { STATUS_TIMEOUT };
         loop {
             if let Some(how) = self.ends().remove(&serial) {
                 return Some(how);
             }
-            let process = self.process();
+            let process = self.process.try_read().ok().filter(|process| process.pid() == server)?;
             // Another thread may take the one that we wait for.
             let slice = Instant::now() + Duration::from_millis(5);
             match process.next_event(slice.min(until).saturating_duration_since(Instant::now())) {
                 Ok(Some(Event::Emitted(ended))) => {
+                    self.late.store(0, Ordering::Relaxed);
                     self.ends().insert(ended.serial, ended.how);
+                    continue;
                 }
                 Ok(Some(Event::Failed(error))) => tracing::warn!(%error, "the fork server"),
                 Ok(Some(Event::Ended(exit))) => tracing::warn!(%exit, "the fork server has ended"),
@@ -344,6 +355,7 @@ impl Served {
                 Err(_) => return self.ends().remove(&serial),
             }
             if Instant::now() >= until {
+                self.late.store(server, Ordering::Relaxed);
                 return self.ends().remove(&serial);
             }
         }
@@ -363,12 +375,7 @@ struct Parent {
 
 impl Reaper for Parent {
     fn reap(&self) -> How {
-        let told = self.served.ends().remove(&self.serial);
-        let asked = || {
-            let is_same = self.served.process().pid() == self.server;
-            is_same.then(|| self.served.ask(self.serial)).flatten()
-        };
-        told.or_else(asked).unwrap_or(How::Unknown)
+        self.served.ask(self.server, self.serial).unwrap_or(How::Unknown)
     }
 }
 

@@ -103,7 +103,7 @@ impl Link {
             let until = deadline::after(Instant::now(), timeout);
             self.ask(step, until);
             match self.wait(until, Wait::End, |_| None::<()>) {
-                Err(Unmet::Ended(_) | Unmet::Deadline | Unmet::Disconnected) | Ok(()) => {}
+                Err(Unmet::Ended(_) | Unmet::Deadline) | Ok(()) => {}
                 Err(unmet) => return Err(self.explain(unmet, "stop", since)),
             }
         }

@@ -24,6 +24,7 @@ use super::{
     recipe::{Program, Recipe, Stated},
     run,
     server::ForkServer,
+    stop::StopOptions,
 };
 use crate::{
     channel::{self, Port},
@@ -111,7 +112,13 @@ impl<B: Backend> Way<B> {
                 arguments.extend(program.arguments.iter().cloned());
                 arguments.push(EXECUTED.into());
                 let start = |prepared: &Prepared, settings: &Settings| {
-                    prepared.execute(theirs, settings, &program.file, &arguments)
+                    let child = prepared.execute(theirs, settings, &program.file, &arguments)?;
+                    // It knows nothing of them, so they are given to it from outside.
+                    settings.surroundings.apply_to(child.pid()).map_err(|reason| {
+                        child.end();
+                        Error::Start { process: settings.name.clone(), reason }
+                    })?;
+                    Ok(child)
                 };
                 greet::<B>(settings, prepared, None, stated, true, start)
             }
@@ -204,7 +211,7 @@ impl Prepared {
         Ok(Prepared { parts, streams, start })
     }
 
-    /// Executes a program, and gives the process what cannot be given before there is one.
+    /// Executes a program.
     fn execute(
         &self,
         theirs: OwnedFd,
@@ -212,17 +219,14 @@ impl Prepared {
         program: &std::ffi::OsStr,
         arguments: &[OsString],
     ) -> Result<Child> {
-        let Settings { name, surroundings, .. } = settings;
-        let target = Target { program, arguments, streams: &self.streams, surroundings };
-        let child = target.start(&theirs).map_err(|error| Error::Start {
+        let Settings { name, surroundings, hygiene, .. } = settings;
+        let streams = &self.streams;
+        let block_sigint = hygiene.ignore_sigint;
+        let target = Target { program, arguments, streams, surroundings, block_sigint };
+        target.start(&theirs).map_err(|error| Error::Start {
             process: name.clone(),
             reason: format!("cannot execute {}: {error}", program.display()),
-        })?;
-        if let Err(reason) = surroundings.apply_to(child.pid()) {
-            child.end();
-            return Err(Error::Start { process: name.clone(), reason });
-        }
-        Ok(child)
+        })
     }
 }
 
@@ -261,21 +265,44 @@ fn greet<B: Backend>(
     parts.page.keep_from_forks().map_err(failed(&name))?;
     let until = deadline::after(Instant::now(), settings.start_timeout);
     let link = Link::new(settings, B::COMMANDS, child, parts).map_err(failed(&name))?;
-    let state = stated.encode(&start, link.child.pid()).inspect_err(|error| {
-        // It would wait for its state until its time is over.
-        link.after_failed_start(error);
-    })?;
+    // It would wait for its state until its time is over.
+    let waiting = EndedOnDrop(Some(&link));
+    let state = stated.encode(&start, link.child.pid())?;
     let header = self::header(&Down::Start)?;
     match link.send(&header, &state.bytes, &state.parcel, until, "take its state") {
         Ok(()) => {
             state.parcel.sent();
+            waiting.keep();
             Ok(link)
         }
         // It may have said why it did not wait for its state.
-        Err(error) => Err(match link.finish_start() {
-            Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,
-            _ => error,
-        }),
+        Err(
+            error @ (Error::PeerDied { .. } | Error::Disconnected { .. } | Error::Stopped { .. }),
+        ) => {
+            waiting.keep();
+            Err(match link.finish_start() {
+                Err(said @ (Error::PreRun { .. } | Error::PeerDied { .. })) => said,
+                _ => error,
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A process that is ended if what it waits for does not come: also where that panics.
+struct EndedOnDrop<'a>(Option<&'a Link>);
+
+impl EndedOnDrop<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for EndedOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(link) = self.0 {
+            let _ = link.stop(&StopOptions::for_certain());
+        }
     }
 }
 

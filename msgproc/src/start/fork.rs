@@ -96,6 +96,8 @@ pub(crate) fn settle_in(
 ) -> io::Result<()> {
     page.keep_from_forks()?;
     ignore_sigint(hygiene);
+    // It was blocked when this program was executed, until it is ignored.
+    pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from(Signal::SIGINT)), None)?;
     lifeline::adopt_these(lifelines, hygiene.die_at_once)?;
     rename(name);
     streams.take_on()?;
@@ -189,6 +191,11 @@ fn ignore_sigint(hygiene: Hygiene) {
     if hygiene.ignore_sigint {
         set_disposition(libc::SIGINT, libc::SIG_IGN);
     }
+}
+
+/// SIGINT does what it does by default.
+pub(crate) fn heed_sigint() {
+    set_disposition(libc::SIGINT, libc::SIG_DFL);
 }
 
 #[inline]

@@ -26,8 +26,8 @@ pub(crate) use bell::Bell;
 pub(crate) use child::{Child, Reaper, end_unwatched, wait as exit_of};
 pub(crate) use event::KeptEvent;
 pub(crate) use fork::{
-    Hygiene, KILL, PANICKED, TERMINATE, flush, fork, fork_stranger, refuse_threads, rename,
-    settle_in,
+    Hygiene, KILL, PANICKED, TERMINATE, flush, fork, fork_stranger, heed_sigint, refuse_threads,
+    rename, settle_in,
 };
 pub(crate) use image::{NotMainProgram, Place, conjure};
 pub(crate) use kept::{Kept, KeptFd};

@@ -44,6 +44,8 @@ pub(crate) struct Target<'a> {
     /// Standard input may be nothing, as for a program that runs in the background.
     pub(crate) streams: &'a Streams,
     pub(crate) surroundings: &'a Surroundings,
+    /// Whether SIGINT is blocked until it has seen to that.
+    pub(crate) block_sigint: bool,
 }
 
 impl Target<'_> {
@@ -74,7 +76,8 @@ impl Target<'_> {
         if let Some(directory) = &directory {
             actions.change_directory(directory)?;
         }
-        let pid = actions.spawn(&program, &arguments, &variables)?;
+        let attributes = Attributes::new(self.block_sigint)?;
+        let pid = actions.spawn(&attributes, &program, &arguments, &variables)?;
         Child::process(pid)
     }
 }
@@ -146,6 +149,7 @@ impl Actions {
 
     fn spawn(
         &self,
+        attributes: &Attributes,
         program: &CStr,
         arguments: &[CString],
         variables: &[CString],
@@ -155,7 +159,6 @@ impl Actions {
             strings.chain([ptr::null_mut()]).collect()
         };
         let (arguments, variables) = (pointers(arguments), pointers(variables));
-        let attributes = Attributes::new()?;
         let mut pid = 0;
         // SAFETY: all that it reads lives through the call, both lists end with a null, and
         // nothing of it is written to.
@@ -180,24 +183,27 @@ impl Drop for Actions {
     }
 }
 
-/// No signal is blocked in the new program, and each does what it does by default.
+/// No signal but SIGINT is blocked in the new program, and each does what it does by default.
 struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
 
 impl Attributes {
-    fn new() -> io::Result<Attributes> {
+    fn new(block_sigint: bool) -> io::Result<Attributes> {
         let mut attributes = Box::new(MaybeUninit::uninit());
         // SAFETY: initializes what it is given.
         check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
         let mut attributes = Attributes(attributes);
-        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut blocked = MaybeUninit::<libc::sigset_t>::uninit();
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as c_short;
         // SAFETY: the sets are filled before they are read, and the attributes are initialized.
         unsafe {
-            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigemptyset(blocked.as_mut_ptr());
+            if block_sigint {
+                libc::sigaddset(blocked.as_mut_ptr(), libc::SIGINT);
+            }
             libc::sigfillset(all.as_mut_ptr());
             let attributes = attributes.0.as_mut_ptr();
-            check(libc::posix_spawnattr_setsigmask(attributes, none.as_ptr()))?;
+            check(libc::posix_spawnattr_setsigmask(attributes, blocked.as_ptr()))?;
             check(libc::posix_spawnattr_setsigdefault(attributes, all.as_ptr()))?;
             check(libc::posix_spawnattr_setflags(attributes, flags))?;
         }

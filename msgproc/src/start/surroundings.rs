@@ -178,6 +178,12 @@ impl Surroundings {
             && oom_score.is_none()
     }
 
+    /// What a program does not have that was executed with its directory and its variables.
+    pub(crate) fn beside_program(&self) -> Surroundings {
+        let rest = self.clone();
+        Surroundings { clear: false, variables: Vec::new(), directory: None, ..rest }
+    }
+
     /// In a new process of one thread: takes all of it on.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use shmring::os;
 /// Beyond this much, the older text is given back to the system.
 const KEPT: u64 = 256 * 1024;
 
-/// A file in memory that only grows at its end. Writing to it never blocks, and it can be read
+/// A file in memory that only grows at its end, unless a writer cuts it. Writing to it never blocks, and it can be read
 /// after the writer's death.
 #[derive(Debug)]
 pub(crate) struct TextFile {
@@ -62,6 +62,8 @@ impl TextFile {
     /// and how many bytes were given back before anybody looked.
     pub(crate) fn new_lines(&mut self, last: bool) -> (Vec<String>, u64) {
         let len = self.len();
+        // A program may cut it: a shell does, for `> /dev/stdout`.
+        self.seen = if len < self.seen { 0 } else { self.seen };
         let from = self.seen.max(len.saturating_sub(KEPT)).min(len);
         let lost = from.saturating_sub(self.seen);
         let mut bytes = self.read(from, len);
@@ -123,6 +125,17 @@ mod tests {
         assert_eq!(text.new_lines(false).0, ["two", ""]);
         assert_eq!(text.new_lines(true).0, ["thr"]);
         assert_eq!(text.new_lines(true).0, none);
+    }
+
+    #[test]
+    fn begins_again_when_it_was_cut() {
+        let mut text = TextFile::new().unwrap();
+        let mut file = File::from(text.to_fd().unwrap());
+        writeln!(file, "one\ntwo").unwrap();
+        assert_eq!(text.new_lines(false).0, ["one", "two"]);
+        file.set_len(0).unwrap();
+        writeln!(file, "three").unwrap();
+        assert_eq!(text.new_lines(false), (vec!["three".into()], 0));
     }
 
     #[test]

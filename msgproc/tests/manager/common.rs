@@ -20,6 +20,15 @@ impl Worker {
         Ok(())
     }
 
+    /// Emits it after the reply.
+    fn c__say_later(&mut self, number: usize, ctx: &mut Context<u64>) {
+        ctx.after(Duration::ZERO, Token(number));
+    }
+
+    fn on_timer(&mut self, token: Token, ctx: &mut Context<u64>) -> Result<()> {
+        ctx.emit(token.0 as u64)
+    }
+
     fn c__sleep_and_say(&mut self, milliseconds: u64, ctx: &mut Context<u64>) -> Result<()> {
         sleep(Duration::from_millis(milliseconds));
         ctx.emit(milliseconds)

@@ -2,6 +2,7 @@
 
 use std::{
     sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(dropping_stops),
         test!(a_restart_fails_and_says_why),
         test!(signals_reach_it),
+        test!(events_are_told_while_others_wait_for_replies),
     ]
 }
 
@@ -125,4 +127,22 @@ fn signals_reach_it() -> Result<()> {
     testkit::signal(std::process::id(), 15);
     assert!(thread.join()?);
     Ok(())
+}
+
+fn events_are_told_while_others_wait_for_replies() -> Result<()> {
+    let (mut manager, ids) = manager(1);
+    let (calls, waiting) = mpsc::channel::<msgproc::Call<()>>();
+    let waiter = thread::spawn(move || waiting.into_iter().try_for_each(msgproc::Call::wait));
+    for round in 0..3000 {
+        calls.send(manager[ids[0]].say_later(round)).unwrap();
+        loop {
+            match manager.next(SOON)? {
+                Some(Told::Event { event, .. }) => break assert_eq!(event, round as u64),
+                Some(Told::Reply { .. }) => {} // which the other takes
+                other => panic!("{other:?} in round {round}"),
+            }
+        }
+    }
+    drop(calls);
+    waiter.join().unwrap()
 }

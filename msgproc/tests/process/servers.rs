@@ -5,7 +5,7 @@ use std::{
     io::Read,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread::{self, sleep},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use msgproc::prelude::*;
@@ -31,6 +31,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(what_waits_ends_when_the_server_is_given_up),
         test!(starts_go_on_while_servers_are_killed),
         test!(a_server_that_does_not_answer_is_told),
+        test!(a_server_that_does_not_answer_is_waited_for_once),
+        test!(a_server_that_is_replaced_holds_up_nobody),
     ]
 }
 
@@ -278,5 +280,46 @@ fn each_backend_of_a_server_has_its_own_exit() -> Result<()> {
         let Some(Event::Ended(exit)) = process.next_event(SOON)? else { panic!("no end") };
         assert_eq!(exit.how, How::Code(code as i32));
     }
+    Ok(())
+}
+
+fn a_server_that_does_not_answer_is_waited_for_once() -> Result<()> {
+    let server = ForkServer::start()?;
+    let processes: Vec<_> = (0..5).map(|_| start(&server, "good")).collect::<Result<_>>()?;
+    assert!(testkit::signal(server.pid(), libc::SIGSTOP));
+    let began = Instant::now();
+    for process in &processes {
+        testkit::kill9(process.pid());
+        let Some(Event::Ended(exit)) = process.next_event(SOON)? else { panic!("no end") };
+        assert_eq!(exit.how, How::Unknown);
+    }
+    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+    assert!(testkit::signal(server.pid(), libc::SIGCONT));
+    // From now on it answers.
+    for _ in 0..2 {
+        let process = start(&server, "good")?;
+        process.end(3).tell()?;
+        assert!(testkit::wait_until(SOON, || !process.is_alive()));
+        assert_eq!(process.exit().unwrap().how, How::Code(3));
+    }
+    Ok(())
+}
+
+/// How long a server takes to load.
+const LOADING: Duration = Duration::from_millis(1500);
+
+fn a_server_that_is_replaced_holds_up_nobody() -> Result<()> {
+    let server = ForkServer::options().preload(|| sleep(LOADING)).start()?;
+    let process = start(&server, "good")?;
+    let replacing = thread::spawn({
+        let server = server.clone();
+        move || server.restart().unwrap()
+    });
+    sleep(LOADING / 3);
+    testkit::kill9(process.pid());
+    let end = at_once(|| process.next_event(SOON))?;
+    assert!(matches!(end, Some(Event::Ended(_))), "{end:?}");
+    assert!(!replacing.is_finished());
+    replacing.join().unwrap();
     Ok(())
 }

@@ -31,12 +31,15 @@ pub(crate) fn tests() -> Vec<Test> {
         test!(a_worker_of_another_version_is_refused, ignore_if = python_is_missing),
     ];
     type Body = fn(Way) -> Result<()>;
-    let of_all: [(&str, Body); 16] = [
+    let of_all: [(&str, Body); 19] = [
         ("smoke", smoke),
         ("rings_arrays_and_descriptors_are_part_of_the_state", state_with_shared_memory),
         ("the_next_one_gets_the_same_rings", the_next_one_gets_the_same_rings),
         ("an_end_that_travels_twice_is_refused", an_end_that_travels_twice_is_refused),
         ("errors_of_the_start_reach_the_one_who_starts", errors_of_the_start),
+        ("a_state_that_cannot_be_sent_is_told_at_once", states_that_cannot_be_sent),
+        ("ctrl_c_reaches_those_who_heed_it", ctrl_c),
+        ("the_exit_handlers_of_a_program_may_take_their_time", slow_exit_handlers),
         ("a_start_that_takes_too_long_is_ended", start_that_hangs),
         ("a_kill_is_seen_at_once", kill_is_seen),
         ("restarts_construct_anew", restarts),
@@ -106,6 +109,9 @@ struct Work {
     table: SharedArray<u64, ndarray::Ix1>,
     note: Descriptor,
 }
+
+/// Longer than a closed channel is taken for an end that is about to come.
+const DOZE: Duration = Duration::from_millis(1300);
 
 pub(crate) struct Moody {
     mood: Mood,
@@ -181,6 +187,15 @@ impl Moody {
 
     fn c__sleep(&self) {
         sleep(Duration::from_secs(1000));
+    }
+
+    /// Has its program end so much later than its life.
+    fn c__doze_at_exit(&self) {
+        extern "C" fn doze() {
+            sleep(DOZE);
+        }
+        // SAFETY: the function lives as long as the program.
+        unsafe { libc::atexit(doze) };
     }
 
     fn c__spin(&self) {
@@ -344,6 +359,82 @@ fn errors_of_the_start(way: Way) -> Result<()> {
     let error = at_once(|| way.start("exits").unwrap_err());
     assert_eq!(error.exit().unwrap().how, How::Code(7), "{error:?}");
     Ok(())
+}
+
+fn states_that_cannot_be_sent(way: Way) -> Result<()> {
+    if way == Way::Fork {
+        return Ok(()); // It has what its constructor captured.
+    }
+    way.start("good")?; // the server, where there is one
+    let begin = |make: fn() -> Vec<Descriptor>| {
+        let options = MessageProcess::<Moody>::options("moody");
+        let construct = |_: Vec<Descriptor>, start: &Start| Moody::new(Mood::of("good"), start);
+        match way {
+            Way::Spawn => options.spawn_with(move |_| make(), construct),
+            Way::Exec => options.exec_with(Program::new("/proc/self/exe"), move |_| make()),
+            _ => {
+                let server = ForkServer::start()?;
+                options.fork_from_with(&server, move |_| make(), construct)
+            }
+        }
+    };
+    let error = at_once(|| begin(|| (0..254).map(|_| nowhere()).collect()).unwrap_err());
+    assert!(matches!(error, Error::TooManyDescriptors { count: 254, .. }), "{error}");
+    let before = testkit::children_of(std::process::id());
+    std::panic::catch_unwind(|| begin(|| panic!("in the state"))).unwrap_err();
+    assert_eq!(testkit::children_of(std::process::id()), before);
+    Ok(())
+}
+
+fn nowhere() -> Descriptor {
+    std::os::fd::OwnedFd::from(fs::File::open("/dev/null").unwrap()).into()
+}
+
+fn ctrl_c(way: Way) -> Result<()> {
+    let heeds = way.start_with(MessageProcess::options("moody").ignore_sigint(false), "good")?;
+    assert!(testkit::signal(heeds.pid(), libc::SIGINT));
+    assert!(testkit::wait_until(SOON, || !heeds.is_alive()));
+    assert_eq!(heeds.exit().unwrap().how.signal_name(), Some("SIGINT"));
+    for _ in 0..20 {
+        let options = MessageProcess::options("moody");
+        // As early as it can come.
+        let ignores = options.begin(|options| way.start_with(options, "good"))?;
+        assert!(testkit::signal(ignores.pid(), libc::SIGINT));
+        let mut ignores = ignores.wait()?;
+        assert!(testkit::signal(ignores.pid(), libc::SIGINT));
+        assert_eq!(ignores.mood().wait()?.0, "good");
+        ignores.stop()?;
+    }
+    Ok(())
+}
+
+fn slow_exit_handlers(way: Way) -> Result<()> {
+    let processes = [way.start("good")?, way.start("good")?];
+    for process in &processes {
+        process.doze_at_exit().wait()?;
+    }
+    let [mut stopped, mut other] = processes;
+    let since = Instant::now();
+    stopped.stop()?;
+    assert_eq!(stopped.exit().unwrap().how, How::Code(0));
+    // A fork runs no exit handlers of its program.
+    assert!(since.elapsed() >= DOZE || way == Way::Fork || way == Way::Served);
+    // One that leaves is seen to end, whatever was asked meanwhile.
+    other.request_stop()?;
+    loop {
+        match other.next_event(SOON) {
+            Ok(Some(Event::Ended(exit))) => break assert_eq!(exit.how, How::Code(0)),
+            Ok(None) => panic!("it does not end"),
+            Ok(Some(_)) => {}
+            Err(error) => {
+                assert!(matches!(error, Error::Disconnected { .. }), "{error}");
+                sleep(Duration::from_millis(10));
+            }
+        }
+    }
+    other.restart()?;
+    assert_eq!(other.mood().wait()?, ("good".into(), 1));
+    other.stop()
 }
 
 fn start_that_hangs(way: Way) -> Result<()> {

@@ -44,6 +44,9 @@ pub(super) use self::outbox::{Command, Place};
 /// How long a process may live on after it closed its channel.
 const CLOSED_BUT_ALIVE: Duration = Duration::from_secs(1);
 
+/// For how long a wait whose deadline has passed still receives what has come.
+const PAST_DEADLINE: Duration = Duration::from_millis(1);
+
 /// How long a wait for what rings no bell looks away.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -97,6 +100,8 @@ pub(super) struct State {
     last_call: u64,
     polling: bool,
     waiting: usize,
+    /// Somebody gave up while another polled, and has to look again.
+    turned_away: bool,
     raised: bool,
     closed_at: Option<Instant>,
     /// The step of a stop that is under way.
@@ -185,6 +190,7 @@ impl Link {
                 last_call: 0,
                 polling: false,
                 waiting: 0,
+                turned_away: false,
                 raised: false,
                 closed_at: None,
                 stopping: None,
@@ -228,8 +234,10 @@ impl Link {
         mut condition: impl FnMut(&mut State) -> Option<R>,
     ) -> Result<R, Unmet> {
         let mut state = self.lock();
-        // Even a deadline in the past looks, and receives all that has come.
+        // Even a deadline in the past looks, and receives what has come; but not for as long as more
+        // comes.
         let mut progress = true;
+        let latest = until.map(|until| until.max(Instant::now()) + PAST_DEADLINE);
         loop {
             if !state.outbox.backlog.is_empty() {
                 self.flush(&mut state);
@@ -255,13 +263,24 @@ impl Link {
                 }
             }
             let now = Instant::now();
-            if until.is_some_and(|until| now >= until) && !progress {
-                return Err(Unmet::Deadline);
+            if until.is_some_and(|until| now >= until) {
+                if !progress {
+                    state.turned_away |= state.polling;
+                    return Err(Unmet::Deadline);
+                }
+                if latest.is_some_and(|latest| now >= latest) {
+                    // What is left there has rung already.
+                    self.raise(&mut state);
+                    return Err(Unmet::Deadline);
+                }
             }
             let look_at = until.into_iter().chain(watch).min();
             let left = look_at.map(|at| at.saturating_duration_since(now));
             (state, progress) = if state.polling {
-                (self.wait_for_other(state, left, what), false)
+                let state = self.wait_for_other(state, left, what);
+                // Nobody receives any more, so it looks by itself.
+                let is_free = !state.polling;
+                (state, is_free)
             } else {
                 self.step(state, left, what)?
             };
@@ -297,10 +316,17 @@ impl Link {
         what: Wait,
     ) -> Result<(MutexGuard<'a, State>, bool), Unmet> {
         let mut timeout = left;
-        if let Some(closed) = state.closed_at {
+        // Only the end can still come.
+        if let Some(closed) = state.closed_at
+            && what != Wait::End
+        {
             let limit = (closed + CLOSED_BUT_ALIVE).saturating_duration_since(Instant::now());
             if limit.is_zero() {
-                return Err(Unmet::Disconnected);
+                if !self.child.has_ended() {
+                    return Err(Unmet::Disconnected);
+                }
+                self.bury(&mut state);
+                return Ok((state, true));
             }
             timeout = Some(timeout.map_or(limit, |timeout| timeout.min(limit)));
         }
@@ -344,6 +370,10 @@ impl Link {
         });
         if state.waiting > 0 {
             self.changed.notify_all();
+        }
+        // It may have been woken for what has come meanwhile, and will not be again.
+        if std::mem::take(&mut state.turned_away) {
+            self.raise(&mut state);
         }
         result.map(|progress| (state, progress))
     }

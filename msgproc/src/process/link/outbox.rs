@@ -375,7 +375,8 @@ impl Link {
             let action = format!("send to process {:?}", self.name());
             return Error::Io { action, source: error };
         }
-        let soon = Instant::now() + super::CLOSED_BUT_ALIVE;
+        let closed = self.lock().closed_at.unwrap_or_else(Instant::now);
+        let soon = closed + super::CLOSED_BUT_ALIVE;
         match self.wait(Some(soon), Wait::End, |_| None::<()>) {
             Err(Unmet::Deadline) | Ok(()) => self.explain(Unmet::Disconnected, action, since),
             Err(unmet) => self.explain(unmet, action, since),

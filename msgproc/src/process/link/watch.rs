@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shmring::os::monotonic;
 
-use super::{LOOK_AGAIN, Link, State};
+use super::{CLOSED_BUT_ALIVE, LOOK_AGAIN, Link, State};
 use crate::{
     deadline,
     error::Error,
@@ -95,11 +95,14 @@ impl Link {
         state.outbox.note_failed(Error::Overdue { process, busy, limit });
     }
 
-    /// Looks after the backend's handlers, for one who does not wait; says when to look again.
+    /// Looks after the backend's handlers, for one who does not wait; says when to look again, which
+    /// is also when a closed channel is an error.
     pub(in crate::process) fn look_after(&self) -> Option<Instant> {
         let mut state = self.lock();
         let next = self.watch(&mut state);
+        let closed =
+            state.closed_at.filter(|_| state.end.is_none()).map(|at| at + CLOSED_BUT_ALIVE);
         self.settle(&mut state);
-        next
+        next.into_iter().chain(closed.filter(|at| *at > Instant::now())).min()
     }
 }
