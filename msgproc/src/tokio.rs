@@ -64,7 +64,7 @@ use crate::{
     error::{Error, Result},
     exit::Exit,
     manager::{Happening, Manager},
-    process::{Backend, Call, Event, MessageProcess, Reply, STEPS, Starting, StopOptions},
+    process::{Awaits, Backend, Call, Event, MessageProcess, Reply, STEPS, Starting, StopOptions},
 };
 
 /// How long a sender waits between two looks for room in a full channel: there is nothing to
@@ -72,22 +72,6 @@ use crate::{
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(1);
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// A descriptor in the reactor.
-struct Watch(Readiness);
-
-impl Watch {
-    fn new(fd: impl AsFd) -> Result<Watch> {
-        let failed = || Error::io("watch a process in tokio");
-        let fd = os::duplicate(fd.as_fd()).map_err(failed())?;
-        Ok(Watch(Readiness::new(fd).map_err(failed())?))
-    }
-
-    /// Ready when it has become readable since the last time. What comes after it is news again.
-    fn poll_news(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.0.poll_readable(cx).map_err(|error| Error::io("wait for a process")(error))
-    }
-}
 
 /// Looks until there is something from a process; in between waits for news, and looks after
 /// handlers that run too long.
@@ -98,22 +82,26 @@ async fn until<B: Backend, T>(
     if let Some(found) = look()? {
         return Ok(found);
     }
-    let watch = Watch::new(process)?;
+    let awaits = process.awaits();
     loop {
-        news(&watch, process.look_after()).await?;
         if let Some(found) = look()? {
             return Ok(found);
         }
+        news(&awaits, process.look_after()).await?;
     }
 }
 
 /// Waits for news, at most until then.
-async fn news(watch: &Watch, until: Option<Instant>) -> Result<()> {
-    let news = poll_fn(|cx| watch.poll_news(cx));
+async fn news(awaits: &Awaits, until: Option<Instant>) -> Result<()> {
+    let news = poll_fn(|cx| poll_news(awaits, cx));
     match until {
         Some(until) => timeout_at(until.into(), news).await.unwrap_or(Ok(())),
         None => news.await,
     }
+}
+
+fn poll_news(awaits: &Awaits, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    awaits.poll_news(cx).map_err(Error::io("wait for a process in tokio"))
 }
 
 /// Awaits the result of a call. Dropping the future leaves the result to be awaited again.
@@ -122,19 +110,16 @@ async fn news(watch: &Watch, until: Option<Instant>) -> Result<()> {
 ///
 /// As [`Call::wait`].
 pub async fn result<T: DeserializeOwned>(reply: &mut Reply<T>) -> Result<T> {
-    let mut watch: Option<(usize, Watch)> = None;
+    let mut awaits: Option<(usize, Awaits)> = None;
     loop {
         if let Some(found) = reply.try_take()? {
             return Ok(found);
         }
         // It may have gone to the replacement of its process, which rings at another place.
         let place = reply.place();
-        watch = match watch {
-            Some((at, watch)) if at == place => Some((at, watch)),
-            _ => Some((place, Watch::new(&*reply)?)),
-        };
-        if let Some((_, watch)) = &watch {
-            news(watch, reply.look_after()).await?;
+        match &awaits {
+            Some((at, awaits)) if *at == place => news(awaits, reply.look_after()).await?,
+            _ => awaits = Some((place, reply.awaits())),
         }
     }
 }
@@ -213,14 +198,15 @@ pub async fn next_event<B: Backend>(process: &MessageProcess<B>) -> Result<Event
 ///
 /// [`Error::Io`] when no descriptor is left.
 pub fn events<B: Backend>(process: &MessageProcess<B>) -> Result<Events<'_, B>> {
-    let watch = Watch::new(process)?;
-    Ok(Events { process, watch, timer: None, is_closed: false, ended: false })
+    let awaits = process.awaits();
+    awaits.prepare().map_err(Error::io("watch a process in tokio"))?;
+    Ok(Events { process, awaits, timer: None, is_closed: false, ended: false })
 }
 
 /// What comes up from a process: see [`events`].
 pub struct Events<'a, B: Backend> {
     process: &'a MessageProcess<B>,
-    watch: Watch,
+    awaits: Awaits,
     /// Runs until it is time to look after the process's handlers.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// It was said that the process has closed its channel, yet has not ended.
@@ -268,7 +254,7 @@ impl<B: Backend> Stream for Events<'_, B> {
                 }
                 Err(error) => return Poll::Ready(Some(Event::Failed(error))),
             }
-            match self.watch.poll_news(cx) {
+            match poll_news(&self.awaits, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Event::Failed(error))),
                 Poll::Pending => ready!(self.poll_timer(cx)),
@@ -293,9 +279,10 @@ pub async fn next<B: Backend>(manager: &mut Manager<B>) -> Result<Option<Happeni
         return Ok(found);
     }
     // It has a timer of its own among what it watches.
-    let watch = Watch::new(&*manager)?;
+    let failed = || Error::io("watch a manager in tokio");
+    let watch = os::duplicate(manager.as_fd()).and_then(Readiness::new).map_err(failed())?;
     loop {
-        news(&watch, None).await?;
+        poll_fn(|cx| watch.poll_readable(cx)).await.map_err(failed())?;
         if let Some(found) = look(manager)? {
             return Ok(found);
         }

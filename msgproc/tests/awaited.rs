@@ -106,6 +106,45 @@ async fn many_tasks_await_replies_of_one_process() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_are_awaited_at_once() -> Result<()> {
+    let worker = Arc::new(start(0).await?);
+    let slow = worker.sleep(300).send()?;
+    let tasks: Vec<_> = (0..3000u64)
+        .map(|number| {
+            let worker = worker.clone();
+            tokio::spawn(async move { worker.double(number).await })
+        })
+        .collect();
+    assert_eq!(slow.await?, 300);
+    for (number, done) in (0..).zip(timeout(SOON, join_all(tasks)).await.unwrap()) {
+        assert_eq!(done.unwrap()?, 2 * number);
+    }
+    msgproc::tokio::stop(Arc::into_inner(worker).unwrap()).await
+}
+
+/// One runtime after the other, and one beside another that does not run.
+#[test]
+fn a_process_is_awaited_in_several_runtimes() -> Result<()> {
+    let new = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (new(), new());
+    let worker = Arc::new(first.block_on(start(0))?);
+    let left = first.spawn({
+        let worker = worker.clone();
+        async move { worker.sleep(200).await }
+    });
+    // It has begun to wait by then.
+    first.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    for runtime in [&second, &new()] {
+        let double = async { timeout(SOON, worker.double(21).into_future()).await };
+        assert_eq!(runtime.block_on(double).unwrap()?, 42);
+    }
+    assert_eq!(first.block_on(left).unwrap()?, 200);
+    drop(first);
+    assert_eq!(second.block_on(worker.double(4).into_future())?, 8);
+    second.block_on(msgproc::tokio::stop(Arc::into_inner(worker).unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn none_of_those_who_await_at_once_is_forgotten() -> Result<()> {
     let worker = start(0).await?;
     for round in 0..3000_u64 {

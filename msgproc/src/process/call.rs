@@ -1,7 +1,5 @@
 //! A command on its way, and what comes back.
 
-#[cfg(feature = "tokio")]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::{
     fmt,
     marker::PhantomData,
@@ -12,6 +10,8 @@ use std::{
 use serde::de::DeserializeOwned;
 use shmring::os::monotonic;
 
+#[cfg(feature = "tokio")]
+use super::link::Awaits;
 use super::{
     backend::Encode,
     link::{Command, Link, Unmet, Wait},
@@ -220,17 +220,14 @@ impl<T> Reply<T> {
         deadline.into_iter().chain(self.link.look_after()).min()
     }
 
+    /// Awaits something of the process that it has gone to.
+    pub(crate) fn awaits(&self) -> Awaits {
+        self.link.awaits()
+    }
+
     /// Tells apart the processes that it has gone to.
     pub(crate) fn place(&self) -> usize {
         Arc::as_ptr(&self.link) as usize
-    }
-}
-
-#[cfg(feature = "tokio")]
-impl<T> AsFd for Reply<T> {
-    /// What becomes readable when something has come, for whomever.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.link.bell().as_fd()
     }
 }
 

@@ -434,6 +434,12 @@ impl<B: Backend> MessageProcess<B> {
         deadline::moment_after(self.link.started, self.link.settings.start_timeout)
     }
 
+    /// Awaits something of the process that there is now.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn awaits(&self) -> super::link::Awaits {
+        self.link.awaits()
+    }
+
     /// Looks for a handler that runs too long; says when to look again.
     pub(crate) fn look_after(&self) -> Option<Instant> {
         self.link.look_after()

@@ -39,4 +39,6 @@ pub use stop::StopOptions;
 pub use undelivered::Undelivered;
 
 pub(crate) use context::{is_closed, next_tick};
+#[cfg(feature = "tokio")]
+pub(crate) use link::Awaits;
 pub(crate) use stop::STEPS;

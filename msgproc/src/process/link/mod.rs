@@ -3,6 +3,8 @@
 //! One thread at a time polls; what it receives for others is kept, and the bell rings as long
 //! as something is kept, so a wait for one reply never swallows another's readiness.
 
+#[cfg(feature = "tokio")]
+mod awaiting;
 mod exchange;
 mod explain;
 mod handles;
@@ -39,6 +41,8 @@ use super::{
     options::Settings,
 };
 
+#[cfg(feature = "tokio")]
+pub(crate) use self::awaiting::Awaits;
 pub(super) use self::outbox::{Command, Place};
 
 /// How long a process may live on after it closed its channel.
@@ -69,6 +73,8 @@ pub(super) struct Link {
     generation: u32,
     state: Mutex<State>,
     changed: Condvar,
+    #[cfg(feature = "tokio")]
+    awaiting: Arc<awaiting::Awaiting>,
 }
 
 /// What the frontend keeps open before there is a child.
@@ -199,6 +205,8 @@ impl Link {
                 end_untold: false,
             }),
             changed: Condvar::new(),
+            #[cfg(feature = "tokio")]
+            awaiting: Arc::default(),
         })
     }
 
