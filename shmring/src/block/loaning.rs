@@ -88,25 +88,14 @@ impl BlockPool {
     /// Loans a free block to participant `me`.
     #[inline]
     fn loan_free(&self, me: usize) -> Option<Handle> {
-        let Some(turn) = self.turn() else { return self.loan_last_freed(me) };
+        let Some(turn) = self.turn() else { return self.words().loan(me) };
         // What was freed longest ago is in nobody's hands any more: to write it keeps up nobody who
         // still reads what was sent after it.
         let block = turn.load(local::Ordering::Relaxed) as usize % self.capacity();
-        let found = self.words().loan_this(block as u32, me);
-        let found = found.or_else(|| self.loan_last_freed(me))?;
+        let words = self.words();
+        let found = words.loan_this(block as u32, me).or_else(|| words.loan(me))?;
         turn.store(u64::from(found.block) + 1, local::Ordering::Relaxed);
         Some(found)
-    }
-
-    #[inline]
-    fn loan_last_freed(&self, me: usize) -> Option<Handle> {
-        let before = self.missed().load(local::Ordering::Relaxed);
-        let mut missed = before;
-        let found = self.words().loan(me, &mut missed);
-        if missed != before {
-            self.missed().store(missed, local::Ordering::Relaxed);
-        }
-        found
     }
 
     /// Looks for holders that died, now and then, and then for a free block.

@@ -22,7 +22,7 @@ fn held_twice() -> (Arc<Region>, Handle) {
     let region = Arc::new(Region::heap(geometry.size().unwrap()));
     let words = Words::new(&*region, &geometry);
     words.fill();
-    let handle = words.loan(0, &mut 0).unwrap();
+    let handle = words.loan(0).unwrap();
     words.freeze(0, handle).unwrap();
     words.hold(8, handle).unwrap();
     (region, handle)
@@ -62,7 +62,7 @@ fn the_last_reader_has_read_before_the_next_loan_writes() {
         let geometry = geometry();
         let words = Words::new(&*region, &geometry);
         words.release(0, handle.block);
-        if words.loan(0, &mut 0).is_some() {
+        if words.loan(0).is_some() {
             // SAFETY: it is loaned to participant 0.
             #[allow(unsafe_code)]
             let _ = unsafe { region.bytes_mut(payload, 8) };
@@ -78,7 +78,7 @@ fn a_hold_that_is_confirmed_stays() {
         let region = Arc::new(Region::heap(geometry.size().unwrap()));
         let words = Words::new(&*region, &geometry);
         words.fill();
-        let handle = words.loan(0, &mut 0).unwrap();
+        let handle = words.loan(0).unwrap();
         words.freeze(0, handle).unwrap();
         let other = {
             let region = region.clone();
@@ -98,7 +98,7 @@ fn what_moved_is_written_again_after_its_last_reader() {
         let region = Arc::new(Region::heap(geometry.size().unwrap()));
         let words = Words::new(&*region, &geometry);
         words.fill();
-        let handle = words.loan(0, &mut 0).unwrap();
+        let handle = words.loan(0).unwrap();
         let payload = geometry.payload(0);
         let receiver = {
             let region = region.clone();
@@ -119,7 +119,7 @@ fn what_moved_is_written_again_after_its_last_reader() {
         let _ = unsafe { region.bytes_mut(payload, 8) };
         words.freeze(0, handle).unwrap();
         assert!(words.move_out(0, 0, handle));
-        if words.loan(0, &mut 0).is_some() {
+        if words.loan(0).is_some() {
             // SAFETY: as above.
             #[allow(unsafe_code)]
             let _ = unsafe { region.bytes_mut(payload, 8) };

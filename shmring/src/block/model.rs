@@ -243,7 +243,7 @@ impl Scenario {
             _ => (0, 0),
         };
         match op {
-            Op::Loan => actor.loan = words.loan(self.row(me), &mut 0),
+            Op::Loan => actor.loan = words.loan(self.row(me)),
             Op::Freeze => {
                 if let Some(loan) = actor.loan.take() {
                     words

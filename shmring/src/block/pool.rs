@@ -69,8 +69,6 @@ struct Inner {
     repaired: Mutex<Option<Instant>>,
     /// Which block this process loans next, where they are loaned by turns.
     turn: AtomicU64,
-    /// What said which block was freed last, when that was not free any more: see [`Words::loan`].
-    missed: AtomicU64,
 }
 
 /// Pools of no more bytes fit into the cache of a processor.
@@ -113,8 +111,8 @@ impl BlockPool {
             return Err(corrupt());
         }
         let segment = segment.clone();
-        let (repaired, turn, missed) = (Mutex::new(None), AtomicU64::new(0), AtomicU64::new(0));
-        Ok(BlockPool(Arc::new(Inner { segment, object, geometry, repaired, turn, missed })))
+        let (repaired, turn) = (Mutex::new(None), AtomicU64::new(0));
+        Ok(BlockPool(Arc::new(Inner { segment, object, geometry, repaired, turn })))
     }
 
     /// How many blocks there are.
@@ -184,11 +182,6 @@ impl BlockPool {
         let Geometry { blocks, block_len, .. } = self.0.geometry;
         let by_turns = block_len >= LARGE && blocks.saturating_mul(block_len) <= IN_CACHE;
         by_turns.then_some(&self.0.turn)
-    }
-
-    #[inline]
-    pub(super) fn missed(&self) -> &AtomicU64 {
-        &self.0.missed
     }
 
     pub(super) fn last_repair(&self) -> &Mutex<Option<Instant>> {

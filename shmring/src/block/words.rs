@@ -68,19 +68,19 @@ impl<'a, M: Memory> Words<'a, M> {
 
     // Loans.
 
-    /// Loans a free block to participant `me`: the one that was freed last, or one that is found by its
-    /// bit. Where the last was not free any more it is `missed`, and found by its bit too from then on:
-    /// its line is at work elsewhere.
-    pub(super) fn loan(&self, me: usize, missed: &mut u64) -> Option<Handle> {
-        let last = self.memory.load(self.geometry.base + LAST);
-        if last != *missed
-            && let Some(block) = (last as u32).checked_sub(1)
+    /// Loans a free block to participant `me`: the one that was freed last, or the first that is found
+    /// by its bit.
+    pub(super) fn loan(&self, me: usize) -> Option<Handle> {
+        let at = self.geometry.base + LAST;
+        let last = self.memory.load(at);
+        if let Some(block) = (last as u32).checked_sub(1)
             && (block as usize) < self.geometry.blocks
         {
             if let Some(handle) = self.loan_this(block, me) {
                 return Some(handle);
             }
-            *missed = last;
+            // Its line is at work elsewhere: nobody looks at it again before the next one is freed.
+            self.memory.store(at, 0);
         }
         (0..self.geometry.blocks).step_by(64).find_map(|first| {
             let mut bits = self.memory.load(self.geometry.bitmap(first));
