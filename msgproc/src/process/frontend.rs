@@ -191,7 +191,9 @@ impl<B: Backend> MessageProcess<B> {
     /// Starts another program as a backend, and waits until it is ready. Its Rust side is
     /// [`worker::run`](crate::worker::run); `PROTOCOL.md` says how any language can do the same.
     ///
-    /// `B` only gives the calls their types: its code runs in the other program.
+    /// `B` only gives the calls their types: its code runs in the other program. That notices the death
+    /// of this one by its channel, and cannot before it has looked there: a program that never does lives
+    /// on when this one is killed while it starts.
     ///
     /// # Errors
     ///

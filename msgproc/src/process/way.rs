@@ -223,9 +223,10 @@ impl Prepared {
         let streams = &self.streams;
         let block_sigint = hygiene.ignore_sigint;
         let target = Target { program, arguments, streams, surroundings, block_sigint };
-        target.start(&theirs).map_err(|error| Error::Start {
-            process: name.clone(),
-            reason: format!("cannot execute {}: {error}", program.display()),
+        target.start(&theirs).map_err(|error| {
+            let otherwise = || format!("cannot execute {}: {error}", program.display());
+            let reason = surroundings.why_no_directory().unwrap_or_else(otherwise);
+            Error::Start { process: name.clone(), reason }
         })
     }
 }

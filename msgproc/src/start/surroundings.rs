@@ -208,9 +208,7 @@ impl Surroundings {
         }
         if let Some(directory) = &self.directory {
             let directory = OsStr::from_bytes(directory);
-            env::set_current_dir(directory).map_err(|error| {
-                format!("cannot change to the directory {}: {error}", directory.display())
-            })?;
+            env::set_current_dir(directory).map_err(|error| no_directory(directory, &error))?;
         }
         self.apply_to(0)
     }
@@ -249,6 +247,17 @@ impl Surroundings {
         Ok(())
     }
 
+    /// Why a program could not be executed in its directory, if that is why.
+    pub(crate) fn why_no_directory(&self) -> Option<String> {
+        let directory = OsStr::from_bytes(self.directory.as_deref()?);
+        let error = match fs::metadata(directory) {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => io::ErrorKind::NotADirectory.into(),
+            Err(error) => error,
+        };
+        Some(no_directory(directory, &error))
+    }
+
     /// The directory and the variables of a program to be executed.
     pub(super) fn directory_and_variables(&self) -> io::Result<(Option<CString>, Vec<CString>)> {
         let directory = self.directory.clone().map(CString::new).transpose()?;
@@ -270,6 +279,10 @@ impl Surroundings {
         });
         Ok((directory, variables.collect::<io::Result<_>>()?))
     }
+}
+
+fn no_directory(directory: &OsStr, error: &io::Error) -> String {
+    format!("cannot change to the directory {}: {error}", directory.display())
 }
 
 fn check_variable(name: &OsStr, value: Option<&[u8]>) -> Result<(), String> {

@@ -512,7 +512,7 @@ fn limits_of(name: &str, pid: u32) -> (u64, u64) {
 fn surroundings_that_cannot_be(way: Way) -> Result<()> {
     let nowhere = MessageProcess::options("moody").current_dir("/nowhere/at/all");
     let error = way.start_with(nowhere, "good").unwrap_err().to_string();
-    assert!(error.contains("No such file"), "{error}");
+    assert!(error.contains("to the directory /nowhere/at/all: No such file"), "{error}");
     let zero = MessageProcess::options("moody").env("MOOD", "bl\0ue");
     let error = way.start_with(zero, "good").unwrap_err().to_string();
     assert!(error.contains("the value of variable \"MOOD\" has a zero byte in it"), "{error}");
