@@ -21,7 +21,8 @@ pub struct Report {
     pub ending: Ending,
     /// Items that lay in lanes between nodes when it ended, and that nobody has taken: after a stop
     /// at once, a failure, or where a node ended before its inputs did. Those that a node was at, or
-    /// had gathered to send, are not among them. Before the end, those that are on their way.
+    /// had gathered to send, are not among them. Before the end, those that are on their way. Behind
+    /// workers that keep the order, an item of which nothing came counts for one too.
     pub left: u64,
     /// Its nodes, in the order in which they were added.
     pub nodes: Vec<NodeReport>,

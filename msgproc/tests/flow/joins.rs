@@ -1,9 +1,10 @@
 //! Joins whose senders share a thread, and what joins count.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use msgproc::flow::{
-    Flow, Graph, NodeRef, OnError, Outlet, Output, Placement, Report, WorkerInfo, from_fn,
+    Flow, Graph, NodeRef, OnError, Outlet, Output, Placement, Report, WorkerInfo, each, flat_map,
+    from_fn,
     join::{ByTick, Joined, Latest, Nearest, WhenFull},
     map,
 };
@@ -14,6 +15,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(sources_of_one_thread_meet_in_a_join, timeout = 120),
         testkit::test!(sources_of_one_thread_whose_items_go_through_others),
+        testkit::test!(who_keeps_the_order_waits_nowhere_for_one_held_up_by_a_join),
         testkit::test!(the_newest_of_sources_of_one_thread),
         testkit::test!(sources_of_one_thread_with_long_items),
         testkit::test!(who_rests_before_a_join_holds_little),
@@ -134,6 +136,49 @@ fn sources_of_one_thread_whose_items_go_through_others() {
                 }
             }
         }
+    }
+}
+
+/// Of three workers that keep the order one is held up by the join, which lacks what is still to come
+/// from a node of another's thread. A sink behind the same three waits for the one that is held up, so
+/// the other must not wait for the sink.
+fn who_keeps_the_order_waits_nowhere_for_one_held_up_by_a_join() {
+    const COUNT: u64 = 200;
+    // Much comes of the second worker's items, so that it has no room while the others have.
+    let parts = |n: u64| (0..if n % 3 == 2 { 100 } else { 1 }).map(move |part| n * 1000 + part);
+    for is_first in [true, false] {
+        let mut graph = Graph::new();
+        let source = graph.source("numbers", Placement::Thread, 0..COUNT);
+        let here = Placement::Thread;
+        let all = [at(0, 1), here, here];
+        let cut = graph.node("cut", here, move |_| flat_map(parts)).places(all).ordered(true).add();
+        let late = graph.node("late", here, |_| {
+            map(|n| {
+                thread::sleep(Duration::from_millis(if n < 30 { 3 } else { 0 }));
+                n
+            })
+        });
+        let late = late.add();
+        let beside = graph.node("beside", at(0, 1), move |_| flat_map(parts)).add();
+        let by_tick = |_: &WorkerInfo| {
+            Joined::by_tick(ByTick::new(2, 1), |n: &u64| Some(*n)).when_full(WhenFull::Wait)
+        };
+        let joined = graph.node("join", here, by_tick).add();
+        let (sink, kept) = keep::<Vec<u64>>(&mut graph, "rows");
+        let count = graph.node("count", here, |_| each(|_: u64| ())).add();
+        graph.edge(source.output().cloned(), cut.input()).capacity(4).add();
+        graph.edge(source.output().cloned(), late.input()).capacity(4).add();
+        graph.edge(late.output(), beside.input()).capacity(1).add();
+        let ways = [(cut.output().cloned(), 0), (beside.output().cloned(), 1)];
+        let (one, other) = if is_first { (0, 1) } else { (1, 0) };
+        for (output, input) in [&ways[one], &ways[other]] {
+            graph.edge(*output, joined.input_at(*input)).capacity(50).add();
+        }
+        graph.edge(cut.output().cloned(), count.input()).capacity(1).add();
+        graph.connect(joined.output(), sink.input());
+        let report = graph.run().unwrap();
+        let rows = taken(&kept).into_iter();
+        assert!(rows.eq((0..COUNT).flat_map(parts).map(|n| vec![n, n])), "{report}");
     }
 }
 

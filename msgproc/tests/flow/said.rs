@@ -11,7 +11,7 @@ use std::{
 
 use msgproc::flow::{
     Cause, Ending, Error, Farm, Flow, Graph, Memory, Node, OnError, Outlet, Part, Pipeline,
-    Placement, Process, Same, Scheduling, StartMethod, Thread, each, map,
+    Placement, Process, Same, Scheduling, StartMethod, Thread, each, from_fn, map,
 };
 
 use crate::common::{allowed_cpus, at, keep, taken};
@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(one_process_is_started_in_one_way),
         testkit::test!(what_was_given_before_a_freeze_is_finished),
         testkit::test!(how_a_run_ended_and_what_was_left),
+        testkit::test!(an_end_is_no_item_that_was_left),
         testkit::test!(who_had_ended_was_not_stopped),
         testkit::test!(sources_are_asked_again),
         testkit::test!(as_many_lanes_as_there_are_workers),
@@ -145,6 +146,35 @@ fn how_a_run_ended_and_what_was_left() {
         let (report, ended) = graph.start().unwrap().wait_for_report();
         assert!(matches!(ended, Err(Error::Failed(_))), "{place}");
         assert_eq!(report.ending, Ending::Failed, "{place}: {report}");
+    }
+}
+
+fn an_end_is_no_item_that_was_left() {
+    for place in [Placement::Same, Placement::Thread, Placement::Process] {
+        // It takes no more before it sees the end.
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Thread, 0..5_u64);
+        let same = graph.node("same", place, |_| map(|n: u64| n)).add();
+        let five = |n: u64, _: &mut Outlet<()>| Ok(if n == 4 { Flow::Eos } else { Flow::GoOn });
+        let sink = graph.node("sink", place, move |_| from_fn(five)).add();
+        graph.connect(numbers.output(), same.input());
+        graph.connect(same.output(), sink.input());
+        let report = graph.run().unwrap();
+        assert_eq!((report.ending, report.left), (Ending::Whole, 0), "{place}: {report}");
+
+        // Nothing ever goes round.
+        let through = |n: u64, out: &mut Outlet<u64>| out.send(n).map(|()| Flow::GoOn);
+        let mut graph = Graph::new();
+        let numbers = graph.source("numbers", Thread, 0..5_u64);
+        let head = graph.node("head", place, move |_| from_fn(move |n, out| Ok(through(n, out)?)));
+        let head = head.add();
+        let (sink, kept) = keep::<u64>(&mut graph, "sink");
+        graph.connect(numbers.output(), head.input());
+        graph.edge(head.output_at(1), head.input_at(1)).feedback(4).add();
+        graph.connect(head.output(), sink.input());
+        let report = graph.run().unwrap();
+        assert_eq!(taken(&kept), [0, 1, 2, 3, 4]);
+        assert_eq!((report.ending, report.left), (Ending::Whole, 0), "{place}: {report}");
     }
 }
 

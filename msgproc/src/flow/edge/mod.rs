@@ -36,9 +36,10 @@ pub(crate) struct Batch<T> {
 }
 
 impl<T> Batch<T> {
-    /// For how much it counts in its lane.
+    /// For how much it counts in its lane. An end does not: nothing comes behind it that could lack
+    /// the room.
     pub(crate) fn weight(&self) -> u64 {
-        self.items.len().max(1) as u64
+        if self.head.end { 0 } else { self.items.len().max(1) as u64 }
     }
 }
 

@@ -7,7 +7,10 @@ mod order;
 use std::collections::BTreeMap;
 
 pub(crate) use self::loss::Loss;
-use self::{loss::loss, order::receivers_first};
+use self::{
+    loss::loss,
+    order::{numbered_from, receivers_first},
+};
 use super::{
     circle::CirclePlan,
     edge::{EdgePlan, LaneKind, LanePlan},
@@ -161,8 +164,13 @@ impl Layout {
             let circle = circle_of(edge.from).filter(|circle| circle_of(edge.to) == Some(*circle));
             let is_shared =
                 |at: usize| workers.iter().filter(|other| other.executor == at).nth(1).is_some();
+            // One that keeps the order is held up with those whose numbers come before.
+            let first = match is_numbered(graph, edge.from) {
+                true => numbered_from(graph, edge.from),
+                false => edge.to,
+            };
             let comes_to_choice =
-                || reached(graph, edge.to, false).iter().any(|node| chooses_inputs(graph, *node));
+                || reached(graph, first, false).iter().any(|node| chooses_inputs(graph, *node));
             let is_gated = circle.is_none()
                 && comes_to_choice()
                 && (0..senders).any(|sender| is_shared(executor(edge.from, sender)));

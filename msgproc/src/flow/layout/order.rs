@@ -8,7 +8,7 @@ use crate::flow::{
 };
 
 /// The first of the nodes through which the numbers go that a node keeps; itself, if it keeps none.
-fn numbered_from(graph: &Graph, mut node: usize) -> usize {
+pub(super) fn numbered_from(graph: &Graph, mut node: usize) -> usize {
     // One edge leads to a node that keeps the order, and none of them leads back.
     while let Some(edge) = forward(graph).find(|edge| edge.to == node)
         && is_numbered(graph, node)

@@ -29,6 +29,8 @@ pub(super) struct Early {
     one_by_one: u64,
     /// Whether more may begin.
     has_room: bool,
+    /// Whether another message may be finished, for which it was not the turn when one was done with.
+    may_settle: bool,
     /// Since when items have been on their way, or since when one was finished last.
     since: Option<Instant>,
 }
@@ -167,11 +169,14 @@ impl<N: Node> Core<N> {
 }
 
 impl<N: Node> Worker<N> {
-    /// Whether there is something that may begin now.
-    pub(super) fn can_begin_early(&self) -> bool {
+    /// Whether there is something that may begin or go on now.
+    pub(super) fn can_go_on_early(&self) -> bool {
         let has_room = self.core.early.has_room;
         let mut inlets = self.inlets.iter().zip(&self.inputs);
-        inlets.any(|(inlet, input)| inlet.can_look_ahead(has_room) && self.core.node.wants(*input))
+        self.core.early.may_settle
+            || inlets.any(|(inlet, input)| {
+                inlet.can_look_ahead(has_room) && self.core.node.wants(*input)
+            })
     }
 
     /// Lets what is finished go on, and begins with what comes.
@@ -180,6 +185,7 @@ impl<N: Node> Worker<N> {
             return self.end();
         }
         let mut outcome = Poll::Idle;
+        self.core.early.may_settle = false;
         loop {
             if let Err(cause) = self.core.gather() {
                 return self.core.fail_early(FailureKind::Error, cause);
@@ -191,6 +197,7 @@ impl<N: Node> Worker<N> {
             }
             // The next one has another turn, and others may have theirs before.
             if self.core.setting.numbered {
+                self.core.early.may_settle = true;
                 break;
             }
         }

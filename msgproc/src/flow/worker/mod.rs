@@ -236,7 +236,7 @@ impl<N: Node> Unit for Worker<N> {
                 let mut outside =
                     || inlets.any(|(inlet, input)| inlet.is_ready() && core.node.wants(*input));
                 let has_items = match &self.entrance {
-                    None if core.is_ahead() => self.can_begin_early(),
+                    None if core.is_ahead() => self.can_go_on_early(),
                     None => outside(),
                     Some(entrance) => entrance.is_ready(|| outside() || self.inputs_ended()),
                 };

@@ -12,7 +12,9 @@ use std::{
 
 use msgproc::flow::{
     Error, FailureKind, Farm, Flow, Graph, Memory, Node, OnError, Outlet, Part, Placement, Process,
-    Report, Task, Thread, each_async, flat_map_async, from_fn, map, map_async, try_map_async,
+    Report, Task, Thread, WorkerInfo, each_async, flat_map_async, from_fn,
+    join::{ByTick, Joined, WhenFull},
+    map, map_async, try_map_async,
 };
 use shmring::block::Block;
 use tokio::time::sleep;
@@ -33,6 +35,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(as_many_are_on_their_way_as_may_be),
         testkit::test!(several_workers_that_await_keep_the_order),
         testkit::test!(those_of_one_thread_await_in_turn),
+        testkit::test!(what_is_finished_goes_on_when_a_join_wants_it),
         testkit::test!(futures_in_a_circle),
         testkit::test!(long_items_are_awaited),
         testkit::test!(what_is_in_a_box_awaits_too),
@@ -262,6 +265,39 @@ fn those_of_one_thread_await_in_turn() {
         }
     }
     assert_clean();
+}
+
+/// Several messages are finished at once, and the join wants the next when it has taken the first:
+/// whoever has it hears of that, rather than look again after a while.
+fn what_is_finished_goes_on_when_a_join_wants_it() {
+    const COUNT: u64 = 1000;
+    let some = |n: u64| async move {
+        if n % 7 == 3 {
+            sleep(Duration::from_micros(50)).await;
+        }
+        n
+    };
+    let mut graph = Graph::new();
+    let source = graph.source("numbers", Thread, 0..COUNT);
+    let awaits = graph.node("awaits", Thread, move |_| map_async(4, some));
+    let awaits = awaits.places([at(0, 1), at(0, 2)]).ordered(true).add();
+    let before = graph.node("before", at(0, 2), |_| map(|n: u64| n)).add();
+    let beside = graph.node("beside", at(0, 1), |_| map(|n: u64| n)).add();
+    let by_tick = |_: &WorkerInfo| {
+        Joined::by_tick(ByTick::new(2, 100), |n: &u64| Some(*n)).when_full(WhenFull::Wait)
+    };
+    let joined = graph.node("join", Thread, by_tick).add();
+    let (sink, kept) = keep::<Vec<u64>>(&mut graph, "sink");
+    graph.connect(source.output().cloned(), before.input());
+    graph.connect(source.output().cloned(), beside.input());
+    graph.edge(before.output(), awaits.input()).capacity(4).add();
+    graph.edge(beside.output(), joined.input_at(0)).capacity(1).add();
+    graph.edge(awaits.output(), joined.input_at(1)).capacity(1).add();
+    graph.connect(joined.output(), sink.input());
+    let report = graph.run().unwrap();
+    assert!(taken(&kept).into_iter().eq((0..COUNT).map(|n| vec![n, n])), "{report}");
+    // So it takes a few seconds if it takes a tenth of one for each ten of them.
+    assert!(report.elapsed < Duration::from_secs(3), "{report}");
 }
 
 fn several_workers_that_await_keep_the_order() {

@@ -73,9 +73,9 @@ struct Inline {
 
 impl Tx<Item> for Inline {
     fn try_put(&mut self, batch: Batch<Item>) -> Result<usize, Refused<Item>> {
-        let Batch { head, items } = batch;
         let mut received = self.received.borrow_mut();
-        self.board.add_own(self.words + lane::DONE, items.len().max(1) as u64);
+        self.board.add_own(self.words + lane::DONE, batch.weight());
+        let Batch { head, items } = batch;
         if head.id < received.next || received.ended {
             return Ok(0);
         }
