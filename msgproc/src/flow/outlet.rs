@@ -535,6 +535,21 @@ impl<T> Outlet<T> {
         self.exits.as_ref().is_some_and(Exits::can_send_pending)
     }
 
+    /// Whether something was sent that has yet to find room.
+    pub(crate) fn has_late(&self) -> bool {
+        self.leads_to_gate() && self.exits.as_ref().is_some_and(Exits::has_late)
+    }
+
+    /// Whether it may find some now.
+    pub(crate) fn can_send_late(&self) -> bool {
+        self.leads_to_gate() && self.exits.as_ref().is_some_and(Exits::can_send_late)
+    }
+
+    /// Puts it where there is room. Tells whether there was some.
+    pub(crate) fn send_late(&mut self) -> bool {
+        self.exits.as_mut().is_some_and(Exits::send_late)
+    }
+
     pub(crate) fn drain(&mut self) -> vec::Drain<'_, T> {
         self.items.drain(..)
     }

@@ -3,8 +3,8 @@
 use std::{thread, time::Duration};
 
 use msgproc::flow::{
-    Flow, Graph, NodeRef, OnError, Outlet, Output, Placement, Report, WorkerInfo, each, flat_map,
-    from_fn,
+    Cause, Flow, Graph, Node, NodeRef, OnError, Outlet, Output, Placement, Report, WorkerInfo,
+    each, flat_map, from_fn,
     join::{ByTick, Joined, Latest, Nearest, WhenFull},
     map,
 };
@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(who_keeps_the_order_waits_nowhere_for_one_held_up_by_a_join),
         testkit::test!(the_newest_of_sources_of_one_thread),
         testkit::test!(sources_of_one_thread_with_long_items),
+        testkit::test!(much_comes_of_one_item_on_the_way_to_a_join),
         testkit::test!(who_rests_before_a_join_holds_little),
         testkit::test!(rows_and_what_was_discarded_add_up),
         testkit::test!(what_a_join_holds_in_the_end_was_discarded),
@@ -215,6 +216,52 @@ fn sources_of_one_thread_with_long_items() {
                 let (rows, report) = run(Kind::ByTick, places, 1024, numbers, bytes);
                 assert_eq!(rows.len(), 20, "{sources} {place} {bytes}\n{report}");
             }
+        }
+    }
+}
+
+/// More comes of one item, or of an end, than the ring has room for, before the join wants any of it:
+/// what it lacks is to come from the same thread.
+fn much_comes_of_one_item_on_the_way_to_a_join() {
+    const COUNT: u64 = 3000;
+    /// Sends all it has at its end.
+    struct AtEnd;
+    impl Node for AtEnd {
+        type In = u64;
+        type Out = Item;
+
+        fn svc(&mut self, _: u64, _: &mut Outlet<Item>) -> Result<Flow, Cause> {
+            Ok(Flow::GoOn)
+        }
+
+        fn svc_end(&mut self, out: &mut Outlet<Item>) -> Result<(), Cause> {
+            for n in 0..COUNT {
+                out.send((n, vec![n as u8; 100]))?;
+            }
+            Ok(())
+        }
+    }
+    let all = |_: u64| (0..COUNT).map(|n| (n, vec![n as u8; if n % 500 == 7 { 5000 } else { 0 }]));
+    for here in [at(0, 1), at(1, 0)] {
+        for there in [at(2, 0), at(0, 2)] {
+            let mut graph = Graph::new();
+            let one = graph.source("one", Placement::Thread, [0_u64]);
+            let much = graph.node("much", here, move |_| flat_map(all)).add();
+            let at_end = graph.node("at end", here, |_| AtEnd).add();
+            let joined = graph.node("join", there, |_| join(Kind::ByTick, WhenFull::Wait)).add();
+            let rows = graph.node("rows", there, |_| map(|row: Vec<Item>| (row[0].0, row[1].0)));
+            let rows = rows.add();
+            let (sink, kept) = keep::<(u64, u64)>(&mut graph, "sink");
+            graph.connect(one.output().cloned(), much.input());
+            graph.connect(one.output().cloned(), at_end.input());
+            graph.edge(much.output(), joined.input_at(0)).capacity_bytes(4000).add();
+            graph.edge(at_end.output(), joined.input_at(1)).capacity_bytes(4000).add();
+            graph.connect(joined.output(), rows.input());
+            graph.connect(rows.output(), sink.input());
+            let report = graph.run().unwrap();
+            let told = format!("{here} {there}\n{report}");
+            assert!(taken(&kept).into_iter().eq((0..COUNT).map(|n| (n, n))), "{told}");
+            assert_eq!(report.left, 0, "{told}");
         }
     }
 }

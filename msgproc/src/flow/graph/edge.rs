@@ -36,10 +36,10 @@ impl<T: 'static, U: Send + 'static> EdgeBuilder<'_, T, U> {
     ///
     /// On the way to a node with several inputs, of which it may want one and not the other, senders
     /// that share a thread rest while the lane is full, and what they were at goes into it beyond the
-    /// bound: so none of them keeps the others from sending. Between processes that holds as long as
-    /// what comes of one item, or of an end, has fewer bytes than half of the lane's room
-    /// ([`capacity_bytes`](Self::capacity_bytes)): a node that sends all it has at its end may need
-    /// more.
+    /// bound: so none of them keeps the others from sending. Between processes it waits in the memory of
+    /// its sender until the lane has room ([`capacity_bytes`](Self::capacity_bytes)). Only in a process
+    /// that is replaced when it dies ([`OnError::retry`](crate::flow::OnError::retry)) it cannot: there
+    /// what comes of one item, or of an end, should have fewer bytes than half of the lane's room.
     pub fn capacity(mut self, items: usize) -> Self {
         self.options.capacity = items.max(1);
         self

@@ -42,6 +42,16 @@ pub(crate) trait Unit {
         None
     }
 
+    /// Whether something that it has sent and that found no room may find some now.
+    fn can_send_late(&self) -> bool {
+        false
+    }
+
+    /// Sends that. Tells whether there was room for something.
+    fn send_late(&mut self) -> bool {
+        false
+    }
+
     /// It has waited for items since then.
     fn waited(&self, since: Instant);
 }
@@ -109,6 +119,8 @@ pub(crate) struct Executor {
     /// What else this thread looks after, and when it did so last.
     aside: RefCell<Option<(Aside, Instant)>>,
     units: RefCell<Vec<Ranked>>,
+    /// How many messages its units have sent that have yet to find room.
+    late: Cell<usize>,
     /// Units below may run now: their blocks, then their turns, then their own ranks.
     limit: Cell<(usize, u64, usize)>,
     /// Which worker is at work, if that is to be known when its process dies. One that waits is not.
@@ -149,6 +161,7 @@ impl Executor {
             sleeper: RefCell::new(sleeper),
             units: RefCell::new(Vec::new()),
             aside: RefCell::new(None),
+            late: Cell::new(0),
             limit: Cell::new((0, 0, 0)),
             at_work: Cell::new(None),
             alone: RefCell::new(None),
@@ -233,6 +246,11 @@ impl Executor {
         }
     }
 
+    /// So many messages more, or less, have yet to find room.
+    pub(crate) fn note_late(&self, messages: isize) {
+        self.late.set(self.late.get().saturating_add_signed(messages));
+    }
+
     fn is_below(&self, rank: Rank, unit: &dyn Unit) -> bool {
         let own = unit.turn().map_or((rank.block, 0, 0), |turn| (rank.block, turn, rank.node));
         own < self.limit.get()
@@ -313,6 +331,14 @@ impl Executor {
         self.look_aside();
         let units: Vec<_> = self.units.borrow().clone();
         let mut outcome = if units.is_empty() { Poll::Ended } else { Poll::Idle };
+        if self.late.get() > 0 {
+            // Whatever their rank: nobody waits for that, nor is called.
+            for (_, unit) in &units {
+                if unit.try_borrow_mut().is_ok_and(|mut unit| unit.send_late()) {
+                    outcome = Poll::Worked;
+                }
+            }
+        }
         for (rank, unit) in units {
             let polled = match unit.try_borrow_mut() {
                 Ok(mut unit) if self.is_below(rank, &*unit) && !unit.rests() && unit.can_run() => {
@@ -343,9 +369,12 @@ impl Executor {
     }
 
     fn any_ready(&self) -> bool {
+        let some_late = self.late.get() > 0;
         self.units.borrow().iter().any(|(rank, unit)| {
-            unit.try_borrow()
-                .is_ok_and(|unit| self.is_below(*rank, &*unit) && unit.is_ready() && unit.can_run())
+            unit.try_borrow().is_ok_and(|unit| {
+                (self.is_below(*rank, &*unit) && unit.is_ready() && unit.can_run())
+                    || (some_late && unit.can_send_late())
+            })
         })
     }
 

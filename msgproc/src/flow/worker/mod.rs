@@ -190,11 +190,12 @@ impl<N: Node> Worker<N> {
 
 impl<N: Node> Worker<N> {
     fn work(&mut self) -> Poll {
+        if !self.core.setting.survives {
+            let polled = if self.core.ended { Poll::Ended } else { self.step() };
+            return if polled == Poll::Ended && self.is_late() { Poll::Idle } else { polled };
+        }
         if self.core.ended {
             return Poll::Ended;
-        }
-        if !self.core.setting.survives {
-            return self.step();
         }
         let (executor, number) = (self.core.executor.clone(), self.core.setting.number);
         executor.at_work(number, || {
@@ -224,7 +225,7 @@ impl<N: Node> Unit for Worker<N> {
         let core = &self.core;
         let shared = &core.executor.shared;
         if core.ended || core.outlet.is_closed() {
-            return true;
+            return !self.is_late();
         }
         match self.inlets.is_empty() {
             true => {
@@ -261,6 +262,18 @@ impl<N: Node> Unit for Worker<N> {
         self.core.turn()
     }
 
+    fn can_send_late(&self) -> bool {
+        self.core.outlet.can_send_late()
+    }
+
+    fn send_late(&mut self) -> bool {
+        let sent = self.core.outlet.send_late();
+        if sent {
+            self.core.check_sends();
+        }
+        sent
+    }
+
     fn waited(&self, since: Instant) {
         let core = &self.core;
         // It waited for the node's own thread, which was at work and counts that itself.
@@ -276,6 +289,12 @@ impl<N: Node> Unit for Worker<N> {
 }
 
 impl<N: Node> Worker<N> {
+    /// Whether it has ended, and something that it has sent, the end itself perhaps, has yet to find
+    /// room.
+    fn is_late(&self) -> bool {
+        self.core.ended && !self.core.executor.is_stopped() && self.core.outlet.has_late()
+    }
+
     /// Whether it has done what the process was at that it replaces.
     fn has_got_further(&self) -> bool {
         match self.inlets.is_empty() {

@@ -153,6 +153,19 @@ impl<T: 'static, A: 'static, B: 'static> Way<T> for Branched<T, A, B> {
         self.first.can_send_pending() || self.second.as_ref().is_some_and(Lanes::can_send_pending)
     }
 
+    fn has_late(&self) -> bool {
+        self.first.has_late() || self.second.as_ref().is_some_and(Lanes::has_late)
+    }
+
+    fn can_send_late(&self) -> bool {
+        self.first.can_send_late() || self.second.as_ref().is_some_and(Lanes::can_send_late)
+    }
+
+    fn send_late(&mut self) -> bool {
+        let second = self.second.as_mut().is_some_and(Lanes::send_late);
+        self.first.send_late() || second
+    }
+
     fn is_hungry(&self, calls: bool) -> bool {
         self.first.is_hungry(calls)
             || self.second.as_ref().is_some_and(|second| second.is_hungry(calls))

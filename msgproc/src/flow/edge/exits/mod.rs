@@ -212,6 +212,20 @@ impl<T> Exits<T> {
         self.ways().any(|way| way.can_send_pending())
     }
 
+    pub(crate) fn has_late(&self) -> bool {
+        self.ways().any(|way| way.has_late())
+    }
+
+    pub(crate) fn can_send_late(&self) -> bool {
+        self.ways().any(|way| way.can_send_late())
+    }
+
+    pub(crate) fn send_late(&mut self) -> bool {
+        let mut sent = false;
+        self.each(|way| sent |= way.send_late());
+        sent
+    }
+
     #[inline]
     pub(crate) fn is_hungry(&self) -> bool {
         match self.only_calls {

@@ -89,6 +89,18 @@ impl<T: 'static, U: 'static> Way<T> for Turned<T, U> {
         self.lanes.can_send_pending()
     }
 
+    fn has_late(&self) -> bool {
+        self.lanes.has_late()
+    }
+
+    fn can_send_late(&self) -> bool {
+        self.lanes.can_send_late()
+    }
+
+    fn send_late(&mut self) -> bool {
+        self.lanes.send_late()
+    }
+
     fn is_hungry(&self, calls: bool) -> bool {
         self.lanes.is_hungry(calls)
     }

@@ -34,6 +34,12 @@ pub(crate) trait Way<T> {
     /// Whether there is a gate on the way.
     fn leads_to_gate(&self) -> bool;
     fn can_send_pending(&self) -> bool;
+    /// Whether something was sent that has yet to find room.
+    fn has_late(&self) -> bool;
+    /// Whether it may find some now.
+    fn can_send_late(&self) -> bool;
+    /// Tells whether it found some.
+    fn send_late(&mut self) -> bool;
     /// Whether somebody who has nothing to do would get an item now; of those that are called, what
     /// `calls` says.
     fn is_hungry(&self, calls: bool) -> bool;
@@ -114,6 +120,18 @@ impl<T: 'static> Way<T> for Lanes<T> {
 
     fn can_send_pending(&self) -> bool {
         Lanes::can_send_pending(self)
+    }
+
+    fn has_late(&self) -> bool {
+        Lanes::has_late(self)
+    }
+
+    fn can_send_late(&self) -> bool {
+        Lanes::can_send_late(self)
+    }
+
+    fn send_late(&mut self) -> bool {
+        Lanes::send_late(self)
     }
 
     fn is_hungry(&self, calls: bool) -> bool {

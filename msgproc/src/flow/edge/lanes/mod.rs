@@ -1,19 +1,21 @@
 //! The sending ends of a worker's lanes into one edge.
 //!
 //! `put` chooses a lane for each item and gathers messages, `send` puts one message into its lane,
-//! and `recovery` leaves out what a worker has sent that this one replaces.
+//! `late` keeps those that find no room where their sender must not wait for it, and `recovery`
+//! leaves out what a worker has sent that this one replaces.
 
+mod late;
 mod put;
 mod recovery;
 mod send;
 #[cfg(all(test, feature = "fault"))]
 mod tests;
 
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use self::recovery::Forced;
 use super::{
-    Head, LaneKind, LanePlan, Tx,
+    Batch, Head, LaneKind, LanePlan, Tx,
     deal::{self, Deal, Load},
     link::BYTES,
 };
@@ -99,6 +101,10 @@ struct OutLane<T> {
     item_bytes: usize,
     /// What was put for this one and not sent yet.
     gathered: Vec<T>,
+    /// What was sent and has yet to find room.
+    late: VecDeque<Batch<T>>,
+    /// What its receiver was done with when there was none.
+    done_then: u64,
 }
 
 impl<T> OutLane<T> {
@@ -189,6 +195,8 @@ impl<T: 'static> Lanes<T> {
             bytes,
             item_bytes: 0,
             gathered: Vec::new(),
+            late: VecDeque::new(),
+            done_then: 0,
         });
     }
 
@@ -326,7 +334,7 @@ impl<T: 'static> Lanes<T> {
             Deal::OnDemand => deal::pick(&self.loads(), self.capacity, self.next).is_none(),
             _ => open.clone().any(|at| self.in_flight(at) >= self.capacity),
         };
-        is_full || open.any(|at| !self.lanes[at].tx.is_roomy())
+        is_full || open.any(|at| self.is_late(at) || !self.lanes[at].tx.is_roomy())
     }
 
     /// Whether there is a gate on the way, here or behind those that are called.

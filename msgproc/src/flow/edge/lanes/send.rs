@@ -56,7 +56,7 @@ impl<T: 'static> Lanes<T> {
             }
             let before = progress();
             let may_wait = !head.end && !self.manner.is_gated;
-            let full = may_wait && self.in_flight(to) >= self.capacity;
+            let full = (may_wait && self.in_flight(to) >= self.capacity) || self.is_late(to);
             let refused = match full {
                 true => Refused::Full(batch),
                 false => match self.lanes[to].tx.try_put(batch) {
@@ -69,6 +69,17 @@ impl<T: 'static> Lanes<T> {
                     }
                     Err(refused) => refused,
                 },
+            };
+            // What is late waits in a message of its own.
+            let refused = match refused {
+                Refused::Full(back) if self.may_be_late(to) => {
+                    if back.items.len() <= 1 {
+                        self.keep(to, back, before);
+                        break;
+                    }
+                    Refused::TooMany(back)
+                }
+                refused => refused,
             };
             match refused {
                 Refused::Full(back) => {
