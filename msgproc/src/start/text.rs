@@ -14,8 +14,8 @@ use shmring::os;
 /// Beyond this much, the older text is given back to the system.
 const KEPT: u64 = 256 * 1024;
 
-/// A file in memory that only grows at its end, unless a writer cuts it. Writing to it never blocks, and it can be read
-/// after the writer's death.
+/// A file in memory that only grows at its end, unless a writer cuts it. Writing to it never blocks, and
+/// it can be read after the writer's death.
 #[derive(Debug)]
 pub(crate) struct TextFile {
     file: File,

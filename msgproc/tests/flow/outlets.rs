@@ -6,12 +6,12 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use msgproc::flow::{
-    Cause, Error, Farm, Flow, Graph, Node, OnError, Outlet, Part, Process, Scheduling, Thread,
-    TrySendError, each, from_fn, fuse, map,
+    Cause, Error, Farm, Flow, Graph, Node, OnError, Outlet, Part, Process, Same, Scheduling,
+    Thread, TrySendError, each, from_fn, fuse, map,
 };
 
 use crate::common::{PLACES, keep, taken};
@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_broadcast_reaches_each_once),
         testkit::test!(an_item_is_tried_to_be_sent_and_nobody_waits),
         testkit::test!(what_is_sent_goes_on_when_nothing_more_comes),
+        testkit::test!(what_a_source_that_waits_has_sent_goes_on),
         testkit::test!(items_that_come_one_by_one, timeout = 120),
         testkit::test!(who_has_nothing_to_do_gets_what_is_sent_to_it),
         testkit::test!(the_newest_goes_to_whom_it_is_sent),
@@ -31,6 +32,41 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
         testkit::test!(a_second_attempt_may_end_the_node),
         testkit::test!(what_was_left_out_before_a_death_counts_once),
     ]
+}
+
+/// A source sends two items and has nothing more for now. The second is gathered, since the first has
+/// yet to wake who takes it. When the whole thread has nothing to do it goes on from the node between,
+/// rather than when the source is asked again.
+fn what_a_source_that_waits_has_sent_goes_on() {
+    let mut graph = Graph::new();
+    let one_by_one = graph.node("one by one", Same, |_| {
+        let mut left = 0..20;
+        from_fn(move |(), out: &mut Outlet<Instant>| {
+            if left.next().is_none() {
+                return Ok(Flow::Eos);
+            }
+            out.send(Instant::now())?;
+            out.send(Instant::now())?;
+            Ok(Flow::Wait)
+        })
+    });
+    let one_by_one = one_by_one.add();
+    let same = graph.node("same", Same, |_| map(|sent: Instant| sent)).add();
+    let late = Arc::new(AtomicU64::new(0));
+    let count = late.clone();
+    let sink = graph.node("sink", Thread, move |_| {
+        let count = count.clone();
+        each(move |sent: Instant| {
+            let is_late = sent.elapsed() > Duration::from_millis(70);
+            count.fetch_add(u64::from(is_late), Ordering::Relaxed);
+        })
+    });
+    let sink = sink.add();
+    graph.connect(one_by_one.output(), same.input());
+    graph.connect(same.output(), sink.input());
+    graph.run().unwrap();
+    let late = late.load(Ordering::Relaxed);
+    assert!(late < 5, "{late} of 40 came only when the source was asked again");
 }
 
 fn items_go_to_whom_they_are_sent() {

@@ -244,6 +244,8 @@ impl<N: Node> Unit for Worker<N> {
                 has_items
                     || (self.entrance.is_none() && self.inputs_ended())
                     || core.outlet.can_send_pending()
+                    // What it was called with may have come after it was asked what it has to do.
+                    || core.outlet.has_gathered()
                     || core.node.is_ready()
             }
         }
