@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::fs;
 
-use super::cycle;
+use super::cycle::{self, Ways};
 use super::nearest::nearest;
 use super::problem::{Problem, ProblemKind};
 use super::{ClassInfo, Classes, Connection, Endpoint, GraphFile, PortInfo};
+
+/// Behind so many problems nobody reads what was probably meant.
+const HINTED: usize = 100;
 
 /// How the ports of a [`GraphFile`] that was checked are wired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +99,12 @@ impl<'a> Check<'a> {
         self.problems.push(Problem::at(line, kind));
     }
 
+    /// What was probably meant by a name that is not known.
+    fn nearest<'n>(&self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+        let hints = self.problems.len() < HINTED;
+        hints.then(|| nearest(name, known).map(str::to_owned)).flatten()
+    }
+
     fn nodes(&mut self, classes: &dyn Classes) {
         let graph = self.graph;
         // What was wrong when it was read may be why there are none.
@@ -110,12 +119,16 @@ impl<'a> Check<'a> {
                 }
                 None => drop(self.places.insert(&node.name, place)),
             }
+            if node.name.contains('\0') {
+                let what = format!("node {:?}", node.name);
+                let reason = "threads and processes cannot be called that".to_owned();
+                self.report(node.line, ProblemKind::Unreadable { what, reason });
+            }
             let known = classes.class(&node.class);
             // That it has none was said when it was read.
             if known.is_none() && !(node.class.is_empty() && node.line.is_some()) {
                 let names = classes.names();
-                let nearest = nearest(&node.class, names.iter().map(String::as_str));
-                let nearest = nearest.map(str::to_owned);
+                let nearest = self.nearest(&node.class, names.iter().map(String::as_str));
                 let (node_name, class) = (node.name.clone(), node.class.clone());
                 self.report(
                     node.line,
@@ -252,7 +265,7 @@ impl<'a> Check<'a> {
         let line = connection.line;
         let Some(&node) = self.places.get(end.node.as_str()) else {
             let names = graph.nodes.iter().map(|node| node.name.as_str());
-            let nearest = nearest(&end.node, names).map(str::to_owned);
+            let nearest = self.nearest(&end.node, names);
             let (connection, node) = (connection.ends(), end.node.clone());
             self.report(line, ProblemKind::UnknownNode { connection, node, nearest });
             return None;
@@ -277,7 +290,7 @@ impl<'a> Check<'a> {
         let (connection, node, side) = (connection.ends(), end.node.clone(), side.name());
         let kind = match &end.port {
             Some(port) => {
-                let nearest = nearest(port, known.iter().map(String::as_str)).map(str::to_owned);
+                let nearest = self.nearest(port, known.iter().map(String::as_str));
                 let port = port.clone();
                 ProblemKind::UnknownPort { connection, node, side, port, nearest, known }
             }
@@ -355,10 +368,11 @@ impl<'a> Check<'a> {
         let known = |one: &'a Connection| Some((one, (place(&one.from)?, place(&one.to)?)));
         let all: Vec<_> = graph.connections.iter().filter_map(known).collect();
         let mut problems = Vec::new();
-        // The node that each leads back to, with the nodes of its cycle.
-        let mut cycles: Vec<(usize, Vec<usize>)> = Vec::new();
+        let ways = Ways::new(graph.nodes.len(), forward);
+        // For each node of a cycle the one that the cycle begins with.
+        let mut heads: Vec<Option<usize>> = vec![None; graph.nodes.len()];
         for &(connection, (from, to)) in all.iter().filter(|(one, _)| one.feedback) {
-            let nodes = cycle::between(graph.nodes.len(), forward, (to, from));
+            let nodes = ways.between((to, from));
             let ends = connection.ends();
             if nodes.is_empty() {
                 let (from, to) = (connection.from.node.clone(), connection.to.node.clone());
@@ -366,26 +380,22 @@ impl<'a> Check<'a> {
                 problems.push((connection.line, kind));
                 continue;
             }
-            let shared =
-                cycles.iter().filter(|(head, _)| *head != to).find_map(|(head, others)| {
-                    Some((*head, *nodes.iter().find(|node| others.contains(node))?))
-                });
+            let shared = nodes
+                .iter()
+                .find_map(|&node| Some((heads[node].filter(|head| *head != to)?, node)));
             if let Some((first, node)) = shared {
                 let [node, first] = [node, first].map(|node| graph.nodes[node].name.clone());
                 let kind = ProblemKind::TwoHeads { connection: ends, node, first };
                 problems.push((connection.line, kind));
             }
-            if !forward.iter().any(|edge| edge.1 == to)
-                && cycles.iter().all(|(head, _)| *head != to)
-            {
+            if !ways.lead_to(to) && heads[to] != Some(to) {
                 let node = graph.nodes[to].name.clone();
                 problems.push((connection.line, ProblemKind::OnlyBack { node }));
             }
-            cycles.push((to, nodes));
+            nodes.into_iter().for_each(|node| _ = heads[node].get_or_insert(to));
         }
         for (connection, (from, to)) in all.iter().filter(|(one, _)| one.latest) {
-            let around = |(_, nodes): &(_, Vec<usize>)| nodes.contains(from) && nodes.contains(to);
-            if cycles.iter().any(around) {
+            if heads[*from].is_some() && heads[*from] == heads[*to] {
                 let kind = ProblemKind::LatestInCycle { connection: connection.ends() };
                 problems.push((connection.line, kind));
             }

@@ -23,24 +23,42 @@ pub(super) fn order(nodes: usize, edges: &[(usize, usize)]) -> Result<Vec<usize>
     if order.len() == nodes { Ok(order) } else { Err(one_cycle(&before, edges)) }
 }
 
-/// The nodes on the ways from one node to another, both included; none if there is no way.
-pub(super) fn between(
-    nodes: usize,
-    edges: &[(usize, usize)],
-    (from, to): (usize, usize),
-) -> Vec<usize> {
-    let backward: Vec<_> = edges.iter().map(|&(from, to)| (to, from)).collect();
-    let (behind, before) = (reached(nodes, edges, from), reached(nodes, &backward, to));
-    (0..nodes).filter(|&node| behind[node] && before[node]).collect()
+/// The ways between nodes.
+pub(super) struct Ways {
+    /// Those that follow each node, and those that lead to it.
+    after: Vec<Vec<usize>>,
+    before: Vec<Vec<usize>>,
 }
 
-/// Which nodes are reached from one, itself included.
-fn reached(nodes: usize, edges: &[(usize, usize)], from: usize) -> Vec<bool> {
-    let mut found = vec![false; nodes];
+impl Ways {
+    pub(super) fn new(nodes: usize, edges: &[(usize, usize)]) -> Ways {
+        let mut ways = Ways { after: vec![Vec::new(); nodes], before: vec![Vec::new(); nodes] };
+        for &(from, to) in edges {
+            ways.after[from].push(to);
+            ways.before[to].push(from);
+        }
+        ways
+    }
+
+    /// Whether something leads to a node.
+    pub(super) fn lead_to(&self, node: usize) -> bool {
+        !self.before[node].is_empty()
+    }
+
+    /// The nodes on the ways from one node to another, both included; none if there is no way.
+    pub(super) fn between(&self, (from, to): (usize, usize)) -> Vec<usize> {
+        let (behind, before) = (reached(&self.after, from), reached(&self.before, to));
+        (0..self.after.len()).filter(|&node| behind[node] && before[node]).collect()
+    }
+}
+
+/// Which nodes are reached from one, itself included, where `next` has those behind each.
+fn reached(next: &[Vec<usize>], from: usize) -> Vec<bool> {
+    let mut found = vec![false; next.len()];
     let mut left = vec![from];
     while let Some(node) = left.pop() {
         if !std::mem::replace(&mut found[node], true) {
-            left.extend(edges.iter().filter(|edge| edge.0 == node).map(|edge| edge.1));
+            left.extend(&next[node]);
         }
     }
     found
@@ -78,9 +96,11 @@ mod tests {
     #[test]
     fn ways_from_one_to_another() {
         let edges = [(0, 1), (1, 2), (0, 2), (2, 3), (4, 2), (2, 5)];
-        assert_eq!(between(6, &edges, (0, 3)), [0, 1, 2, 3]);
-        assert_eq!(between(6, &edges, (3, 0)), [0; 0]);
-        assert_eq!(between(6, &edges, (5, 5)), [5]);
+        let ways = Ways::new(6, &edges);
+        assert_eq!(ways.between((0, 3)), [0, 1, 2, 3]);
+        assert_eq!(ways.between((3, 0)), [0; 0]);
+        assert_eq!(ways.between((5, 5)), [5]);
+        assert!(ways.lead_to(5) && !ways.lead_to(4));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::connection::with_class;
 use super::problem::ProblemKind;
-use super::read::{Reader, of};
+use super::read::{A_NODE, Reader, of};
 use super::value::{Key, Kind, Map, Value};
 use super::yaml::{DEPTH, TOO_DEEP};
 use super::{Connection, Endpoint, GraphFile, Node};
@@ -43,6 +43,9 @@ pub(super) fn graph(mut root: Map, reader: &mut Reader) -> GraphFile {
         None => root.into_entries(),
     };
     for (key, value) in entries {
+        if !reader.is_short(A_NODE, &key.name, key.line) {
+            continue;
+        }
         let what = format!("node {:?}", key.name);
         let Some(mut map) = reader.map(&what, value) else { continue };
         let mut class = None;
@@ -90,7 +93,9 @@ fn node(key: Key, class: Option<Value>, mut settings: Map, reader: &mut Reader) 
     let what = format!("node {:?}", key.name);
     let class = match class {
         Some(value) if value.as_text() != Some("") => {
-            reader.text(&of("class", &what), value).unwrap_or_default()
+            let (what, line) = (of("class", &what), value.line());
+            let class = reader.text(&what, value).unwrap_or_default();
+            if reader.is_short(&what, &class, line) { class } else { String::new() }
         }
         _ => said.unwrap_or_else(|| {
             let what = what.clone();

@@ -18,7 +18,9 @@ use super::{
 use crate::error::{causes, with_causes};
 use crate::flow::{
     self, Graph, Input, NodeRef, OnError, Output, Placement, Report, Running, WorkerInfo,
+    error::panicked_at,
 };
+use crate::start::catch_here;
 
 /// A graph file that was checked against a [`Registry`], and can be run: each run is a new graph.
 ///
@@ -225,12 +227,16 @@ impl<T: 'static> Known<T> {
             restarts: 0,
         };
         let making = self.making(&worker);
-        let made = match &self.class.make {
+        // To drop it may panic as well.
+        let made = catch_here(|| match &self.class.make {
             Make::Source(make) => make(&making).map(drop),
             Make::Node(make) => make(&making).map(drop),
             Make::Sink(make) => make(&making).map(drop),
+        });
+        let cause = match made {
+            Ok(made) => made.err()?,
+            Err(panic) => panicked_at(&panic).into(),
         };
-        let cause = made.err()?;
         Some(match cause.downcast_ref::<SettingsError>() {
             Some(error) => {
                 let reason = error.without_line();

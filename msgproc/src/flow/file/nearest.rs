@@ -1,12 +1,19 @@
 //! What somebody meant who wrote a name that is not known.
 
+/// What is longer than this, in bytes, is no slip of anything: to compare takes the product of lengths.
+const LONGEST: usize = 100;
+
 /// The known name that is nearest to `name`, if one is near enough to be a slip.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
     let name = name.to_lowercase();
     let len = name.chars().count();
     // Of a name with every letter replaced, nothing is left that was meant.
     let far = (1 + len / 3).min(len.saturating_sub(1));
-    let distances = known.into_iter().map(|known| (distance(&name, &known.to_lowercase()), known));
+    let short = known.into_iter().filter(|known| known.len() <= LONGEST);
+    let distances = short.map(|known| (distance(&name, &known.to_lowercase()), known));
     distances.filter(|&(distance, _)| distance <= far).min().map(|(_, known)| known)
 }
 
@@ -43,6 +50,7 @@ mod tests {
         assert_eq!(nearest("", known), None);
         assert_eq!(nearest("b", ["a", "bb"]), None);
         assert_eq!(nearest("ac", ["ab"]), Some("ab"));
+        assert_eq!(nearest(&"a".repeat(101), [&*"a".repeat(100)]), None);
     }
 
     #[test]

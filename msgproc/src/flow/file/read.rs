@@ -30,6 +30,11 @@ pub(super) fn graph((value, problems): Parsed) -> (GraphFile, Vec<Problem>) {
     (graph, reader.problems)
 }
 
+pub(super) const A_NODE: &str = "the name of a node";
+
+/// How long names of nodes and classes may be, in bytes: they are said again with each problem.
+const LONGEST_NAME: usize = 1000;
+
 pub(super) struct Reader {
     problems: Vec<Problem>,
 }
@@ -73,19 +78,38 @@ impl Reader {
             self.report(line, ProblemKind::Missing { what, key: "name" });
             return None;
         };
-        let name = self.text("the name of a node", name)?;
+        let name = self.text(A_NODE, name)?;
         let value = Value::from(map);
         self.node(Key { name, line }, value)
     }
 
+    /// Whether a node or class may be called that.
+    pub(super) fn is_short(&mut self, what: &str, name: &str, line: Option<u32>) -> bool {
+        let is_short = name.len() <= LONGEST_NAME;
+        if !is_short {
+            let len = name.len();
+            let reason = format!("it has {len} bytes, and can have {LONGEST_NAME}");
+            self.unreadable(line, what, reason);
+        }
+        is_short
+    }
+
     fn node(&mut self, key: Key, value: Value) -> Option<Node> {
+        if !self.is_short(A_NODE, &key.name, key.line) {
+            return None;
+        }
         let what = format!("node {:?}", key.name);
         let mut map = self.map(&what, value)?;
         let mut node = Node::new(key.name, "");
         node.line = key.line;
         match map.remove("class") {
             Some(class) if class.as_text() != Some("") => {
-                node.class = self.text(&of("class", &what), class).unwrap_or_default();
+                let (what, line) = (of("class", &what), class.line());
+                let class = self.text(&what, class).unwrap_or_default();
+                if !self.is_short(&what, &class, line) {
+                    return None;
+                }
+                node.class = class;
             }
             _ => {
                 let what = what.clone();

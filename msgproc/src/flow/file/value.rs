@@ -72,7 +72,11 @@ impl Value {
         match &self.kind {
             Kind::Text(text) => (1 + text.len() / 64, 0),
             Kind::List(list) => of_all(&mut list.iter()),
-            Kind::Map(map) => of_all(&mut map.0.iter().map(|(_, value)| value)),
+            Kind::Map(map) => {
+                let keys: usize = map.0.iter().map(|(key, _)| key.name.len() / 64).sum();
+                let (size, depth) = of_all(&mut map.0.iter().map(|(_, value)| value));
+                (size + keys, depth)
+            }
             Kind::Null | Kind::Bool(_) | Kind::Integer(_) | Kind::Float(_) => (1, 0),
         }
     }

@@ -1,5 +1,7 @@
 //! What a file says wrongly, and what fails.
 
+use std::collections::BTreeMap;
+
 use msgproc::flow::{
     FailureKind, each,
     file::{ClassInfo, GraphFile, Problems, Registry},
@@ -12,6 +14,7 @@ pub(crate) fn tests() -> Vec<testkit::Test> {
     vec![
         testkit::test!(problems_have_line_and_node),
         testkit::test!(constructors_fail_where_they_run),
+        testkit::test!(constructors_that_panic),
         testkit::test!(errors_are_handled_as_the_file_says),
         testkit::test!(quarantine_counts_from_the_first_time),
         testkit::test!(a_node_ends_with_its_required_inputs),
@@ -169,6 +172,40 @@ connections: [numbers -> here, here -> keep]
     for place in ["'1:'", "'1:1'"] {
         let said = format!("{:?}", run(place).unwrap_err());
         assert!(said.contains("node \"here\"") && said.contains("not here"), "{place}: {said}");
+    }
+}
+
+/// Its node is made to see whether that can be done, and to drop it may panic as well.
+fn constructors_that_panic() {
+    struct Drops;
+
+    impl Drop for Drops {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    let registry = Registry::<Item>::new()
+        .sink("Panics", ClassInfo::new().input("in", "Item"), |making| {
+            let settings: BTreeMap<String, u64> = making.settings()?;
+            assert!(settings.contains_key("parts"), "no parts");
+            Ok(each(|_| ()))
+        })
+        .sink("Drops", ClassInfo::new().input("in", "Item"), |_| {
+            let drops = Drops;
+            Ok(each(move |_| _ = &drops))
+        });
+    let yaml = "
+nodes:
+  one: {class: Panics}
+  two: {class: Drops}
+";
+    let told = registry.check(GraphFile::from_yaml(yaml).unwrap()).unwrap_err().to_string();
+    for words in [
+        "line 3: node \"one\" of class \"Panics\" cannot be made: panicked: ",
+        "line 4: node \"two\"",
+    ] {
+        assert!(told.contains(words), "no {words:?} in {told}");
     }
 }
 

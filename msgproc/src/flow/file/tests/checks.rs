@@ -255,3 +255,51 @@ fn a_graph_without_a_file() {
     let problems = graph.check(&classes()).unwrap_err();
     assert_eq!(problems.to_string(), "graph file, node \"a\" is of class \"\", which is not known");
 }
+
+/// What takes long for some files would hold up whoever loads a stranger's.
+#[test]
+fn large_files_that_are_wrong() {
+    // Names of a thousand characters, each nearly the other.
+    let (one, other) = ("n".repeat(900), "n".repeat(901));
+    let nodes: String = (0..300).map(|n| format!("  {one}{n:03}: {{class: Camera}}\n")).collect();
+    let lines: String = (0..300).map(|n| format!("  - {other}{n:03} -> t.rows\n")).collect();
+    let table = "  t: {class: Table}\n";
+    let told = check(&format!("nodes:\n{nodes}{table}connections:\n{lines}")).unwrap_err();
+    assert!(told.len() >= 300 && told.iter().all(|told| !told.contains("did you mean")));
+
+    // More unknown names than anybody looks at.
+    let nodes: String = (0..5000).map(|n| format!("  n{n:04}: {{class: Camera}}\n")).collect();
+    let lines: String = (0..20_000).map(|n| format!("  - m{n:05} -> t.rows\n")).collect();
+    let told = check(&format!("nodes:\n{nodes}{table}connections:\n{lines}")).unwrap_err();
+    assert!(told[0].contains("did you mean"), "{}", told[0]);
+
+    // Each of a long row leads back.
+    let nodes: String = (0..3000).map(|n| format!("  n{n}: {{class: Filter}}\n")).collect();
+    let row: String = (1..3000).map(|n| format!("  - n{}.out -> n{n}.in\n", n - 1)).collect();
+    let back: String =
+        (0..3000).map(|n| format!("  - n{n}.mask -> n{}.mask (feedback)\n", n / 2)).collect();
+    check(&format!("nodes:\n{nodes}connections:\n{row}{back}")).unwrap_err();
+}
+
+#[test]
+fn names_that_cannot_be() {
+    let long = "n".repeat(1010);
+    let unknown: String = (0..2000).map(|n| format!("    key{n}: 1\n")).collect();
+    for yaml in [
+        format!("nodes:\n  {long}:\n{unknown}"),
+        format!("nodes:\n  a:\n    class: {long}\n{unknown}"),
+        format!("{long}:\n  class: A\n  settings:\n    a: 1\n"),
+    ] {
+        let told = wrong(&yaml);
+        assert!(told.len() == 1 && told[0].contains("1010 bytes, and can have 1000"), "{told:?}");
+    }
+    let told = check("nodes: {\"a\\0b\": {class: Camera}}").unwrap_err();
+    assert_eq!(told, ["line 1: node \"a\\0b\": threads and processes cannot be called that"]);
+}
+
+#[test]
+fn aliases_of_long_keys_count() {
+    let many = "  - *x\n".repeat(50_000);
+    let told = wrong(&format!("k:\n  - &x\n    ? {}\n    : 1\n{many}", "x".repeat(100_000)));
+    assert!(told[0].contains("alias"), "{told:?}");
+}
