@@ -51,9 +51,9 @@ impl PartialEq for GraphFile {
 /// A node as it stands in a file.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// How it is called; unique in its graph.
+    /// How it is called; unique in its graph, and of 255 bytes at most in a file.
     pub name: String,
-    /// The name of its type.
+    /// The name of its type; of 255 bytes at most in a file.
     pub class: String,
     /// What its type takes.
     pub settings: Map,

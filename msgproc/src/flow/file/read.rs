@@ -33,7 +33,7 @@ pub(super) fn graph((value, problems): Parsed) -> (GraphFile, Vec<Problem>) {
 pub(super) const A_NODE: &str = "the name of a node";
 
 /// How long names of nodes and classes may be, in bytes: they are said again with each problem.
-const LONGEST_NAME: usize = 255;
+pub(super) const LONGEST_NAME: usize = 255;
 
 pub(super) struct Reader {
     problems: Vec<Problem>,

@@ -4,6 +4,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use super::super::read::LONGEST_NAME;
 use super::super::{json, write, yaml};
 use super::*;
 
@@ -20,6 +21,11 @@ fn text() -> impl Strategy<Value = String> {
         1 => any::<String>(),
         1 => "[a-eé\n\"]{190,300}",
     ]
+}
+
+/// Names of nodes and classes: those of files are no longer.
+fn name() -> impl Strategy<Value = String> {
+    text().prop_filter("longer than files have it", |text| text.len() <= LONGEST_NAME)
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -58,8 +64,8 @@ fn node() -> impl Strategy<Value = Node> {
         (1..9_u32).prop_map(OnError::Quarantine),
     ];
     let how = (option::of(1..9_usize), any::<bool>(), policy);
-    let class = text().prop_filter("a class has a name", |class| !class.is_empty());
-    (text(), class, map(value()), vec(location(), 0..3), how).prop_map(
+    let class = name().prop_filter("a class has a name", |class| !class.is_empty());
+    (name(), class, map(value()), vec(location(), 0..3), how).prop_map(
         |(name, class, settings, compute_on, (workers, ordered, on_error))| Node {
             settings,
             compute_on,
