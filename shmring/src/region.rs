@@ -201,6 +201,13 @@ impl Region {
         let _ = offset;
     }
 
+    /// Gets the line of a word that is the caller's and holds nothing, by writing a 0 there. Of a line
+    /// that this processor has to read, and others too, a hint alone gets no more.
+    #[inline]
+    pub(crate) fn take_line(&self, offset: usize) {
+        self.u64(offset).store(0, Ordering::Relaxed);
+    }
+
     /// Asks the processor for a line, to read it soon. Does nothing where it cannot.
     #[inline]
     pub(crate) fn prefetch_for_reading(&self, offset: usize) {

@@ -31,7 +31,7 @@ impl Loan {
     pub(super) fn new(pool: &BlockPool, me: usize, handle: Handle) -> Loan {
         let forks = os::forks();
         // Its last reader may have it in another core's cache.
-        pool.region().prefetch_for_writing(pool.geometry().payload(handle.block as usize));
+        pool.region().take_line(pool.geometry().payload(handle.block as usize));
         Loan { pool: Some(pool.clone()), me, handle, len: pool.block_len(), forks }
     }
 

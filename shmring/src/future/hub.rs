@@ -114,6 +114,7 @@ impl Place {
 
     /// Lets `waker` be woken when the end may go on. The caller looks again afterwards (S5).
     pub(super) fn wait<R: AsyncReady>(&self, waker: &Waker, want: usize) {
+        wait::note_wait();
         let hub = &*self.hub;
         let mut waiting = lock(&hub.waiting);
         let Waiting { places, watched, ticking, .. } = &mut *waiting;

@@ -105,6 +105,33 @@ pub(crate) struct Waiter {
     asked: Cell<Option<Instant>>,
 }
 
+thread_local! {
+    /// How often this thread has looked in vain.
+    static WAITS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts a look in vain.
+#[inline]
+pub(crate) fn note_wait() {
+    WAITS.set(WAITS.get().wrapping_add(1));
+}
+
+/// Tells who sends whether its thread waits in between, for answers, say: then what it does now for the
+/// next item delays nobody. README.md, "Spinning".
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    waits: u32,
+}
+
+impl Pace {
+    /// Whether this thread has waited for anything since the last call.
+    #[inline]
+    pub(crate) fn has_waited(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.waits, WAITS.get());
+        before != self.waits
+    }
+}
+
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Waiter {
         let spins = strategy != WaitStrategy::Park && !os::one_processor();
@@ -144,6 +171,7 @@ impl Waiter {
     /// looking is worth it. `ready` should be a load or two: what counts is how soon it is seen.
     #[inline]
     pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+        note_wait();
         for look in 0..self.looks {
             if ready() {
                 self.hasty.set(look < HASTY);
@@ -452,4 +480,20 @@ pub(crate) fn sleep_on_any<'a>(
     }
     #[cfg(shmring_loom)]
     let _ = (armed, time);
+}
+
+#[cfg(all(test, not(shmring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_waited_when_it_looked_in_vain_itself() {
+        let (mut pace, waiter) = (Pace::default(), Waiter::new(WaitStrategy::Park));
+        pace.has_waited();
+        thread::scope(|scope| scope.spawn(note_wait).join().unwrap());
+        assert!(!pace.has_waited());
+        waiter.spin(|| true);
+        assert!(pace.has_waited());
+        assert!(!pace.has_waited());
+    }
 }

@@ -23,6 +23,10 @@ const LOST: usize = 264;
 const HEAD: usize = 384;
 pub(super) const DATA: usize = 512;
 
+const WORD: usize = 8;
+/// Whoever writes longer items has nothing from getting their lines before.
+const LONGEST_AHEAD: usize = 2048;
+
 /// The strictest alignment of an item: objects begin on a multiple of this.
 pub(super) const MOST_ALIGN: usize = 2 * LINE;
 
@@ -200,8 +204,22 @@ impl Writer {
         region.u64(self.geometry.base + TAIL).store(end, Ordering::Release);
         fault!("cells.published");
         self.next = end;
-        // While the caller makes the next item, and not when it waits for the line to write it.
-        region.prefetch_for_writing(self.geometry.place(end));
+        self.get_ahead(region);
+    }
+
+    /// Gets the lines of the next item, if its cell is free: while the caller makes it, and not when it
+    /// waits for them to write it. A line that is shared with the cell before is with the consumer soon.
+    #[inline]
+    fn get_ahead(&self, region: &Region) {
+        if self.free() == 0 || self.geometry.item > LONGEST_AHEAD {
+            return;
+        }
+        let place = self.geometry.place(self.next);
+        let end = place + self.geometry.item;
+        for line in (place.next_multiple_of(LINE)..end.saturating_sub(WORD - 1)).step_by(LINE) {
+            region.take_line(line);
+        }
+        fault!("cells.ahead");
     }
 
     /// Counts an item that will never be in the ring.

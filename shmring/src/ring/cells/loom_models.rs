@@ -120,7 +120,7 @@ fn loom_cells_losses_are_gaps() {
 /// together. Its replacement goes on: the consumer sees all of them or none, and then its items.
 #[test]
 fn loom_cells_producer_dies_at_each_step() {
-    for step in 0..=4 {
+    for step in 0..=5 {
         model(move || {
             let (region, geometry) = ring(4, true);
             let there = region.clone();
@@ -146,8 +146,8 @@ fn loom_cells_producer_dies_at_each_step() {
             let died = producer.join().unwrap();
             assert_eq!(died, step != 0, "{step} is a step");
             match got.as_slice() {
-                [1, 4] => assert!(died && step != 4, "confirmed items are delivered"),
-                [1, 2, 3, 4] => assert!(step == 0 || step == 4),
+                [1, 4] => assert!(died && step < 4, "confirmed items are delivered"),
+                [1, 2, 3, 4] => assert!(step == 0 || step >= 4),
                 other => panic!("{other:?}"),
             }
         });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     fault::fault,
-    region::Region,
+    region::{LINE, Region},
     sync::{
         Ordering, fence,
         local::{self, AtomicBool},
@@ -28,6 +28,10 @@ pub(crate) const DATA: usize = 512;
 
 /// A header word, and what a record is rounded up to.
 const WORD: u64 = 8;
+/// Whoever publishes more at a time has nothing from getting its lines before.
+const LONGEST_AHEAD: u64 = 2048;
+/// No position: they are multiples of 8.
+const NOWHERE: u64 = u64::MAX;
 pub(super) const LEAST_CAPACITY: usize = 256;
 /// Lengths have 32 bits, and pads can be as long as the ring.
 pub(super) const MOST_CAPACITY: usize = 1 << 31;
@@ -168,6 +172,8 @@ pub(crate) struct Writer {
     untold: Arc<AtomicBool>,
     /// The consumer's position as last seen.
     head: u64,
+    /// A place behind what is published and claimed where there is a 0 already, or [`NOWHERE`].
+    zeroed: u64,
 }
 
 impl Writer {
@@ -206,6 +212,7 @@ impl Writer {
             told_published: told,
             untold: Arc::new(AtomicBool::new(told.is_none())),
             head,
+            zeroed: NOWHERE,
         })
     }
 
@@ -231,6 +238,9 @@ impl Writer {
             if needed - head > self.geometry.capacity as u64 {
                 return Err(NoRoom::Full);
             }
+        }
+        if position + size > self.zeroed {
+            self.zeroed = NOWHERE;
         }
         fault!("records.claimed");
         Ok(Room { offset: self.geometry.place(position) + WORD as usize, len, position })
@@ -265,17 +275,20 @@ impl Writer {
         }
     }
 
-    /// Steps 3 to 5, without the doorbell: makes all committed records visible at once. Tells
-    /// whether there were any.
+    /// Steps 3 to 5, without the doorbell: makes all committed records visible at once. Gives their
+    /// bytes; 0 is none.
     #[inline]
-    pub(crate) fn publish(&mut self, region: &Region) -> bool {
-        let Some(header) = self.withheld.take() else { return false };
+    pub(crate) fn publish(&mut self, region: &Region) -> u64 {
+        let Some(header) = self.withheld.take() else { return 0 };
         fault!("records.committed");
-        region.u64(self.geometry.place(self.next)).store(0, Ordering::Relaxed);
+        if self.zeroed != self.next {
+            region.u64(self.geometry.place(self.next)).store(0, Ordering::Relaxed);
+        }
         fault!("records.zeroed");
         // SYNC published: Release here, Acquire in `Reader::peek`.
         region.u64(self.geometry.place(self.published)).store(header, Ordering::Release);
         fault!("records.published");
+        let bytes = self.next - self.published;
         self.published = self.next;
         if self.told_published != self.told {
             self.told_published = self.told;
@@ -285,7 +298,24 @@ impl Writer {
         self.committed = 0;
         region.u64(self.geometry.base + TAIL).store(self.next, Ordering::Relaxed);
         region.u64(self.geometry.base + SENT).store(self.sent, Ordering::Relaxed);
-        true
+        bytes
+    }
+
+    /// Step 6: writes a 0 where the next publication will end if it has so many bytes, and into the
+    /// lines on the way there, if that is free.
+    #[inline]
+    pub(crate) fn get_ahead(&mut self, region: &Region, bytes: u64) {
+        let (begin, end) = (self.published, self.published.saturating_add(bytes));
+        let free = self.head.saturating_add(self.geometry.capacity as u64);
+        if bytes > LONGEST_AHEAD || end.saturating_add(WORD) > free {
+            return;
+        }
+        let first = (begin + 1).next_multiple_of(LINE as u64);
+        for position in (first..end).step_by(LINE).chain([end]) {
+            region.take_line(self.geometry.place(position));
+        }
+        self.zeroed = end;
+        fault!("records.ahead");
     }
 
     /// Where the next publication begins.

@@ -37,8 +37,8 @@ fn smoke() {
     assert_eq!(take(&region, &mut reader), None);
     put(&region, &mut writer, b"one").unwrap();
     assert_eq!(take(&region, &mut reader), None, "committed is not published");
-    assert!(writer.publish(&region));
-    assert!(!writer.publish(&region));
+    assert_eq!(writer.publish(&region), 16);
+    assert_eq!(writer.publish(&region), 0);
     assert_eq!(take(&region, &mut reader).unwrap(), b"one");
     assert!(reader.release(&region));
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_batch_appears_at_once_and_an_aborted_one_never() {
     }
     assert_eq!(reader.peek(&region).unwrap(), None);
     writer.abort();
-    assert!(!writer.publish(&region));
+    assert_eq!(writer.publish(&region), 0);
     for byte in 3..6 {
         put(&region, &mut writer, &[byte; 10]).unwrap();
     }
@@ -152,6 +152,30 @@ fn a_new_consumer_gets_what_the_dead_one_had_not_released() {
     take(&region, &mut dead).unwrap();
     let mut reader = Reader::attach(&region, geometry).unwrap();
     assert_eq!(take(&region, &mut reader).unwrap(), b"two");
+}
+
+#[test]
+fn an_end_that_was_written_ahead_is_one_while_nothing_is_put_there() {
+    let (region, geometry) = ring(256);
+    let mut reader = Reader::attach(&region, geometry).unwrap();
+    let mut writer = Writer::attach(&region, geometry).unwrap();
+    for byte in 0..40 {
+        put(&region, &mut writer, &[0xff; 16]).unwrap();
+        let bytes = writer.publish(&region);
+        take(&region, &mut reader).unwrap();
+        reader.release(&region);
+        writer.get_ahead(&region, bytes);
+        // A claim that is given up, longer than what is sent then, or none.
+        let given_up = [None, Some(8), Some(16), Some(56)][byte % 4];
+        if let Some(mut room) = given_up.and_then(|len| writer.claim(&region, len).ok()) {
+            slots::room(&region, &mut room).fill(0xff);
+        }
+        put(&region, &mut writer, &[0xff; 24][..[16, 3, 24][byte % 3]]).unwrap();
+        writer.publish(&region);
+        take(&region, &mut reader).unwrap();
+        assert_eq!(take(&region, &mut reader), None, "{byte}");
+        reader.release(&region);
+    }
 }
 
 #[test]
@@ -250,7 +274,8 @@ fn a_consumer_that_dies_before_it_releases_has_taken_nothing() {
 enum Step {
     Lose,
     Put(usize),
-    Publish,
+    /// And gets ahead by so many words.
+    Publish(Option<u64>),
     Abort,
     Take,
     Release,
@@ -261,7 +286,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0usize..130).prop_map(Step::Put),
-        3 => Just(Step::Publish),
+        3 => prop::option::of(0u64..40).prop_map(Step::Publish),
         1 => Just(Step::Abort),
         1 => Just(Step::Lose),
         4 => Just(Step::Take),
@@ -313,9 +338,13 @@ proptest! {
                         Err(NoRoom::Corrupt) => prop_assert!(false),
                     }
                 }
-                Step::Publish => {
-                    prop_assert_eq!(writer.publish(&region), !committed.is_empty());
+                Step::Publish(ahead) => {
+                    let bytes = writer.publish(&region);
+                    prop_assert_eq!(bytes > 0, !committed.is_empty());
                     published.append(&mut committed);
+                    if let Some(words) = ahead {
+                        writer.get_ahead(&region, words * WORD);
+                    }
                 }
                 Step::Abort => {
                     writer.abort();
@@ -367,7 +396,8 @@ proptest! {
         if let Ok(mut writer) = Writer::attach(&region, geometry) {
             for len in lens {
                 if put(&region, &mut writer, &vec![1; len]).is_ok() {
-                    writer.publish(&region);
+                    let bytes = writer.publish(&region);
+                    writer.get_ahead(&region, bytes);
                 }
             }
         }

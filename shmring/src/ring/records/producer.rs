@@ -21,7 +21,7 @@ use crate::{
         select::{Selectable, Source},
     },
     sync::local,
-    wait::{self, Ended, WaitStrategy, Waiter},
+    wait::{self, Ended, Pace, WaitStrategy, Waiter},
 };
 
 /// The end that puts records in. It can go to another process, and is held by one at a time.
@@ -30,6 +30,7 @@ use crate::{
 pub struct Producer {
     writer: Writer,
     waiter: Waiter,
+    pace: Pace,
     ring: Records,
     role: Role,
 }
@@ -45,7 +46,7 @@ impl Producer {
             }
         })?;
         let waiter = Waiter::new(ring.strategy);
-        Ok(Producer { writer, waiter, ring, role })
+        Ok(Producer { writer, waiter, pace: Pace::default(), ring, role })
     }
 
     /// Claims room for a record of `len` bytes, if there is room now. What the room holds is not
@@ -292,7 +293,7 @@ impl Producer {
     #[inline(never)]
     fn wait_for_room(&mut self, len: usize, timeout: Option<Duration>) -> Result<Room, SendError> {
         self.own()?;
-        let Producer { writer, waiter, ring, role } = self;
+        let Producer { writer, waiter, ring, role, .. } = self;
         let region = &ring.segment.0.region;
         match writer.claim(region, len) {
             Ok(room) => Ok(room),
@@ -324,8 +325,12 @@ impl Producer {
     /// Publishes what was committed and wakes the consumer.
     #[inline(always)]
     fn publish(&mut self) {
-        if self.writer.publish(&self.ring.segment.0.region) {
+        let bytes = self.writer.publish(&self.ring.segment.0.region);
+        if bytes > 0 {
             self.ring_consumer();
+            if self.pace.has_waited() {
+                self.writer.get_ahead(&self.ring.segment.0.region, bytes);
+            }
         }
     }
 
