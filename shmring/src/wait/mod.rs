@@ -127,8 +127,12 @@ impl Pace {
     /// Whether this thread has waited for anything since the last call.
     #[inline]
     pub(crate) fn has_waited(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.waits, WAITS.get());
-        before != self.waits
+        let waits = WAITS.get();
+        let has_waited = waits != self.waits;
+        if has_waited {
+            self.waits = waits;
+        }
+        has_waited
     }
 }
 

@@ -342,6 +342,7 @@ impl Consumer {
             return Ok(found);
         }
         let region = &self.ring.segment.0.region;
+        self.waiter.give_head_start();
         let spun = self.waiter.spin(|| self.reader.is_ready(region));
         if spun && let Some(found) = self.ready() {
             return Ok(found);

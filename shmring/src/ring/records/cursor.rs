@@ -301,6 +301,45 @@ impl Writer {
         bytes
     }
 
+    /// Steps 2 to 5 for a single record: as [`Writer::commit`] and [`Writer::publish`], of which nearly
+    /// always less has to be done. What counts are the stores: while they wait for lines that the
+    /// consumer has, there is room for some dozens.
+    #[inline(always)]
+    pub(crate) fn publish_one(
+        &mut self,
+        region: &Region,
+        room: Room,
+        kind: Kind,
+        len: usize,
+    ) -> u64 {
+        // Nothing is withheld then, no pad comes before it, and no losses are to be told.
+        if room.position != self.published {
+            return self.publish_behind(region, room, kind, len);
+        }
+        debug_assert!(len <= room.len && self.withheld.is_none() && self.told == Some(self.lost));
+        fault!("records.committed");
+        let end = room.position + size(len);
+        if self.zeroed != end {
+            region.u64(self.geometry.place(end)).store(0, Ordering::Relaxed);
+        }
+        fault!("records.zeroed");
+        let header = header(kind, room.position, len as u64);
+        // SYNC published: Release here, Acquire in `Reader::peek`.
+        region.u64(self.geometry.place(room.position)).store(header, Ordering::Release);
+        fault!("records.published");
+        (self.next, self.published) = (end, end);
+        self.sent += 1;
+        region.u64(self.geometry.base + TAIL).store(end, Ordering::Relaxed);
+        region.u64(self.geometry.base + SENT).store(self.sent, Ordering::Relaxed);
+        size(len)
+    }
+
+    #[inline(never)]
+    fn publish_behind(&mut self, region: &Region, room: Room, kind: Kind, len: usize) -> u64 {
+        self.commit(region, room, kind, len);
+        self.publish(region)
+    }
+
     /// Step 6: writes a 0 where the next publication will end if it has so many bytes, and into the
     /// lines on the way there, if that is free.
     #[inline]

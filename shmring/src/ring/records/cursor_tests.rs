@@ -18,6 +18,21 @@ fn put(region: &Region, writer: &mut Writer, bytes: &[u8]) -> Result<(), NoRoom>
     Ok(())
 }
 
+fn send(
+    region: &Region,
+    writer: &mut Writer,
+    bytes: &[u8],
+    ahead: Option<u64>,
+) -> Result<(), NoRoom> {
+    let mut room = writer.claim(region, bytes.len())?;
+    slots::room(region, &mut room).copy_from_slice(bytes);
+    assert!(writer.publish_one(region, room, Kind::Bytes, bytes.len()) > bytes.len() as u64);
+    if let Some(words) = ahead {
+        writer.get_ahead(region, words * WORD);
+    }
+    Ok(())
+}
+
 fn take(region: &Region, reader: &mut Reader) -> Option<Vec<u8>> {
     take_numbered(region, reader).map(|(_, bytes)| bytes)
 }
@@ -276,6 +291,8 @@ enum Step {
     Put(usize),
     /// And gets ahead by so many words.
     Publish(Option<u64>),
+    /// Both at once, with what was put before.
+    Send(usize, Option<u64>),
     Abort,
     Take,
     Release,
@@ -287,6 +304,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0usize..130).prop_map(Step::Put),
         3 => prop::option::of(0u64..40).prop_map(Step::Publish),
+        3 => (0usize..130, prop::option::of(0u64..40)).prop_map(|(len, ahead)| Step::Send(len, ahead)),
         1 => Just(Step::Abort),
         1 => Just(Step::Lose),
         4 => Just(Step::Take),
@@ -315,7 +333,7 @@ proptest! {
                     writer.lose(&region);
                     lost += 1;
                 }
-                Step::Put(len) => {
+                Step::Put(len) | Step::Send(len, _) => {
                     byte = byte.wrapping_add(1);
                     let record = vec![byte; len];
                     if committed.is_empty() && len <= geometry.max_len() {
@@ -324,11 +342,18 @@ proptest! {
                         let is_full = writer.claim(&region, len) == Err(NoRoom::Full);
                         prop_assert_eq!(has_room(&region, geometry, untold, len), !is_full);
                     }
-                    match put(&region, &mut writer, &record) {
+                    let put = match step {
+                        Step::Send(_, ahead) => send(&region, &mut writer, &record, ahead),
+                        _ => put(&region, &mut writer, &record),
+                    };
+                    match put {
                         Ok(()) => {
                             // A loss in the middle of a batch stands before what comes after it.
                             committed.push_back((number + lost, record));
                             number += 1;
+                            if matches!(step, Step::Send(..)) {
+                                published.append(&mut committed);
+                            }
                         }
                         Err(NoRoom::TooLarge) => prop_assert!(len > geometry.max_len()),
                         Err(NoRoom::Full) => {

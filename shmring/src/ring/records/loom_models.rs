@@ -3,7 +3,7 @@
 use loom::{sync::Arc, thread};
 
 use super::{
-    cursor::{DATA, Geometry, Kind, NoRoom, Reader, Writer},
+    cursor::{DATA, Geometry, Kind, NoRoom, Reader, Room, Writer},
     slots,
 };
 use crate::{fault::model::live, region::Region};
@@ -15,6 +15,18 @@ fn region() -> Arc<Region> {
 }
 
 fn put(region: &Region, writer: &mut Writer, byte: u8, len: usize) {
+    let room = filled(region, writer, byte, len);
+    writer.commit(region, room, Kind::Bytes, len);
+}
+
+/// Puts one and publishes it, at once.
+fn send(region: &Region, writer: &mut Writer, byte: u8, len: usize) {
+    let room = filled(region, writer, byte, len);
+    let bytes = writer.publish_one(region, room, Kind::Bytes, len);
+    writer.get_ahead(region, bytes);
+}
+
+fn filled(region: &Region, writer: &mut Writer, byte: u8, len: usize) -> Room {
     let mut room = loop {
         match writer.claim(region, len) {
             Ok(room) => break room,
@@ -23,7 +35,7 @@ fn put(region: &Region, writer: &mut Writer, byte: u8, len: usize) {
         }
     };
     slots::room(region, &mut room).fill(byte);
-    writer.commit(region, room, Kind::Bytes, len);
+    room
 }
 
 fn publish(region: &Region, writer: &mut Writer) {
@@ -58,8 +70,7 @@ fn loom_records_in_order() {
         let there = region.clone();
         let producer = thread::spawn(move || {
             let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
-            put(&there, &mut writer, 1, 8);
-            publish(&there, &mut writer);
+            send(&there, &mut writer, 1, 8);
             put(&there, &mut writer, 2, 8);
             put(&there, &mut writer, 3, 8);
             publish(&there, &mut writer);
@@ -83,8 +94,7 @@ fn loom_records_room_is_used_again() {
         let producer = thread::spawn(move || {
             let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
             for byte in 1..=3 {
-                put(&there, &mut writer, byte, 100); // Two fill the ring.
-                publish(&there, &mut writer);
+                send(&there, &mut writer, byte, 100); // Two fill the ring.
             }
         });
         let mut reader = Reader::attach(&region, GEOMETRY).unwrap();
@@ -110,8 +120,7 @@ fn loom_records_producer_dies_at_each_step() {
                 let first = there.clone();
                 live(0, || {
                     let mut writer = Writer::attach(&first, GEOMETRY).unwrap();
-                    put(&first, &mut writer, 1, 8);
-                    publish(&first, &mut writer);
+                    send(&first, &mut writer, 1, 8);
                 });
                 let died = live(step, || {
                     let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
@@ -135,6 +144,40 @@ fn loom_records_producer_dies_at_each_step() {
             match got.as_slice() {
                 [1, 4] => assert!(died, "confirmed records are delivered"),
                 [1, 2, 3, 4] => {}
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
+
+/// The same for one record that is sent at once.
+#[test]
+fn loom_records_producer_dies_at_each_step_of_one() {
+    for step in 0..=5 {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let region = region();
+            let there = region.clone();
+            let producer = thread::spawn(move || {
+                let died = live(step, || {
+                    let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                    send(&there, &mut writer, 1, 8);
+                });
+                let mut writer = Writer::attach(&there, GEOMETRY).unwrap();
+                send(&there, &mut writer, 2, 8);
+                died
+            });
+            let mut reader = Reader::attach(&region, GEOMETRY).unwrap();
+            let mut got = Vec::new();
+            while got.last() != Some(&2) {
+                got.push(take_waiting(&region, &mut reader));
+            }
+            let died = producer.join().unwrap();
+            assert_eq!(died, step != 0, "{step} is a step");
+            match got.as_slice() {
+                [2] => assert!((1..=3).contains(&step), "confirmed records are delivered"),
+                [1, 2] => assert!(step == 0 || step >= 4, "{step}"),
                 other => panic!("{other:?}"),
             }
         });

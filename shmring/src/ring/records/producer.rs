@@ -327,10 +327,15 @@ impl Producer {
     fn publish(&mut self) {
         let bytes = self.writer.publish(&self.ring.segment.0.region);
         if bytes > 0 {
-            self.ring_consumer();
-            if self.pace.has_waited() {
-                self.writer.get_ahead(&self.ring.segment.0.region, bytes);
-            }
+            self.published_now(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn published_now(&mut self, bytes: u64) {
+        self.ring_consumer();
+        if self.pace.has_waited() {
+            self.writer.get_ahead(&self.ring.segment.0.region, bytes);
         }
     }
 
@@ -414,9 +419,12 @@ impl<'a> Claim<'a> {
         let Claim { producer, room, publish } = self;
         // A copy, in a forked child, has nothing to commit.
         if producer.role.is_ours() {
-            producer.writer.commit(&producer.ring.segment.0.region, room, kind, len);
+            let region = &producer.ring.segment.0.region;
             if publish {
-                producer.publish();
+                let bytes = producer.writer.publish_one(region, room, kind, len);
+                producer.published_now(bytes);
+            } else {
+                producer.writer.commit(region, room, kind, len);
             }
         }
         producer
